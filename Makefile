@@ -1,0 +1,59 @@
+# Every target prepares what it needs: a machine with Python (3.11 or newer) and make is enough.
+# make PYTHON=python3.12 <target>   chooses the Python of a new .venv
+# make test ARGS="-n 2 -k gru"      passes arguments on to pytest
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+# What `make demo` installs; 'legato[mujoco]' and the like are written '.[mujoco]' here.
+DEMO   := .
+
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input install -qq -c constraints.txt
+
+# Pyright looks for a newer version of itself at every start; it need not.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.base ## install the package and run the demo
+	@$(BIN)/legato demo
+
+test: lint ## install the development tools, check style and types, run every test
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## check style (ruff) and types (pyright)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(VENV)/.dev ## sort imports, mend what ruff can mend, lay out the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+# --- the environment, made once and again when what it is made from changes -------------------------------------
+
+$(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/.created
+	@echo "installing legato into $(VENV) (once, about a minute)"
+	@$(PIP) -e '$(DEMO)' || { echo "legato: the installation failed, see above; the same command starts it again" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.created
+	@echo "installing legato and its development tools into $(VENV) (once, about a minute)"
+	@$(PIP) -e '.[dev]' || { echo "legato: the installation failed, see above; the same command starts it again" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.created:
+	@command -v '$(PYTHON)' >/dev/null || \
+	  { echo "legato: there is no '$(PYTHON)' here; install Python 3.11 or newer, or name one: make PYTHON=..." >&2; exit 1; }
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "legato: needs Python 3.11 or newer, but $(PYTHON) is $$('$(PYTHON)' -V 2>&1); name another: make PYTHON=python3.12" >&2; exit 1; }
+	@'$(PYTHON)' -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "legato: $(PYTHON) comes without venv; install it (often a package called python3-venv), or name another: make PYTHON=..." >&2; exit 1; }
+	@'$(PYTHON)' -m venv --clear $(VENV)
+	@touch $@

@@ -1,0 +1,26 @@
+"""Legato: sequence-model reinforcement learning. Policies that read a history and write a sequence of actions.
+
+>>> import legato
+>>> run = legato.train("srl", "Pendulum-v1", horizon=8)
+>>> print(legato.evaluate(run).fas)
+>>> policy = legato.load(run.path)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from legato.errors import LegatoError
+
+if TYPE_CHECKING:
+    from legato.api import compare, evaluate, load, train
+
+__version__ = "0.1.0"
+__all__ = ["LegatoError", "__version__", "compare", "evaluate", "load", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """The functions load on first use, so that `import legato` and `legato --help` stay quick."""
+    if name in ("compare", "evaluate", "load", "train"):
+        import legato.api
+
+        return getattr(legato.api, name)
+    raise AttributeError(f"module 'legato' has no attribute '{name}'")

@@ -1,0 +1,21 @@
+"""How a policy is learned: one file, one algorithm.
+
+Every algorithm module offers `Config`, `init`, `update`, `policy`, `batches` and `plan_length` as plain functions over
+pytrees. `algorithm(name)` imports one by its name, so that commands that need none start quickly.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from legato.errors import unknown
+
+NAMES = ("sac", "srl")
+
+
+def algorithm(name: str) -> ModuleType:
+    """The module of an algorithm; an unknown name raises `LegatoError` with the nearest known one."""
+    if name not in NAMES:
+        raise unknown("algorithm", name, NAMES)
+    return importlib.import_module(f"legato.algorithms.{name}")

@@ -1,0 +1,176 @@
+"""Soft actor-critic (Haarnoja et al., arXiv 1812.05905), and SAC-J: SAC whose actions are held for J primitive steps.
+
+    y    = r + m gamma (min_i Qbar_i(s', a') - alpha log pi(a'|s')),   a' ~ pi(s')
+    L_Q  = MSE(Q_1(s, a), y) + MSE(Q_2(s, a), y)
+    L_pi = mean(alpha log pi(a~|s) - min_i Q_i(s, a~)),                a~ ~ pi(s), reparameterised
+    L_al = -log alpha * mean(log pi + H),                              H = -|A|
+
+As in Patel & Siegelmann (arXiv 2410.08979), whose rival this is, alpha is 0.2 for the first update and exp(log alpha)
+afterwards.
+"""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from legato.algorithms.configs import SAC as Config
+from legato.data.replay import Minibatches, Transition
+from legato.data.spec import Spec
+from legato.nn.distributions import TanhNormal
+from legato.nn.ensembles import TwinCritic
+from legato.nn.mlp import Linear
+from legato.nn.optimisation import descend, polyak
+from legato.policy import LastStep, Policy, Step
+
+Metrics = dict[str, Float[Array, ""]]
+
+
+class Actor(eqx.Module):
+    """pi(a|s): two hidden ReLU layers, a squashed Gaussian in the environment's units."""
+
+    l1: Linear
+    l2: Linear
+    mean: Linear
+    log_std: Linear
+    spec: Spec = eqx.field(static=True)
+
+    def __init__(self, spec: Spec, hidden: int, *, key: PRNGKeyArray):
+        k1, k2, k3, k4 = jax.random.split(key, 4)
+        self.l1 = Linear(spec.observation_size, hidden, key=k1)
+        self.l2 = Linear(hidden, hidden, key=k2)
+        self.mean = Linear(hidden, spec.action_size, key=k3)
+        self.log_std = Linear(hidden, spec.action_size, key=k4)
+        self.spec = spec
+
+    def __call__(self, s: Float[Array, "*batch obs"]) -> TanhNormal:
+        h = jax.nn.relu(self.l2(jax.nn.relu(self.l1(s))))
+        return TanhNormal(self.mean(h), self.log_std(h), jnp.asarray(self.spec.low), jnp.asarray(self.spec.high))
+
+
+class Learner(eqx.Module):
+    """Everything SAC carries while training."""
+
+    actor: Actor
+    critic: TwinCritic
+    target_critic: TwinCritic
+    log_alpha: Float[Array, ""]
+    alpha: Float[Array, ""]
+    optimisers: dict[str, optax.OptState]
+    updates: Int[Array, ""]
+
+
+def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
+    """A learner before its first update."""
+    k_actor, k_critic = jax.random.split(key)
+    actor = Actor(spec, config.hidden, key=k_actor)
+    critic = TwinCritic(spec.observation_size, spec.action_size, (config.hidden, config.hidden), key=k_critic)
+    log_alpha = jnp.zeros(())
+    trained = {"actor": actor, "critic": critic, "log_alpha": log_alpha}
+    return Learner(
+        actor=actor,
+        critic=critic,
+        target_critic=jax.tree.map(jnp.copy, critic),
+        log_alpha=log_alpha,
+        alpha=jnp.full((), 0.2, jnp.float32),
+        optimisers={name: optax.adam(config.learning_rate).init(part) for name, part in trained.items()},
+        updates=jnp.zeros((), jnp.int32),
+    )
+
+
+def critic_loss(
+    critic: TwinCritic, learner: Learner, config: Config, batch: Transition, noise: Float[Array, "batch act"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """L_Q and the mean Q_1. `noise` is standard normal and picks a'."""
+    a_next, log_pi = learner.actor(batch.next_observation).sample(noise)
+    q_next = jnp.minimum(*learner.target_critic(batch.next_observation, a_next)) - learner.alpha * log_pi
+    y = jax.lax.stop_gradient(batch.reward + batch.continues * config.gamma * q_next)
+    q1, q2 = critic(batch.observation, batch.action)
+    return jnp.mean((q1 - y) ** 2) + jnp.mean((q2 - y) ** 2), q1.mean()
+
+
+def actor_loss(
+    actor: Actor,
+    critic: TwinCritic,
+    alpha: Float[Array, ""],
+    s: Float[Array, "batch obs"],
+    noise: Float[Array, "batch act"],
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """L_pi and the mean log pi."""
+    a, log_pi = actor(s).sample(noise)
+    q = jnp.minimum(*critic(s, a))
+    return jnp.mean(alpha * log_pi - q), log_pi.mean()
+
+
+def update(config: Config, learner: Learner, batch: tuple[Transition], key: PRNGKeyArray) -> tuple[Learner, Metrics]:
+    """One gradient step of critics, actor and temperature, and one Polyak step of the target critics."""
+    (batch_t,) = batch
+    adam, states = optax.adam(config.learning_rate), learner.optimisers
+    noise_next, noise = jax.random.normal(key, (2, *batch_t.action.shape))
+
+    (loss_q, q), g = jax.value_and_grad(critic_loss, has_aux=True)(learner.critic, learner, config, batch_t, noise_next)
+    critic, critic_state = descend(adam, learner.critic, g, states["critic"])
+
+    (loss_pi, log_pi), g = jax.value_and_grad(actor_loss, has_aux=True)(
+        learner.actor, critic, learner.alpha, batch_t.observation, noise
+    )
+    actor, actor_state = descend(adam, learner.actor, g, states["actor"])
+
+    target_entropy = -batch_t.action.shape[-1]
+    g_alpha = -(log_pi + target_entropy)
+    log_alpha, alpha_state = descend(adam, learner.log_alpha, g_alpha, states["log_alpha"])
+
+    metrics = {
+        "critic_loss": loss_q,
+        "actor_loss": loss_pi,
+        "q": q,
+        "entropy": -log_pi,
+        "alpha": learner.alpha,
+    }
+    return Learner(
+        actor=actor,
+        critic=critic,
+        target_critic=polyak(learner.target_critic, critic, config.tau),
+        log_alpha=log_alpha,
+        alpha=jnp.exp(log_alpha),
+        optimisers={"actor": actor_state, "critic": critic_state, "log_alpha": alpha_state},
+        updates=learner.updates + 1,
+    ), metrics
+
+
+class HeldAction(Policy[LastStep]):
+    """Decides one action and holds it."""
+
+    actor: Actor
+
+    def init_state(self, command: tuple[()]) -> LastStep:
+        return LastStep.empty(self.actor.spec)
+
+    def observe(self, state: LastStep, step: Step) -> LastStep:
+        return LastStep.of(step)
+
+    def decide(self, state: LastStep, key: PRNGKeyArray | None, length: int) -> tuple[Array, LastStep]:
+        pi = self.actor(state.observation)
+        a = pi.mode() if key is None else pi.sample(jax.random.normal(key, pi.mean.shape))[0]
+        return jnp.broadcast_to(a, (length, *a.shape)), state
+
+
+def policy(config: Config, learner: Learner) -> HeldAction:
+    """The deployable part: the actor alone."""
+    return HeldAction(learner.actor)
+
+
+def batches(config: Config) -> Minibatches:
+    """One minibatch per update; of decisions instead of steps in the paper's SAC-J accounting."""
+    return Minibatches(config.batch_size, per_decision=config.updates == "decision")
+
+
+def plan_length(config: Config) -> int:
+    """Primitive steps between decisions while training."""
+    return config.action_repeat
+
+
+HOLDS_ACTION = True  # a random plan before learning is one action held

@@ -1,0 +1,190 @@
+"""Legato from Python: train, evaluate, compare, load. The commands are these functions, printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from legato.algorithms import algorithm as algorithm_module
+from legato.envs import make_vec
+from legato.errors import LegatoError
+from legato.evaluation import sweeps
+from legato.evaluation.fas import GRID, Reference, reference
+from legato.evaluation.latency import latency
+from legato.evaluation.sweeps import Evaluation
+from legato.rollout import Clock, stack
+from legato.training import online, policy_file
+from legato.training.policy_file import LoadedPolicy
+from legato.training.progress import Progress
+from legato.training.run import Run, Which, write_text
+from legato.training.settings import override
+from legato.training.settings import preset as named_preset
+
+
+def train(
+    algorithm: str | None = None,
+    env: str | None = None,
+    *,
+    preset: str = "cpu",
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    quiet: bool = False,
+    **options: Any,
+) -> Run:
+    """Train an algorithm on an environment in a new run folder, or `resume` a run.
+
+    `options` override any hyper-parameter or setting of the preset: `train("srl", "Pendulum-v1", horizon=8, seeds=4)`.
+    Raises `LegatoError` for anything that does not fit, before the folder is made.
+    """
+    if resume is not None:
+        if algorithm is not None or env is not None or out is not None or options:
+            raise LegatoError("a resumed run keeps its algorithm, environment and options: give only resume")
+        return online.resume(resume, quiet=quiet)
+    if algorithm is None or env is None:
+        raise LegatoError("train needs an algorithm and an environment, such as train('srl', 'Pendulum-v1')")
+    config, settings = override(*named_preset(preset, algorithm, env), **options)
+    return online.start(algorithm, preset, config, settings, out, quiet=quiet)
+
+
+def load(path: str | Path, seed: int | None = None, which: Which = "last") -> LoadedPolicy:
+    """A saved policy, ready to act, from a run folder (of `seed`, `last` or `best`) or from a policy folder."""
+    path = Path(path)
+    return policy_file.load(Run(path).policy_path(seed, which) if (path / "config.json").exists() else path)
+
+
+def evaluate(
+    run: Run | str | Path,
+    *,
+    which: Which = "last",
+    episodes: int = 10,
+    max_return: float | None = None,
+    offset: float = 0.0,
+    clocks: bool = True,
+    quiet: bool = False,
+) -> Evaluation:
+    """Measure a run's policies over the 16 action sequence lengths, random intervals and delays, and time a decision.
+
+    The result is also kept in the run's `evaluation.json`, with figures. FAS needs reference values: known for the
+    environments of Patel & Siegelmann (2025), otherwise given as `max_return` (and `offset`). `clocks=False` leaves
+    random intervals and delays out.
+    """
+    run = run if isinstance(run, Run) else Run(run)
+    if episodes < 1:
+        raise LegatoError(f"an evaluation needs at least one episode; {episodes} was given")
+    known = reference(run.settings.env) if max_return is None else Reference(max_return, offset)
+    loaded = [policy_file.load(run.policy_path(seed, which)) for seed in run.seeds]
+    policies = stack([player.policy for player in loaded])
+    world = make_vec(run.settings.env, len(loaded) * episodes)
+    length = algorithm_module(run.algorithm).plan_length(run.config)
+    axes: dict[str, tuple[Sequence[int], Callable[[int], Clock]]] = {"asl": (GRID, sweeps.asl_clock)}
+    if clocks:
+        axes["intervals"] = (sweeps.INTERVALS, sweeps.interval_clock)
+        axes["delay"] = (sweeps.delays(length), lambda delay: Clock(length, delay))
+    found: dict[str, sweeps.Sweep] = {}
+    total = sum(len(x) for x, _ in axes.values())
+    with Progress(f"{run.label} in its world", total, quiet=quiet, unit="point") as progress:
+        done = 0
+        for name, (x, clock) in axes.items():
+            found[name] = sweeps.sweep(
+                policies,
+                world,
+                run.spec,
+                run.seeds,
+                x,
+                clock,
+                on_point=lambda i, done=done: progress.step(done + i),
+            )
+            done += len(x)
+    result = Evaluation(
+        label=run.label,
+        environment=run.settings.env,
+        which=which,
+        seeds=tuple(run.seeds),
+        trained_length=length,
+        step_seconds=world.step_seconds,
+        reference=known,
+        latency=latency(loaded[0], length),
+        latency_single=latency(loaded[0], 1),
+        **found,
+    )
+    world.close()
+    _keep(run, result)
+    return result
+
+
+def evaluation_of(run: Run | str | Path, which: Which = "last", *, quiet: bool = False) -> Evaluation:
+    """A run's evaluation as kept in its folder; measured now when there is none."""
+    run = run if isinstance(run, Run) else Run(run)
+    kept = _kept(run).get(which)
+    return evaluate(run, which=which, quiet=quiet) if kept is None else Evaluation.from_json(kept)
+
+
+def compare(
+    runs: Sequence[Run | str | Path],
+    figure: str | Path | None = None,
+    *,
+    which: Which = "last",
+    quiet: bool = False,
+) -> list[Evaluation]:
+    """The evaluations of several runs on one environment, and the figure of all their curves.
+
+    Raises `LegatoError` when the runs are of different environments.
+    """
+    found = [evaluation_of(run, which, quiet=quiet) for run in runs]
+    if len(worlds := {e.environment for e in found}) > 1:
+        raise LegatoError(f"runs of different environments cannot be compared: {', '.join(sorted(worlds))}")
+    if figure is not None:
+        draw(found, figure)
+    return found
+
+
+def draw(evaluations: Sequence[Evaluation], path: str | Path) -> Path:
+    """Return against action sequence length, one line per evaluation."""
+    from legato.evaluation.figures import asl_curve
+
+    first = evaluations[0]
+    return asl_curve(
+        [_curve(e, e.asl, score=True) for e in evaluations],
+        path,
+        title=f"{first.environment}: what rarer decisions cost",
+        reference=first.reference,
+        step_seconds=first.step_seconds,
+    )
+
+
+def _curve(evaluation: Evaluation, sweep: sweeps.Sweep, score: bool = False) -> Any:
+    import numpy as np
+
+    from legato.evaluation.figures import Curve
+
+    fas = evaluation.fas if score else None
+    return Curve(evaluation.label, np.array(sweep.x), sweep.means, evaluation.trained_length, fas)
+
+
+def _keep(run: Run, result: Evaluation) -> None:
+    """Write `evaluation.json` and the figures into the run's folder."""
+    from legato.evaluation.figures import delay_curve, interval_curve
+
+    body = {**_kept(run), result.which: result.to_json()}
+    write_text(run.path / "evaluation.json", json.dumps(body, indent=1) + "\n")
+    folder = run.path / "figures"
+    folder.mkdir(exist_ok=True)
+    draw([result], folder / f"asl-{result.which}.png")
+    for name, figure, sweep in (
+        ("intervals", interval_curve, result.intervals),
+        ("delay", delay_curve, result.delay),
+    ):
+        if sweep is not None:
+            title = f"{result.label} on {result.environment}"
+            path = folder / f"{name}-{result.which}.png"
+            figure([_curve(result, sweep)], path, title=title, step_seconds=result.step_seconds)
+
+
+def _kept(run: Run) -> dict[str, Any]:
+    path = run.path / "evaluation.json"
+    try:
+        return json.loads(path.read_text()) if path.exists() else {}
+    except json.JSONDecodeError as problem:
+        raise LegatoError(f"'{path}' cannot be read ({problem}); move it away to evaluate anew") from problem

@@ -1,0 +1,67 @@
+"""The commands: parse, call the library, print. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from legato.errors import LegatoError, unknown
+
+COMMANDS = {
+    "demo": "train SRL-8, SAC and SAC-4 on Pendulum and compare them at every decision frequency",
+    "train": "train an algorithm: legato train srl --env Hopper-v5 --horizon 4 --preset paper",
+    "evaluate": "measure a run at every decision frequency, with delays, and score it: legato evaluate RUN",
+    "compare": "put several runs in one table and figure: legato compare RUN RUN ...",
+    "play": "play one episode of a run, or film it: legato play RUN --video out.mp4",
+    "list": "what there is: legato list algorithms|envs|presets",
+}
+
+USAGE = """usage: legato COMMAND [options]
+
+Sequence-model reinforcement learning: policies that read a history and write a sequence of actions.
+
+commands:
+{commands}
+
+options:
+  -h, --help     this text; 'legato COMMAND --help' explains a command
+  --version      print the version
+  --debug        show the traceback of an error (with any command)
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The entry point. Bad input ends with one line on stderr and exit code 2; Ctrl-C with 130."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in args
+    if debug:
+        args.remove("--debug")
+    try:
+        _dispatch(args)
+    except LegatoError as problem:
+        if debug:
+            raise
+        print(f"error: {problem}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+def _dispatch(args: list[str]) -> None:
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(
+            USAGE.format(commands="\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items())),
+            end="",
+        )
+        return
+    if args[0] == "--version":
+        from legato import __version__
+
+        print(__version__)
+        return
+    command, *rest = args
+    if command not in COMMANDS:
+        raise unknown("command", command, COMMANDS)
+    importlib.import_module(f"legato.cli.{command}").run(rest)

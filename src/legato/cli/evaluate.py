@@ -1,0 +1,47 @@
+"""`legato evaluate`: one run at every decision frequency."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import tyro
+
+
+def evaluate(
+    run: Annotated[str, tyro.conf.Positional],
+    which: Literal["last", "best"] = "last",
+    episodes: int = 10,
+    max_return: float | None = None,
+    offset: float = 0.0,
+    clocks: bool = True,
+    quiet: bool = False,
+) -> None:
+    """Measure a run over 16 action sequence lengths, random intervals and delays; print its table, keep the figures.
+
+    Args:
+        run: the run folder
+        which: the policy at the end of training, or the one that evaluated best on the way
+        episodes: greedy test episodes per seed and point
+        max_return: the return that counts as 1 in FAS, for an environment without published reference
+        offset: added to every return before scoring, so that a useless policy scores about 0
+        clocks: measure random intervals and delays too
+        quiet: show no progress
+    """
+    from legato import api
+    from legato.evaluation import report
+
+    result = api.evaluate(
+        run,
+        which=which,
+        episodes=episodes,
+        max_return=max_return,
+        offset=offset,
+        clocks=clocks,
+        quiet=quiet,
+    )
+    report.show([result])
+    print(f"kept in {run}/evaluation.json and {run}/figures")
+
+
+def run(args: list[str]) -> None:
+    tyro.cli(evaluate, args=args, prog="legato evaluate")

@@ -1,0 +1,39 @@
+"""`legato list`: what there is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import tyro
+
+from legato.algorithms.configs import CONFIGS
+from legato.errors import unknown
+from legato.training.settings import PRESETS
+
+KINDS = ("algorithms", "envs", "presets")
+
+
+def show(kind: Annotated[Literal["algorithms", "envs", "presets"], tyro.conf.Positional], match: str = "") -> None:
+    """List algorithms, environments or presets.
+
+    Args:
+        kind: what to list
+        match: only names that contain this text
+    """
+    if kind == "algorithms":
+        entries = {name: (config.__doc__ or "").strip() for name, config in CONFIGS.items()}
+    elif kind == "presets":
+        entries = dict(PRESETS)
+    else:
+        from legato.envs import known_ids
+
+        entries = dict.fromkeys(known_ids(), "")
+    for name, text in entries.items():
+        if match.lower() in name.lower():
+            print(f"{name:<12} {text}".rstrip())
+
+
+def run(args: list[str]) -> None:
+    if args and not args[0].startswith("-") and args[0] not in KINDS:
+        raise unknown("list", args[0], KINDS)
+    tyro.cli(show, args=args, prog="legato list")

@@ -1,0 +1,48 @@
+"""`legato play`: watch one episode."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+def play(
+    run: Annotated[str, tyro.conf.Positional],
+    video: Path | None = None,
+    every: int | None = None,
+    delay: int = 0,
+    seed: int | None = None,
+    which: Literal["last", "best"] = "last",
+    episode: int = 0,
+) -> None:
+    """Play one greedy episode of a run's policy and say how it went; film it with --video.
+
+    Args:
+        run: the run folder
+        video: a film to write (.gif, or .mp4 with the extra `video`); an existing file is not overwritten
+        every: primitive steps per decision; by default as in training
+        delay: primitive steps until a decision takes effect
+        seed: which of the run's seeds; by default the first
+        which: the policy at the end of training, or the one that evaluated best on the way
+        episode: number of the test episode
+    """
+    from legato import api
+    from legato.algorithms import algorithm
+    from legato.evaluation import video as films
+    from legato.rollout import Clock
+    from legato.training.run import Run
+
+    found = Run(run)
+    policy = api.load(run, seed, which)
+    clock = Clock(every if every is not None else algorithm(found.algorithm).plan_length(found.config), delay)
+    seed = found.seeds[0] if seed is None else seed
+    ret, steps, decisions = films.play(policy.policy, found.settings.env, found.spec, clock, seed, episode, video)
+    print(f"{found.label} on {found.settings.env}: return {ret:.1f} in {steps} steps with {decisions} decisions")
+    if video is not None:
+        print(video)
+
+
+def run(args: list[str]) -> None:
+    tyro.cli(play, args=args, prog="legato play")

@@ -1,0 +1,124 @@
+"""`legato train`: an algorithm on an environment, or the rest of a stopped run."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, NoReturn
+
+import tyro
+
+from legato.algorithms.configs import CONFIGS
+from legato.errors import LegatoError, unknown
+from legato.training.settings import PRESETS, Settings, preset
+
+HELP = """usage: legato train ALGORITHM --env ENVIRONMENT [--preset PRESET] [options]
+       legato train --resume RUN [--from-step STEP]
+
+algorithms:
+{algorithms}
+
+presets:
+{presets}
+
+'legato train ALGORITHM --help' lists every option with its unit, source and default.
+examples:
+  legato train srl --env Pendulum-v1 --horizon 8
+  legato train srl --env Hopper-v5 --horizon 4 --preset paper
+  legato train sac --env Pendulum-v1 --action-repeat 4 --seeds 4
+  legato train --resume runs/srl-8-Pendulum-v1-0-1
+"""
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Continue a run from its newest checkpoint to its end; the numbers are those of a run never stopped."""
+
+    resume: str
+    """the run folder"""
+    from_step: int | None = None
+    """an older checkpoint to go back to; newer ones are discarded"""
+    quiet: bool = False
+    """show no progress"""
+
+
+def run(args: list[str]) -> None:
+    if not args or args[0] in ("-h", "--help"):
+        algorithms = "\n".join(f"  {name:<8} {(c.__doc__ or '').strip()}" for name, c in CONFIGS.items())
+        print(HELP.format(algorithms=algorithms, presets=_listing(PRESETS)), end="")
+        return
+    if args[0].startswith("--resume"):
+        _resume(tyro.cli(Resume, args=args, prog="legato train"))
+        return
+    if args[0].startswith("-"):
+        raise LegatoError("train needs an algorithm first: legato train srl --env Pendulum-v1")
+    algorithm, *rest = args
+    if algorithm not in CONFIGS:
+        raise unknown("algorithm", algorithm, CONFIGS)
+    _train(algorithm, rest)
+
+
+def _train(algorithm: str, args: list[str]) -> None:
+    chosen, env = _preset_and_env(args)
+    defaults, schedule = preset(chosen, algorithm, env or "Pendulum-v1")
+
+    @dataclass(frozen=True)
+    class Options:
+        config: Annotated[type(defaults), tyro.conf.arg(name="")]  # type: ignore[valid-type]
+        settings: Annotated[Settings, tyro.conf.arg(name="")]
+        preset: Literal["cpu", "paper"] = "cpu"
+        """where the defaults below come from"""
+        out: str | None = None
+        """the new run folder; by default the first free runs/ALGORITHM-ENV-SEED-N"""
+        quiet: bool = False
+        """show no progress"""
+
+    options = tyro.cli(
+        Options,
+        args=args,
+        default=Options(defaults, schedule, chosen),  # type: ignore[arg-type]
+        prog=f"legato train {algorithm}",
+        description=(type(defaults).__doc__ or "").strip(),
+    )
+    if env is None:
+        raise LegatoError(f"which environment? legato train {algorithm} --env Pendulum-v1")
+
+    from legato.training import online
+
+    try:
+        run = online.start(
+            algorithm, options.preset, options.config, options.settings, options.out, quiet=options.quiet
+        )
+    except online.Interrupted as stop:
+        _stopped(stop)
+    print(run.path)
+
+
+def _resume(options: Resume) -> None:
+    from legato.training import online
+
+    try:
+        run = online.resume(options.resume, options.from_step, quiet=options.quiet)
+    except online.Interrupted as stop:
+        _stopped(stop)
+    print(run.path)
+
+
+def _stopped(stop: Exception) -> NoReturn:
+    print(stop, file=sys.stderr)
+    sys.exit(130)
+
+
+def _preset_and_env(args: Sequence[str]) -> tuple[str, str | None]:
+    """What `--preset` and `--env` say; they decide the defaults of all other options."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--preset", default="cpu", nargs="?")
+    parser.add_argument("--env", nargs="?")
+    known, _ = parser.parse_known_args(args)
+    if known.preset not in PRESETS:
+        raise unknown("preset", str(known.preset), PRESETS)
+    return known.preset, known.env
+
+
+def _listing(entries: dict[str, str]) -> str:
+    return "\n".join(f"  {name:<8} {text}" for name, text in entries.items())

@@ -1,0 +1,1 @@
+"""What experience is: its shapes, its storage, its samples."""

@@ -1,0 +1,129 @@
+"""The replay buffer: a ring of transitions on the device, written and sampled inside jit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from legato.data.spec import Spec
+
+
+class Transition(eqx.Module):
+    """(s, a, a_prev, r, s', continues): what happened over one primitive step, or over one held decision.
+
+    `previous_action` is the action executed just before, zeros at the start of an episode. `continues` is 0 only where
+    the episode truly terminated: a truncated episode goes on in the eyes of a critic.
+    """
+
+    observation: Float[Array, "*batch obs"]
+    action: Float[Array, "*batch act"]
+    previous_action: Float[Array, "*batch act"]
+    reward: Float[Array, "*batch"]
+    next_observation: Float[Array, "*batch obs"]
+    continues: Float[Array, "*batch"]
+
+
+@dataclass(frozen=True)
+class Minibatches:
+    """What an off-policy algorithm eats per update: `count` independent minibatches of `size` transitions.
+
+    `per_decision` asks for one transition per decision (rewards summed while the action was held) instead of one per
+    primitive step.
+    """
+
+    size: int
+    count: int = 1
+    per_decision: bool = False
+
+
+class Replay(eqx.Module):
+    """The newest `capacity` transitions; older ones are overwritten.
+
+    Rows are packed `[s | a | a_prev | r | s' | continues]`, so that a minibatch is one gather.
+    """
+
+    rows: Float[Array, "capacity width"]
+    added: Int[Array, ""]  # how many were ever added; the next goes to added % capacity
+    spec: Spec = eqx.field(static=True)
+
+    @property
+    def capacity(self) -> int:
+        return self.rows.shape[-2]
+
+    @property
+    def size(self) -> Int[Array, ""]:
+        return jnp.minimum(self.added, self.capacity)
+
+
+def create(spec: Spec, capacity: int) -> Replay:
+    """An empty buffer."""
+    width = 2 * spec.observation_size + 2 * spec.action_size + 2
+    return Replay(jnp.zeros((capacity, width)), jnp.zeros((), jnp.int32), spec)
+
+
+def add(replay: Replay, rows: Float[Array, "rows width"], count: Int[Array, ""]) -> Replay:
+    """Append the first `count` of the packed `rows`; the others are padding."""
+    offset = jnp.arange(rows.shape[0])
+    # Padding is sent out of bounds, where a scatter drops it.
+    index = jnp.where(offset < count, (replay.added + offset) % replay.capacity, replay.capacity)
+    return Replay(replay.rows.at[index].set(rows, mode="drop"), replay.added + count, replay.spec)
+
+
+def sample(replay: Replay, key: PRNGKeyArray, size: int) -> Transition:
+    """`size` transitions drawn uniformly, with replacement. At least one must have been added."""
+    index = jax.random.randint(key, (size,), 0, replay.size)
+    return unpack(replay.rows[index], replay.spec)
+
+
+def pack(
+    observation: np.ndarray,
+    action: np.ndarray,
+    previous_action: np.ndarray,
+    reward: np.ndarray,
+    next_observation: np.ndarray,
+    continues: np.ndarray,
+) -> np.ndarray:
+    """A transition's fields side by side, `[*batch, width]`, in host memory."""
+    columns = (observation, action, previous_action, reward[..., None], next_observation, continues[..., None])
+    return np.concatenate(columns, axis=-1, dtype=np.float32)
+
+
+def unpack(rows: Float[Array, "*batch width"], spec: Spec) -> Transition:
+    """The inverse of `pack`."""
+    o, a = spec.observation_size, spec.action_size
+    s, act, prev, r, s_next, continues = jnp.split(
+        rows, (o, o + a, o + 2 * a, o + 2 * a + 1, 2 * o + 2 * a + 1), axis=-1
+    )
+    return Transition(s, act, prev, r[..., 0], s_next, continues[..., 0])
+
+
+class HeldDecisions:
+    """Folds packed primitive steps into one row per decision: SAC-J's transitions.
+
+    A row takes s, a and a_prev from the decision's first step, s' and `continues` from its last, and the undiscounted
+    sum of its rewards (the accounting of Patel & Siegelmann's SAC-J). Decisions may span calls; `open` holds the rest.
+    """
+
+    def __init__(self, members: int, spec: Spec):
+        self.open = np.zeros((members, 2 * spec.observation_size + 2 * spec.action_size + 2), np.float32)
+        self.reward = spec.observation_size + 2 * spec.action_size  # column
+
+    def fold(self, rows: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> list[list[np.ndarray]]:
+        """The rows of the decisions that ended, per member, from `rows` `[steps, members, width]`.
+
+        `begins` and `ends` `[steps, members]` mark a decision's first and last primitive step.
+        """
+        done: list[list[np.ndarray]] = [[] for _ in self.open]
+        for row, begin, end in zip(rows, begins, ends, strict=True):
+            self.open[begin, : self.reward] = row[begin, : self.reward]
+            self.open[begin, self.reward] = 0
+            self.open[:, self.reward] += row[:, self.reward]
+            self.open[:, self.reward + 1 :] = row[:, self.reward + 1 :]
+            for member in np.flatnonzero(end):
+                done[member].append(self.open[member].copy())
+        return done

@@ -1,0 +1,196 @@
+"""Gymnasium environments for the rollout: built by id, described, checked at every step, many side by side.
+
+Gymnasium's own vector environments reset finished members by themselves, or refuse to step while one is finished. The
+rollout needs neither: it seeds every episode, and in evaluation members finish at different times. So `Environments`
+steps any subset and never resets on its own.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+import gymnasium
+import numpy as np
+from gymnasium import error, spaces
+
+from legato.data.spec import Spec
+from legato.errors import LegatoError, unknown
+
+# What to install when an environment's dependency is missing, by the package Gymnasium asks for.
+_EXTRAS = {"mujoco": "mujoco", "Box2D": "box2d", "box2d": "box2d", "pygame": "classic"}
+
+
+def known_ids() -> list[str]:
+    """Every registered Gymnasium id, newest versions included, sorted."""
+    return sorted(str(name) for name in gymnasium.registry)
+
+
+def make(environment_id: str, **kwargs: Any) -> Any:
+    """One Gymnasium environment, wrapped in `Checked`.
+
+    Raises `LegatoError` for an unknown id (naming the nearest) and a missing optional dependency (naming the extra).
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # 'v4 is out of date': the caller chose the version
+        try:
+            environment = gymnasium.make(environment_id, disable_env_checker=True, **kwargs)
+        except (
+            error.NameNotFound,
+            error.VersionNotFound,
+            error.NamespaceNotFound,
+            error.UnregisteredEnv,
+        ) as problem:
+            raise unknown("environment", environment_id, known_ids(), "see 'legato list envs'") from problem
+        except (error.DependencyNotInstalled, ImportError) as problem:
+            extra = next((e for package, e in _EXTRAS.items() if package in str(problem)), None)
+            advice = f"pip install 'legato[{extra}]'" if extra else str(problem).splitlines()[0]
+            raise LegatoError(f"environment '{environment_id}' needs a package that is missing: {advice}") from problem
+        except error.Error as problem:
+            raise LegatoError(f"environment '{environment_id}': {' '.join(str(problem).split())}") from problem
+    return Checked(environment, environment_id)
+
+
+class Checked(gymnasium.Wrapper):
+    """An environment that refuses NaN and observations whose shape changes, with the place named."""
+
+    def __init__(self, env: gymnasium.Env, name: str):
+        super().__init__(env)
+        self.name = name
+        self.step_number = 0
+
+    def reset(self, **kwargs: Any) -> Any:
+        self.step_number = 0
+        observation, info = self.env.reset(**kwargs)
+        return self._checked(observation), info
+
+    def step(self, action: Any) -> Any:
+        self.step_number += 1
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        reward = float(reward)
+        if not np.isfinite(reward):
+            raise LegatoError(
+                f"environment '{self.name}' returned reward {reward} at step {self.step_number} of an episode"
+            )
+        return self._checked(observation), reward, terminated, truncated, info
+
+    def _checked(self, observation: Any) -> np.ndarray:
+        array = np.asarray(observation, np.float32)
+        expected = self.env.observation_space.shape
+        if array.shape != expected:
+            raise LegatoError(
+                f"environment '{self.name}' changed its observation from shape {expected} to {array.shape} "
+                f"at step {self.step_number} of an episode"
+            )
+        array = array.ravel()
+        if not np.isfinite(array).all():
+            place = int(np.flatnonzero(~np.isfinite(array))[0])
+            raise LegatoError(
+                f"environment '{self.name}' returned {array[place]} in observation[{place}] "
+                f"at step {self.step_number} of an episode"
+            )
+        return array
+
+
+def describe(environment: Any, name: str, user: str = "", supporters: Sequence[str] = ()) -> Spec:
+    """The environment's spec: a flat observation and a bounded continuous action.
+
+    `user` is the algorithm that asks and `supporters` those that would take what it cannot; both only word the error.
+    Raises `LegatoError` for discrete, dict and other spaces and for actions without finite bounds.
+    """
+
+    def refuse(part: str, space: Any) -> LegatoError:
+        who = f" by {user}" if user else ""
+        instead = (
+            f"algorithms that support it: {', '.join(supporters)}" if supporters else "no algorithm supports it yet"
+        )
+        return LegatoError(f"{type(space).__name__.lower()} {part} of '{name}' are not supported{who}; {instead}")
+
+    observation, action = environment.observation_space, environment.action_space
+    if not isinstance(observation, spaces.Box):
+        raise refuse("observations", observation)
+    if not isinstance(action, spaces.Box) or len(action.shape) != 1:
+        raise refuse("actions", action)
+    low, high = action.low.astype(float), action.high.astype(float)
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        bad = int(np.flatnonzero(~(np.isfinite(low) & np.isfinite(high)))[0])
+        raise LegatoError(
+            f"action[{bad}] of '{name}' has no finite bounds ({low[bad]} to {high[bad]}); "
+            "wrap the environment in gymnasium.wrappers.RescaleAction or give its Box finite limits"
+        )
+    return Spec(int(np.prod(observation.shape)), tuple(low.tolist()), tuple(high.tolist()))
+
+
+class Environments(Protocol):
+    """Several copies of one environment. `index` picks which of them a call concerns."""
+
+    name: str
+    count: int
+    episode_limit: int | None
+    step_seconds: float | None  # duration of a primitive step, where the environment tells
+    seeded: bool  # does reset honour its seed, so that an episode can be replayed?
+
+    def reset(self, index: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        """Observations `[len(index), obs]` of new episodes, each from its own seed."""
+        ...
+
+    def step(self, index: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """`(observations, rewards, terminated, truncated)` of the members in `index` after their `actions`."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def make_vec(
+    environment_id: str, count: int, backend: Literal["gymnasium", "envpool"] = "gymnasium", **kwargs: Any
+) -> Environments:
+    """`count` copies of an environment, by Gymnasium one after another or by EnvPool's threads."""
+    if backend == "envpool":
+        from legato.envs.envpool import EnvPoolEnvironments
+
+        return EnvPoolEnvironments(environment_id, count)
+    return GymnasiumEnvironments(environment_id, [make(environment_id, **kwargs) for _ in range(count)])
+
+
+class GymnasiumEnvironments:
+    """A plain list of Gymnasium environments."""
+
+    seeded = True
+
+    def __init__(self, name: str, members: Sequence[Any]):
+        self.name = name
+        self.members = list(members)
+        self.count = len(self.members)
+        first = self.members[0]
+        self.episode_limit = getattr(first.spec, "max_episode_steps", None)
+        self.step_seconds = seconds_per_step(first)
+        self._action_dtype = first.action_space.dtype
+
+    def reset(self, index: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        return np.stack([self.members[i].reset(seed=int(seed))[0] for i, seed in zip(index, seeds, strict=True)])
+
+    def step(self, index: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        actions = actions.astype(self._action_dtype)
+        results = [self.members[i].step(action)[:4] for i, action in zip(index, actions, strict=True)]
+        observations, rewards, terminated, truncated = zip(*results, strict=True)
+        return (
+            np.stack(observations),
+            np.array(rewards, np.float32),
+            np.array(terminated),
+            np.array(truncated),
+        )
+
+    def close(self) -> None:
+        for member in self.members:
+            member.close()
+
+
+def seconds_per_step(environment: Any) -> float | None:
+    """The duration of one primitive step in seconds, where the environment knows it (MuJoCo, Pendulum, Box2D)."""
+    inner = environment.unwrapped
+    dt = getattr(inner, "dt", None)
+    if isinstance(dt, int | float):
+        return float(dt)
+    fps = environment.metadata.get("render_fps")
+    return 1.0 / fps if fps and type(inner).__module__.startswith("gymnasium.envs.box2d") else None

@@ -1,0 +1,1 @@
+"""What a policy is worth: return at every decision frequency, FAS, delays, latency, with intervals over seeds."""

@@ -1,0 +1,158 @@
+"""Sweeps of one set of policies over the clock: decisions every n steps, at random intervals, and late.
+
+Episodes are greedy and come from the `test` stream of seeds, which neither training nor the choice of the best
+checkpoint has seen; the same episodes' starts are used at every point of a sweep, so its points are paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from legato.data.spec import Spec
+from legato.envs import Environments
+from legato.errors import LegatoError
+from legato.evaluation import fas as fas_score
+from legato.evaluation.fas import Reference
+from legato.evaluation.latency import Latency
+from legato.evaluation.statistics import Interval, bootstrap
+from legato.policy import Policy
+from legato.rollout import Clock, episodes
+
+INTERVALS = (1, 2, 4, 8, 16, 30)  # upper limits of random decision intervals, drawn from U{1..limit}
+PLAN_LENGTHS = (
+    1,
+    2,
+    4,
+    8,
+    16,
+    32,
+)  # plans are asked for in these lengths, so that a sweep compiles six times at most
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Returns along one axis of time."""
+
+    x: tuple[int, ...]
+    returns: np.ndarray  # [seeds, points, episodes], undiscounted
+
+    @property
+    def means(self) -> np.ndarray:
+        """`[seeds, points]`."""
+        return self.returns.mean(axis=-1)
+
+    def at(self, x: int) -> Interval:
+        """Mean return at one point, with its interval over seeds."""
+        if x not in self.x:
+            raise LegatoError(f"{x} was not measured; the sweep has {', '.join(map(str, self.x))}")
+        return bootstrap(self.means[:, self.x.index(x)])
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything measured of one algorithm's policies, one per seed, on one environment."""
+
+    label: str
+    environment: str
+    which: str  # 'last' or 'best' policy of training
+    seeds: tuple[int, ...]
+    trained_length: int  # primitive steps per decision in training
+    step_seconds: float | None
+    asl: Sweep  # over action sequence length
+    intervals: Sweep | None = None  # over the upper limit of random decision intervals
+    delay: Sweep | None = None  # over delay in primitive steps, deciding every `trained_length`
+    reference: Reference | None = None
+    latency: Latency | None = None
+    latency_single: Latency | None = field(default=None)
+
+    @property
+    def fas_per_seed(self) -> np.ndarray | None:
+        """FAS of each seed; None without reference values or on another grid than the metric's."""
+        if self.reference is None or self.asl.x != fas_score.GRID:
+            return None
+        return fas_score.fas(self.asl.means, self.reference.max_return, self.reference.offset)
+
+    @property
+    def fas(self) -> Interval | None:
+        """FAS with its interval over seeds."""
+        return None if self.fas_per_seed is None else bootstrap(self.fas_per_seed)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers, complete: `from_json` gives the same evaluation back."""
+        body = asdict(self)
+        for name in ("asl", "intervals", "delay"):
+            if body[name] is not None:
+                body[name]["returns"] = body[name]["returns"].tolist()
+        fas = self.fas
+        body["fas"] = None if fas is None else {"per_seed": self.fas_per_seed.tolist(), **asdict(fas)}  # type: ignore[union-attr]
+        return body
+
+    @classmethod
+    def from_json(cls, body: dict[str, Any]) -> Evaluation:
+        """The inverse of `to_json`. Raises `LegatoError` for anything else."""
+        try:
+            body = {k: v for k, v in body.items() if k != "fas"}
+            for name in ("asl", "intervals", "delay"):
+                if body[name] is not None:
+                    body[name] = Sweep(tuple(body[name]["x"]), np.array(body[name]["returns"], float))
+            for name, kind in (("reference", Reference), ("latency", Latency), ("latency_single", Latency)):
+                if body[name] is not None:
+                    body[name] = kind(**body[name])
+            return cls(**{**body, "seeds": tuple(body["seeds"])})
+        except (KeyError, TypeError, ValueError) as problem:
+            raise LegatoError(f"this is not an evaluation that legato wrote ({problem})") from problem
+
+
+def sweep(
+    policies: Policy[Any],
+    environments: Environments,
+    spec: Spec,
+    seeds: Sequence[int],
+    x: Sequence[int],
+    clock: Callable[[int], Clock],
+    *,
+    command: Any = (),
+    on_point: Callable[[int], None] = lambda done: None,
+) -> Sweep:
+    """Play every policy at every point of `x` with the clock that belongs to it.
+
+    `policies` is stacked over seeds and `environments` holds `seeds x episodes` members. `on_point(done)` is called
+    after each point.
+    """
+    returns = []
+    for done, value in enumerate(x, start=1):
+        needed = clock(value).plan_length
+        length = next((n for n in PLAN_LENGTHS if n >= needed), needed)
+        returns.append(
+            episodes(
+                policies,
+                environments,
+                spec,
+                clock(value),
+                list(seeds),
+                "test",
+                command=command,
+                length=length,
+            )
+        )
+        on_point(done)
+    return Sweep(tuple(x), np.stack(returns, axis=1))
+
+
+def asl_clock(length: int) -> Clock:
+    """Decide every `length` primitive steps."""
+    return Clock(length)
+
+
+def interval_clock(limit: int) -> Clock:
+    """Decide after U{1..limit} primitive steps, drawn anew at each decision."""
+    return Clock((1, limit))
+
+
+def delays(every: int) -> tuple[int, ...]:
+    """Delays worth measuring when deciding every so many steps: from none to a whole interval."""
+    return tuple(d for d in (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32) if d <= every)

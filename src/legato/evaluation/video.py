@@ -1,0 +1,76 @@
+"""Films of a policy at work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from legato.data.spec import Spec
+from legato.envs.environments import GymnasiumEnvironments, make
+from legato.errors import LegatoError
+from legato.policy import Policy
+from legato.rollout import Clock, Rollout, stack
+
+FORMATS = (".mp4", ".gif")
+
+
+def play(
+    policy: Policy[Any],
+    environment_id: str,
+    spec: Spec,
+    clock: Clock,
+    seed: int,
+    episode: int = 0,
+    video: Path | None = None,
+) -> tuple[float, int, int]:
+    """Play one greedy test episode; film it when `video` is given. Returns (return, primitive steps, decisions).
+
+    Raises `LegatoError` for a video of unknown format, one that exists already, or one whose writer is not installed.
+    """
+    if video is not None:
+        _check(video)
+    environment = make(environment_id, render_mode=None if video is None else "rgb_array")
+    world = GymnasiumEnvironments(environment_id, [environment])
+    rollout = Rollout(world, spec, clock, [seed], "test", once=True, first_episode=episode)
+    frames, ended = [], []
+    while not ended:
+        _, ended = rollout.run(stack([policy]), 1, None)
+        if video is not None:
+            frames.append(np.asarray(environment.render()))
+    fps = environment.metadata.get("render_fps", 30)
+    world.close()
+    if video is not None:
+        _write(video, frames, fps)
+    return ended[0].ret, ended[0].length, ended[0].decisions
+
+
+def _check(video: Path) -> None:
+    if video.suffix not in FORMATS:
+        raise LegatoError(f"a video ends in {' or '.join(FORMATS)}; '{video}' was given")
+    if video.exists():
+        raise LegatoError(f"'{video}' exists and is not overwritten")
+    if video.suffix == ".mp4":
+        try:
+            import imageio_ffmpeg  # noqa: F401
+        except ImportError as problem:
+            raise LegatoError("writing .mp4 needs pip install 'legato[video]'; .gif works without") from problem
+
+
+def _write(video: Path, frames: list[np.ndarray], fps: int) -> None:
+    video.parent.mkdir(parents=True, exist_ok=True)
+    if video.suffix == ".gif":
+        from PIL import Image
+
+        first, *rest = (Image.fromarray(frame) for frame in frames)
+        first.save(video, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
+        return
+    import imageio_ffmpeg
+
+    height, width = (n - n % 2 for n in frames[0].shape[:2])  # the codec wants even sizes
+    writer = imageio_ffmpeg.write_frames(str(video), (width, height), fps=fps, macro_block_size=2)
+    writer.send(None)
+    for frame in frames:
+        writer.send(np.ascontiguousarray(frame[:height, :width]))
+    writer.close()

@@ -1,0 +1,1 @@
+"""What happens next: models of an environment's dynamics."""

@@ -1,0 +1,49 @@
+"""Linear layers and multi-layer perceptrons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+
+class Linear(eqx.Module):
+    """y = x W + b.
+
+    Xavier-uniform weights, zero bias. Weights are stored `[inputs, outputs]` and multiply from the right, so that a
+    batch is one plain matrix product (`eqx.nn.Linear` is `W x` and needs a `vmap`, which costs a transpose on CPUs).
+    """
+
+    weight: Float[Array, "inputs outputs"]
+    bias: Float[Array, " outputs"]
+
+    def __init__(self, inputs: int, outputs: int, *, key: PRNGKeyArray):
+        bound = (6 / (inputs + outputs)) ** 0.5
+        self.weight = jax.random.uniform(key, (inputs, outputs), minval=-bound, maxval=bound)
+        self.bias = jnp.zeros(outputs)
+
+    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+        return x @ self.weight + self.bias
+
+
+class MLP(eqx.Module):
+    """Linear layers with ReLU between them; the last layer is linear.
+
+    `sizes` are the widths from the input to the output: `(14, 256, 256, 1)` has two hidden layers.
+    """
+
+    layers: tuple[Linear, ...]
+
+    def __init__(self, sizes: Sequence[int], *, key: PRNGKeyArray):
+        keys = jax.random.split(key, len(sizes) - 1)
+        self.layers = tuple(
+            Linear(inputs, outputs, key=k) for inputs, outputs, k in zip(sizes[:-1], sizes[1:], keys, strict=True)
+        )
+
+    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+        for layer in self.layers[:-1]:
+            x = jax.nn.relu(layer(x))
+        return self.layers[-1](x)

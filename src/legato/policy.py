@@ -1,0 +1,207 @@
+"""The policy protocol: a sequence model with a memory.
+
+A policy *observes* every primitive step it is shown (folds it into memory) and *decides* when asked (reads memory and
+writes the next actions). Memory is a value that the caller holds; a reset is data (`Step.first`), not a call. Policies
+are pure and stand for one environment; `jax.vmap` gives batches.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+from legato.data.spec import Spec
+from legato.errors import LegatoError
+
+State = TypeVar("State")
+
+
+class Step(eqx.Module):
+    """What the world tells a policy at one primitive step t."""
+
+    observation: Float[Array, "*batch obs"]  # o_t
+    reward: Float[Array, "*batch"]  # r_{t-1}; 0 when first
+    executed: Float[Array, "*batch act"]  # a_{t-1} as really applied; 0 when first
+    first: Bool[Array, "*batch"]  # t == 0
+
+
+class Policy(eqx.Module, Generic[State]):
+    """One way to act. Final classes implement these three methods for a single environment."""
+
+    @abc.abstractmethod
+    def init_state(self, command: PyTree) -> State:
+        """Memory before the first step; `command` is a target return, a goal or `()`."""
+
+    @abc.abstractmethod
+    def observe(self, state: State, step: Step) -> State:
+        """Fold one primitive step into memory."""
+
+    @abc.abstractmethod
+    def decide(self, state: State, key: PRNGKeyArray | None, length: int) -> tuple[Float[Array, "length act"], State]:
+        """The next `length` primitive actions from memory alone; `key=None` is greedy.
+
+        A greedy policy's first k actions do not depend on `length`. A policy with no sequence of its own holds its
+        action.
+        """
+
+
+class LastStep(eqx.Module):
+    """The memory of a policy that reads only the newest observation and the action executed before it."""
+
+    observation: Float[Array, " obs"]
+    executed: Float[Array, " act"]
+
+    @classmethod
+    def empty(cls, spec: Spec) -> LastStep:
+        return cls(jnp.zeros(spec.observation_size), jnp.zeros(spec.action_size))
+
+    @classmethod
+    def of(cls, step: Step) -> LastStep:
+        return cls(step.observation, step.executed)
+
+
+class RandomPlans(Policy[State]):
+    """`policy` with its plans replaced by uniformly random ones: exploration before anything was learnt.
+
+    Each primitive action is drawn anew, or one action is drawn and held (`hold`). Memory is the policy's own, so that
+    the change from random to learnt happens between two decisions.
+    """
+
+    policy: Policy[State]
+    spec: Spec = eqx.field(static=True)
+    hold: bool = eqx.field(static=True, default=False)
+
+    def init_state(self, command: PyTree) -> State:
+        return self.policy.init_state(command)
+
+    def observe(self, state: State, step: Step) -> State:
+        return self.policy.observe(state, step)
+
+    def decide(self, state: State, key: PRNGKeyArray | None, length: int) -> tuple[Array, State]:
+        if key is None:
+            raise LegatoError("a random policy has no greedy action: give it a key")
+        low, high = jnp.asarray(self.spec.low), jnp.asarray(self.spec.high)
+        drawn = jax.random.uniform(key, (1 if self.hold else length, self.spec.action_size), minval=low, maxval=high)
+        return jnp.broadcast_to(drawn, (length, self.spec.action_size)), state
+
+
+class OpenLoop(Policy[Int[Array, ""]]):
+    """Plays a fixed list of actions, whatever happens; after its end it holds the last one."""
+
+    actions: Float[Array, "steps act"]
+
+    def init_state(self, command: PyTree) -> Int[Array, ""]:
+        return jnp.full((), -1)
+
+    def observe(self, state: Int[Array, ""], step: Step) -> Int[Array, ""]:
+        return state + 1
+
+    def decide(self, state: Int[Array, ""], key: PRNGKeyArray | None, length: int) -> tuple[Array, Int[Array, ""]]:
+        index = jnp.minimum(state + jnp.arange(length), len(self.actions) - 1)
+        return self.actions[index], state
+
+
+class Playing(eqx.Module, Generic[State]):
+    """A policy at work: its memory, the plan in execution, and how much of that is done."""
+
+    memory: State
+    plan: Float[Array, "every act"]
+    cursor: Int[Array, ""]
+
+
+def begin(policy: Policy[State], command: PyTree, spec: Spec, every: int) -> Playing[State]:
+    """A policy before its first step, deciding once in `every` primitive steps."""
+    return Playing(policy.init_state(command), jnp.zeros((every, spec.action_size)), jnp.zeros((), jnp.int32))
+
+
+def play(
+    policy: Policy[State],
+    fresh: Playing[State],
+    playing: Playing[State],
+    step: Step,
+    key: PRNGKeyArray | None,
+) -> tuple[Float[Array, " act"], Playing[State]]:
+    """One primitive step of any policy: observe, decide if due, next action of the plan.
+
+    `fresh` (from `begin`) replaces the state where `step.first`. This is the reference that the rollout, which decides
+    only when it must, is tested against.
+    """
+    playing = jax.tree.map(lambda new, old: jnp.where(step.first, new, old), fresh, playing)
+    every = playing.plan.shape[0]
+    seen = policy.observe(playing.memory, step)
+    decided = policy.decide(seen, key, every)
+    due = playing.cursor == 0
+    plan, memory = jax.tree.map(lambda new, old: jnp.where(due, new, old), decided, (playing.plan, seen))
+    return plan[playing.cursor], Playing(memory, plan, (playing.cursor + 1) % every)
+
+
+class Memory(eqx.Module):
+    """What a `Player` carries between calls."""
+
+    state: PyTree
+    executed: Float[Array, " act"]  # the action assumed executed last: the end of the last plan
+    first: Bool[Array, ""]
+
+
+class Player:
+    """A policy in a control loop: NumPy in, NumPy out, one compiled call per decision, memory held by the caller.
+
+    >>> memory = player.begin()
+    >>> actions, memory = player.act(memory, observation, length=8)
+    """
+
+    def __init__(self, policy: Policy[Any], spec: Spec):
+        self.policy = policy
+        self.spec = spec
+        self._weights, self._structure = eqx.partition(policy, eqx.is_array)
+        self._compiled: dict[int, Callable[..., Any]] = {}
+
+    def begin(self, command: PyTree = ()) -> Memory:
+        """Memory at the start of an episode."""
+        state = self.policy.init_state(command)
+        return Memory(state, jnp.zeros(self.spec.action_size), jnp.ones((), bool))
+
+    def act(
+        self,
+        memory: Memory,
+        observation: np.ndarray,
+        length: int = 1,
+        *,
+        reward: float = 0.0,
+        executed: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, Memory]:
+        """Observe one step and decide greedily: the next `length` primitive actions `[length, act]` and new memory.
+
+        `reward` is the last step's; `executed` the action really applied last, by default the end of the last plan.
+        Raises `LegatoError` when the observation has another size than the policy was trained for.
+        """
+        observation = np.asarray(observation, np.float32)
+        if observation.shape != (self.spec.observation_size,):
+            raise LegatoError(
+                f"the policy reads {self.spec.observation_size} numbers; the observation has shape {observation.shape}"
+            )
+        if executed is not None:
+            memory = Memory(memory.state, np.asarray(executed, np.float32), memory.first)  # type: ignore[arg-type]
+        actions, memory = self._call(length)(self._weights, memory, observation, np.float32(reward))
+        return np.asarray(actions), memory
+
+    def _call(self, length: int) -> Callable[..., Any]:
+        if length < 1:
+            raise LegatoError(f"a plan has at least one action; length {length} was asked for")
+        if length not in self._compiled:
+
+            def act(weights: PyTree, memory: Memory, observation: Array, reward: Array) -> tuple[Array, Memory]:
+                policy = eqx.combine(weights, self._structure)
+                state = policy.observe(memory.state, Step(observation, reward, memory.executed, memory.first))
+                actions, state = policy.decide(state, None, length)
+                return actions, Memory(state, actions[-1], jnp.zeros((), bool))
+
+            self._compiled[length] = jax.jit(act)
+        return self._compiled[length]

@@ -1,0 +1,427 @@
+"""Policy + environments + clock -> experience: the one place where time lives.
+
+The rollout decides when a policy is asked (every n primitive steps, or at random intervals), when its answer takes
+effect (d steps late), and what it observes in between. No algorithm and no environment wrapper knows of this. The same
+code collects for training and evaluates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+from legato.data.replay import pack
+from legato.data.spec import Spec
+from legato.envs import Environments
+from legato.errors import LegatoError
+from legato.policy import Policy, Step
+
+Stream = Literal["train", "select", "test", "latency"]
+_STREAMS: dict[Stream, int] = {"train": 0, "select": 1, "test": 2, "latency": 3}
+
+
+def episode_seed(seed: int, stream: Stream, episode: int) -> int:
+    """The environment seed of an episode, from the run's seed and the episode's number.
+
+    Training, checkpoint selection and testing draw from separate streams, so none ever sees another's episodes.
+    """
+    return int(np.random.SeedSequence([seed, _STREAMS[stream], episode]).generate_state(1)[0] >> 1)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """When a policy is asked, and when its answer counts.
+
+    every
+        Primitive steps per decision; a pair `(low, high)` draws n uniformly anew at each decision.
+    delay
+        Primitive steps between a decision's observation and its effect: meanwhile the old plan runs on, and of the new
+        plan the actions meant for the steps already gone are skipped. The first plan of an episode is not delayed.
+    observe
+        Show the policy every primitive step, or only those at which it decides.
+    """
+
+    every: int | tuple[int, int] = 1
+    delay: int = 0
+    observe: Literal["every step", "decisions"] = "every step"
+
+    def __post_init__(self) -> None:
+        low, high = self.interval
+        if low < 1 or high < low:
+            raise LegatoError(f"a decision interval needs 1 <= low <= high; {self.every} was given")
+        if not 0 <= self.delay <= low:
+            raise LegatoError(
+                f"a delay of {self.delay} steps does not fit decisions every {low}: 0 <= delay <= interval is needed"
+            )
+
+    @property
+    def interval(self) -> tuple[int, int]:
+        return self.every if isinstance(self.every, tuple) else (self.every, self.every)
+
+    @property
+    def plan_length(self) -> int:
+        """Actions that a plan must hold: the longest interval, and the delay during which it must run on."""
+        return self.interval[1] + self.delay
+
+
+class Experience(NamedTuple):
+    """What happened, `[steps, members, ...]` in host memory; members that were idle have `active` False."""
+
+    observation: np.ndarray
+    action: np.ndarray
+    previous_action: np.ndarray
+    reward: np.ndarray
+    next_observation: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    begins: np.ndarray  # did a new plan take effect at this step?
+    ends: np.ndarray  # is the next step one of another plan, or of another episode?
+    active: np.ndarray
+
+    def rows(self) -> np.ndarray:
+        """One packed replay row per primitive step, `[steps, members, width]`."""
+        continues = 1.0 - self.terminated
+        return pack(self.observation, self.action, self.previous_action, self.reward, self.next_observation, continues)
+
+
+class Episode(NamedTuple):
+    """One finished episode."""
+
+    member: int
+    number: int
+    ret: float  # undiscounted return
+    length: int  # primitive steps
+    decisions: int
+
+
+@dataclass
+class _Members:
+    """The state of the members, as arrays `[members, ...]` in host memory."""
+
+    observation: np.ndarray
+    reward: np.ndarray
+    executed: np.ndarray
+    first: np.ndarray
+    active: np.ndarray
+    episode: np.ndarray  # the running episode's number
+    clock: np.ndarray  # primitive steps since the episode began
+    due: np.ndarray  # the clock at which the policy is asked next
+    decisions: np.ndarray
+    plan: np.ndarray  # [members, length, act] in execution
+    cursor: np.ndarray
+    pending: np.ndarray  # [members, length, act] decided, not yet in effect
+    pending_at: np.ndarray  # the clock at which it takes effect; -1 for none
+    ret: np.ndarray
+    actions: list[list[np.ndarray]] = field(default_factory=list)  # of the running episode, to replay it
+
+
+class Rollout:
+    """Policies at work in environments, primitive step by primitive step.
+
+    Members are arranged `[groups, members per group]`: each group acts by its own policy (one group per training seed)
+    and policies come stacked along a leading axis of that size.
+
+    environments
+        `groups x per_group` members, group after group.
+    seeds
+        `[groups]`; every episode's seed derives from its group's seed, the stream and the episode's number.
+    once
+        Each member plays one episode and then idles (evaluation), instead of starting the next one (collection).
+    length
+        Actions to ask of each decision, by default those the clock needs. Plans of one length share one compilation.
+    first_episode
+        The number of the first member's first episode in its stream.
+    """
+
+    def __init__(
+        self,
+        environments: Environments,
+        spec: Spec,
+        clock: Clock,
+        seeds: list[int],
+        stream: Stream,
+        *,
+        once: bool = False,
+        command: PyTree = (),
+        length: int | None = None,
+        first_episode: int = 0,
+    ):
+        self.length = max(length or 0, clock.plan_length)
+        if environments.count % len(seeds):
+            raise ValueError("the members must divide evenly among the groups")
+        self.environments, self.spec, self.clock = environments, spec, clock
+        self.seeds, self.once, self.command = seeds, once, command
+        self.stream: Stream = stream
+        self.groups, self.per_group = len(seeds), environments.count // len(seeds)
+        self.first_episode = first_episode
+        self.memory: PyTree = None
+        self.time = 0  # primitive steps in this rollout's life
+        self.members = self._begin()
+
+    # --- beginning an episode ---
+
+    def _begin(self) -> _Members:
+        n, a, length = self.environments.count, self.spec.action_size, self.length
+        members = _Members(
+            observation=np.zeros((n, self.spec.observation_size), np.float32),
+            reward=np.zeros(n, np.float32),
+            executed=np.zeros((n, a), np.float32),
+            first=np.ones(n, bool),
+            active=np.ones(n, bool),
+            episode=self.first_episode + np.arange(n) % self.per_group,
+            clock=np.zeros(n, np.int64),
+            due=np.zeros(n, np.int64),
+            decisions=np.zeros(n, np.int64),
+            plan=np.zeros((n, length, a), np.float32),
+            cursor=np.zeros(n, np.int64),
+            pending=np.zeros((n, length, a), np.float32),
+            pending_at=np.full(n, -1, np.int64),
+            ret=np.zeros(n),
+            actions=[[] for _ in range(n)],
+        )
+        self._reset(members, np.arange(n))
+        return members
+
+    def _reset(self, m: _Members, index: np.ndarray) -> None:
+        """Start an episode in each member of `index`: the queue is flushed, time and the previous action are zero."""
+        seeds = np.array([self._seed(int(i), m) for i in index])
+        m.observation[index] = self.environments.reset(index, seeds)
+        m.reward[index], m.executed[index], m.first[index] = 0, 0, True
+        m.clock[index] = m.due[index] = m.decisions[index] = m.cursor[index] = 0
+        m.pending_at[index], m.ret[index] = -1, 0
+        for i in index:
+            m.actions[i] = []
+
+    def _seed(self, member: int, m: _Members | None = None) -> int:
+        """The seed of a member's running episode."""
+        episode = (m or self.members).episode[member]
+        return episode_seed(self.seeds[member // self.per_group], self.stream, int(episode))
+
+    def _interval(self, member: int) -> int:
+        """Primitive steps until the next decision; random ones depend on the episode and the decision's number only."""
+        low, high = self.clock.interval
+        if low == high:
+            return low
+        m = self.members
+        entropy = [self._seed(member), int(m.decisions[member])]
+        return low + int(np.random.SeedSequence(entropy).generate_state(1)[0]) % (high - low + 1)
+
+    # --- one primitive step ---
+
+    def run(self, policies: Policy[Any], steps: int, keys: PRNGKeyArray | None) -> tuple[Experience, list[Episode]]:
+        """Advance every active member by `steps` primitive steps (fewer when all have finished).
+
+        `policies` is stacked over groups. `keys` `[groups]` must be the same in every call: the t-th step of this
+        rollout's life draws from `fold_in(key, t)`; None acts greedily. Returns the experience and the episodes that
+        ended in it.
+        """
+        weights, structure = eqx.partition(policies, eqx.is_array)
+        rows: list[tuple[np.ndarray, ...]] = []
+        episodes: list[Episode] = []
+        for _ in range(steps):
+            if not self.members.active.any():
+                break
+            row, ended = self._step(weights, structure, keys)
+            rows.append(row)
+            episodes += ended
+        return Experience(*(np.stack(column) for column in zip(*rows, strict=True))), episodes
+
+    def _step(
+        self, weights: PyTree, structure: Any, keys: PRNGKeyArray | None
+    ) -> tuple[tuple[np.ndarray, ...], list[Episode]]:
+        m = self.members
+        begins = self._consult(weights, structure, keys)
+        index = np.flatnonzero(m.active)
+        action = np.clip(m.plan[np.arange(len(m.plan)), m.cursor], self.spec.low, self.spec.high).astype(np.float32)
+        before, previous = m.observation.copy(), m.executed.copy()
+        reward, terminated, truncated = (
+            np.zeros_like(m.reward),
+            np.zeros_like(m.active),
+            np.zeros_like(m.active),
+        )
+        m.observation[index], reward[index], terminated[index], truncated[index] = self.environments.step(
+            index, action[index]
+        )
+        ended = terminated | truncated
+        ends = ended | (m.clock + 1 == np.where(m.pending_at >= 0, m.pending_at, m.due + self.clock.delay))
+        after, active = m.observation.copy(), m.active.copy()
+        self.time += 1
+        row = (before, action, previous, reward, after, terminated, truncated, begins, ends, active)
+
+        m.executed[:], m.reward[:], m.first[:] = action, reward, False
+        m.clock[index] += 1
+        m.cursor[index] += 1
+        m.ret += reward
+        for i in index:
+            m.actions[i].append(action[i])
+        return row, self._end(np.flatnonzero(ended))
+
+    def _consult(self, weights: PyTree, structure: Any, keys: PRNGKeyArray | None) -> np.ndarray:
+        """Show the policy this step, ask it where it is due, put plans into effect. Returns where a plan began."""
+        m = self.members
+        due = m.active & (m.clock == m.due)
+        if due.any() or self.clock.observe == "every step":
+            seen = m.active if self.clock.observe == "every step" else due
+            step = Step(m.observation, m.reward, m.executed, m.first)  # type: ignore[arg-type]
+            shape = (self.groups, self.per_group)
+            if self.memory is None:
+                self.memory = _fresh(weights, structure, shape, self.command)
+            length = self.length if due.any() else 0
+            plans, self.memory = _tick(
+                structure, length, shape, weights, self.memory, self.command, step, seen, due, keys, self.time
+            )
+            if length:
+                m.pending[due] = np.asarray(plans).reshape(m.pending.shape)[due]
+        for i in np.flatnonzero(due):
+            m.pending_at[i] = m.clock[i] + (0 if m.first[i] else self.clock.delay)
+            m.due[i] += self._interval(int(i))
+            m.decisions[i] += 1
+        begins = m.active & (m.pending_at == m.clock)
+        m.plan[begins] = m.pending[begins]
+        # A plan counts from the step it was decided at: what was meant for the steps of the delay is past.
+        m.cursor[begins] = np.where(m.first[begins], 0, self.clock.delay)
+        m.pending_at[begins] = -1
+        return begins
+
+    def _end(self, index: np.ndarray) -> list[Episode]:
+        m = self.members
+        ended = [
+            Episode(int(i), int(m.episode[i]), float(m.ret[i]), int(m.clock[i]), int(m.decisions[i])) for i in index
+        ]
+        if self.once:
+            m.active[index] = False
+        elif len(index):
+            m.episode[index] += self.per_group
+            self._reset(m, index)
+        return ended
+
+    # --- checkpoints ---
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on exactly here: arrays only. The environments are restored by replay."""
+        m = self.members
+        lengths = np.array([len(actions) for actions in m.actions])
+        flat = [a for actions in m.actions for a in actions]
+        kept = ("episode", "due", "decisions", "plan", "cursor", "pending", "pending_at")
+        state: dict[str, Any] = {name: getattr(m, name).copy() for name in kept}
+        state["lengths"] = lengths
+        state["actions"] = np.stack(flat) if flat else np.zeros((0, self.spec.action_size), np.float32)
+        state["observation"] = m.observation.copy()
+        state["time"] = np.array(self.time)
+        state["memory"] = {str(i): np.array(leaf) for i, leaf in enumerate(jax.tree.leaves(self.memory))}
+        return state
+
+    def restore(self, state: dict[str, Any], policies: Policy[Any]) -> None:
+        """Return to a `state`: the unfinished episodes are replayed from their seeds and stored actions.
+
+        Raises `LegatoError` when an environment, replayed, ends up elsewhere: it is not deterministic then, and the run
+        could not be continued as it was.
+        """
+        m = self.members
+        m.episode[:] = state["episode"]
+        self.time = int(state["time"])
+        self._reset(m, np.arange(self.environments.count))
+        if not self.environments.seeded:
+            return  # nothing to replay: go on with fresh episodes
+        ends = np.cumsum(state["lengths"])
+        for i, (end, length) in enumerate(zip(ends, state["lengths"], strict=True)):
+            for action in state["actions"][end - length : end]:
+                index = np.array([i])
+                m.observation[index], m.reward[index], _, _ = self.environments.step(index, action[None])
+                m.executed[i], m.first[i] = action, False
+                m.ret[i] += m.reward[i]
+                m.actions[i].append(action)
+            m.clock[i] = length
+        if not np.array_equal(m.observation, state["observation"]):
+            raise LegatoError(
+                f"'{self.environments.name}' did not replay to where it was: it is not deterministic, "
+                "so the run cannot be resumed exactly"
+            )
+        for name in ("due", "decisions", "plan", "cursor", "pending", "pending_at"):
+            getattr(m, name)[:] = state[name]
+        weights, structure = eqx.partition(policies, eqx.is_array)
+        fresh = _fresh(weights, structure, (self.groups, self.per_group), self.command)
+        stored = state.get("memory", {})
+        leaves = [jnp.asarray(stored[str(i)]) for i in range(len(stored))]
+        self.memory = jax.tree.unflatten(jax.tree.structure(fresh), leaves) if leaves else None
+
+
+def stack(policies: list[Policy[Any]]) -> Policy[Any]:
+    """Policies of one structure, stacked along a leading axis as `Rollout.run` wants them."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves) if eqx.is_array(leaves[0]) else leaves[0], *policies)
+
+
+def episodes(
+    policies: Policy[Any],
+    environments: Environments,
+    spec: Spec,
+    clock: Clock,
+    seeds: list[int],
+    stream: Stream,
+    *,
+    keys: PRNGKeyArray | None = None,
+    command: PyTree = (),
+    length: int | None = None,
+) -> np.ndarray:
+    """Undiscounted returns `[groups, episodes]` of one whole episode in every member; greedy without `keys`."""
+    rollout = Rollout(environments, spec, clock, seeds, stream, once=True, command=command, length=length)
+    returns = np.zeros(environments.count)
+    weights, structure = eqx.partition(policies, eqx.is_array)
+    while rollout.members.active.any():
+        _, ended = rollout._step(weights, structure, keys)
+        for episode in ended:
+            returns[episode.member] = episode.ret
+    return returns.reshape(rollout.groups, rollout.per_group)
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _fresh(weights: PyTree, structure: Any, shape: tuple[int, int], command: PyTree) -> PyTree:
+    """Memory before the first step, for every member: leaves `[groups, members, ...]`."""
+
+    def one(weights: PyTree) -> PyTree:
+        state = eqx.combine(weights, structure).init_state(command)
+        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (shape[1], *jnp.shape(leaf))), state)
+
+    return jax.vmap(one, axis_size=shape[0])(weights)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(4,))
+def _tick(
+    structure: Any,
+    length: int,
+    shape: tuple[int, int],
+    weights: PyTree,
+    memory: PyTree,
+    command: PyTree,
+    step: Step,
+    seen: Array,
+    due: Array,
+    keys: PRNGKeyArray | None,
+    time: int,
+) -> tuple[Array | None, PyTree]:
+    """Observe where `seen`; decide `length` actions (none if 0) and keep the memory of it where `due`."""
+
+    def member(policy: Policy[Any], memory: PyTree, step: Step, seen: Array, due: Array, key: PRNGKeyArray | None):
+        fresh = policy.init_state(command)
+        memory = jax.tree.map(lambda new, old: jnp.where(step.first, new, old), fresh, memory)
+        observed = policy.observe(memory, step)
+        memory = jax.tree.map(lambda new, old: jnp.where(seen, new, old), observed, memory)
+        if not length:
+            return None, memory
+        plan, decided = policy.decide(memory, key, length)
+        return plan, jax.tree.map(lambda new, old: jnp.where(due, new, old), decided, memory)
+
+    def group(weights: PyTree, memory: PyTree, step: Step, seen: Array, due: Array, key: PRNGKeyArray | None):
+        policy = eqx.combine(weights, structure)
+        split = None if key is None else jax.random.split(jax.random.fold_in(key, time), shape[1])
+        return jax.vmap(lambda *of_member: member(policy, *of_member))(memory, step, seen, due, split)
+
+    grouped = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), (step, seen, due))
+    return jax.vmap(group)(weights, memory, *grouped, keys)

@@ -1,0 +1,96 @@
+"""The state of a training run on disk, by Orbax: written aside and renamed, so a kill leaves the one before intact."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orbax.checkpoint as ocp
+
+from legato.errors import LegatoError
+
+Tree = dict[str, Any]  # nested dicts of NumPy arrays
+
+
+class Checkpoints:
+    """The newest checkpoints of a run, by step. Writing happens in the background; `wait` before reading or leaving."""
+
+    def __init__(self, folder: Path, keep: int = 2):
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        self.folder = folder.absolute()
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        self.manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def save(self, step: int, tree: Tree) -> None:
+        """Write `tree`, whose arrays must not change afterwards. A checkpoint of the same step is kept as it is."""
+        if step in self.manager.all_steps():
+            return
+        empty, full = {}, {}
+        for name, array in _flatten(tree).items():  # Orbax refuses arrays without elements: keep their shapes aside
+            (full if array.size else empty)[name] = array
+        shapes = {name: [list(array.shape), str(array.dtype)] for name, array in empty.items()}
+        self.manager.save(
+            step, args=ocp.args.Composite(arrays=ocp.args.StandardSave(full), empty=ocp.args.JsonSave(shapes))
+        )
+
+    def steps(self) -> list[int]:
+        """The steps that have a finished checkpoint, oldest first."""
+        return sorted(self.manager.all_steps())
+
+    def load(self, step: int | None = None) -> tuple[int, Tree]:
+        """The checkpoint of `step`, by default the newest. Raises `LegatoError` when there is none or it is damaged."""
+        steps = self.steps()
+        if not steps:
+            raise LegatoError(f"'{self.folder}' holds no checkpoint: the run ended before its first one")
+        step = steps[-1] if step is None else step
+        if step not in steps:
+            raise LegatoError(
+                f"no checkpoint of step {step} in '{self.folder}'; there are {', '.join(map(str, steps))}"
+            )
+        try:
+            restored = self.manager.restore(
+                step, args=ocp.args.Composite(arrays=ocp.args.StandardRestore(), empty=ocp.args.JsonRestore())
+            )
+            arrays = {name: np.array(array) for name, array in restored["arrays"].items()}
+            for name, (shape, dtype) in restored["empty"].items():
+                arrays[name] = np.zeros(shape, dtype)
+        except Exception as problem:  # Orbax and TensorStore raise many kinds; each means that it cannot be read
+            older = [s for s in steps if s < step]
+            advice = f"resume from an older one with --from-step {older[-1]}" if older else "there is no older one"
+            raise LegatoError(f"the checkpoint '{self.folder / str(step)}' is damaged; {advice}") from problem
+        return step, _unflatten(arrays)
+
+    def discard_after(self, step: int) -> None:
+        """Remove checkpoints newer than `step`: the run goes on from there."""
+        for newer in [s for s in self.steps() if s > step]:
+            self.manager.delete(newer)
+
+    def wait(self) -> None:
+        self.manager.wait_until_finished()
+
+    def close(self) -> None:
+        self.wait()
+        self.manager.close()
+
+
+def _flatten(tree: Tree, prefix: str = "") -> dict[str, np.ndarray]:
+    flat: dict[str, np.ndarray] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{name}/")
+        else:
+            flat[prefix + name] = np.asarray(value)
+    return flat
+
+
+def _unflatten(flat: dict[str, np.ndarray]) -> Tree:
+    tree: Tree = {}
+    for path, array in flat.items():
+        *parents, name = path.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = array
+    return tree

@@ -1,0 +1,364 @@
+"""The online loop: environment <-> replay <-> updates, for any algorithm that learns from transitions.
+
+One turn of the loop is one decision interval: the rollout collects a plan's worth of primitive steps, then one
+compiled call stores them and makes all their updates. Several seeds are trained side by side along a leading axis. All
+randomness derives from (seed, step), so a checkpoint holds no generator and a resumed run repeats what an unbroken one
+does.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from legato.algorithms import algorithm as algorithm_module
+from legato.data import replay as replay_buffer
+from legato.data.replay import HeldDecisions, Minibatches, Replay, Transition
+from legato.data.spec import Spec
+from legato.envs import describe, make, make_vec
+from legato.errors import LegatoError
+from legato.policy import RandomPlans
+from legato.rollout import Clock, Experience, Rollout, episodes
+from legato.training import policy_file
+from legato.training.checkpoint import Checkpoints
+from legato.training.policy_file import Card, fill, named_leaves
+from legato.training.progress import Progress
+from legato.training.run import Metrics, Run
+from legato.training.settings import Settings
+
+
+class Interrupted(Exception):
+    """Ctrl-C: the run was saved and can be resumed."""
+
+
+def start(
+    algorithm: str,
+    preset: str,
+    config: Any,
+    settings: Settings,
+    out: str | Path | None = None,
+    *,
+    quiet: bool = False,
+) -> Run:
+    """Train from nothing in a new run folder. Everything that can be refused is refused before the folder exists."""
+    spec = check(algorithm, config, settings)
+    run = Run.create(out, algorithm, preset, config, settings, spec)
+    Loop(run, quiet=quiet).train()
+    return run
+
+
+def resume(path: str | Path, from_step: int | None = None, *, quiet: bool = False) -> Run:
+    """Go on from a run's newest checkpoint (or that of `from_step`) to the end it was given."""
+    run = Run(path)
+    Loop(run, resume=True, from_step=from_step, quiet=quiet).train()
+    return run
+
+
+def check(algorithm: str, config: Any, settings: Settings) -> Spec:
+    """The spec of the environment; raises `LegatoError` when algorithm, environment and settings do not fit."""
+    module = algorithm_module(algorithm)
+    environment = make(settings.env)
+    spec = describe(environment, settings.env, user=algorithm)
+    limit = getattr(environment.spec, "max_episode_steps", None)
+    environment.close()
+    plan = module.plan_length(config)
+    if limit is not None and plan > limit:
+        raise LegatoError(f"a plan of {plan} steps is longer than an episode of '{settings.env}' ({limit} steps)")
+    if settings.capacity < module.batches(config).size:
+        raise LegatoError(f"capacity {settings.capacity} is smaller than a minibatch ({module.batches(config).size})")
+    return spec
+
+
+class Loop:
+    """One training run in progress."""
+
+    def __init__(self, run: Run, *, resume: bool = False, from_step: int | None = None, quiet: bool = False):
+        self.run, self.settings, self.config = run, run.settings, run.config
+        self.algorithm = algorithm_module(run.algorithm)
+        self.batches: Minibatches = self.algorithm.batches(self.config)
+        self.plan: int = self.algorithm.plan_length(self.config)
+        self.turn_steps = self.plan * self.settings.environments  # primitive steps per seed and turn
+        counted = self.settings.environments if self.batches.per_decision else self.turn_steps
+        self.turn_updates = round(self.settings.updates_per_step * counted)
+        if self.turn_updates < 1:
+            raise LegatoError(f"updates_per_step {self.settings.updates_per_step} gives no update in {counted} steps")
+        self.quiet = quiet
+        self._build()
+        self.checkpoints = Checkpoints(run.path / "checkpoints")
+        columns = ["return", "length", "episodes", "eval_return", *self.metric_names]
+        if resume:
+            state_step, state = self.checkpoints.load(from_step)
+            self._restore(state)
+            self.checkpoints.discard_after(state_step)
+            self.metrics = Metrics(run, columns, resume_at=state_step)
+        else:
+            self.metrics = Metrics(run, columns)
+
+    def _build(self) -> None:
+        s, seeds, spec = self.settings, self.run.seeds, self.run.spec
+        self.step = 0  # primitive steps so far, per seed
+        self.updates = 0
+        keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed), 3))(jnp.array(seeds))  # [seeds, 3]
+        init_keys, self.act_keys, self.update_keys = keys[:, 0], keys[:, 1], keys[:, 2]
+        self.learner = jax.jit(jax.vmap(partial(self.algorithm.init, self.config, spec)))(init_keys)
+        total = -(-s.steps // self.turn_steps) * self.turn_steps
+        rows = jax.vmap(lambda _: replay_buffer.create(spec, min(s.capacity, total)))
+        self.replay: Replay = rows(jnp.arange(len(seeds)))
+        world = make_vec(s.env, len(seeds) * s.environments, s.backend)
+        self.rollout = Rollout(world, spec, Clock(self.plan), seeds, "train")
+        self.judge = make_vec(s.env, len(seeds) * s.eval_episodes)
+        self.best = np.full(len(seeds), -np.inf)
+        self.stored = np.zeros(len(seeds), np.int64)  # transitions so far
+        self.held = HeldDecisions(world.count, spec)
+        self.sums: dict[str, np.ndarray] = {}  # of metrics since the last row, [seeds]
+        self.count = 0
+        self.recent: list[list[tuple[float, float]]] = [[] for _ in seeds]  # (return, length) since the last row
+        self.unread: list[tuple[int, dict[str, Array]]] = []
+        batch = jax.eval_shape(lambda r, k: _minibatches(r, self.batches, k), self._one(self.replay), init_keys[0])
+        one = jax.eval_shape(partial(self.algorithm.update, self.config), self._one(self.learner), batch, init_keys[0])
+        self.metric_names = sorted(one[1])
+
+    def _one(self, tree: Any) -> Any:
+        return jax.eval_shape(lambda t: jax.tree.map(lambda leaf: leaf[0], t), tree)
+
+    # --- the loop ---
+
+    def train(self) -> None:
+        """Run to the last step; save on the way; leave checkpoint and policies behind whatever ends it."""
+        s = self.settings
+        title = f"{self.run.label} on {s.env}"
+        with (
+            Progress(title, s.steps, start=self.step, quiet=self.quiet) as progress,
+            _interruptible() as interrupted,
+        ):
+            try:
+                while self.step < s.steps:
+                    before = self.step
+                    self._turn()
+                    self._report(before, progress)
+                    if interrupted():
+                        self._checkpoint()
+                        raise Interrupted(f"stopped at step {self.step}; continue with: --resume {self.run.path}")
+            finally:
+                self.checkpoints.close()
+                self.metrics.close()
+                self.rollout.environments.close()
+                self.judge.close()
+
+    def _turn(self) -> None:
+        policies = self.algorithm.policy(self.config, self.learner)
+        if self.step < self.settings.start_steps:
+            policies = RandomPlans(policies, self.run.spec, hold=self.algorithm.HOLDS_ACTION)
+        experience, ended = self.rollout.run(policies, self.plan, self.act_keys)
+        for episode in ended:
+            self.recent[episode.member // self.settings.environments].append((episode.ret, episode.length))
+        rows, counts = self._rows(experience)
+        self.stored += counts
+        learn = self.stored.min() >= self.batches.size
+        count = self.turn_updates if learn else 0
+        self.learner, self.replay, metrics = advance(
+            self.algorithm,
+            self.config,
+            count,
+            self.learner,
+            self.replay,
+            rows,
+            counts,
+            self.update_keys,
+            self.updates,
+        )
+        self.step += self.turn_steps
+        self.updates += count
+        if count:
+            self.unread.append((self.step, metrics))
+
+    def _rows(self, experience: Experience) -> tuple[np.ndarray, np.ndarray]:
+        """What to store of each seed, `[seeds, rows, width]`, and how many of the rows are real, not padding."""
+        seeds, rows = len(self.run.seeds), experience.rows()
+        if not self.batches.per_decision:  # [steps, members, width] -> [seeds, steps * environments, width]
+            rows = rows.reshape(len(rows), seeds, -1, rows.shape[-1]).swapaxes(0, 1)
+            return rows.reshape(seeds, -1, rows.shape[-1]), np.full(seeds, self.turn_steps, np.int32)
+        done = self.held.fold(rows, experience.begins, experience.ends)
+        each = self.settings.environments
+        per_seed = [list(chain(*done[i : i + each])) for i in range(0, len(done), each)]
+        padded = np.zeros((seeds, self.turn_steps, rows.shape[-1]), np.float32)
+        for i, found in enumerate(per_seed):
+            padded[i, : len(found)] = found
+        return padded, np.array([len(found) for found in per_seed], np.int32)
+
+    # --- measuring and saving ---
+
+    def _report(self, before: int, progress: Progress) -> None:
+        """Evaluate, log and checkpoint when their time has come; the end of the run counts for all three."""
+        s = self.settings
+
+        def due(every: int) -> bool:
+            return self.step // every > before // every or self.step >= s.steps
+
+        progress.step(min(self.step, s.steps))
+        evaluated = self._evaluate() if due(s.eval_every) else None
+        if evaluated is not None or due(s.log_every) or due(s.checkpoint_every):
+            self._collect_metrics()
+        if evaluated is not None or due(s.log_every):
+            self._log(evaluated)
+            self.metrics.speed(self.step, progress.rate(self.step))
+        if evaluated is not None:
+            mean, seeds = evaluated.mean(), len(evaluated)
+            progress.note(min(self.step, s.steps), f"return {mean:.1f}" + (f" over {seeds} seeds" if seeds > 1 else ""))
+        if due(s.checkpoint_every):
+            self._checkpoint()
+
+    def _collect_metrics(self) -> None:
+        """Read the updates' metrics from the device; a NaN stops the run and is named."""
+        for step, metrics in self.unread:
+            for name, values in jax.device_get(metrics).items():
+                if not np.isfinite(values).all():
+                    seed = self.run.seeds[int(np.flatnonzero(~np.isfinite(values))[0])]
+                    saved = self.checkpoints.steps()
+                    kept = f"the checkpoint of step {saved[-1]} is kept" if saved else "there was no checkpoint yet"
+                    raise LegatoError(f"{name} of seed {seed} became {values.min()} at step {step}; {kept}")
+                self.sums[name] = self.sums.get(name, np.zeros(len(self.run.seeds))) + values
+            self.count += 1
+        self.unread = []
+
+    def _log(self, evaluated: np.ndarray | None) -> None:
+        for i, seed in enumerate(self.run.seeds):
+            row: dict[str, float] = {name: float(total[i] / self.count) for name, total in self.sums.items()}
+            if self.recent[i]:
+                row["return"], row["length"] = (float(x) for x in np.mean(self.recent[i], axis=0))
+            row["episodes"] = len(self.recent[i])
+            if evaluated is not None:
+                row["eval_return"] = float(evaluated[i])
+            self.metrics.write(self.step, seed, row)
+            self.recent[i] = []
+        self.sums, self.count = {}, 0
+
+    def _evaluate(self) -> np.ndarray:
+        """Mean greedy return per seed, deciding as often as in training; keeps the `last` and the `best` policy."""
+        policies = self.algorithm.policy(self.config, self.learner)
+        returns = episodes(policies, self.judge, self.run.spec, Clock(self.plan), self.run.seeds, "select").mean(axis=1)
+        for i, seed in enumerate(self.run.seeds):
+            policy = jax.tree.map(lambda leaf, i=i: leaf[i], policies)
+            origin = {
+                "environment": self.settings.env,
+                "seed": seed,
+                "step": self.step,
+                "run": self.run.path.name,
+            }
+            better = returns[i] > self.best[i]
+            for which in ("last", "best") if better else ("last",):
+                card = Card(self.run.algorithm, self.config, self.run.spec, {**origin, "which": which})  # type: ignore[arg-type]
+                policy_file.save(self.run.path / "policy" / f"seed-{seed}" / which, policy, card)
+        self.best = np.maximum(self.best, returns)
+        return returns
+
+    def _checkpoint(self) -> None:
+        self._collect_metrics()
+        self.checkpoints.save(self.step, self._state())
+
+    def _state(self) -> dict[str, Any]:
+        """All that the loop carries, as nested dicts of arrays that nobody else holds."""
+        filled = int(min(self.stored.max(), self.replay.capacity))
+        recent = [(i, *episode) for i, of_seed in enumerate(self.recent) for episode in of_seed]
+        return {
+            "learner": named_leaves(self.learner),
+            "replay": {"rows": np.array(self.replay.rows[:, :filled]), "added": np.array(self.replay.added)},
+            "rollout": self.rollout.state(),
+            "loop": {
+                "step": np.array(self.step),
+                "updates": np.array(self.updates),
+                "best": self.best.copy(),
+                "stored": self.stored.copy(),
+                "count": np.array(self.count),
+                "recent": np.array(recent, np.float64).reshape(-1, 3),
+                "held": self.held.open.copy(),
+            },
+            "sums": {name: total.copy() for name, total in self.sums.items()},
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        source = str(self.checkpoints.folder)
+        self.learner = fill(self.learner, state["learner"], source)
+        filled = state["replay"]["rows"]
+        rows = self.replay.rows.at[:, : filled.shape[1]].set(filled)
+        self.replay = Replay(rows, jnp.asarray(state["replay"]["added"]), self.run.spec)
+        loop = state["loop"]
+        self.step, self.updates, self.count = int(loop["step"]), int(loop["updates"]), int(loop["count"])
+        self.best, self.stored = loop["best"].copy(), loop["stored"].copy()
+        self.sums = {name: total.copy() for name, total in state.get("sums", {}).items()}
+        for i, ret, length in loop["recent"]:
+            self.recent[int(i)].append((float(ret), float(length)))
+        self.held.open[:] = loop["held"]
+        policies = self.algorithm.policy(self.config, self.learner)
+        self.rollout.restore(state["rollout"], policies)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3, 4))
+def advance(
+    algorithm: ModuleType,
+    config: Any,
+    count: int,
+    learner: Any,
+    replay: Replay,
+    rows: Float[Array, "seeds rows width"],
+    counts: Int[Array, " seeds"],
+    keys: PRNGKeyArray,
+    first_update: int,
+) -> tuple[Any, Replay, dict[str, Float[Array, " seeds"]]]:
+    """Store the rows and make `count` updates, for every seed, in one dispatch. Returns the metrics' means too.
+
+    The i-th update of a run draws from `fold_in(key, i)`, whichever call makes it.
+    """
+    batches: Minibatches = algorithm.batches(config)
+
+    def one_seed(learner: Any, replay: Replay, rows: Array, n: Array, key: PRNGKeyArray):
+        replay = replay_buffer.add(replay, rows, n)
+
+        def update(learner: Any, i: Array) -> tuple[Any, dict[str, Array]]:
+            k_sample, k_update = jax.random.split(jax.random.fold_in(key, i))
+            return algorithm.update(config, learner, _minibatches(replay, batches, k_sample), k_update)
+
+        if not count:
+            return learner, replay, {}
+        learner, metrics = jax.lax.scan(update, learner, first_update + jnp.arange(count))
+        return learner, replay, jax.tree.map(jnp.mean, metrics)
+
+    return jax.vmap(one_seed)(learner, replay, rows, counts, keys)
+
+
+def _minibatches(replay: Replay, batches: Minibatches, key: PRNGKeyArray) -> tuple[Transition, ...]:
+    return tuple(replay_buffer.sample(replay, k, batches.size) for k in jax.random.split(key, batches.count))
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C into a flag, so that a turn is finished and saved; a second one is immediate."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    asked = False
+    before = signal.getsignal(signal.SIGINT)
+
+    def ask(number: int, frame: Any) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)

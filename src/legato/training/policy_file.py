@@ -1,0 +1,135 @@
+"""A finished policy as a folder: `policy.json` says what it is, `weights.safetensors` holds its numbers.
+
+Nothing is unpickled: a file from a stranger can hold bad numbers, not code. Every number is checked on the way in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from legato.algorithms import algorithm as algorithm_module
+from legato.algorithms.configs import CONFIGS, SAC, SRL
+from legato.data.spec import Spec
+from legato.errors import LegatoError
+from legato.policy import Player, Policy
+
+FORMAT = 1
+_CARD, _WEIGHTS = "policy.json", "weights.safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What a saved policy says of itself. `extra` holds where it came from: environment, seed, step, which."""
+
+    algorithm: str
+    config: SAC | SRL
+    spec: Spec
+    extra: dict[str, Any]
+
+
+class LoadedPolicy(Player):
+    """A saved policy, ready to act (`begin`, `act`), with its card."""
+
+    def __init__(self, policy: Policy[Any], card: Card):
+        super().__init__(policy, card.spec)
+        self.card = card
+
+
+def save(folder: Path, policy: Policy[Any], card: Card) -> None:
+    """Write the policy; a folder of that name is replaced as a whole, so that no reader meets a half."""
+    temporary = folder.with_name(folder.name + ".writing")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    body = {"format": FORMAT, "algorithm": card.algorithm, "config": dataclasses.asdict(card.config)}
+    body |= {"spec": dataclasses.asdict(card.spec), **card.extra}
+    (temporary / _CARD).write_text(json.dumps(body, indent=2) + "\n")
+    save_file(named_leaves(policy), temporary / _WEIGHTS)
+    if folder.exists():
+        old = folder.with_name(folder.name + ".old")
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(folder, old)
+        os.replace(temporary, folder)
+        shutil.rmtree(old)
+    else:
+        os.replace(temporary, folder)
+
+
+def load(folder: Path) -> LoadedPolicy:
+    """Read a policy. Raises `LegatoError` for a missing, cut or foreign file and for other names or shapes."""
+    card = read_card(folder)
+    path = folder / _WEIGHTS
+    module = algorithm_module(card.algorithm)
+    skeleton = eqx.filter_eval_shape(
+        lambda key: module.policy(card.config, module.init(card.config, card.spec, key)), jax.random.key(0)
+    )
+    try:
+        weights = load_file(path)
+    except FileNotFoundError:
+        raise LegatoError(f"'{folder}' has no {_WEIGHTS}") from None
+    except (SafetensorError, OSError) as problem:
+        raise LegatoError(f"'{path}' cannot be read ({problem}); it may have been cut short") from problem
+    return LoadedPolicy(fill(skeleton, weights, str(path)), card)
+
+
+def read_card(folder: Path) -> Card:
+    """What the policy in `folder` says of itself."""
+    path = folder / _CARD
+    try:
+        body = json.loads(path.read_text())
+        if body.pop("format") != FORMAT:
+            raise LegatoError(f"'{path}' was written by another version of legato; this one reads format {FORMAT}")
+        name, config, spec = body.pop("algorithm"), body.pop("config"), body.pop("spec")
+        config = CONFIGS[name](**_tuples(config)) if name in CONFIGS else algorithm_module(name)
+        return Card(name, config, Spec(**_tuples(spec)), body)  # type: ignore[arg-type]
+    except FileNotFoundError:
+        raise LegatoError(f"'{folder}' is not a saved policy: it has no {_CARD}") from None
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as problem:
+        raise LegatoError(f"'{path}' is not a policy card that legato wrote ({problem})") from problem
+
+
+def named_leaves(tree: Any) -> dict[str, np.ndarray]:
+    """The arrays of a pytree by the path that leads to each, such as `actor.cell.w_h`."""
+    leaves = jax.tree_util.tree_flatten_with_path(eqx.filter(tree, eqx.is_array))[0]
+    return {_name(path): np.array(leaf, copy=True) for path, leaf in leaves}
+
+
+def fill(skeleton: Any, arrays: dict[str, np.ndarray], source: str) -> Any:
+    """`skeleton` (arrays or their shapes) with its leaves replaced by the named `arrays`.
+
+    Raises `LegatoError`, naming `source`, when a name is missing or foreign, or a shape or dtype differs.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(skeleton)
+    expected = {_name(path): leaf for path, leaf in leaves}
+    if missing := sorted(expected.keys() - arrays.keys()):
+        raise LegatoError(f"'{source}' lacks '{missing[0]}'" + (f" and {len(missing) - 1} more" if missing[1:] else ""))
+    if foreign := sorted(arrays.keys() - expected.keys()):
+        raise LegatoError(f"'{source}' holds '{foreign[0]}', which this policy has no place for")
+    for name, leaf in expected.items():
+        array = arrays[name]
+        if array.shape != leaf.shape or array.dtype != leaf.dtype:
+            raise LegatoError(
+                f"'{source}': '{name}' is {array.dtype}{list(array.shape)}, expected {leaf.dtype}{list(leaf.shape)}"
+            )
+    return jax.tree_util.tree_unflatten(structure, [jnp.array(arrays[_name(path)]) for path, _ in leaves])
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    """`actor.l1.weight`, `optimisers.actor.0.mu.l1.weight`."""
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    """JSON's lists are the dataclasses' tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
