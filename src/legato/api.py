@@ -73,6 +73,9 @@ def evaluate(
     run = run if isinstance(run, Run) else Run(run)
     if episodes < 1:
         raise LegatoError(f"an evaluation needs at least one episode; {episodes} was given")
+    if max_return is not None and not max_return > 0:
+        raise LegatoError(f"max_return must be positive; {max_return} was given")
+    _kept(run)  # what could not be added to in the end is refused now
     known = reference(run.settings.env) if max_return is None else Reference(max_return, offset)
     loaded = [policy_file.load(run.policy_path(seed, which)) for seed in run.seeds]
     policies = stack([player.policy for player in loaded])
@@ -132,9 +135,10 @@ def compare(
 
     Raises `LegatoError` when the runs are of different environments.
     """
-    found = [evaluation_of(run, which, quiet=quiet) for run in runs]
-    if len(worlds := {e.environment for e in found}) > 1:
+    runs = [run if isinstance(run, Run) else Run(run) for run in runs]
+    if len(worlds := {run.settings.env for run in runs}) > 1:
         raise LegatoError(f"runs of different environments cannot be compared: {', '.join(sorted(worlds))}")
+    found = [evaluation_of(run, which, quiet=quiet) for run in runs]
     if figure is not None:
         draw(found, figure)
     return found
@@ -185,6 +189,9 @@ def _keep(run: Run, result: Evaluation) -> None:
 def _kept(run: Run) -> dict[str, Any]:
     path = run.path / "evaluation.json"
     try:
-        return json.loads(path.read_text()) if path.exists() else {}
-    except json.JSONDecodeError as problem:
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        if not isinstance(kept, dict):
+            raise ValueError("it holds no evaluations")
+    except ValueError as problem:
         raise LegatoError(f"'{path}' cannot be read ({problem}); move it away to evaluate anew") from problem
+    return kept

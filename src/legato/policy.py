@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -142,12 +142,12 @@ def play(
     return plan[playing.cursor], Playing(memory, plan, (playing.cursor + 1) % every)
 
 
-class Memory(eqx.Module):
-    """What a `Player` carries between calls."""
+class Memory(NamedTuple):
+    """What a `Player` carries between calls: opaque to its caller, and flat, because flat is fast to dispatch."""
 
-    state: PyTree
-    executed: Float[Array, " act"]  # the action assumed executed last: the end of the last plan
-    first: Bool[Array, ""]
+    state: tuple[Array, ...]  # the leaves of the policy's own memory
+    executed: Array | np.ndarray  # the action assumed executed last: the end of the last plan
+    first: Array | np.ndarray
 
 
 class Player:
@@ -160,13 +160,15 @@ class Player:
     def __init__(self, policy: Policy[Any], spec: Spec):
         self.policy = policy
         self.spec = spec
-        self._weights, self._structure = eqx.partition(policy, eqx.is_array)
-        self._compiled: dict[int, Callable[..., Any]] = {}
+        arrays, self._static = eqx.partition(policy, eqx.is_array)
+        self._weights, self._structure = jax.tree.flatten(arrays)
+        self._memory: Any = None  # structure of the policy's memory, known from `begin` on
+        self._compiled: dict[int, Callable[..., tuple[Array, Memory]]] = {}
 
     def begin(self, command: PyTree = ()) -> Memory:
         """Memory at the start of an episode."""
-        state = self.policy.init_state(command)
-        return Memory(state, jnp.zeros(self.spec.action_size), jnp.ones((), bool))
+        leaves, self._memory = jax.tree.flatten(self.policy.init_state(command))
+        return Memory(tuple(leaves), jnp.zeros(self.spec.action_size), jnp.ones((), bool))
 
     def act(
         self,
@@ -180,28 +182,34 @@ class Player:
         """Observe one step and decide greedily: the next `length` primitive actions `[length, act]` and new memory.
 
         `reward` is the last step's; `executed` the action really applied last, by default the end of the last plan.
-        Raises `LegatoError` when the observation has another size than the policy was trained for.
+        Raises `LegatoError` when it or the observation has another size than the policy was trained with.
         """
-        observation = np.asarray(observation, np.float32)
-        if observation.shape != (self.spec.observation_size,):
-            raise LegatoError(
-                f"the policy reads {self.spec.observation_size} numbers; the observation has shape {observation.shape}"
-            )
+        size = self.spec.observation_size
+        if np.shape(observation) != (size,):
+            raise LegatoError(f"the policy reads {size} numbers; the observation has shape {np.shape(observation)}")
+        read = np.empty(size + 1, np.float32)  # one array: each that crosses to the device costs microseconds
+        read[:-1], read[-1] = observation, reward
         if executed is not None:
-            memory = Memory(memory.state, np.asarray(executed, np.float32), memory.first)  # type: ignore[arg-type]
-        actions, memory = self._call(length)(self._weights, memory, observation, np.float32(reward))
+            size = self.spec.action_size
+            if np.shape(executed) != (size,):
+                raise LegatoError(f"an action has {size} numbers; the executed action has shape {np.shape(executed)}")
+            memory = memory._replace(executed=np.asarray(executed, np.float32))
+        actions, memory = self._call(length)(self._weights, memory, read)
         return np.asarray(actions), memory
 
-    def _call(self, length: int) -> Callable[..., Any]:
-        if length < 1:
-            raise LegatoError(f"a plan has at least one action; length {length} was asked for")
+    def _call(self, length: int) -> Callable[..., tuple[Array, Memory]]:
         if length not in self._compiled:
+            if self._memory is None:
+                raise LegatoError("an episode starts with begin()")
+            if length < 1:
+                raise LegatoError(f"a plan has at least one action; length {length} was asked for")
 
-            def act(weights: PyTree, memory: Memory, observation: Array, reward: Array) -> tuple[Array, Memory]:
-                policy = eqx.combine(weights, self._structure)
-                state = policy.observe(memory.state, Step(observation, reward, memory.executed, memory.first))
-                actions, state = policy.decide(state, None, length)
-                return actions, Memory(state, actions[-1], jnp.zeros((), bool))
+            def act(weights: list[Array], memory: Memory, read: Array) -> tuple[Array, Memory]:
+                policy = eqx.combine(jax.tree.unflatten(self._structure, weights), self._static)
+                state = jax.tree.unflatten(self._memory, memory.state)
+                step = Step(read[:-1], read[-1], jnp.asarray(memory.executed), jnp.asarray(memory.first))
+                actions, state = policy.decide(policy.observe(state, step), None, length)
+                return actions, Memory(tuple(jax.tree.leaves(state)), actions[-1], jnp.zeros((), bool))
 
             self._compiled[length] = jax.jit(act)
         return self._compiled[length]

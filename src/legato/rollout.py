@@ -239,7 +239,14 @@ class Rollout:
         m = self.members
         begins = self._consult(weights, structure, keys)
         index = np.flatnonzero(m.active)
-        action = np.clip(m.plan[np.arange(len(m.plan)), m.cursor], self.spec.low, self.spec.high).astype(np.float32)
+        action = np.zeros_like(m.executed)  # a member that idles may have come to its plan's end
+        action[index] = np.clip(m.plan[index, m.cursor[index]], self.spec.low, self.spec.high)
+        if not np.isfinite(action).all():  # said here, before an environment is blamed for what it makes of it
+            member = int(np.flatnonzero(~np.isfinite(action).all(axis=-1))[0])
+            raise LegatoError(
+                f"the policy of seed {self.seeds[member // self.per_group]} gave an action that is not finite "
+                f"at step {m.clock[member]} of an episode of '{self.environments.name}'"
+            )
         before, previous = m.observation.copy(), m.executed.copy()
         reward, terminated, truncated = (
             np.zeros_like(m.reward),
@@ -266,6 +273,8 @@ class Rollout:
     def _consult(self, weights: PyTree, structure: Any, keys: PRNGKeyArray | None) -> np.ndarray:
         """Show the policy this step, ask it where it is due, put plans into effect. Returns where a plan began."""
         m = self.members
+        # A plan as late as an interval is long takes effect just before the next is written.
+        begins = self._take_effect() if self.clock.delay else np.zeros_like(m.active)
         due = m.active & (m.clock == m.due)
         if due.any() or self.clock.observe == "every step":
             seen = m.active if self.clock.observe == "every step" else due
@@ -283,6 +292,11 @@ class Rollout:
             m.pending_at[i] = m.clock[i] + (0 if m.first[i] else self.clock.delay)
             m.due[i] += self._interval(int(i))
             m.decisions[i] += 1
+        return begins | self._take_effect()
+
+    def _take_effect(self) -> np.ndarray:
+        """Put the pending plans into effect whose time has come. Returns where."""
+        m = self.members
         begins = m.active & (m.pending_at == m.clock)
         m.plan[begins] = m.pending[begins]
         # A plan counts from the step it was decided at: what was meant for the steps of the delay is past.
@@ -421,7 +435,7 @@ def _tick(
     def group(weights: PyTree, memory: PyTree, step: Step, seen: Array, due: Array, key: PRNGKeyArray | None):
         policy = eqx.combine(weights, structure)
         split = None if key is None else jax.random.split(jax.random.fold_in(key, time), shape[1])
-        return jax.vmap(lambda *of_member: member(policy, *of_member))(memory, step, seen, due, split)
+        return jax.vmap(partial(member, policy))(memory, step, seen, due, split)
 
-    grouped = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), (step, seen, due))
-    return jax.vmap(group)(weights, memory, *grouped, keys)
+    step, seen, due = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), (step, seen, due))
+    return jax.vmap(group)(weights, memory, step, seen, due, keys)

@@ -86,7 +86,8 @@ class Actor(eqx.Module):
             a, log_pi = self.head(h).sample(noise_k)
             return (h, a), (a, log_pi)
 
-        _, (a, log_pi) = jax.lax.scan(step, (self.start(s), a_prev), noise)
+        # Unrolled: a loop's backward pass would copy the weights' gradients from turn to turn.
+        _, (a, log_pi) = jax.lax.scan(step, (self.start(s), a_prev), noise, unroll=noise.shape[0])
         return a, log_pi
 
     def greedy(

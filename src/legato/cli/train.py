@@ -1,10 +1,9 @@
 """`legato train`: an algorithm on an environment, or the rest of a stopped run."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Literal
 
 import tyro
 
@@ -85,28 +84,15 @@ def _train(algorithm: str, args: list[str]) -> None:
 
     from legato.training import online
 
-    try:
-        run = online.start(
-            algorithm, options.preset, options.config, options.settings, options.out, quiet=options.quiet
-        )
-    except online.Interrupted as stop:
-        _stopped(stop)
+    run = online.start(algorithm, options.preset, options.config, options.settings, options.out, quiet=options.quiet)
     print(run.path)
 
 
 def _resume(options: Resume) -> None:
     from legato.training import online
 
-    try:
-        run = online.resume(options.resume, options.from_step, quiet=options.quiet)
-    except online.Interrupted as stop:
-        _stopped(stop)
+    run = online.resume(options.resume, options.from_step, quiet=options.quiet)
     print(run.path)
-
-
-def _stopped(stop: Exception) -> NoReturn:
-    print(stop, file=sys.stderr)
-    sys.exit(130)
 
 
 def _preset_and_env(args: Sequence[str]) -> tuple[str, str | None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
@@ -44,16 +44,21 @@ def make(environment_id: str, **kwargs: Any) -> Any:
         ) as problem:
             raise unknown("environment", environment_id, known_ids(), "see 'legato list envs'") from problem
         except (error.DependencyNotInstalled, ImportError) as problem:
-            extra = next((e for package, e in _EXTRAS.items() if package in str(problem)), None)
-            advice = f"pip install 'legato[{extra}]'" if extra else str(problem).splitlines()[0]
-            raise LegatoError(f"environment '{environment_id}' needs a package that is missing: {advice}") from problem
+            raise _missing(environment_id, problem) from problem
         except error.Error as problem:
             raise LegatoError(f"environment '{environment_id}': {' '.join(str(problem).split())}") from problem
     return Checked(environment, environment_id)
 
 
+def _missing(name: str, problem: Exception) -> LegatoError:
+    absent = isinstance(problem, error.DependencyNotInstalled)  # else it has moved, or an import of its own failed
+    extra = next((e for package, e in _EXTRAS.items() if absent and package in str(problem)), None)
+    advice = f"pip install 'legato[{extra}]'" if extra else str(problem).splitlines()[0]
+    return LegatoError(f"environment '{name}' needs a package that is missing: {advice}")
+
+
 class Checked(gymnasium.Wrapper):
-    """An environment that refuses NaN and observations whose shape changes, with the place named."""
+    """An environment that may return only finite numbers, in observations of one shape; else the place is named."""
 
     def __init__(self, env: gymnasium.Env, name: str):
         super().__init__(env)
@@ -68,15 +73,31 @@ class Checked(gymnasium.Wrapper):
     def step(self, action: Any) -> Any:
         self.step_number += 1
         observation, reward, terminated, truncated, info = self.env.step(action)
-        reward = float(reward)
-        if not np.isfinite(reward):
+        try:
+            number = float(np.asarray(reward).item())
+        except (TypeError, ValueError):
+            number = np.nan
+        if not np.isfinite(number):
             raise LegatoError(
                 f"environment '{self.name}' returned reward {reward} at step {self.step_number} of an episode"
             )
-        return self._checked(observation), reward, terminated, truncated, info
+        return self._checked(observation), number, terminated, truncated, info
+
+    def render(self) -> Any:
+        try:
+            return self.env.render()
+        except error.DependencyNotInstalled as problem:
+            raise _missing(self.name, problem) from problem
 
     def _checked(self, observation: Any) -> np.ndarray:
-        array = np.asarray(observation, np.float32)
+        try:
+            with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused below
+                array = np.asarray(observation, np.float32)
+        except (TypeError, ValueError) as problem:
+            raise LegatoError(
+                f"environment '{self.name}' returned an observation that is no array of numbers "
+                f"at step {self.step_number} of an episode"
+            ) from problem
         expected = self.env.observation_space.shape
         if array.shape != expected:
             raise LegatoError(
@@ -100,18 +121,22 @@ def describe(environment: Any, name: str, user: str = "", supporters: Sequence[s
     Raises `LegatoError` for discrete, dict and other spaces and for actions without finite bounds.
     """
 
-    def refuse(part: str, space: Any) -> LegatoError:
+    def refuse(what: str) -> LegatoError:
         who = f" by {user}" if user else ""
         instead = (
             f"algorithms that support it: {', '.join(supporters)}" if supporters else "no algorithm supports it yet"
         )
-        return LegatoError(f"{type(space).__name__.lower()} {part} of '{name}' are not supported{who}; {instead}")
+        return LegatoError(f"{what} of '{name}' are not supported{who}; {instead}")
 
     observation, action = environment.observation_space, environment.action_space
     if not isinstance(observation, spaces.Box):
-        raise refuse("observations", observation)
-    if not isinstance(action, spaces.Box) or len(action.shape) != 1:
-        raise refuse("actions", action)
+        raise refuse(f"{type(observation).__name__.lower()} observations")
+    if not isinstance(action, spaces.Box):
+        raise refuse(f"{type(action).__name__.lower()} actions")
+    if len(action.shape) != 1:
+        raise refuse(f"actions of shape {action.shape}")
+    if not np.issubdtype(action.dtype, np.floating):
+        raise refuse(f"actions of type {action.dtype}")
     low, high = action.low.astype(float), action.high.astype(float)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         bad = int(np.flatnonzero(~(np.isfinite(low) & np.isfinite(high)))[0])
@@ -140,17 +165,6 @@ class Environments(Protocol):
         ...
 
     def close(self) -> None: ...
-
-
-def make_vec(
-    environment_id: str, count: int, backend: Literal["gymnasium", "envpool"] = "gymnasium", **kwargs: Any
-) -> Environments:
-    """`count` copies of an environment, by Gymnasium one after another or by EnvPool's threads."""
-    if backend == "envpool":
-        from legato.envs.envpool import EnvPoolEnvironments
-
-        return EnvPoolEnvironments(environment_id, count)
-    return GymnasiumEnvironments(environment_id, [make(environment_id, **kwargs) for _ in range(count)])
 
 
 class GymnasiumEnvironments:

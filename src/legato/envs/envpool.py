@@ -6,6 +6,10 @@ episode, and a run that uses it resumes with fresh episodes instead of bit for b
 
 from __future__ import annotations
 
+import warnings
+from functools import partial
+from typing import Any
+
 import numpy as np
 
 from legato.envs.environments import make, seconds_per_step
@@ -17,7 +21,7 @@ class EnvPoolEnvironments:
 
     seeded = False
 
-    def __init__(self, name: str, count: int, seed: int = 0):
+    def __init__(self, name: str, count: int):
         try:
             from envpool.registration import list_all_envs, make_gymnasium  # type: ignore[import-not-found]
         except ImportError as problem:
@@ -26,13 +30,19 @@ class EnvPoolEnvironments:
             raise unknown("EnvPool environment", name, list_all_envs(), "it may exist in Gymnasium only")
         self.name = name
         self.count = count
-        self.pool = make_gymnasium(name, num_envs=count, seed=seed)
-        self.episode_limit = self.pool.spec.config.max_episode_steps
+        self.pool: Any = None
+        self._make = partial(make_gymnasium, name, num_envs=count)
         reference = make(name)
+        self.episode_limit = getattr(reference.spec, "max_episode_steps", None)
         self.step_seconds = seconds_per_step(reference)
         reference.close()
 
     def reset(self, index: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        if self.pool is None:  # the first reset concerns every member
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # EnvPool's bounds are float64 in float32 spaces
+                self.pool = self._make(seed=seeds.tolist())
+                _ = self.pool.observation_space, self.pool.action_space
         observations, _ = self.pool.reset(index.astype(np.int32))
         return self._checked(observations, len(index))
 
@@ -48,4 +58,5 @@ class EnvPoolEnvironments:
         return observations.reshape(count, -1).astype(np.float32)
 
     def close(self) -> None:
-        self.pool.close()
+        if self.pool is not None:
+            self.pool.close()

@@ -42,18 +42,42 @@ def table(evaluations: Sequence[Evaluation]) -> Any:
     return result
 
 
+def clocks(evaluation: Evaluation) -> Any:
+    """A rich table of one evaluation's returns at random decision intervals and at delays."""
+    from rich.table import Table
+
+    result = Table(
+        title=f"{evaluation.label}: other clocks",
+        caption=f"delays when deciding every {evaluation.trained_length} steps; [95 % bootstrap interval over seeds]",
+        title_style="bold",
+        caption_style="dim",
+    )
+    result.add_column("clock", no_wrap=True)
+    result.add_column("return", justify="right", no_wrap=True)
+    for sweep, words in (
+        (evaluation.intervals, "decides at random, every 1 to {} steps"),
+        (evaluation.delay, "acts {} steps late"),
+    ):
+        for x in sweep.x if sweep else ():
+            found = sweep.at(x)  # type: ignore[union-attr]
+            result.add_row(words.format(x), _interval(found.mean, found.low, found.high, found.count, 0))
+    return result
+
+
 def _interval(mean: float, low: float, high: float, count: int, digits: int) -> str:
     text = f"{mean:.{digits}f}"
     return text if count == 1 else f"{text} \\[{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def show(evaluations: Sequence[Evaluation]) -> None:
-    """Print the table, wide enough for its columns even where no terminal tells a width."""
+    """Print the table (and of a single evaluation the other clocks), wide enough where no terminal tells a width."""
     from rich.console import Console
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=120)
     console.print(table(evaluations))
+    if len(evaluations) == 1 and (evaluations[0].intervals or evaluations[0].delay):
+        console.print(clocks(evaluations[0]))
     if any(e.reference is None for e in evaluations):
         console.print(f"FAS needs reference values for {evaluations[0].environment}: give --max-return and --offset")

@@ -103,7 +103,7 @@ class Evaluation:
                 if body[name] is not None:
                     body[name] = kind(**body[name])
             return cls(**{**body, "seeds": tuple(body["seeds"])})
-        except (KeyError, TypeError, ValueError) as problem:
+        except (KeyError, TypeError, ValueError, AttributeError) as problem:
             raise LegatoError(f"this is not an evaluation that legato wrote ({problem})") from problem
 
 

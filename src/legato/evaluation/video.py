@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ def play(
 
     Raises `LegatoError` for a video of unknown format, one that exists already, or one whose writer is not installed.
     """
+    if episode < 0:
+        raise LegatoError(f"episodes are numbered from 0; {episode} was given")
     if video is not None:
         _check(video)
     environment = make(environment_id, render_mode=None if video is None else "rgb_array")
@@ -70,7 +73,9 @@ def _write(video: Path, frames: list[np.ndarray], fps: int) -> None:
 
     height, width = (n - n % 2 for n in frames[0].shape[:2])  # the codec wants even sizes
     writer = imageio_ffmpeg.write_frames(str(video), (width, height), fps=fps, macro_block_size=2)
-    writer.send(None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # JAX fears any fork; this one becomes ffmpeg at once
+        writer.send(None)
     for frame in frames:
         writer.send(np.ascontiguousarray(frame[:height, :width]))
     writer.close()

@@ -13,18 +13,21 @@ from legato.nn.mlp import MLP
 
 
 class TwinCritic(eqx.Module):
-    """Two independent action values Q_1, Q_2 of one state and one primitive action (Fujimoto et al. 2018)."""
+    """Two independent action values Q_1, Q_2 of one state and one primitive action (Fujimoto et al. 2018).
 
-    q1: MLP
-    q2: MLP
+    Their weights are stacked along a leading axis: two threads then take a critic each, which is faster than both
+    threads sharing each product of two small matrices.
+    """
+
+    q: MLP
 
     def __init__(self, observation_size: int, action_size: int, hidden: Sequence[int], *, key: PRNGKeyArray):
         sizes = (observation_size + action_size, *hidden, 1)
-        key1, key2 = jax.random.split(key)
-        self.q1, self.q2 = MLP(sizes, key=key1), MLP(sizes, key=key2)
+        self.q = jax.vmap(lambda k: MLP(sizes, key=k))(jax.random.split(key))
 
     def __call__(
         self, s: Float[Array, "*batch obs"], a: Float[Array, "*batch act"]
     ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
         sa = jnp.concatenate([s, a], axis=-1)
-        return self.q1(sa)[..., 0], self.q2(sa)[..., 0]
+        q1, q2 = jax.vmap(lambda q: q(sa))(self.q)[..., 0]
+        return q1, q2

@@ -11,22 +11,22 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 
 class Linear(eqx.Module):
-    """y = x W + b.
+    """y = x W^T + b, for x of any leading shape. Xavier-uniform weights, zero bias.
 
-    Xavier-uniform weights, zero bias. Weights are stored `[inputs, outputs]` and multiply from the right, so that a
-    batch is one plain matrix product (`eqx.nn.Linear` is `W x` and needs a `vmap`, which costs a transpose on CPUs).
+    Weights are stored `[outputs, inputs]`: their gradient is then g^T x, which XLA's CPU backend computes up to eight
+    times faster than x^T g where the outputs are few (the heads of an actor, the value of a critic).
     """
 
-    weight: Float[Array, "inputs outputs"]
+    weight: Float[Array, "outputs inputs"]
     bias: Float[Array, " outputs"]
 
     def __init__(self, inputs: int, outputs: int, *, key: PRNGKeyArray):
         bound = (6 / (inputs + outputs)) ** 0.5
-        self.weight = jax.random.uniform(key, (inputs, outputs), minval=-bound, maxval=bound)
+        self.weight = jax.random.uniform(key, (outputs, inputs), minval=-bound, maxval=bound)
         self.bias = jnp.zeros(outputs)
 
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
-        return x @ self.weight + self.bias
+        return x @ self.weight.T + self.bias
 
 
 class MLP(eqx.Module):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,10 @@ Tree = dict[str, Any]  # nested dicts of NumPy arrays
 class Checkpoints:
     """The newest checkpoints of a run, by step. Writing happens in the background; `wait` before reading or leaving."""
 
-    def __init__(self, folder: Path, keep: int = 2):
-        logging.getLogger("absl").setLevel(logging.ERROR)
+    def __init__(self, folder: Path, keep: int = 2, create: bool = True):
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # what goes wrong is raised, and said once
         self.folder = folder.absolute()
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=create)
         self.manager = ocp.CheckpointManager(self.folder, options=options)
 
     def save(self, step: int, tree: Tree) -> None:
@@ -49,6 +51,7 @@ class Checkpoints:
             raise LegatoError(
                 f"no checkpoint of step {step} in '{self.folder}'; there are {', '.join(map(str, steps))}"
             )
+        _hush()
         try:
             restored = self.manager.restore(
                 step, args=ocp.args.Composite(arrays=ocp.args.StandardRestore(), empty=ocp.args.JsonRestore())
@@ -73,6 +76,23 @@ class Checkpoints:
     def close(self) -> None:
         self.wait()
         self.manager.close()
+
+
+@functools.cache
+def _hush() -> None:
+    """From now on say nothing of reads that answer too late.
+
+    When one read fails, Orbax closes the event loop to which TensorStore still answers the others, and each answer
+    prints a traceback beside the one error that matters; so does asyncio for those that fail as well.
+    """
+    logging.getLogger("asyncio").addFilter(lambda record: "OCDBT" not in str(record.exc_info))
+    heard = sys.unraisablehook
+
+    def hook(problem: Any) -> None:
+        if str(problem.exc_value) != "Event loop is closed":
+            heard(problem)
+
+    sys.unraisablehook = hook
 
 
 def _flatten(tree: Tree, prefix: str = "") -> dict[str, np.ndarray]:

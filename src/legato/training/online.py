@@ -39,7 +39,7 @@ from legato.training.run import Metrics, Run
 from legato.training.settings import Settings
 
 
-class Interrupted(Exception):
+class Interrupted(KeyboardInterrupt):
     """Ctrl-C: the run was saved and can be resumed."""
 
 
@@ -78,7 +78,21 @@ def check(algorithm: str, config: Any, settings: Settings) -> Spec:
         raise LegatoError(f"a plan of {plan} steps is longer than an episode of '{settings.env}' ({limit} steps)")
     if settings.capacity < module.batches(config).size:
         raise LegatoError(f"capacity {settings.capacity} is smaller than a minibatch ({module.batches(config).size})")
+    turn(algorithm, config, settings)
+    if settings.backend != "gymnasium":
+        make_vec(settings.env, 1, settings.backend).close()  # is it installed, and does it know the environment?
     return spec
+
+
+def turn(algorithm: str, config: Any, settings: Settings) -> tuple[int, int]:
+    """Primitive steps per seed, and updates, of one turn of the loop. Raises `LegatoError` when it has no update."""
+    module = algorithm_module(algorithm)
+    steps = module.plan_length(config) * settings.environments
+    counted = settings.environments if module.batches(config).per_decision else steps
+    updates = round(settings.updates_per_step * counted)
+    if updates < 1:
+        raise LegatoError(f"updates_per_step {settings.updates_per_step} gives no update in {counted} steps")
+    return steps, updates
 
 
 class Loop:
@@ -89,17 +103,14 @@ class Loop:
         self.algorithm = algorithm_module(run.algorithm)
         self.batches: Minibatches = self.algorithm.batches(self.config)
         self.plan: int = self.algorithm.plan_length(self.config)
-        self.turn_steps = self.plan * self.settings.environments  # primitive steps per seed and turn
-        counted = self.settings.environments if self.batches.per_decision else self.turn_steps
-        self.turn_updates = round(self.settings.updates_per_step * counted)
-        if self.turn_updates < 1:
-            raise LegatoError(f"updates_per_step {self.settings.updates_per_step} gives no update in {counted} steps")
+        self.turn_steps, self.turn_updates = turn(run.algorithm, self.config, self.settings)
         self.quiet = quiet
+        self.checkpoints = Checkpoints(run.path / "checkpoints", create=not resume)
+        loaded = self.checkpoints.load(from_step) if resume else None
         self._build()
-        self.checkpoints = Checkpoints(run.path / "checkpoints")
         columns = ["return", "length", "episodes", "eval_return", *self.metric_names]
-        if resume:
-            state_step, state = self.checkpoints.load(from_step)
+        if loaded is not None:
+            state_step, state = loaded
             self._restore(state)
             self.checkpoints.discard_after(state_step)
             self.metrics = Metrics(run, columns, resume_at=state_step)
@@ -161,7 +172,11 @@ class Loop:
         policies = self.algorithm.policy(self.config, self.learner)
         if self.step < self.settings.start_steps:
             policies = RandomPlans(policies, self.run.spec, hold=self.algorithm.HOLDS_ACTION)
-        experience, ended = self.rollout.run(policies, self.plan, self.act_keys)
+        try:
+            experience, ended = self.rollout.run(policies, self.plan, self.act_keys)
+        except LegatoError:
+            self._collect_metrics()  # a loss that turned NaN is named instead of what it led to
+            raise
         for episode in ended:
             self.recent[episode.member // self.settings.environments].append((episode.ret, episode.length))
         rows, counts = self._rows(experience)
@@ -208,9 +223,9 @@ class Loop:
             return self.step // every > before // every or self.step >= s.steps
 
         progress.step(min(self.step, s.steps))
-        evaluated = self._evaluate() if due(s.eval_every) else None
-        if evaluated is not None or due(s.log_every) or due(s.checkpoint_every):
+        if due(s.eval_every) or due(s.log_every) or due(s.checkpoint_every):
             self._collect_metrics()
+        evaluated = self._evaluate() if due(s.eval_every) else None
         if evaluated is not None or due(s.log_every):
             self._log(evaluated)
             self.metrics.speed(self.step, progress.rate(self.step))
@@ -225,10 +240,11 @@ class Loop:
         for step, metrics in self.unread:
             for name, values in jax.device_get(metrics).items():
                 if not np.isfinite(values).all():
-                    seed = self.run.seeds[int(np.flatnonzero(~np.isfinite(values))[0])]
+                    place = int(np.flatnonzero(~np.isfinite(values))[0])
+                    seed = self.run.seeds[place]
                     saved = self.checkpoints.steps()
                     kept = f"the checkpoint of step {saved[-1]} is kept" if saved else "there was no checkpoint yet"
-                    raise LegatoError(f"{name} of seed {seed} became {values.min()} at step {step}; {kept}")
+                    raise LegatoError(f"{name} of seed {seed} became {values[place]} at step {step}; {kept}")
                 self.sums[name] = self.sums.get(name, np.zeros(len(self.run.seeds))) + values
             self.count += 1
         self.unread = []

@@ -67,19 +67,25 @@ def save(folder: Path, policy: Policy[Any], card: Card) -> None:
 
 
 def load(folder: Path) -> LoadedPolicy:
-    """Read a policy. Raises `LegatoError` for a missing, cut or foreign file and for other names or shapes."""
+    """Read a policy. Raises `LegatoError` for a missing, cut or foreign file, other names or shapes, and NaN."""
     card = read_card(folder)
     path = folder / _WEIGHTS
     module = algorithm_module(card.algorithm)
-    skeleton = eqx.filter_eval_shape(
-        lambda key: module.policy(card.config, module.init(card.config, card.spec, key)), jax.random.key(0)
-    )
+    try:
+        skeleton = eqx.filter_eval_shape(
+            lambda key: module.policy(card.config, module.init(card.config, card.spec, key)), jax.random.key(0)
+        )
+    except Exception as problem:  # an edited card fails in as many ways as it can be edited
+        raise LegatoError(f"'{folder / _CARD}' describes no policy: its config or spec was changed") from problem
     try:
         weights = load_file(path)
     except FileNotFoundError:
         raise LegatoError(f"'{folder}' has no {_WEIGHTS}") from None
-    except (SafetensorError, OSError) as problem:
+    except (SafetensorError, OSError, AttributeError) as problem:  # the last: a type of number that NumPy lacks
         raise LegatoError(f"'{path}' cannot be read ({problem}); it may have been cut short") from problem
+    for name, array in weights.items():
+        if not np.isfinite(array).all():
+            raise LegatoError(f"'{path}': '{name}' holds numbers that are not finite; its training had diverged")
     return LoadedPolicy(fill(skeleton, weights, str(path)), card)
 
 
@@ -92,10 +98,10 @@ def read_card(folder: Path) -> Card:
             raise LegatoError(f"'{path}' was written by another version of legato; this one reads format {FORMAT}")
         name, config, spec = body.pop("algorithm"), body.pop("config"), body.pop("spec")
         config = CONFIGS[name](**_tuples(config)) if name in CONFIGS else algorithm_module(name)
-        return Card(name, config, Spec(**_tuples(spec)), body)  # type: ignore[arg-type]
-    except FileNotFoundError:
+        return Card(name, config, _spec(spec), body)  # type: ignore[arg-type]
+    except (FileNotFoundError, NotADirectoryError):
         raise LegatoError(f"'{folder}' is not a saved policy: it has no {_CARD}") from None
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as problem:
+    except (ValueError, KeyError, TypeError, AttributeError) as problem:
         raise LegatoError(f"'{path}' is not a policy card that legato wrote ({problem})") from problem
 
 
@@ -128,6 +134,15 @@ def fill(skeleton: Any, arrays: dict[str, np.ndarray], source: str) -> Any:
 def _name(path: tuple[Any, ...]) -> str:
     """`actor.l1.weight`, `optimisers.actor.0.mu.l1.weight`."""
     return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def _spec(fields: dict[str, Any]) -> Spec:
+    spec = Spec(**_tuples(fields))
+    low, high = np.array(spec.low, float), np.array(spec.high, float)
+    finite = np.isfinite(low).all() and np.isfinite(high).all()
+    if not (spec.observation_size > 0 and low.shape == high.shape == (spec.action_size,) and finite):
+        raise ValueError("its spec needs an observation size and as many finite lower as upper bounds")
+    return spec
 
 
 def _tuples(fields: dict[str, Any]) -> dict[str, Any]:

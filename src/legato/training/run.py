@@ -41,9 +41,9 @@ class Run:
             self.config: SAC | SRL = CONFIGS[self.algorithm](**_tuples(body["config"]))
             self.settings = Settings(**body["settings"])
             self.spec = Spec(**_tuples(body["spec"]))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise LegatoError(f"'{self.path}' is not a run folder: it has no config.json") from None
-        except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as problem:
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as problem:
             raise LegatoError(f"'{self.path}/config.json' is not what legato wrote ({problem})") from problem
 
     @classmethod
@@ -146,7 +146,7 @@ class Metrics:
         if resume_at is None:
             write_text(self.path, ",".join(self.columns) + "\n")
         else:
-            rows = list(csv.reader(self.path.open()))
+            rows = list(csv.reader(self.path.read_text().splitlines()))
             kept = [
                 rows[0],
                 *(row for row in rows[1:] if len(row) == len(rows[0]) and int(row[0]) <= resume_at),

@@ -50,8 +50,8 @@ class Settings:
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise LegatoError(f"{name} must be at least {low}; {getattr(self, name)} was given")
-        if self.updates_per_step <= 0:
-            raise LegatoError(f"updates_per_step must be positive; {self.updates_per_step} was given")
+        if not 0 < self.updates_per_step < float("inf"):
+            raise LegatoError(f"updates_per_step must be positive and finite; {self.updates_per_step} was given")
 
 
 PRESETS: dict[str, str] = {
@@ -102,5 +102,6 @@ def override(config: SAC | SRL, settings: Settings, **changes: Any) -> tuple[SAC
     for name in changes:
         if name not in of_config | of_settings:
             raise unknown("option", name, of_config | of_settings)
+    changes = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}  # configs are hashed
     config = replace(config, **{k: v for k, v in changes.items() if k in of_config})  # type: ignore[arg-type]
     return config, replace(settings, **{k: v for k, v in changes.items() if k in of_settings})

@@ -1,0 +1,39 @@
+"""Milliseconds per decision as a user calls it: one observation in NumPy, the plan out in NumPy, batch 1.
+
+python benchmarks/decision.py [--hidden 256] [--lengths 1 8 16] [--calls 3000]
+"""
+
+from __future__ import annotations
+
+import argparse
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--lengths", type=int, nargs="+", default=[1, 8, 16])
+    parser.add_argument("--calls", type=int, default=3000)
+    options = parser.parse_args()
+
+    import jax
+
+    from legato.algorithms import sac, srl
+    from legato.data.spec import Spec
+    from legato.evaluation.latency import latency
+    from legato.policy import Player
+
+    spec = Spec(11, (-1.0,) * 3, (1.0,) * 3)
+    print(
+        f"| policy, width {options.hidden}, Hopper's sizes | actions | p50 ms | p99 ms | mean ms | p50 ms per action |"
+    )
+    print("|---|---|---|---|---|---|")
+    for name, module in (("SAC", sac), ("SRL", srl)):
+        config = module.Config(hidden=options.hidden)
+        player = Player(module.policy(config, module.init(config, spec, jax.random.key(0))), spec)
+        for length in options.lengths:
+            t = latency(player, length, calls=options.calls)
+            print(f"| {name} | {length} | {t.p50:.3f} | {t.p99:.3f} | {t.mean:.3f} | {t.per_action:.4f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

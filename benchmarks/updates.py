@@ -1,0 +1,143 @@
+"""Milliseconds per update of SAC and SRL at Hopper's sizes, against this machine's matrix-multiply peak.
+
+    python benchmarks/updates.py [--threads 1 2] [--horizons 2 4 8 16] [--hidden 256] [--batch 256]
+
+Each number of threads runs in its own process, bound to that many cores. In the same process the peak is measured as
+the best of NumPy's and XLA's 2048^3 product, before and after. `GFLOP` counts the update's matrix products by hand from
+the network sizes; `XLA` is the compiler's own count of the whole update (it counts the body of a loop once).
+Times are the least of `--repeats` dispatches of `--updates` updates each, sampling from the replay buffer included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from functools import partial
+from itertools import pairwise
+
+OBSERVATION, ACTION = 11, 3  # Hopper
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--horizons", type=int, nargs="+", default=[2, 4, 8, 16])
+    parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--updates", type=int, default=20, help="updates per dispatch")
+    parser.add_argument("--repeats", type=int, default=8)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        measure(options)
+        return
+    print("| update | threads | ms | GFLOP | XLA | GFLOP/s | peak GFLOP/s | fraction of peak |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    cores = sorted(os.sched_getaffinity(0))
+    for threads in options.threads:
+        if threads > len(cores):
+            print(f"this machine gives {len(cores)} cores, not {threads}", file=sys.stderr)
+            continue
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": str(threads)}
+        bind = partial(os.sched_setaffinity, 0, cores[:threads])
+        command = [sys.executable, __file__, *sys.argv[1:], "--child"]
+        subprocess.run(command, check=True, preexec_fn=bind, env=environment)
+
+
+def measure(options: argparse.Namespace) -> None:
+    from legato.algorithms import sac, srl
+    from legato.data.spec import Spec
+
+    spec = Spec(OBSERVATION, (-1.0,) * ACTION, (1.0,) * ACTION)
+    threads = len(os.sched_getaffinity(0))
+    sizes = {"hidden": options.hidden, "batch_size": options.batch}
+    cases = [("SAC", sac, sac.Config(**sizes))]
+    cases += [(f"SRL-{j}", srl, srl.Config(horizon=j, **sizes)) for j in options.horizons]
+    before = peak()
+    rows = [(name, *time_update(module, config, spec, options)) for name, module, config in cases]
+    best = max(before, peak())
+    for (name, seconds, xla), (_, _, config) in zip(rows, cases, strict=True):
+        flop = count(spec, config)
+        rate = flop / seconds / 1e9
+        print(
+            f"| {name} | {threads} | {1e3 * seconds:.2f} | {flop / 1e9:.2f} | {xla / 1e9:.2f} | {rate:.0f} "
+            f"| {best:.0f} | {rate / best:.0%} |",
+            flush=True,
+        )
+
+
+def time_update(module, config, spec, options) -> tuple[float, float]:
+    """(seconds per update, XLA's FLOP count of one update)."""
+    import jax
+    import jax.numpy as jnp
+
+    from legato.data import replay
+    from legato.training.online import _minibatches, advance
+
+    key = jax.random.key(0)
+    learner = jax.vmap(partial(module.init, config, spec))(key[None])
+    buffer = replay.create(spec, 100_000)
+    buffer = replay.Replay(jax.random.normal(key, buffer.rows.shape), jnp.full((), 100_000), spec)
+    buffer = jax.tree.map(lambda leaf: leaf[None], buffer)
+
+    one = jax.jit(lambda learner, batch, key: module.update(config, learner, batch, key))
+    batch = _minibatches(jax.tree.map(lambda leaf: leaf[0], buffer), module.batches(config), key)
+    analysis = one.lower(jax.tree.map(lambda leaf: leaf[0], learner), batch, key).compile().cost_analysis()
+
+    rows, counts = jnp.zeros((1, 1, buffer.rows.shape[-1])), jnp.zeros(1, jnp.int32)
+    times = []
+    for i in range(options.repeats + 2):
+        start = time.perf_counter()
+        learner, buffer, metrics = advance(
+            module, config, options.updates, learner, buffer, rows, counts, key[None], i * options.updates
+        )
+        jax.block_until_ready((learner, metrics))
+        times.append(time.perf_counter() - start)
+    return min(times[2:]) / options.updates, float(analysis["flops"])
+
+
+def count(spec, config) -> float:
+    """Floating-point operations of one update's matrix products: forward 1, gradient of weights 1, of inputs 1."""
+    s, a, h, b = spec.observation_size, spec.action_size, config.hidden, config.batch_size
+
+    def mlp(*sizes: int) -> int:  # of one example, forward
+        return sum(2 * m * n for m, n in pairwise(sizes))
+
+    critic = 2 * mlp(s + a, h, h, 1)
+    critic_inputs = 2 * (2 * a * h + 2 * h * h + 2 * h)  # the gradient of Q with respect to the action only
+    train_critic = 3 * critic - 2 * (2 * (s + a) * h)  # no gradient with respect to the first layer's input
+    if not hasattr(config, "horizon"):
+        actor = mlp(s, h, h) + 2 * h * 2 * a
+        per_example = actor + critic + train_critic + (3 * actor - 2 * s * h) + critic + critic_inputs
+        return float(b * per_example)
+    j = config.horizon
+    start, cell, heads = mlp(s, h, h), 2 * (h + a) * 3 * h, 2 * h * 2 * a
+    model = mlp(s + a, *config.model_hidden, s)
+    train_model = 3 * model - 2 * (s + a) * config.model_hidden[0]
+    train_actor = 3 * (start + j * (cell + heads)) - 2 * s * h - 2 * 3 * h * a
+    recall = (j - 1) * model + j * (critic + critic_inputs)
+    return float(b * (start + cell + heads + critic + train_critic + train_model + train_actor + recall))
+
+
+def peak(n: int = 2048, repeats: int = 6) -> float:
+    """GFLOP/s of the better of NumPy's and XLA's float32 product of two n x n matrices."""
+    import jax
+    import numpy as np
+
+    x = np.random.default_rng(0).standard_normal((n, n)).astype(np.float32)
+    on_device = jax.device_put(x)
+    product = jax.jit(lambda x: x @ x)
+    times = []
+    for _ in range(repeats):
+        for multiply in (lambda: x @ x, lambda: product(on_device).block_until_ready()):
+            start = time.perf_counter()
+            multiply()
+            times.append(time.perf_counter() - start)
+    return 2 * n**3 / min(times[2:]) / 1e9
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""What all tests share: one device, one thread, shapes checked as they are annotated, and the probe environments."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+import hypothesis
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+# The numbers of a test must not depend on what else the machine has, nor on how many cores; and as most tests compile
+# much and compute little, compiling is kept cheap. The same holds for the commands that tests start.
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=1 --xla_cpu_multi_thread_eigen=false"
+for name, value in {"jax_platforms": "cpu", "jax_disable_most_optimizations": True}.items():
+    os.environ[name.upper()] = str(value)
+    jax.config.update(name, value)
+
+# What was compiled in one test is found again in the next, in a folder that goes when this process does.
+COMPILED = tempfile.mkdtemp(prefix="legato-compiled-")
+atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
+jax.config.update("jax_compilation_cache_dir", COMPILED)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+# The mathematics is run with every annotated shape and dtype enforced; what moves data between host and device is not,
+# because it hands NumPy arrays to functions that are annotated for JAX's.
+install_import_hook(["legato.nn", "legato.models", "legato.algorithms"], "beartype.beartype")
+
+from tests import probes  # noqa: E402
+
+hypothesis.settings.register_profile("legato", deadline=None, derandomize=True, max_examples=40)
+hypothesis.settings.load_profile("legato")
+
+probes.register()
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """Double precision for one test, so that finite differences and transcriptions can be held to tight tolerances."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="module")
+def optimised() -> Iterator[None]:
+    """Compile as users do, for tests that compute much."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)

@@ -1,0 +1,375 @@
+"""Environments at the door: what is taken, what is refused and in which words, and what the rollout gets from them."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import error, spaces
+from tests.tiny import SRL4, TIMES, Diary, world
+
+from legato import api
+from legato.data.spec import Spec
+from legato.envs import describe, known_ids, make, make_vec
+from legato.envs.environments import Checked, GymnasiumEnvironments
+from legato.errors import LegatoError
+from legato.training import online
+
+BOX = spaces.Box(-1.0, 1.0, (3,), np.float32)
+
+
+class World(gymnasium.Env):
+    """Any two spaces; observes and rewards what it is told to."""
+
+    def __init__(self, observation: spaces.Space = BOX, action: spaces.Space = BOX, **tells: Any):
+        self.observation_space, self.action_space = observation, action
+        self.tells = tells  # of a step's number: its observation, its reward
+        self.number = 0
+
+    def observe(self) -> Any:
+        return self.tells.get("observations", {}).get(self.number, np.zeros(self.observation_space.shape or ()))
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
+        self.number = 0
+        return self.observe(), {}
+
+    def step(self, action: np.ndarray) -> tuple[Any, Any, bool, bool, dict]:
+        self.number += 1
+        return self.observe(), self.tells.get("rewards", {}).get(self.number, 0.0), False, False, {}
+
+
+def refusal(problem: pytest.ExceptionInfo[LegatoError]) -> str:
+    """The message of an error, which is one line."""
+    message = str(problem.value)
+    assert "\n" not in message
+    return message
+
+
+# --- describe ---
+
+
+def test_a_box_is_described_in_its_own_units() -> None:
+    action = spaces.Box(np.array([-3.0, 0.0]), np.array([7.0, 0.5]), dtype=np.float64)
+    assert describe(World(action=action), "W") == Spec(3, (-3.0, 0.0), (7.0, 0.5))
+    assert describe(World(action=action), "W").action_size == 2
+
+
+@pytest.mark.parametrize(("shape", "size"), [((), 1), ((1,), 1), ((2, 3), 6), ((4, 1, 2), 8)])
+def test_observations_of_any_shape_are_flat(shape: tuple[int, ...], size: int) -> None:
+    assert describe(World(spaces.Box(-np.inf, np.inf, shape)), "W").observation_size == size
+
+
+OTHERS = {
+    "discrete": spaces.Discrete(3),
+    "dict": spaces.Dict({"a": BOX}),
+    "tuple": spaces.Tuple([BOX, BOX]),
+    "multidiscrete": spaces.MultiDiscrete([2, 3]),
+    "multibinary": spaces.MultiBinary(4),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_spaces_are_refused_by_kind(kind: str) -> None:
+    with pytest.raises(LegatoError) as problem:
+        describe(World(observation=OTHERS[kind]), "W-v1", user="srl")
+    expected = f"{kind} observations of 'W-v1' are not supported by srl; no algorithm supports it yet"
+    assert refusal(problem) == expected
+    with pytest.raises(LegatoError) as problem:
+        describe(World(action=OTHERS[kind]), "W-v1", supporters=["dqn", "muzero"])
+    expected = f"{kind} actions of 'W-v1' are not supported; algorithms that support it: dqn, muzero"
+    assert refusal(problem) == expected
+
+
+@pytest.mark.parametrize("shape", [(), (2, 2)])
+def test_actions_that_are_no_vector_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(LegatoError) as problem:
+        describe(World(action=spaces.Box(-1.0, 1.0, shape)), "W-v1")
+    assert f"actions of shape {shape} of 'W-v1' are not supported" in refusal(problem)
+
+
+def test_whole_numbered_actions_are_refused() -> None:
+    with pytest.raises(LegatoError) as problem:
+        describe(World(action=spaces.Box(0, 5, (2,), np.int32)), "W-v1")
+    assert "actions of type int32 of 'W-v1' are not supported" in refusal(problem)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        ([-1.0, -np.inf], [1.0, 1.0], r"action[1] of 'W-v1' has no finite bounds (-inf to 1.0)"),
+        ([-1.0, -1.0], [np.inf, 1.0], r"action[0] of 'W-v1' has no finite bounds (-1.0 to inf)"),
+    ],
+)
+def test_actions_without_bounds_are_refused_with_the_place(low: list[float], high: list[float], words: str) -> None:
+    with pytest.raises(LegatoError) as problem:
+        describe(World(action=spaces.Box(np.array(low), np.array(high), dtype=np.float64)), "W-v1")
+    assert refusal(problem).startswith(words)
+    assert "RescaleAction" in refusal(problem)
+
+
+# --- make ---
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "limit", "seconds"),
+    [
+        ("Pendulum-v1", Spec(3, (-2.0,), (2.0,)), 200, 0.05),
+        ("Hopper-v4", Spec(11, (-1.0,) * 3, (1.0,) * 3), 1000, 0.008),
+        ("Hopper-v5", Spec(11, (-1.0,) * 3, (1.0,) * 3), 1000, 0.008),
+        ("InvertedPendulum-v5", Spec(4, (-3.0,), (3.0,)), 1000, 0.04),
+        ("LunarLanderContinuous-v3", Spec(8, (-1.0,) * 2, (1.0,) * 2), 1000, 0.02),
+        ("MountainCarContinuous-v0", Spec(2, (-1.0,), (1.0,)), 999, None),
+    ],
+)
+def test_the_papers_environments(name: str, spec: Spec, limit: int, seconds: float | None) -> None:
+    members = make_vec(name, 2)
+    assert isinstance(members, GymnasiumEnvironments)
+    assert (members.name, members.count, members.episode_limit, members.seeded) == (name, 2, limit, True)
+    assert members.step_seconds == (None if seconds is None else pytest.approx(seconds))
+    assert describe(members.members[0], name) == spec
+    index = np.arange(2)
+    first = members.reset(index, np.array([5, 5]))
+    assert first.shape == (2, spec.observation_size)
+    assert first.dtype == np.float32
+    np.testing.assert_array_equal(first[0], first[1])
+    observation, reward, terminated, truncated = members.step(index, np.full((2, spec.action_size), 0.5, np.float32))
+    assert (observation.dtype, reward.dtype, terminated.dtype, truncated.dtype) == (np.float32, np.float32, bool, bool)
+    np.testing.assert_array_equal(observation[0], observation[1])
+    assert not np.array_equal(observation, first)
+    assert not np.array_equal(members.reset(index[:1], np.array([6]))[0], first[0])
+    members.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Hoper-v5", "unknown environment 'Hoper-v5'; did you mean 'Hopper-v5'?"),
+        ("pendulum-v1", "unknown environment 'pendulum-v1'; did you mean 'Pendulum-v1'?"),
+        ("Pendulum-v9", "unknown environment 'Pendulum-v9'; did you mean 'Pendulum-v1'?"),
+        ("Qqqq-v0", "unknown environment 'Qqqq-v0'; see 'legato list envs'"),
+        ("Pendulum-v0", "environment 'Pendulum-v0': Environment version v0 for `Pendulum` is deprecated. Please use"),
+        ("not a name!", "environment 'not a name!': Malformed environment ID"),
+        ("", "environment '': Malformed environment ID"),
+        ("nowhere:Some-v0", "environment 'nowhere:Some-v0' needs a package that is missing: No module named 'nowhere'"),
+        ("Hopper-v3", "environment 'Hopper-v3' needs a package that is missing: The mujoco v2 and v3 based"),
+    ],
+)
+def test_an_environment_that_cannot_be_made_is_named(name: str, words: str) -> None:
+    with pytest.raises(LegatoError) as problem:
+        make(name)
+    assert refusal(problem).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "extra"), [("mujoco", "Hopper-v5", "mujoco"), ("Box2D", "LunarLanderContinuous-v3", "box2d")]
+)
+def test_a_missing_package_is_named_by_its_extra(
+    monkeypatch: pytest.MonkeyPatch, module: str, name: str, extra: str
+) -> None:
+    for loaded in list(sys.modules):
+        if loaded.startswith((f"{module}.", f"gymnasium.envs.{extra}")):
+            monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setitem(sys.modules, module, None)  # type: ignore[arg-type]
+    with pytest.raises(LegatoError) as problem:
+        make(name)
+    assert refusal(problem) == f"environment '{name}' needs a package that is missing: pip install 'legato[{extra}]'"
+
+
+def test_a_renderer_that_is_missing_is_named_by_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pygame", None)  # type: ignore[arg-type]
+    environment = make("Pendulum-v1", render_mode="rgb_array")
+    environment.reset(seed=0)
+    with pytest.raises(LegatoError) as problem:
+        environment.render()
+    assert refusal(problem).endswith("pip install 'legato[classic]'")
+
+
+def test_any_other_trouble_of_gymnasium_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trouble(*args: Any, **kwargs: Any) -> None:
+        raise error.InvalidAction("two\n  lines")
+
+    monkeypatch.setattr(gymnasium, "make", trouble)
+    with pytest.raises(LegatoError) as problem:
+        make("Pendulum-v1")
+    assert refusal(problem) == "environment 'Pendulum-v1': two lines"
+
+
+def test_known_ids_are_what_make_takes() -> None:
+    ids = known_ids()
+    assert ids == sorted(ids)
+    assert {"Pendulum-v1", "Hopper-v5", "LunarLanderContinuous-v3"} <= set(ids)
+
+
+# --- what an environment may not do ---
+
+
+def test_observations_become_flat_float32() -> None:
+    space = spaces.Box(-10.0, 10.0, (2, 2), np.float64)
+    first = np.array([[1.0, 2.0], [3.0, 1 / 3]])
+    observation, _ = Checked(World(space, observations={0: first}), "W-v1").reset()
+    assert observation.dtype == np.float32
+    np.testing.assert_array_equal(observation, np.array([1, 2, 3, 1 / 3], np.float32))
+
+
+def play_until(environment: World, step: int) -> None:
+    checked = Checked(environment, "W-v1")
+    checked.reset()
+    for _ in range(step):
+        checked.step(np.zeros(3))
+
+
+NAN_AT_2 = np.array([0.0, 0.0, np.nan])
+
+
+@pytest.mark.parametrize(
+    ("tells", "words"),
+    [
+        ({"observations": {0: NAN_AT_2}}, "'W-v1' returned nan in observation[2] at step 0 of an episode"),
+        ({"observations": {3: NAN_AT_2}}, "'W-v1' returned nan in observation[2] at step 3 of an episode"),
+        ({"observations": {1: np.array([0, -np.inf, 0])}}, "'W-v1' returned -inf in observation[1] at step 1"),
+        ({"observations": {1: np.array([1e300, 0, 0])}}, "'W-v1' returned inf in observation[0] at step 1"),
+        ({"rewards": {2: np.nan}}, "'W-v1' returned reward nan at step 2 of an episode"),
+        ({"rewards": {2: np.inf}}, "'W-v1' returned reward inf at step 2 of an episode"),
+        ({"rewards": {1: None}}, "'W-v1' returned reward None at step 1 of an episode"),
+        ({"rewards": {1: np.zeros(2)}}, "'W-v1' returned reward [0. 0.] at step 1 of an episode"),
+        (
+            {"observations": {2: np.zeros(4)}},
+            "'W-v1' changed its observation from shape (3,) to (4,) at step 2 of an episode",
+        ),
+        ({"observations": {0: np.zeros((3, 1))}}, "'W-v1' changed its observation from shape (3,) to (3, 1) at step 0"),
+        ({"observations": {1: {"a": 1}}}, "'W-v1' returned an observation that is no array of numbers at step 1"),
+        ({"observations": {1: [[1, 2], [3]]}}, "'W-v1' returned an observation that is no array of numbers at step 1"),
+    ],
+)
+def test_bad_data_is_refused_with_the_place(tells: dict[str, Any], words: str) -> None:
+    with pytest.raises(LegatoError) as problem:
+        play_until(World(**tells), 4)
+    assert words in refusal(problem)
+
+
+def test_steps_are_counted_anew_in_each_episode() -> None:
+    checked = Checked(World(rewards={2: np.nan}), "W-v1")
+    for _ in range(3):
+        checked.reset()
+        checked.step(np.zeros(3))
+    with pytest.raises(LegatoError, match="at step 2 of"):
+        checked.step(np.zeros(3))
+
+
+# --- many side by side ---
+
+
+def test_any_subset_steps_and_nothing_resets_by_itself() -> None:
+    diaries = [Diary(limit=2), Diary(), Diary()]
+    members = world(*diaries)
+    members.reset(np.arange(3), np.array([1, 2, 3]))
+    members.step(np.array([2]), np.full((1, 4), 2.0))
+    *_, truncated = members.step(np.array([0, 2]), np.array([[5.0] * 4, [6.0] * 4]))
+    assert not truncated.any()
+    *_, terminated, truncated = members.step(np.array([0]), np.array([[7.0] * 4]))
+    assert (terminated[0], truncated[0]) == (False, True)
+    assert [[float(a[0]) for a in d.episodes[0]] for d in diaries] == [[5, 7], [], [2, 6]]
+    assert [len(d.episodes) for d in diaries] == [1, 1, 1]
+    assert [d.seeds for d in diaries] == [[1], [2], [3]]
+    members.reset(np.array([0, 2]), np.array([8, 9]))
+    assert [d.seeds for d in diaries] == [[1, 8], [2], [3, 9]]
+
+
+def test_actions_have_the_type_that_the_environment_asks_for() -> None:
+    seen = []
+
+    class Picky(World):
+        def step(self, action: np.ndarray) -> tuple[Any, Any, bool, bool, dict]:
+            seen.append(action.dtype)
+            return super().step(action)
+
+    double = spaces.Box(-1.0, 1.0, (3,), np.float64)
+    members = GymnasiumEnvironments("W", [Picky(action=double)])
+    members.reset(np.arange(1), np.arange(1))
+    members.step(np.arange(1), np.zeros((1, 3), np.float32))
+    assert seen == [np.float64]
+
+
+# --- EnvPool ---
+
+
+def test_envpool_that_is_not_installed_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    for loaded in list(sys.modules):
+        if loaded.startswith("envpool"):
+            monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setitem(sys.modules, "envpool", None)  # type: ignore[arg-type]
+    with pytest.raises(LegatoError) as problem:
+        make_vec("Pendulum-v1", 2, "envpool")
+    assert refusal(problem) == "EnvPool is not installed: pip install 'legato[envpool]'"
+
+
+@pytest.fixture
+def envpool() -> Iterator[types.ModuleType]:
+    """EnvPool, or the test is skipped."""
+    yield pytest.importorskip("envpool")
+
+
+@pytest.mark.parametrize("name", ["Pendulum-v1", "Hopper-v4"])
+def test_envpool_is_the_same_world(envpool: types.ModuleType, name: str) -> None:
+    """Shapes, limits and step lengths are Gymnasium's; any subset steps; seeds are the caller's."""
+    ours, theirs = make_vec(name, 3, "envpool"), make_vec(name, 1)
+    assert (ours.count, ours.seeded) == (3, False)
+    assert (ours.episode_limit, ours.step_seconds) == (theirs.episode_limit, theirs.step_seconds)
+    spec = describe(theirs.members[0], name)  # type: ignore[attr-defined]
+    everyone = np.arange(3)
+    first = ours.reset(everyone, np.array([1, 2, 3]))
+    assert (first.shape, first.dtype) == ((3, spec.observation_size), np.float32)
+    assert len(np.unique(first, axis=0)) == 3
+    some = np.array([2, 0])
+    observation, reward, terminated, truncated = ours.step(some, np.zeros((2, spec.action_size), np.float32))
+    assert (observation.shape, reward.shape) == ((2, spec.observation_size), (2,))
+    assert (reward.dtype, terminated.dtype, truncated.dtype) == (np.float32, bool, bool)
+    assert np.abs(observation - first[some]).max() < 0.5  # answers come in the order of the question
+    assert np.abs(observation - first[some[::-1]]).max() > np.abs(observation - first[some]).max()
+    again, other = make_vec(name, 3, "envpool"), make_vec(name, 3, "envpool")
+    np.testing.assert_array_equal(again.reset(everyone, np.array([1, 2, 3])), first)
+    assert not np.array_equal(other.reset(everyone, np.array([4, 5, 6])), first)
+    for members in (ours, theirs, again, other):
+        members.close()
+
+
+def test_envpool_truncates_and_starts_anew(envpool: types.ModuleType) -> None:
+    members = make_vec("Pendulum-v1", 2, "envpool")
+    members.reset(np.arange(2), np.array([1, 2]))
+    for step in range(1, 201):
+        *_, terminated, truncated = members.step(np.arange(2), np.zeros((2, 1), np.float32))
+        assert not terminated.any()
+        assert truncated.all() == (step == 200)
+    first = members.reset(np.array([1]), np.array([7]))
+    second = members.step(np.array([1]), np.zeros((1, 1), np.float32))
+    assert not second[3].any()
+    assert np.abs(second[0] - first).max() < 1.0
+    members.close()
+
+
+@pytest.mark.parametrize("name", ["Pendulum-v1", "Hopper-v4"])
+def test_envpool_trains_and_resumes(envpool: types.ModuleType, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "run"
+    options: dict[str, Any] = {**SRL4, **TIMES, "steps": 400, "seeds": 2, "environments": 2, "quiet": True}
+    api.train("srl", name, backend="envpool", out=path, **options)
+    text = (path / "config.json").read_text()
+    (path / "config.json").write_text(text.replace('"steps": 400', '"steps": 600'))
+    online.resume(path, quiet=True)
+    rows = [line.split(",") for line in (path / "metrics.csv").read_text().splitlines()[1:]]
+    assert {int(row[0]) // 100 for row in rows} == set(range(1, 7))
+    assert sum(int(row[4]) for row in rows) > 0  # episodes ended
+    for seed in (0, 1):
+        policy = api.load(path, seed)
+        actions, _ = policy.act(policy.begin(), np.zeros(policy.spec.observation_size), 4)
+        assert np.isfinite(actions).all()
+
+
+def test_envpool_does_not_know_every_environment(envpool: types.ModuleType) -> None:
+    with pytest.raises(LegatoError, match="unknown EnvPool environment 'Hoper-v4'; did you mean 'Hopper-v4'"):
+        make_vec("Hoper-v4", 1, "envpool")

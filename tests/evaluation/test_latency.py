@@ -1,0 +1,78 @@
+"""Latency: which calls are timed, and what is made of the times. No clock of the machine's is read."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tests.tiny import WIDE, Scribe
+
+from legato.evaluation.latency import Latency, latency
+from legato.policy import Memory, Player
+
+
+class Listening(Player):
+    """A player that writes down how it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(Scribe(jnp.ones(())), WIDE)
+        self.calls: list[tuple[Memory, np.ndarray, int]] = []
+        self.given: list[Memory] = []
+
+    def act(self, memory: Memory, observation: np.ndarray, length: int = 1, **rest: Any) -> tuple[np.ndarray, Memory]:
+        self.calls.append((memory, observation, length))
+        actions, memory = super().act(memory, observation, length, **rest)
+        self.given.append(memory)
+        return actions, memory
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that the calls to come will seem to take."""
+    durations: list[float] = []
+    now, asked = 0.0, 0
+
+    def clock() -> float:
+        nonlocal now, asked
+        if asked % 2:
+            now += durations[asked // 2]
+        asked += 1
+        return now
+
+    monkeypatch.setattr(time, "perf_counter", clock)
+    return durations
+
+
+def test_the_timed_calls_are_those_after_the_warm_up(scripted: list[float]) -> None:
+    scripted += [9.0] * 3 + [k / 1000 for k in range(1, 101)]
+    found = latency(Listening(), 5, calls=100, warmup=3)
+    assert found.length == 5
+    assert found.mean == pytest.approx(50.5)  # milliseconds
+    assert found.p50 == pytest.approx(50.5)
+    assert found.p99 == pytest.approx(99.01)
+    assert found.per_action == pytest.approx(10.1)
+
+
+def test_each_call_is_a_users_call(scripted: list[float]) -> None:
+    """One decision of the asked length at batch 1, on a new observation, with the memory of the call before."""
+    scripted += [0.001] * 12
+    player = Listening()
+    latency(player, 3, calls=10, warmup=2)
+    assert len(player.calls) == 12
+    assert {length for _, _, length in player.calls} == {3}
+    assert {(o.shape, o.dtype) for _, o, _ in player.calls} == {((3,), np.dtype(np.float32))}
+    assert len({o.tobytes() for _, o, _ in player.calls}) == 12
+    assert bool(player.calls[0][0].first)
+    for (memory, _, _), given in zip(player.calls[1:], player.given, strict=False):
+        assert memory is given
+
+
+def test_fields_are_consistent_on_a_real_clock() -> None:
+    found = latency(Listening(), 2, calls=20, warmup=2)
+    assert 0 < found.p50 <= found.p99
+    assert found.mean > 0
+    assert found.per_action == found.p50 / 2
+    assert Latency(2, found.mean, found.p50, found.p99) == found

@@ -1,0 +1,154 @@
+"""Films: every step is a frame, and nothing is overwritten."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from tests.tiny import WIDE, Diary, Scribe, world
+
+from legato.data.spec import Spec
+from legato.errors import LegatoError
+from legato.evaluation.video import play
+from legato.policy import OpenLoop
+from legato.rollout import Clock, episode_seed, episodes, stack
+
+SCRIBE = Scribe(jnp.ones(()))
+
+
+class Cinema(Diary):
+    """After step t, shows a picture as bright as 20 t, of odd height and width."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 25}  # noqa: RUF012
+
+    def __init__(self, render_mode: str | None = None):
+        super().__init__(limit=9)
+        self.render_mode = render_mode
+
+    def render(self) -> Any:
+        return np.full((33, 47, 3), 20 * self.t, np.uint8)
+
+
+@pytest.fixture
+def cinema() -> Iterator[str]:
+    name = "legato-tests/Cinema-v0"
+    gymnasium.register(name, entry_point=Cinema)
+    yield name
+    del gymnasium.registry[name]
+
+
+def test_the_episode_is_the_test_episode_of_its_number(cinema: str) -> None:
+    """Return, steps and decisions as an evaluation of that seed has them."""
+    for number in (0, 2):
+        diaries = [Diary(limit=9) for _ in range(3)]
+        returns = episodes(stack([SCRIBE]), world(*diaries), WIDE, Clock(4, delay=1), [5], "test")
+        ret, steps, decisions = play(SCRIBE, cinema, WIDE, Clock(4, delay=1), 5, number)
+        assert diaries[number].seeds == [episode_seed(5, "test", number)]
+        assert ret == pytest.approx(returns[0, number], rel=1e-6)
+        assert (steps, decisions) == (9, 3)
+    assert len(set(returns[0])) == 3
+
+
+def test_every_step_is_a_frame_of_the_gif(cinema: str, tmp_path: Path) -> None:
+    path = tmp_path / "films" / "one.gif"
+    without = play(SCRIBE, cinema, WIDE, Clock(2), 0)
+    assert play(SCRIBE, cinema, WIDE, Clock(2), 0, video=path) == without
+    with Image.open(path) as film:
+        assert film.n_frames == 9
+        assert film.size == (47, 33)
+        assert film.info["loop"] == 0
+        brightness = []
+        for i in range(film.n_frames):
+            film.seek(i)
+            assert film.info["duration"] == 40  # milliseconds at 25 frames a second
+            brightness.append(np.asarray(film.convert("L")).mean())
+    np.testing.assert_allclose(brightness, 20 * np.arange(1, 10), atol=4)
+
+
+def test_every_step_is_a_frame_of_the_mp4(cinema: str, tmp_path: Path) -> None:
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    path = tmp_path / "one.mp4"
+    play(SCRIBE, cinema, WIDE, Clock(2), 0, video=path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # JAX fears any fork
+        frames, seconds = imageio_ffmpeg.count_frames_and_secs(str(path))
+        film = imageio_ffmpeg.read_frames(str(path))
+        size = next(film)["size"]
+        film.close()
+    assert frames == 9
+    assert seconds == pytest.approx(9 / 25, abs=0.05)
+    assert size == (46, 32)  # the codec wants even sizes
+
+
+def test_a_world_of_gymnasiums_is_filmed(tmp_path: Path) -> None:
+    pytest.importorskip("pygame")
+    name = "legato-tests/ShortPendulum-v1"
+    entry = "gymnasium.envs.classic_control.pendulum:PendulumEnv"
+    gymnasium.register(name, entry_point=entry, max_episode_steps=4)
+    try:
+        policy = OpenLoop(jnp.array([[2.0], [-2.0]]))
+        _, steps, _ = play(policy, name, Spec(3, (-2.0,), (2.0,)), Clock(1), 0, video=tmp_path / "swing.gif")
+    finally:
+        del gymnasium.registry[name]
+    with Image.open(tmp_path / "swing.gif") as film:
+        assert film.n_frames == steps == 4
+        pictures = []
+        for i in range(4):
+            film.seek(i)
+            pictures.append(np.asarray(film.convert("RGB")).astype(float))
+    assert all(np.abs(a - b).max() > 50 for a, b in itertools.pairwise(pictures))  # it moves
+
+
+# --- refused, before anything is played ---
+
+
+@pytest.fixture
+def unplayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from legato.evaluation import video
+
+    monkeypatch.setattr(video, "make", lambda *args, **kwargs: pytest.fail("it was played"))
+
+
+@pytest.mark.parametrize("name", ["film", "film.avi", "film.GIF", "gif", "film.mp4.txt"])
+def test_another_format_is_refused(unplayed: None, tmp_path: Path, name: str) -> None:
+    with pytest.raises(LegatoError) as problem:
+        play(SCRIBE, "Pendulum-v1", WIDE, Clock(1), 0, video=tmp_path / name)
+    assert str(problem.value) == f"a video ends in .mp4 or .gif; '{tmp_path / name}' was given"
+
+
+@pytest.mark.parametrize("name", ["film.gif", "film.mp4"])
+def test_an_existing_film_is_not_overwritten(unplayed: None, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(LegatoError, match=r"film\.\w+' exists and is not overwritten"):
+        play(SCRIBE, "Pendulum-v1", WIDE, Clock(1), 0, video=tmp_path / name)
+    assert (tmp_path / name).read_text() == "precious"
+
+
+def test_mp4_without_its_writer_says_what_to_do(
+    unplayed: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)  # type: ignore[arg-type]
+    with pytest.raises(LegatoError, match=r"writing \.mp4 needs pip install 'legato\[video\]'; \.gif works without"):
+        play(SCRIBE, "Pendulum-v1", WIDE, Clock(1), 0, video=tmp_path / "film.mp4")
+
+
+def test_a_missing_renderer_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pygame", None)  # type: ignore[arg-type]
+    policy, spec = OpenLoop(jnp.zeros((1, 1))), Spec(3, (-2.0,), (2.0,))
+    with pytest.raises(LegatoError, match=r"needs a package that is missing: pip install 'legato\[classic\]'"):
+        play(policy, "Pendulum-v1", spec, Clock(1), 0, video=tmp_path / "film.gif")
+    assert not list(tmp_path.iterdir())
+
+
+def test_episodes_are_numbered_from_zero(unplayed: None) -> None:
+    with pytest.raises(LegatoError, match="episodes are numbered from 0; -1 was given"):
+        play(SCRIBE, "Pendulum-v1", WIDE, Clock(1), 0, episode=-1)

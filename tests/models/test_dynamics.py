@@ -1,0 +1,120 @@
+"""The one-step model: its loss by hand, and its unrolling against a Python loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jax.test_util import check_grads
+
+from legato.models import dynamics
+from legato.models.dynamics import Dynamics
+
+OBS, ACT = 3, 2
+
+
+@pytest.fixture(scope="module")
+def model() -> Dynamics:
+    return Dynamics(OBS, ACT, (8, 6), key=jax.random.key(0))
+
+
+def numbers(*shape: int, seed: int = 0) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
+
+
+class Counter(Dynamics):
+    """Predicts s + 1 and reports that it was asked."""
+
+    asked: Callable[[], None] = eqx.field(static=True)
+
+    def __init__(self, asked: Callable[[], None]):
+        self.mlp, self.asked = None, asked  # type: ignore[assignment]
+
+    def __call__(self, s: jax.Array, a: jax.Array) -> jax.Array:
+        jax.debug.callback(self.asked)
+        return s + 1
+
+
+# --- the model ---
+
+
+def test_the_model_is_one_perceptron_of_state_and_action(model: Dynamics) -> None:
+    size = (OBS + ACT + 1) * 8 + (8 + 1) * 6 + (6 + 1) * OBS
+    assert sum(leaf.size for leaf in jax.tree.leaves(model)) == size
+    s, a = numbers(5, OBS), numbers(5, ACT)
+    assert model(s, a).shape == (5, OBS)
+    assert not np.allclose(model(s, a), model(s, 0 * a), atol=1e-2)
+    assert not np.allclose(model(s, a), model(0 * s, a), atol=1e-2)
+
+
+# --- its loss ---
+
+
+def test_loss_is_the_mean_squared_error_over_batch_and_dimensions(model: Dynamics) -> None:
+    s, a, s_next = numbers(7, OBS), numbers(7, ACT, seed=1), numbers(7, OBS, seed=2)
+    errors = [
+        (float(model(s[i], a[i])[d]) - float(s_next[i, d])) ** 2 for i in range(7) for d in range(OBS)
+    ]  # the absolute next state, not a difference
+    assert dynamics.loss(model, s, a, s_next) == pytest.approx(sum(errors) / len(errors), rel=1e-5)
+
+
+def test_loss_of_the_truth_is_zero() -> None:
+    s, a = numbers(7, OBS), numbers(7, ACT)
+    assert dynamics.loss(Counter(lambda: None), s, a, s + 1) == 0
+    assert dynamics.loss(Counter(lambda: None), s, a, s + 3) == pytest.approx(4)
+
+
+@pytest.mark.usefixtures("x64")
+def test_gradient_of_the_loss() -> None:
+    model = Dynamics(OBS, ACT, (4, 4), key=jax.random.key(1))
+    s, a, s_next = numbers(5, OBS), numbers(5, ACT, seed=1), numbers(5, OBS, seed=2)
+    check_grads(jax.jit(dynamics.loss), (model, s, a, s_next), order=1, modes=["rev"], atol=1e-6, rtol=1e-5)
+
+
+# --- its unrolling ---
+
+
+@pytest.mark.parametrize("leading", [(), (6,), (2, 3)])
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_unroll_is_a_loop_of_predictions(model: Dynamics, leading: tuple[int, ...], steps: int) -> None:
+    s, actions = numbers(*leading, OBS), numbers(steps, *leading, ACT, seed=1)
+    states = [s]
+    for k in range(steps - 1):
+        states.append(model(states[k], actions[k]))
+    np.testing.assert_allclose(jax.jit(dynamics.unroll)(model, s, actions), jnp.stack(states), atol=1e-5)
+
+
+def test_the_first_state_is_the_given_one(model: Dynamics) -> None:
+    s = numbers(6, OBS)
+    np.testing.assert_array_equal(dynamics.unroll(model, s, numbers(3, 6, ACT))[0], s)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_the_model_is_asked_once_less_than_there_are_actions(steps: int) -> None:
+    calls: list[None] = []
+    states = jax.jit(dynamics.unroll)(Counter(lambda: calls.append(None)), numbers(6, OBS), numbers(steps, 6, ACT))
+    jax.block_until_ready(states)
+    jax.effects_barrier()
+    assert len(calls) == steps - 1
+
+
+def test_no_gradient_flows_through_the_predictions(model: Dynamics) -> None:
+    """Neither to the model, nor to the actions, nor to the first state."""
+    gradients = jax.grad(lambda *args: jnp.sum(dynamics.unroll(*args) ** 2), argnums=(0, 1, 2))(
+        model, numbers(6, OBS), numbers(3, 6, ACT)
+    )
+    for leaf in jax.tree.leaves(gradients):
+        np.testing.assert_array_equal(leaf, 0)
+
+
+@given(leading=st.lists(st.integers(1, 4), max_size=3), steps=st.integers(1, 5))
+def test_any_leading_shape_is_a_batch(leading: list[int], steps: int) -> None:
+    s, actions = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((*leading, OBS), (steps, *leading, ACT)))
+    model = jax.eval_shape(lambda key: Dynamics(OBS, ACT, (4,), key=key), jax.random.key(0))
+    assert jax.eval_shape(dynamics.unroll, model, s, actions).shape == (steps, *leading, OBS)

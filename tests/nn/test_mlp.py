@@ -1,0 +1,78 @@
+"""Linear layers and perceptrons, seen as functions: how the weights are stored is their own business."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jax.test_util import check_grads
+from scipy import stats
+
+from legato.nn.mlp import MLP, Linear
+
+
+def matrix(layer: Linear, inputs: int) -> tuple[np.ndarray, np.ndarray]:
+    """(W, b) of y = x W + b, read off what the layer does to zero and to the unit vectors."""
+    b = np.asarray(layer(jnp.zeros(inputs)))
+    return np.asarray(layer(jnp.eye(inputs))) - b, b
+
+
+@pytest.mark.parametrize("leading", [(), (7,), (2, 3)])
+def test_a_layer_is_affine(leading: tuple[int, ...]) -> None:
+    layer = Linear(3, 2, key=jax.random.key(0))
+    layer = jax.tree.map(lambda leaf: leaf + 0.3, layer)  # with a bias
+    x = jax.random.normal(jax.random.key(1), (*leading, 3))
+    W, b = matrix(layer, 3)
+    assert (np.abs(b) > 0).all()
+    np.testing.assert_allclose(layer(x), np.asarray(x) @ W + b, atol=3e-6)
+
+
+@given(leading=st.lists(st.integers(1, 5), max_size=4), inputs=st.integers(1, 4), outputs=st.integers(1, 4))
+def test_any_leading_shape_is_a_batch(leading: list[int], inputs: int, outputs: int) -> None:
+    x = jax.ShapeDtypeStruct((*leading, inputs), jnp.float32)
+    y = jax.eval_shape(lambda key, x: MLP((inputs, 3, outputs), key=key)(x), jax.random.key(0), x)
+    assert y.shape == (*leading, outputs)
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(300, 40), (40, 300), (90, 90)])
+def test_weights_are_xavier_uniform_and_biases_zero(inputs: int, outputs: int) -> None:
+    W, b = matrix(Linear(inputs, outputs, key=jax.random.key(2)), inputs)
+    bound = (6 / (inputs + outputs)) ** 0.5
+    np.testing.assert_array_equal(b, 0)
+    assert np.abs(W).max() <= bound
+    assert stats.kstest(W.ravel(), "uniform", (-bound, 2 * bound)).pvalue > 1e-3
+
+
+def test_an_mlp_has_relu_between_its_layers_and_none_after_the_last() -> None:
+    mlp = MLP((3, 8, 6, 2), key=jax.random.key(3))
+    mlp = jax.tree.map(lambda leaf: leaf + 0.1, mlp)
+    x = np.asarray(jax.random.normal(jax.random.key(4), (50, 3)))
+    expected = x
+    for layer, inputs, last in zip(mlp.layers, (3, 8, 6), (False, False, True), strict=True):
+        W, b = matrix(layer, inputs)
+        expected = expected @ W + b
+        expected = expected if last else np.maximum(expected, 0)
+    y = mlp(jnp.asarray(x))
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    assert y.min() < 0 < y.max()
+
+
+def test_an_mlp_holds_one_matrix_and_one_bias_per_layer() -> None:
+    mlp = MLP((14, 32, 16, 3), key=jax.random.key(5))
+    assert sum(leaf.size for leaf in jax.tree.leaves(mlp)) == (14 + 1) * 32 + (32 + 1) * 16 + (16 + 1) * 3
+
+
+def test_layers_are_drawn_from_different_keys() -> None:
+    mlp = MLP((5, 5, 5), key=jax.random.key(6))
+    first, second = (matrix(layer, 5)[0] for layer in mlp.layers)
+    assert not np.isclose(first, second).any()
+
+
+@pytest.mark.usefixtures("x64")
+def test_gradients() -> None:
+    mlp = MLP((3, 7, 7, 2), key=jax.random.key(7))
+    x = jax.random.normal(jax.random.key(8), (4, 3))
+    check_grads(jax.jit(MLP.__call__), (mlp, x), order=1, modes=["rev"], atol=1e-6, rtol=1e-5)

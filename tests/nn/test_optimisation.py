@@ -1,0 +1,67 @@
+"""Gradient steps and target networks against their closed forms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from legato.nn.mlp import MLP
+from legato.nn.optimisation import descend, polyak
+
+LR = 0.01
+
+
+def tree(*values: float) -> dict[str, Any]:
+    a, b = jnp.array(values[:2]), jnp.array(values[2])
+    return {"a": a, "inside": (b,)}
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_adams_first_step_is_the_learning_rate_against_the_sign(scale: float) -> None:
+    network, gradient = tree(1.0, 2.0, 3.0), tree(-2.0 * scale, 0.5 * scale, scale)
+    adam = optax.adam(LR)
+    moved, _ = descend(adam, network, gradient, adam.init(network))
+    for new, expected in zip(jax.tree.leaves(moved), jax.tree.leaves(tree(1 + LR, 2 - LR, 3 - LR)), strict=True):
+        np.testing.assert_allclose(new, expected, rtol=1e-6)
+
+
+def test_no_gradient_no_step() -> None:
+    adam, network = optax.adam(LR), tree(1.0, -2.0, 3.0)
+    moved, _ = descend(adam, network, tree(0.0, 0.0, 0.0), adam.init(network))
+    jax.tree.map(np.testing.assert_array_equal, moved, network)
+
+
+def test_the_state_carries_adams_moments() -> None:
+    """Five steps of Kingma & Ba's algorithm 1 for one number."""
+    gradients, adam = [0.3, -1.0, 2.0, 0.1, 0.7], optax.adam(LR)
+    network = jnp.array(5.0)
+    state, theta, m, v = adam.init(network), 5.0, 0.0, 0.0
+    for t, g in enumerate(gradients, start=1):
+        network, state = descend(adam, network, jnp.array(g), state)
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        theta -= LR * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        assert network == pytest.approx(theta, abs=2e-6)
+
+
+@given(target=st.floats(-100, 100), online=st.floats(-100, 100), tau=st.floats(0, 1), steps=st.integers(0, 5))
+def test_polyak_closes_the_gap_geometrically(target: float, online: float, tau: float, steps: int) -> None:
+    moving, still = tree(target, 0.0, target), tree(online, 1.0, online)
+    for _ in range(steps):
+        moving = polyak(moving, still, tau)
+    expected = online + (1 - tau) ** steps * (target - online)
+    np.testing.assert_allclose(moving["a"], [expected, 1 - (1 - tau) ** steps], atol=2e-4)
+    np.testing.assert_allclose(moving["inside"][0], expected, atol=2e-4)
+
+
+def test_polyak_keeps_the_structure_of_a_network() -> None:
+    target, online = (MLP((2, 3, 1), key=jax.random.key(i)) for i in (0, 1))
+    x = jnp.ones((4, 2))
+    np.testing.assert_array_equal(polyak(target, online, 0.0)(x), target(x))
+    np.testing.assert_allclose(polyak(target, online, 1.0)(x), online(x), rtol=1e-6)

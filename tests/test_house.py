@@ -1,0 +1,170 @@
+"""The house: who may import whom, what stays asleep until it is needed, and that every option is explained."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import legato
+from legato.algorithms.configs import CONFIGS
+from legato.cli import main
+from legato.training.settings import Settings
+
+SOURCE = Path(legato.__file__).parent
+
+# A room imports only from rooms before it; `nn` and `errors` serve all. A new room must be given its place here.
+ROOMS = (
+    *("errors", "nn", "data", "envs", "policy", "rollout", "models", "planning", "algorithms"),
+    *("training", "evaluation", "deploy", "api", "cli"),
+)
+SHARED_BY_ALGORITHMS = {"legato.algorithms", "legato.algorithms.configs"}
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by name."""
+    found = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(name: str, source: str, package: bool = False) -> set[str]:
+    """The modules of legato that a module names in any import, however late; `from a import b` may mean `a.b`."""
+    known, found = modules(), set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = name.split(".")[: len(name.split(".")) - node.level + package]
+                base = ".".join([*parents, *([base] if base else [])])
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                found.add(inner if inner in known or base == "legato" else base)
+    return {module for module in found if module.split(".")[0] == "legato"}
+
+
+def forbidden(name: str, source: str, package: bool = False) -> list[str]:
+    """What a module imports and must not."""
+    room = name.split(".")[1]
+    above = ROOMS[: ROOMS.index(room) + 1]
+
+    def allowed(target: str) -> bool:
+        _, *rest = target.split(".")
+        if room == "algorithms" and rest[:1] == ["algorithms"]:
+            return target in (name, *SHARED_BY_ALGORITHMS)
+        return bool(rest) and rest[0] in ("nn", "__version__", *above)
+
+    return [target for target in sorted(imports(name, source, package)) if not allowed(target)]
+
+
+def test_every_module_has_a_room() -> None:
+    rooms = {name.split(".")[1] for name in modules() if name != "legato"}
+    assert rooms <= set(ROOMS)
+    assert {"nn", "data", "algorithms", "rollout", "cli"} <= rooms  # the walk found the house
+
+
+@pytest.mark.parametrize("name", [name for name in modules() if name != "legato"])
+def test_rooms_import_only_from_rooms_above(name: str) -> None:
+    path = modules()[name]
+    assert forbidden(name, path.read_text(), path.stem == "__init__") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "wrong"),
+    [
+        ("legato.nn.mlp", "from legato.errors import LegatoError", []),
+        ("legato.nn.mlp", "from legato.data.spec import Spec", ["legato.data.spec"]),
+        ("legato.data.replay", "from legato.nn.mlp import MLP", []),
+        ("legato.data.replay", "import legato.policy", ["legato.policy"]),
+        ("legato.rollout", "def f():\n    from legato import models", ["legato.models"]),
+        ("legato.rollout", "from .policy import Policy", []),
+        ("legato.models.dynamics", "from ..algorithms import srl", ["legato.algorithms.srl"]),
+        ("legato.models.dynamics", "from . import other", []),
+        ("legato.algorithms.srl", "from legato.algorithms.configs import SRL", []),
+        ("legato.algorithms.srl", "from legato.algorithms import sac", ["legato.algorithms.sac"]),
+        ("legato.algorithms.srl", "from legato.algorithms.sac import Actor", ["legato.algorithms.sac"]),
+        ("legato.algorithms.srl", "from .sac import Actor", ["legato.algorithms.sac"]),
+        ("legato.training.online", "from legato.evaluation import fas", ["legato.evaluation.fas"]),
+        ("legato.training.online", "import legato", ["legato"]),
+        ("legato.training.online", "import numpy, legato.cli", ["legato.cli"]),
+        ("legato.api", "from legato.cli.train import run", ["legato.cli.train"]),
+        ("legato.cli.train", "from legato import api, __version__", []),
+        ("legato.evaluation.fas", "import legatoish", []),
+        ("legato.cli.train", "from legato.cellar import wine", ["legato.cellar"]),
+    ],
+)
+def test_a_forbidden_import_would_be_caught(name: str, source: str, wrong: list[str]) -> None:
+    assert forbidden(name, source) == wrong
+
+
+# --- what stays asleep ---
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import legato",
+        "from legato.cli import main; main(['--help'])",
+        "from legato.cli import main; main(['list', 'algorithms'])",
+        "from legato.cli import main; main(['train', '--help'])",
+        "from legato.cli import main; main(['train', 'srl', '--help'])",
+        "from legato.cli import main; main(['train', 'srll', '--env', 'Pendulum-v1'])",
+    ],
+)
+def test_nothing_heavy_is_imported_before_it_is_needed(code: str) -> None:
+    heavy = ("jax", "gymnasium", "matplotlib", "scipy", "orbax", "tensorboardX")
+    script = f"import atexit, sys\natexit.register(lambda: print('AWAKE', *set(sys.modules) & set({heavy})))\n{code}"
+    paths = [str(SOURCE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == (2 if "srll" in code else 0), done.stderr
+    assert done.stdout.splitlines()[-1].split() == ["AWAKE"]
+
+
+# --- what is explained ---
+
+
+def help_of(command: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What a command prints for --help, without frames and line breaks."""
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--help"])
+    assert stop.value.code == 0
+    return " ".join(re.sub(r"[│╭╮╰╯─]|\x1b\[[0-9;]*m", " ", capsys.readouterr().out).split())
+
+
+def documented(config: type) -> dict[str, str]:
+    """The docstring below each field of a dataclass; empty where there is none."""
+    (body,) = ast.parse(inspect.getsource(config)).body
+    assert isinstance(body, ast.ClassDef)
+    found = {}
+    for node, after in zip(body.body, [*body.body[1:], None], strict=True):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            text = after.value if isinstance(after, ast.Expr) else None
+            found[node.target.id] = text.value if isinstance(text, ast.Constant) else ""
+    return found
+
+
+@pytest.mark.parametrize("algorithm", CONFIGS)
+def test_every_option_is_explained_in_the_help(
+    algorithm: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    shown = help_of(["train", algorithm], capsys)
+    for config in (CONFIGS[algorithm], Settings):
+        texts = documented(config)
+        assert list(texts) == [field.name for field in dataclasses.fields(config)]
+        for name, text in texts.items():
+            assert len(text) > 10, f"{config.__name__}.{name} has no docstring"
+            assert f"--{name.replace('_', '-')}" in shown
+            assert " ".join(text.split()) in shown, f"{config.__name__}.{name} is not explained by --help"

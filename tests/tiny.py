@@ -1,0 +1,139 @@
+"""Small worlds and policies whose every number says where it came from, and runs that take seconds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import spaces
+
+from legato import api
+from legato.algorithms import algorithm as algorithm_module
+from legato.data.spec import Spec
+from legato.envs.environments import Checked, GymnasiumEnvironments
+from legato.policy import Policy, Step
+from legato.training import online, policy_file
+from legato.training.policy_file import Card
+from legato.training.run import Run
+from legato.training.settings import override, preset
+
+WIDE = Spec(3, (-1000.0,) * 4, (1000.0,) * 4)
+
+
+class Diary(gymnasium.Env):
+    """Writes down every action it is given. Observes `(start, t, executed[2])`; `start` is drawn from the seed.
+
+    An episode is truncated after `limit` steps and terminates after `dies` steps, whichever is first. The reward is
+    `executed[2] / 4 - t`, so that all its numbers are exact in float32.
+    """
+
+    def __init__(self, limit: int = 1000, dies: int = 1000, spec: Spec = WIDE, noise: Iterator[int] | None = None):
+        self.limit, self.dies, self.noise = limit, dies, noise
+        self.observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+        self.action_space = spaces.Box(np.array(spec.low, np.float32), np.array(spec.high, np.float32))
+        self.episodes: list[list[np.ndarray]] = []
+        self.seeds: list[int] = []
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.start, self.t = float(self.np_random.integers(100)), 0
+        if self.noise is not None:
+            self.start += next(self.noise)
+        self.episodes.append([])
+        self.seeds.append(int(seed or 0))
+        return np.array([self.start, 0, 0], np.float32), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        assert self.t < min(self.limit, self.dies), "stepped after its end"
+        self.episodes[-1].append(np.array(action))
+        reward = float(action[-1]) / 4 - self.t
+        self.t += 1
+        observation = np.array([self.start, self.t, action[-1]], np.float32)
+        return observation, reward, self.t >= self.dies, self.t >= self.limit, {}
+
+
+def world(*members: gymnasium.Env) -> GymnasiumEnvironments:
+    """The rollout's view of some environments."""
+    return GymnasiumEnvironments("Diary", [Checked(member, "Diary") for member in members])
+
+
+class Scribe(Policy[Any]):
+    """Writes into every action who asked for it: `(decisions so far, steps observed, place in the plan, checksum)`.
+
+    The checksum folds every observation, reward and executed action it was shown into its memory; `weight` tells
+    policies apart. With a key, its first number is added to the checksum.
+    """
+
+    weight: jax.Array
+
+    def init_state(self, command: Any) -> Any:
+        return {"observed": jnp.zeros(()), "decided": jnp.zeros(()), "sum": jnp.zeros(())}
+
+    def observe(self, state: Any, step: Step) -> Any:
+        seen = step.observation @ jnp.array([1.0, 2.0, 4.0]) + 8 * step.reward + 16 * step.executed.sum()
+        return {**state, "observed": state["observed"] + 1, "sum": (state["sum"] + self.weight * seen) / 64}
+
+    def decide(self, state: Any, key: jax.Array | None, length: int) -> tuple[jax.Array, Any]:
+        state = {**state, "decided": state["decided"] + 1}
+        noise = jnp.zeros(()) if key is None else jax.random.uniform(key)
+        columns = jnp.stack([state["decided"], state["observed"], jnp.zeros(()), state["sum"] + noise])
+        plan = jnp.broadcast_to(columns, (length, 4))
+        return plan.at[:, 2].set(jnp.arange(length, dtype=float)), state
+
+
+# --- runs ---
+
+SIZES: dict[str, Any] = {"hidden": 16, "batch_size": 16, "start_steps": 100, "eval_episodes": 2}
+SRL4: dict[str, Any] = {**SIZES, "horizon": 4, "model_hidden": (16, 16)}
+SAC4: dict[str, Any] = {**SIZES, "action_repeat": 4}
+# The buffer is as large whatever the steps, so that short and long runs share their compilations.
+TIMES: dict[str, Any] = {"steps": 600, "eval_every": 200, "log_every": 100, "checkpoint_every": 200, "capacity": 64}
+
+
+def train(algorithm: str, out: Path, env: str = "Pendulum-v1", **options: Any) -> Run:
+    """A run that takes seconds."""
+    sizes = {"srl": SRL4, "sac": SAC4}[algorithm]
+    return api.train(algorithm, env, out=out, quiet=True, **{**sizes, **TIMES, **options})
+
+
+def untrained(algorithm: str, out: Path, env: str = "Pendulum-v1", **options: Any) -> Run:
+    """A run that looks finished, of policies with random weights."""
+    sizes = {"srl": SRL4, "sac": SAC4}[algorithm]
+    config, settings = override(*preset("cpu", algorithm, env), **{**sizes, **TIMES, **options})
+    run = Run.create(out, algorithm, "cpu", config, settings, online.check(algorithm, config, settings))
+    module = algorithm_module(algorithm)
+    for seed in run.seeds:
+        policy = module.policy(config, module.init(config, run.spec, jax.random.key(seed)))
+        for which in ("last", "best"):
+            card = Card(algorithm, config, run.spec, {"environment": env, "seed": seed, "which": which})
+            policy_file.save(run.path / "policy" / f"seed-{seed}" / which, policy, card)
+    return run
+
+
+def flags(options: dict[str, Any]) -> list[str]:
+    """Options of `api.train` as the command line wants them."""
+    words = []
+    for name, value in options.items():
+        words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else (value,))]
+    return words
+
+
+def spawn(args: list[str], cwd: Path) -> subprocess.Popen[str]:
+    """The `legato` command in a process of its own, that may be killed."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen(
+        [sys.executable, "-c", "from legato.cli import main; main()", *args],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )

@@ -1,0 +1,416 @@
+"""The loop: a run that was killed or stopped ends with the numbers of one left alone; seeds do not touch each other;
+a loss that turns NaN is named; what cannot be trained is refused before there is a folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import jax
+import numpy as np
+import pytest
+from gymnasium import spaces
+from safetensors.numpy import load_file
+from tests.tiny import SAC4, SRL4, TIMES, flags, spawn, train
+
+from legato import api
+from legato.algorithms.configs import SAC, SRL
+from legato.errors import LegatoError
+from legato.rollout import Clock
+from legato.training import online
+from legato.training.checkpoint import Checkpoints
+from legato.training.run import Run
+from legato.training.settings import Settings
+
+
+def rows(run: Run | Path) -> list[dict[str, str]]:
+    path = run.path if isinstance(run, Run) else run
+    with (path / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def last_step(path: Path) -> int:
+    """Of the metrics on disk, which another process is writing; 0 before there are any."""
+    if not (path / "metrics.csv").exists():
+        return 0
+    lines = (path / "metrics.csv").read_text().split("\n")[1:-1]  # the last one ends with a newline
+    return int(lines[-1].split(",")[0]) if lines else 0
+
+
+def same_end(run: Path, unbroken: Path) -> None:
+    """Byte for byte: the metrics, and the weights of every policy."""
+    assert (run / "metrics.csv").read_bytes() == (unbroken / "metrics.csv").read_bytes()
+    found = sorted(p.relative_to(unbroken) for p in unbroken.rglob("weights.safetensors"))
+    assert found == sorted(p.relative_to(run) for p in run.rglob("weights.safetensors"))
+    assert len(found) == 2 * len(Run(unbroken).seeds)
+    for path in found:
+        assert (run / path).read_bytes() == (unbroken / path).read_bytes(), path
+    for step in (400, 600):
+        states = [Checkpoints(path / "checkpoints") for path in (run, unbroken)]
+        one, other = (state.load(step)[1] for state in states)
+        jax.tree.map(np.testing.assert_array_equal, one, other)
+        for state in states:
+            state.close()
+
+
+def stop_when(process: subprocess.Popen[str], ready: Callable[[], bool], sent: signal.Signals) -> tuple[int, str]:
+    """Send a signal as soon as `ready`; exit code and stderr of a process that must still be at work by then."""
+    while process.poll() is None and not ready():
+        time.sleep(0.005)
+    early = process.poll()
+    process.send_signal(sent)
+    _, errors = process.communicate()
+    assert early is None, f"it ended by itself: {errors}"
+    return process.returncode, errors
+
+
+# --- killed, stopped, resumed ---
+
+
+def test_a_killed_run_ends_like_one_left_alone(unbroken: Run, tmp_path: Path) -> None:
+    """SIGKILL some time after the checkpoint of step 200."""
+    path = tmp_path / "killed"
+    args = ["train", "srl", "--env", "Pendulum-v1", "--out", str(path), *flags({**SRL4, **TIMES})]
+
+    def ready() -> bool:
+        return (path / "checkpoints" / "200").exists() and last_step(path) >= 300
+
+    code, _ = stop_when(spawn(args, tmp_path), ready, signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    assert last_step(path) < 600
+    online.resume(path, quiet=True)
+    same_end(path, unbroken.path)
+
+
+def test_an_interrupted_run_saves_says_so_and_ends_like_one_left_alone(unbroken: Run, tmp_path: Path) -> None:
+    """SIGINT, as Ctrl-C sends it, between two checkpoints."""
+    path = tmp_path / "interrupted"
+    args = ["train", "srl", "--env", "Pendulum-v1", "--out", str(path), *flags({**SRL4, **TIMES}), "--quiet"]
+    code, errors = stop_when(spawn(args, tmp_path), lambda: last_step(path) >= 300, signal.SIGINT)
+    assert code == 130
+    saved = Checkpoints(path / "checkpoints")
+    step = saved.steps()[-1]
+    saved.close()
+    assert 300 <= step < 600
+    assert errors == f"stopped at step {step}; continue with: --resume {path}\n"
+    online.resume(path, quiet=True)
+    same_end(path, unbroken.path)
+
+
+def test_decisions_seeds_and_environments_resume_too_and_more_than_once(decisions: Run, tmp_path: Path) -> None:
+    """Killed twice, the second time after it had been resumed."""
+    path = tmp_path / "killed"
+    options = {"updates": "decision", "seed": 5, "seeds": 2, "environments": 2}
+    args = ["train", "sac", "--env", "Pendulum-v1", "--out", str(path), *flags({**SAC4, **TIMES, **options})]
+    for first, then in ((200, 300), (400, 500)):
+
+        def ready(first: int = first, then: int = then) -> bool:
+            return (path / "checkpoints" / str(first)).exists() and last_step(path) >= then
+
+        code, _ = stop_when(spawn(args, tmp_path), ready, signal.SIGKILL)
+        assert code == -signal.SIGKILL
+        args = ["train", "--resume", str(path)]
+    online.resume(path, quiet=True)
+    same_end(path, decisions.path)
+
+
+def test_a_finished_run_is_left_as_it_is(unbroken: Run, tmp_path: Path) -> None:
+    path = tmp_path / "finished"
+    shutil.copytree(unbroken.path, path)
+    online.resume(path, quiet=True)
+    same_end(path, unbroken.path)
+
+
+def test_ctrl_c_from_python_is_a_keyboard_interrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook's kernel and the commands both take it as one. The turn at work is finished and saved, while the
+    buffer is not full yet and no policy was saved.
+    """
+    turn = online.Loop._turn
+
+    def interrupt(loop: online.Loop) -> None:
+        if loop.step == 40:
+            signal.raise_signal(signal.SIGINT)
+        turn(loop)
+
+    alone = train("srl", tmp_path / "alone", steps=80, log_every=80)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt, match="stopped at step 44; continue with"):
+        patched.setattr(online.Loop, "_turn", interrupt)
+        before = signal.getsignal(signal.SIGINT)
+        train("srl", tmp_path / "run", steps=80, log_every=80)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["44"]
+    with pytest.raises(LegatoError, match="has no 'last' policy of seed 0 yet; was it stopped early"):
+        api.load(tmp_path / "run")
+    online.resume(tmp_path / "run", quiet=True)
+    assert (tmp_path / "run" / "metrics.csv").read_bytes() == (alone.path / "metrics.csv").read_bytes()
+    paths = [path / "policy" / "seed-0" / "last" / "weights.safetensors" for path in (tmp_path / "run", alone.path)]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_a_second_ctrl_c_is_immediate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(loop: online.Loop) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("this turn went on")
+
+    monkeypatch.setattr(online.Loop, "_turn", interrupt)
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        train("srl", tmp_path / "run")
+
+
+# --- what a run leaves behind ---
+
+
+def test_metrics_have_a_row_per_seed_and_interval(unbroken: Run) -> None:
+    found = rows(unbroken)
+    assert [int(row["step"]) for row in found] == [100, 200, 300, 400, 500, 600]
+    assert {row["seed"] for row in found} == {"0"}
+    assert [row["eval_return"] != "" for row in found] == [False, True, False, True, False, True]
+    assert [(row["episodes"], row["length"]) for row in found] == [("0", ""), ("1", "200.0")] * 3
+    losses = ("critic_loss", "actor_loss", "model_loss", "q", "entropy", "alpha")
+    assert all(np.isfinite(float(row[name])) for row in found for name in losses)
+    assert set(found[0]) == {"step", "seed", "return", "length", "episodes", "eval_return", *losses}
+
+
+def test_the_best_policy_is_the_one_that_evaluated_best(unbroken: Run) -> None:
+    evaluated = {int(row["step"]): float(row["eval_return"]) for row in rows(unbroken) if row["eval_return"]}
+    best, last = (api.load(unbroken.path, which=which) for which in ("best", "last"))
+    assert best.card.extra["step"] == max(evaluated, key=lambda step: evaluated[step])
+    assert last.card.extra == {
+        "environment": "Pendulum-v1",
+        "seed": 0,
+        "step": 600,
+        "run": "unbroken",
+        "which": "last",
+    }
+    assert best.card.extra["which"] == "best"
+
+
+def test_only_the_newest_checkpoints_are_kept(unbroken: Run) -> None:
+    assert sorted(p.name for p in (unbroken.path / "checkpoints").iterdir()) == ["400", "600"]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "learned", "hold"), [("srl", "ActionSequence", False), ("sac", "HeldAction", True)]
+)
+def test_random_plans_come_first_then_the_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str, learned: str, hold: bool
+) -> None:
+    asked = []
+    run = online.Rollout.run
+
+    def listen(self: online.Rollout, policies: Any, steps: int, keys: Any) -> Any:
+        asked.append((type(policies).__name__, getattr(policies, "hold", None), steps, self.clock))
+        return run(self, policies, steps, keys)
+
+    monkeypatch.setattr(online.Rollout, "run", listen)
+    monkeypatch.setattr(online, "advance", lambda *args: (args[3], args[4], {}))  # nothing is learned
+    train(algorithm, tmp_path / "run", steps=24, start_steps=10)
+    assert asked == [("RandomPlans", hold, 4, Clock(4))] * 3 + [(learned, None, 4, Clock(4))] * 3
+
+
+def test_learning_begins_with_the_first_whole_minibatch(unbroken: Run, decisions: Run) -> None:
+    """16 transitions: of single steps, four a turn; of decisions, two a turn (one of each environment)."""
+    found = []
+    for run in (unbroken, decisions):
+        checkpoints = Checkpoints(run.path / "checkpoints")
+        loop = checkpoints.load()[1]["loop"]
+        checkpoints.close()
+        found.append((int(loop["step"]), int(loop["updates"]), loop["stored"].tolist()))
+    assert found == [(600, 600 - 12, [600]), (600, 150 - 14, [150, 150])]
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "turn"),
+    [
+        (SRL(horizon=8), {}, (8, 8)),
+        (SRL(horizon=8), {"updates_per_step": 0.25, "environments": 3}, (24, 6)),
+        (SRL(horizon=1), {"updates_per_step": 2.0}, (1, 2)),
+        (SAC(action_repeat=4), {}, (4, 4)),
+        (SAC(action_repeat=4, updates="decision"), {}, (4, 1)),
+        (SAC(action_repeat=4, updates="decision"), {"environments": 3, "updates_per_step": 2.0}, (12, 6)),
+    ],
+)
+def test_updates_are_counted_per_step_or_per_decision(
+    config: SRL | SAC, settings: dict[str, Any], turn: tuple[int, int]
+) -> None:
+    name = "srl" if isinstance(config, SRL) else "sac"
+    assert online.turn(name, config, Settings(env="Pendulum-v1", **settings)) == turn
+
+
+# --- several seeds ---
+
+
+def test_seeds_trained_together_are_the_seeds_trained_alone(tmp_path: Path) -> None:
+    """After 26 updates of SAC-4, and acting on what they taught. To 1e-5, not to the bit: a product of stacked
+    matrices may add in another order than a single one. Weights move by 1e-2 meanwhile, and those of different seeds
+    are further apart still.
+    """
+    options = {"updates": "decision", "environments": 2, "steps": 160, "start_steps": 80, "log_every": 160}
+    together = train("sac", tmp_path / "together", seed=5, seeds=2, **options)
+    weights = []
+    for seed in (5, 6):
+        alone = train("sac", tmp_path / f"alone-{seed}", seed=seed, **options)
+        one, other = (load_file(run.policy_path(seed) / "weights.safetensors") for run in (together, alone))
+        for name in other:
+            np.testing.assert_allclose(one[name], other[name], rtol=0, atol=1e-5, err_msg=name)
+        weights.append(other)
+        pair = [[row for row in rows(run) if row["seed"] == str(seed)][-1] for run in (together, alone)]
+        for name, number in pair[0].items():
+            assert float(number or 0) == pytest.approx(float(pair[1][name] or 0), rel=1e-4, abs=1e-4), name
+    assert all(np.abs(weights[0][name] - weights[1][name]).max() > 1e-3 for name in weights[0])
+
+
+def test_the_same_seed_gives_the_same_run(unbroken: Run, tmp_path: Path) -> None:
+    same_end(train("srl", tmp_path / "again").path, unbroken.path)
+
+
+# --- NaN ---
+
+
+class Boom(gymnasium.Env):
+    """Pendulum's spaces, and harmless until its `at`-th step; then comes a reward that no float32 can square."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (3,), np.float32)
+    action_space = spaces.Box(-2.0, 2.0, (1,), np.float32)
+
+    def __init__(self, at: int):
+        self.at, self.steps = at, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.t = 0
+        return self.np_random.random(3, np.float32), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        assert np.isfinite(action).all()
+        self.t += 1
+        self.steps += 1
+        reward = 1e30 if self.steps == self.at else 0.0
+        return self.np_random.random(3, np.float32), reward, False, self.t == 10, {}
+
+
+@pytest.fixture
+def boom() -> Iterator[Callable[[int], str]]:
+    """Registers the environment that goes off at a step, and gives its id."""
+    name = "legato-tests/Boom-v0"
+
+    def register(at: int) -> str:
+        gymnasium.register(name, entry_point=Boom, kwargs={"at": at})
+        return name
+
+    yield register
+    del gymnasium.registry[name]
+
+
+def test_a_loss_that_turns_nan_stops_the_run_and_keeps_the_checkpoint(
+    boom: Callable[[int], str], tmp_path: Path
+) -> None:
+    path = tmp_path / "run"
+    with pytest.raises(LegatoError) as problem:
+        train("srl", path, boom(250), seed=3)
+    words = str(problem.value).split()
+    assert words[1:5] == ["of", "seed", "3", "became"]
+    assert words[0] in ("critic_loss", "actor_loss", "q")
+    assert words[5] in ("inf", "-inf", "nan")
+    assert 250 <= int(words[8].rstrip(";")) <= 300  # found at the latest when the next row is due
+    assert str(problem.value).endswith("; the checkpoint of step 200 is kept")
+    checkpoints = Checkpoints(path / "checkpoints")
+    step, state = checkpoints.load()
+    checkpoints.close()
+    assert step == 200
+    assert all(np.isfinite(array).all() for array in jax.tree.leaves(state["learner"]))
+    assert api.load(path).card.extra["step"] == 200  # no policy of later, broken weights was saved
+    assert last_step(path) == 200
+
+
+def test_a_policy_that_acts_on_broken_weights_is_explained_by_the_loss(
+    boom: Callable[[int], str], tmp_path: Path
+) -> None:
+    """Long before metrics are due: the first to notice is the rollout, and the first cause is named."""
+    times = {"start_steps": 0, "log_every": 10_000, "eval_every": 10_000, "checkpoint_every": 10_000}
+    with pytest.raises(LegatoError, match=r"^\w+ of seed 0 became \S+ at step \d+; there was no checkpoint yet$"):
+        train("srl", tmp_path / "run", boom(30), **times)
+
+
+def test_the_value_and_the_seed_named_are_those_that_broke(decisions: Run, tmp_path: Path) -> None:
+    """Of seeds 5 and 6, only 6 breaks."""
+    shutil.copytree(decisions.path, tmp_path / "run")
+    loop = online.Loop(Run(tmp_path / "run"), resume=True, quiet=True)
+    loop.unread = [(608, {"q": np.array([1.5, 2.5])}), (616, {"q": np.array([-3.0, np.inf])})]  # type: ignore[dict-item]
+    with pytest.raises(LegatoError, match=r"^q of seed 6 became inf at step 616; the checkpoint of step 600 is kept$"):
+        loop._collect_metrics()
+    loop.checkpoints.close()
+    loop.metrics.close()
+
+
+# --- refused before there is a folder ---
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "env", "options", "words"),
+    [
+        ("srl", "Pendulum-v1", {"horizon": 0}, "horizon must be at least 1; 0 was given"),
+        ("srl", "Pendulum-v1", {"horizon": 201}, "a plan of 201 steps is longer than an episode of 'Pendulum-v1'"),
+        ("sac", "Pendulum-v1", {"action_repeat": 300}, "a plan of 300 steps is longer than an episode"),
+        ("srl", "Pendulum-v1", {"capacity": 10}, "capacity 10 is smaller than a minibatch (16)"),
+        ("srl", "Pendulum-v1", {"updates_per_step": 0.1}, "updates_per_step 0.1 gives no update in 4 steps"),
+        ("srl", "Pendulum-v1", {"batch_size": 0}, "batch_size must be at least 1; 0 was given"),
+        ("srl", "Pendulum-v1", {"steps": 0}, "steps must be at least 1; 0 was given"),
+        ("srl", "Hoper-v5", {}, "unknown environment 'Hoper-v5'; did you mean 'Hopper-v5'?"),
+        ("srl", "CartPole-v1", {}, "discrete actions of 'CartPole-v1' are not supported by srl"),
+        ("sac", "FrozenLake-v1", {}, "discrete observations of 'FrozenLake-v1' are not supported by sac"),
+        ("slr", "Pendulum-v1", {}, "unknown algorithm 'slr'; did you mean 'srl'?"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_there_is_a_folder(
+    tmp_path: Path, algorithm: str, env: str, options: dict[str, Any], words: str
+) -> None:
+    sizes = {"srl": SRL4, "slr": SRL4, "sac": SAC4}[algorithm]
+    with pytest.raises(LegatoError) as problem:
+        api.train(algorithm, env, out=tmp_path / "run", **{**sizes, **TIMES, **options})
+    assert str(problem.value).startswith(words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_backend_that_is_not_installed_is_refused_before_there_is_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "envpool", None)
+    monkeypatch.delitem(__import__("sys").modules, "envpool.registration", raising=False)
+    with pytest.raises(LegatoError, match="EnvPool is not installed"):
+        train("srl", tmp_path / "run", backend="envpool")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_folder_is_not_touched(unbroken: Run, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(unbroken.path, path)
+    before = {p: p.read_bytes() for p in path.rglob("*") if p.is_file()}
+    with pytest.raises(LegatoError, match="exists and is not overwritten"):
+        train("srl", path)
+    assert {p: p.read_bytes() for p in path.rglob("*") if p.is_file()} == before
+
+
+def test_a_resumed_run_takes_no_options(unbroken: Run) -> None:
+    for extra in ({"algorithm": "srl"}, {"env": "Pendulum-v1"}, {"out": "x"}, {"horizon": 8}):
+        with pytest.raises(LegatoError, match="give only resume"):
+            api.train(resume=unbroken.path, **extra)  # type: ignore[arg-type]
+    with pytest.raises(LegatoError, match="needs an algorithm and an environment"):
+        api.train("srl")
+
+
+def test_a_horizon_may_fill_an_episode() -> None:
+    """`check` alone, which is all that stands before training."""
+    spec = online.check("srl", SRL(horizon=200), Settings(env="Pendulum-v1"))
+    assert json.dumps(spec.low) == "[-2.0]"
+    online.check("sac", SAC(action_repeat=200), Settings(env="Pendulum-v1"))

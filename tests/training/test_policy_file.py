@@ -1,0 +1,292 @@
+"""Saved policies: the same numbers in and out, and a line that says what is wrong with any other file."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from legato import api
+from legato.algorithms import algorithm
+from legato.algorithms.configs import SAC, SRL
+from legato.data.spec import Spec
+from legato.errors import LegatoError
+from legato.policy import Player
+from legato.training import policy_file
+from legato.training.policy_file import Card, fill, load, named_leaves, save
+
+SPEC = Spec(3, (-2.0, 0.1), (2.0, 1 / 3))
+CONFIGS: dict[str, SAC | SRL] = {
+    "sac": SAC(hidden=8, action_repeat=3),
+    "srl": SRL(horizon=5, hidden=8, model_hidden=(4, 6)),
+    "srl-rnn": SRL(horizon=2, hidden=8, model_hidden=(4, 6), cell="rnn", gamma=0.1 + 0.2),
+}
+ORIGIN = {"environment": "Some-v1", "seed": 7, "step": 1200, "run": "r", "which": "best"}
+
+
+def build(name: str, seed: int = 0) -> tuple[Any, Card]:
+    algorithm_name, config = name.split("-")[0], CONFIGS[name]
+    module = algorithm(algorithm_name)
+    policy = module.policy(config, module.init(config, SPEC, jax.random.key(seed)))
+    return policy, Card(algorithm_name, config, SPEC, ORIGIN)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("policy") / "saved"
+    save(folder, *build("srl"))
+    return folder
+
+
+@pytest.fixture
+def saved(original: Path, tmp_path: Path) -> Path:
+    """A saved policy to spoil."""
+    return Path(shutil.copytree(original, tmp_path / "saved"))
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(LegatoError) as problem:
+        load(folder)
+    return str(problem.value)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_goes_in_comes_out(tmp_path: Path, name: str) -> None:
+    policy, card = build(name)
+    save(tmp_path / "saved", policy, card)
+    found = load(tmp_path / "saved")
+    assert found.card == card
+    assert found.spec == SPEC
+    assert jax.tree.structure(found.policy) == jax.tree.structure(policy)
+    for a, b in zip(jax.tree.leaves(found.policy), jax.tree.leaves(policy), strict=True):
+        assert (a.dtype, a.shape) == (b.dtype, b.shape)
+        np.testing.assert_array_equal(a, b)
+    one, other = Player(policy, SPEC), api.load(tmp_path / "saved")
+    observation = np.arange(3.0)
+    np.testing.assert_array_equal(other.act(other.begin(), observation, 6)[0], one.act(one.begin(), observation, 6)[0])
+
+
+def test_only_what_acts_is_saved(saved: Path) -> None:
+    names = set(load_file(saved / "weights.safetensors"))
+    assert names == {
+        *(f"actor.{layer}.{part}" for layer in ("l1", "l2", "mean", "log_std") for part in ("weight", "bias")),
+        *(f"actor.cell.{part}" for part in ("w_x", "w_h", "b_x", "b_h")),
+    }
+    assert sorted(p.name for p in saved.iterdir()) == ["policy.json", "weights.safetensors"]
+
+
+def test_a_policy_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "saved"
+    save(folder, *build("srl", 0))
+    (tmp_path / "saved.writing").mkdir()  # what a kill left behind
+    (tmp_path / "saved.old").mkdir()
+    policy, card = build("sac", 1)
+    save(folder, policy, card)
+    assert [p.name for p in tmp_path.iterdir()] == ["saved"]
+    assert load(folder).card.algorithm == "sac"
+
+
+@pytest.mark.parametrize("content", ["nothing", "file", "empty folder"])
+def test_what_is_no_policy_is_refused(tmp_path: Path, content: str) -> None:
+    folder = tmp_path / "saved"
+    if content == "file":
+        folder.write_text("x")
+    elif content == "empty folder":
+        folder.mkdir()
+    assert refusal(folder) == f"'{folder}' is not a saved policy: it has no policy.json"
+    with pytest.raises(LegatoError, match="is not a saved policy"):
+        api.load(folder)
+
+
+# --- weights ---
+
+
+def test_missing_weights(saved: Path) -> None:
+    (saved / "weights.safetensors").unlink()
+    assert refusal(saved) == f"'{saved}' has no weights.safetensors"
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, 0.5, -1])
+def test_cut_weights(saved: Path, keep: float) -> None:
+    path = saved / "weights.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
+    message = refusal(saved)
+    assert message.startswith(f"'{path}' cannot be read (")
+    assert message.endswith("it may have been cut short")
+    assert "\n" not in message
+
+
+class Bomb:
+    """Goes off when unpickled."""
+
+    exploded = False
+
+    def __reduce__(self) -> tuple[Callable[..., None], tuple[type, str, bool]]:
+        return setattr, (Bomb, "exploded", True)
+
+
+def test_nothing_is_unpickled(saved: Path) -> None:
+    bomb = pickle.dumps(Bomb())
+    pickle.loads(bomb)
+    assert Bomb.exploded  # it works
+    Bomb.exploded = False
+    with (saved / "weights.safetensors").open("wb") as file:
+        np.save(file, np.array([Bomb()]), allow_pickle=True)
+    for content in (bomb, (saved / "weights.safetensors").read_bytes()):
+        (saved / "weights.safetensors").write_bytes(content)
+        assert "cannot be read" in refusal(saved)
+    (saved / "policy.json").write_bytes(bomb)
+    assert "is not a policy card" in refusal(saved)
+    assert not Bomb.exploded
+    source = "".join(p.read_text() for p in Path(policy_file.__file__).parents[1].rglob("*.py"))
+    assert "import pickle" not in source
+    assert "allow_pickle=True" not in source
+
+
+def spoil(saved: Path, change: Callable[[dict[str, np.ndarray]], Any]) -> str:
+    path = saved / "weights.safetensors"
+    weights = {name: np.array(array) for name, array in load_file(path).items()}
+    change(weights)
+    save_file(weights, path)
+    message = refusal(saved)
+    assert message.startswith(f"'{path}'")
+    return message
+
+
+def test_foreign_missing_and_misshapen_weights_are_named(saved: Path) -> None:
+    file = f"'{saved / 'weights.safetensors'}'"
+    assert spoil(saved, lambda w: w.update({"critic.q1": np.zeros(2, np.float32)})) == (
+        f"{file} holds 'critic.q1', which this policy has no place for"
+    )
+    del_one = spoil(saved, lambda w: [w.pop("critic.q1"), w.pop("actor.l1.bias")])
+    assert del_one == f"{file} lacks 'actor.l1.bias'"
+    assert spoil(saved, lambda w: w.pop("actor.l1.weight")) == f"{file} lacks 'actor.l1.bias' and 1 more"
+
+
+@pytest.mark.parametrize(
+    ("array", "is_"),
+    [
+        (np.zeros(9, np.float32), "float32[9]"),
+        (np.zeros((8, 1), np.float32), "float32[8, 1]"),
+        (np.zeros((), np.float32), "float32[]"),
+        (np.zeros(8, np.float64), "float64[8]"),
+        (np.zeros(8, np.float16), "float16[8]"),
+        (np.zeros(8, np.int32), "int32[8]"),
+        (np.zeros(8, bool), "bool[8]"),
+    ],
+)
+def test_another_shape_or_type_is_refused(saved: Path, array: np.ndarray, is_: str) -> None:
+    message = spoil(saved, lambda w: w.update({"actor.l1.bias": array}))
+    assert message.endswith(f": 'actor.l1.bias' is {is_}, expected float32[8]")
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F8_E4M3", "U64", "NONSENSE"])
+def test_a_type_that_numpy_lacks_is_refused(saved: Path, dtype: str) -> None:
+    """Written by hand: an 8-byte length, a JSON header, the numbers."""
+    sizes = {"BF16": 2, "F8_E4M3": 1, "U64": 8, "NONSENSE": 4}
+    header = json.dumps({"actor.l1.bias": {"dtype": dtype, "shape": [8], "data_offsets": [0, 8 * sizes[dtype]]}})
+    content = struct.pack("<Q", len(header)) + header.encode() + bytes(8 * sizes[dtype])
+    (saved / "weights.safetensors").write_bytes(content)
+    message = refusal(saved)
+    assert message.startswith(f"'{saved / 'weights.safetensors'}'")
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_refused(saved: Path, number: float) -> None:
+    def change(weights: dict[str, np.ndarray]) -> None:
+        weights["actor.cell.w_h"][3, 4] = number
+
+    assert spoil(saved, change).endswith(
+        ": 'actor.cell.w_h' holds numbers that are not finite; its training had diverged"
+    )
+
+
+# --- the card ---
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'"x"', b"null", b"\xff\x00", b'{"format": 1}'])
+def test_what_is_no_card_is_refused(saved: Path, content: bytes) -> None:
+    (saved / "policy.json").write_bytes(content)
+    message = refusal(saved)
+    assert message.startswith(f"'{saved / 'policy.json'}' is not a policy card that legato wrote (")
+    assert "\n" not in message
+
+
+def edit(saved: Path, changes: dict[str, Any]) -> str:
+    body = json.loads((saved / "policy.json").read_text())
+    for place, value in changes.items():
+        *parents, name = place.split(".")
+        node = body
+        for parent in parents:
+            node = node[parent]
+        node[name] = value
+    (saved / "policy.json").write_text(json.dumps(body))
+    return refusal(saved)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"algorithm": "slr"}, "unknown algorithm 'slr'; did you mean 'srl'?"),
+        ({"algorithm": "ppo"}, "unknown algorithm 'ppo'; known: sac, srl"),
+        ({"algorithm": 3}, "is not a policy card that legato wrote"),
+        ({"algorithm": ["srl"]}, "is not a policy card that legato wrote"),
+        ({"algorithm": "sac"}, "is not a policy card that legato wrote"),  # whose config has other fields
+        ({"format": 2}, "was written by another version of legato; this one reads format 1"),
+        ({"config": []}, "is not a policy card that legato wrote"),
+        ({"config.junk": 1}, "is not a policy card that legato wrote"),
+        ({"config.hidden": "wide"}, "is not a policy card that legato wrote"),
+        ({"config.hidden": 0}, "hidden must be at least 1; 0 was given"),
+        ({"config.hidden": 9}, "expected float32["),  # the weights are not of this width
+        ({"config.hidden": 8.5}, "policy.json' "),
+        ({"config.hidden": 10**30}, ", expected float32["),
+        ({"config.cell": "lstm"}, "policy.json' "),
+        ({"config.model_hidden": 5}, "policy.json' "),
+        ({"config.model_hidden": ["a", "b"]}, "policy.json' "),
+        ({"spec": None}, "is not a policy card that legato wrote"),
+        ({"spec.junk": 1}, "is not a policy card that legato wrote"),
+        ({"spec.observation_size": -1}, "is not a policy card that legato wrote"),
+        ({"spec.observation_size": "x"}, "is not a policy card that legato wrote"),
+        ({"spec.observation_size": 4}, ", expected float32["),
+        ({"spec.low": [0.0]}, "is not a policy card that legato wrote"),
+        ({"spec.low": ["a", "b"]}, "is not a policy card that legato wrote"),
+        ({"spec.low": [float("nan"), 0.0]}, "is not a policy card that legato wrote"),
+        ({"spec.high": [1.0, float("inf")]}, "is not a policy card that legato wrote"),
+        ({"spec.high": [1.0, 1.0, 1.0]}, "is not a policy card that legato wrote"),
+    ],
+)
+def test_an_edited_card_is_refused(saved: Path, changes: dict[str, Any], words: str) -> None:
+    assert words in edit(saved, changes)
+
+
+def test_more_about_a_policys_origin_is_kept(saved: Path) -> None:
+    body = json.loads((saved / "policy.json").read_text())
+    (saved / "policy.json").write_text(json.dumps({**body, "note": ["mine", {"a": 1}]}))
+    assert load(saved).card.extra == {**ORIGIN, "note": ["mine", {"a": 1}]}
+
+
+# --- named leaves ---
+
+
+def test_leaves_are_named_by_their_path_and_filled_by_it() -> None:
+    tree = {"b": [jnp.ones(2), jnp.zeros((1, 1), jnp.int32)], "a": eqx.nn.Linear(2, 1, key=jax.random.key(0))}
+    leaves = named_leaves(tree)
+    assert set(leaves) == {"b.0", "b.1", "a.weight", "a.bias"}
+    shuffled = {name: leaves[name] + 1 for name in ("a.bias", "b.1", "a.weight", "b.0")}
+    found = fill(tree, shuffled, "here")
+    np.testing.assert_array_equal(found["a"].bias, tree["a"].bias + 1)
+    np.testing.assert_array_equal(found["b"][1], [[1]])
+    leaves["b.0"][:] = 7  # a copy
+    np.testing.assert_array_equal(tree["b"][0], [1, 1])

@@ -1,0 +1,217 @@
+"""The run folder: complete, never overwritten, and read back as it was written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import legato
+from legato.algorithms.configs import SAC, SRL
+from legato.data.spec import Spec
+from legato.errors import LegatoError
+from legato.training.run import Metrics, Run, label
+from legato.training.settings import Settings
+
+SPEC = Spec(3, (-2.0, 0.1), (2.0, 1 / 3))
+CONFIG = SRL(horizon=6, model_hidden=(5, 7), learning_rate=1e-3)
+SETTINGS = Settings(env="mine/Some Env-v1", seed=3, seeds=2, updates_per_step=0.5)
+
+
+def create(path: Path | None, config: SAC | SRL = CONFIG) -> Run:
+    return Run.create(path, "srl" if isinstance(config, SRL) else "sac", "paper", config, SETTINGS, SPEC)
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
+
+
+def test_config_is_complete_and_read_back(tmp_path: Path) -> None:
+    created = create(tmp_path / "a" / "run")
+    body = json.loads((created.path / "config.json").read_text())
+    assert body["config"] == json.loads(json.dumps(dataclasses.asdict(CONFIG)))
+    assert body["settings"] == dataclasses.asdict(SETTINGS)
+    assert (body["algorithm"], body["preset"]) == ("srl", "paper")
+    assert body["spec"] == {"observation_size": 3, "low": [-2.0, 0.1], "high": [2.0, 1 / 3]}
+    for package in ("jax", "jaxlib", "equinox", "optax", "numpy", "gymnasium", "mujoco"):
+        assert body["versions"][package] == version(package)
+    assert body["versions"]["python"] == platform.python_version()
+    assert body["versions"].get("legato", legato.__version__) == legato.__version__  # absent when not installed
+    assert body["git_commit"] is None or len(body["git_commit"]) == 40
+    for run in (created, Run(created.path), Run(str(created.path))):
+        assert (run.algorithm, run.preset, run.config, run.settings, run.spec) == (
+            "srl",
+            "paper",
+            CONFIG,
+            SETTINGS,
+            SPEC,
+        )
+    assert created.seeds == [3, 4]
+    assert created.versions_changed() == []
+
+
+def test_the_first_free_folder_is_taken_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = [create(None).path for _ in range(2)]
+    (tmp_path / "runs" / "srl-6-mine_Some_Env-v1-3-4").mkdir()
+    paths += [create(None).path for _ in range(2)]
+    assert [str(p) for p in paths] == [f"runs/srl-6-mine_Some_Env-v1-3-{n}" for n in (1, 2, 3, 5)]
+    assert create(None, SAC(action_repeat=4)).path == Path("runs/sac-4-mine_Some_Env-v1-3-1")
+
+
+def test_labels_are_the_fields() -> None:
+    assert label("srl", SRL(horizon=8)) == "SRL-8"
+    assert label("sac", SAC()) == "SAC"
+    assert label("sac", SAC(action_repeat=4)) == "SAC-4"
+
+
+@pytest.mark.parametrize("kind", ["run", "empty folder", "file"])
+def test_what_exists_is_not_overwritten(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "run"
+    if kind == "run":
+        create(path)
+    elif kind == "file":
+        path.write_text("precious")
+    else:
+        path.mkdir()
+    before = tree(tmp_path)
+    with pytest.raises(LegatoError, match="exists and is not overwritten; choose another --out"):
+        create(path, SAC())
+    assert tree(tmp_path) == before
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LegatoError, match=r"cannot create '.*/file/run': Not a directory"):
+        create(tmp_path / "file" / "run")
+
+
+# --- reading ---
+
+
+def edited(tmp_path: Path, **changes: Any) -> Path:
+    run = create(tmp_path / "run")
+    body = json.loads((run.path / "config.json").read_text())
+    (run.path / "config.json").write_text(json.dumps({**body, **changes}))
+    return run.path
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b'"text"', b"[1, 2]", b"{}", b"\xff\xfe\x00", b"null"],
+)
+def test_what_is_no_config_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(LegatoError, match=r"config.json' is not what legato wrote \(") as problem:
+        Run(tmp_path)
+    assert "\n" not in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"algorithm": "ppo"},
+        {"algorithm": ["srl"]},
+        {"algorithm": "sac"},  # whose config has other fields
+        {"config": {"horizon": 4, "junk": 1}},
+        {"config": {"horizon": "four"}},
+        {"config": [1]},
+        {"config": None},
+        {"settings": {"env": "Pendulum-v1", "junk": 1}},
+        {"spec": {"observation_size": 3}},
+    ],
+)
+def test_an_edited_config_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(LegatoError, match="is not what legato wrote"):
+        Run(edited(tmp_path, **changes))
+
+
+def test_an_edited_config_out_of_range_says_what(tmp_path: Path) -> None:
+    with pytest.raises(LegatoError, match="horizon must be at least 1; 0 was given"):
+        Run(edited(tmp_path, config={"horizon": 0}))
+
+
+@pytest.mark.parametrize("name", ["nothing", "folder", "file", "file/below"])
+def test_what_is_no_run_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("x")
+    before = tree(tmp_path)
+    with pytest.raises(LegatoError) as problem:
+        Run(tmp_path / name)
+    assert str(problem.value) == f"'{tmp_path / name}' is not a run folder: it has no config.json"
+    assert tree(tmp_path) == before
+
+
+def test_versions_that_changed_are_named(tmp_path: Path) -> None:
+    run = create(tmp_path / "run")
+    body = json.loads((run.path / "config.json").read_text())
+    body["versions"] |= {"jax": "0.0.1", "envpool": "9.9"}
+    (run.path / "config.json").write_text(json.dumps(body))
+    found = dict(line.split(" ", 1) for line in Run(run.path).versions_changed())
+    assert found["jax"] == f"0.0.1 -> {version('jax')}"
+    assert set(found) <= {"jax", "envpool"}
+
+
+def test_policies_are_found_by_seed(tmp_path: Path) -> None:
+    run = create(tmp_path / "run")
+    for seed in (3, 4):
+        (run.path / "policy" / f"seed-{seed}" / "last").mkdir(parents=True)
+    assert run.policy_path() == run.path / "policy" / "seed-3" / "last"
+    assert run.policy_path(4) == run.path / "policy" / "seed-4" / "last"
+    with pytest.raises(LegatoError, match="has no seed 5; it has 3, 4"):
+        run.policy_path(5)
+    with pytest.raises(LegatoError, match="has no 'best' policy of seed 3 yet; was it stopped early"):
+        run.policy_path(3, "best")
+
+
+# --- metrics ---
+
+
+def test_metrics_read_back_bit_for_bit(tmp_path: Path) -> None:
+    run = create(tmp_path / "run")
+    metrics = Metrics(run, ["loss", "q"])
+    values = [0.1 + 0.2, 1e-300, -1 / 3, 12345678.9]
+    for step, value in enumerate(values):
+        metrics.write(step, 3, {"loss": value})
+    metrics.write(9, 4, {"q": float(np.float32(0.1)), "loss": math.inf})
+    metrics.close()
+    lines = (run.path / "metrics.csv").read_text().splitlines()
+    assert lines[0] == "step,seed,loss,q"
+    assert [float(line.split(",")[2]) for line in lines[1:5]] == values
+    assert all(line.endswith(",") for line in lines[1:5])  # what was not measured stays empty
+    assert lines[5] == f"9,4,inf,{float(np.float32(0.1))!r}"
+
+
+def test_metrics_go_on_after_a_checkpoint(tmp_path: Path) -> None:
+    """Newer rows are dropped, and so is the row that a kill cut short."""
+    run = create(tmp_path / "run")
+    metrics = Metrics(run, ["loss"])
+    for step in (100, 200, 300):
+        metrics.write(step, 3, {"loss": step / 7})
+    metrics.close()
+    text = (run.path / "metrics.csv").read_text()
+    with (run.path / "metrics.csv").open("a") as file:
+        file.write("150")
+    metrics = Metrics(run, ["loss"], resume_at=200)
+    metrics.write(300, 3, {"loss": 300 / 7})
+    metrics.close()
+    assert (run.path / "metrics.csv").read_text() == text
+
+
+def test_tensorboard_events_hold_the_rows_and_the_speed(tmp_path: Path) -> None:
+    run = create(tmp_path / "run")
+    metrics = Metrics(run, ["loss"])
+    metrics.write(100, 3, {"loss": 0.5})
+    metrics.speed(100, 1234.0)
+    metrics.close()
+    (events,) = (run.path / "tensorboard").iterdir()
+    for tag in (b"seed-3/loss", b"speed/steps_per_second"):
+        assert tag in events.read_bytes()
+    assert "1234" not in (run.path / "metrics.csv").read_text()  # equal runs have equal files

@@ -1,0 +1,135 @@
+"""Presets against the paper's tables, and every setting that is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from legato.algorithms.configs import CONFIGS, SAC, SRL
+from legato.errors import LegatoError
+from legato.training.settings import PRESETS, Settings, override, preset
+
+# Patel & Siegelmann: train steps, random steps, steps between evaluations, whatever the environment's version.
+PAPER = {
+    "Pendulum-v1": (30_000, 1_000, 2_500),
+    "LunarLanderContinuous-v3": (500_000, 10_000, 2_500),
+    "Hopper-v5": (1_000_000, 10_000, 5_000),
+    "Hopper-v4": (1_000_000, 10_000, 5_000),
+    "Walker2d-v5": (1_000_000, 10_000, 5_000),
+    "Ant-v5": (5_000_000, 10_000, 5_000),
+    "HalfCheetah-v5": (5_000_000, 10_000, 5_000),
+    "Humanoid-v5": (10_000_000, 10_000, 5_000),
+    "InvertedPendulum-v5": (1_000_000, 10_000, 5_000),
+    "InvertedDoublePendulum-v5": (1_000_000, 10_000, 5_000),
+    "Reacher-v5": (500_000, 10_000, 5_000),
+    "Swimmer-v5": (1_000_000, 10_000, 5_000),
+    "mine/Reacher-v0": (500_000, 10_000, 5_000),
+    "Something-Else-v3": (1_000_000, 10_000, 5_000),
+}
+
+
+@pytest.mark.parametrize("env", PAPER)
+@pytest.mark.parametrize("algorithm", CONFIGS)
+def test_paper_preset_is_the_papers_table(algorithm: str, env: str) -> None:
+    config, settings = preset("paper", algorithm, env)
+    assert (settings.steps, settings.start_steps, settings.eval_every) == PAPER[env]
+    assert settings.env == env
+    assert (settings.eval_episodes, settings.capacity, settings.updates_per_step) == (10, 1_000_000, 1)
+    assert (config.gamma, config.tau, config.learning_rate) == (0.99, 0.005, 3e-4)
+    assert (config.batch_size, config.hidden) == (256, 256)
+    if isinstance(config, SRL):
+        assert config.model_hidden == (400, 300)
+        assert (config.actor_every, config.cell) == (1, "gru")
+    else:
+        assert config.action_repeat == 1
+
+
+@pytest.mark.parametrize("env", ["Pendulum-v1", "Hopper-v5"])
+@pytest.mark.parametrize("algorithm", CONFIGS)
+def test_cpu_preset_is_smaller_and_otherwise_the_same(algorithm: str, env: str) -> None:
+    paper, long = preset("paper", algorithm, env)
+    config, short = preset("cpu", algorithm, env)
+    assert dataclasses.replace(config, hidden=256, batch_size=256) == paper
+    assert (config.hidden, config.batch_size) == (128, 128)
+    assert short.steps < long.steps
+    assert short.checkpoint_every == short.eval_every  # an evaluated policy can be gone back to
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("papr", "srl", "Pendulum-v1"), "unknown preset 'papr'; did you mean 'paper'?"),
+        (("gpu-farm", "srl", "Pendulum-v1"), "unknown preset 'gpu-farm'; known: cpu, paper"),
+        (("paper", "slr", "Pendulum-v1"), "unknown algorithm 'slr'; did you mean 'srl'?"),
+        (("paper", "PPO", "Pendulum-v1"), "unknown algorithm 'PPO'; known: sac, srl"),
+    ],
+)
+def test_a_misspelt_name_gets_a_suggestion(names: tuple[str, str, str], words: str) -> None:
+    with pytest.raises(LegatoError) as problem:
+        preset(*names)
+    assert str(problem.value) == words
+
+
+def test_options_go_where_they_belong() -> None:
+    before = preset("cpu", "srl", "Pendulum-v1")
+    config, settings = override(*before, horizon=7, seeds=3, model_hidden=[8, 9])
+    assert config == dataclasses.replace(before[0], horizon=7, model_hidden=(8, 9))  # type: ignore[call-arg]
+    assert settings == dataclasses.replace(before[1], seeds=3)
+    assert isinstance(hash(config), int)  # compilation is keyed by it
+    assert override(*before) == before
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "option", "words"),
+    [
+        ("srl", {"horzon": 4}, "unknown option 'horzon'; did you mean 'horizon'?"),
+        ("sac", {"horizon": 4}, "unknown option 'horizon'; "),
+        ("srl", {"eval_evry": 1}, "unknown option 'eval_evry'; did you mean 'eval_every'?"),
+    ],
+)
+def test_an_unknown_option_gets_a_suggestion(algorithm: str, option: dict[str, Any], words: str) -> None:
+    with pytest.raises(LegatoError) as problem:
+        override(*preset("cpu", algorithm, "Pendulum-v1"), **option)
+    assert str(problem.value).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "words"),
+    [
+        (SRL, {"horizon": 0}, "horizon must be at least 1; 0 was given"),
+        (SRL, {"horizon": -2}, "horizon must be at least 1; -2 was given"),
+        (SRL, {"actor_every": 0}, "actor_every must be at least 1; 0 was given"),
+        (SAC, {"action_repeat": 0}, "action_repeat must be at least 1; 0 was given"),
+        (SAC, {"hidden": 0}, "hidden must be at least 1; 0 was given"),
+        (SRL, {"batch_size": 0}, "batch_size must be at least 1; 0 was given"),
+        (SAC, {"gamma": 1.01}, "gamma must lie in [0, 1]; 1.01 was given"),
+        (SAC, {"gamma": float("nan")}, "gamma must lie in [0, 1]; nan was given"),
+        (SRL, {"tau": 0.0}, "tau must lie in (0, 1]; 0.0 was given"),
+        (SRL, {"learning_rate": 0.0}, "learning_rate must be positive; 0.0 was given"),
+        (Settings, {"steps": 0}, "steps must be at least 1; 0 was given"),
+        (Settings, {"seeds": 0}, "seeds must be at least 1; 0 was given"),
+        (Settings, {"seed": -1}, "seed must be at least 0; -1 was given"),
+        (Settings, {"start_steps": -1}, "start_steps must be at least 0; -1 was given"),
+        (Settings, {"environments": 0}, "environments must be at least 1; 0 was given"),
+        (Settings, {"capacity": 0}, "capacity must be at least 1; 0 was given"),
+        (Settings, {"eval_every": 0}, "eval_every must be at least 1; 0 was given"),
+        (Settings, {"eval_episodes": 0}, "eval_episodes must be at least 1; 0 was given"),
+        (Settings, {"log_every": 0}, "log_every must be at least 1; 0 was given"),
+        (Settings, {"checkpoint_every": 0}, "checkpoint_every must be at least 1; 0 was given"),
+        (Settings, {"updates_per_step": 0.0}, "updates_per_step must be positive and finite; 0.0 was given"),
+        (Settings, {"updates_per_step": float("nan")}, "updates_per_step must be positive and finite; nan was given"),
+        (Settings, {"updates_per_step": float("inf")}, "updates_per_step must be positive and finite; inf was given"),
+    ],
+)
+def test_numbers_out_of_range_are_named(kind: Any, option: dict[str, Any], words: str) -> None:
+    with pytest.raises(LegatoError) as problem:
+        kind(**option)
+    assert str(problem.value) == words
+
+
+def test_every_preset_has_a_description() -> None:
+    for name in PRESETS:
+        assert PRESETS[name]
+        assert preset(name, "srl", "Pendulum-v1")
