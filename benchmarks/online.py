@@ -3,7 +3,7 @@
     python benchmarks/online.py [--env Hopper-v5] [--horizons 4] [--steps 600] [--hidden 256] [--batch 256]
 
 Trains SAC and SRL-J at one update per primitive step, times the second half of the steps (the first compiles and
-fills), and times the updates alone in the same process: `update share` is the part of the loop that gradient steps take.
+fills), and times the updates alone in the same process: `update share` is the part of the loop that they take.
 """
 
 from __future__ import annotations

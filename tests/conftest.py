@@ -43,11 +43,3 @@ def x64() -> Iterator[None]:
     """Double precision for one test, so that finite differences and transcriptions can be held to tight tolerances."""
     with jax.enable_x64(True):
         yield
-
-
-@pytest.fixture(scope="module")
-def optimised() -> Iterator[None]:
-    """Compile as users do, for tests that compute much."""
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", True)

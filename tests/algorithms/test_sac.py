@@ -54,22 +54,23 @@ def test_targets_begin_as_copies(fresh: sac.Learner) -> None:
     assert same(fresh.critic, fresh.target_critic)
 
 
-@pytest.mark.parametrize(
-    ("box", "alpha"),
-    [
-        pytest.param(1.0, 0.9997, id="entropy above its target: alpha falls"),
-        pytest.param(1e-3, 1.0003, id="entropy below its target: alpha rises"),  # a density counts in the box's units
-    ],
-)
-def test_alpha_is_a_fifth_once_and_learnt_from_one(box: float, alpha: float) -> None:
-    spec = Spec(3, (-box,) * 2, (box,) * 2)
-    learner = init(CONFIG, spec, jax.random.key(0))
-    assert learner.alpha == pytest.approx(0.2)
-    learner, metrics = update(CONFIG, learner, (transitions(0, spec, 16),), jax.random.key(0))
+def test_alpha_is_a_fifth_once_and_learnt_from_one(fresh: sac.Learner) -> None:
+    assert fresh.alpha == pytest.approx(0.2)
+    learner, metrics = update(CONFIG, fresh, (transitions(0, SPEC, 16),), jax.random.key(0))
     assert metrics["alpha"] == pytest.approx(0.2)
-    assert learner.alpha == pytest.approx(alpha, abs=1e-6)
-    _, metrics = update(CONFIG, learner, (transitions(0, spec, 16),), jax.random.key(1))
+    assert metrics["entropy"] > -2
+    assert learner.alpha == pytest.approx(0.9997, abs=1e-6)
+    _, metrics = update(CONFIG, learner, (transitions(0, SPEC, 16),), jax.random.key(1))
     assert metrics["alpha"] == learner.alpha
+
+
+def test_alpha_rises_where_the_entropy_is_below_its_target() -> None:
+    """In a box this small an action's density, in the box's units, is high; the target is -|A|."""
+    spec = Spec(3, (-0.05,) * 2, (0.05,) * 2)
+    learner = init(CONFIG, spec, jax.random.key(0))
+    learner, metrics = update(CONFIG, learner, (transitions(0, spec, 16),), jax.random.key(0))
+    assert metrics["entropy"] < -2
+    assert learner.alpha == pytest.approx(1.0003, abs=1e-6)
 
 
 # --- the losses, written out ---

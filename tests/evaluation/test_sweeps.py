@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import gymnasium
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnasium.envs.registration import EnvSpec
 from tests.tiny import WIDE, Diary, Scribe, untrained, world
 
 from legato import api
@@ -160,12 +160,10 @@ def test_last_and_best_are_kept_side_by_side(evaluation: Evaluation, run: Run) -
 
 
 @pytest.fixture
-def unknown_world() -> Iterator[str]:
+def unknown_world(monkeypatch: pytest.MonkeyPatch) -> str:
     """An environment of which no paper has told a scale; episodes of six steps."""
-    name = "legato-tests/Diary-v0"
-    gymnasium.register(name, entry_point=Diary, kwargs={"limit": 6})
-    yield name
-    del gymnasium.registry[name]
+    monkeypatch.setitem(gymnasium.registry, "Diary-v0", EnvSpec("Diary-v0", Diary, kwargs={"limit": 6}))
+    return "Diary-v0"
 
 
 def test_a_world_without_reference_has_no_fas_until_one_is_given(unknown_world: str, tmp_path: Path) -> None:
@@ -248,7 +246,21 @@ def test_fas_is_that_of_its_own_grid_only() -> None:
 # --- comparing ---
 
 
-def test_compare_measures_what_is_missing_and_draws(evaluation: Evaluation, run: Run, tmp_path: Path) -> None:
+def test_compare_measures_only_what_was_not_measured_yet(
+    evaluation: Evaluation, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = []
+
+    def evaluate(run: Run, **options: Any) -> Evaluation:
+        measured.append((run.path.name, options["which"]))
+        return evaluation
+
+    monkeypatch.setattr(api, "evaluate", evaluate)
+    api.compare([run, untrained("sac", tmp_path / "new")], quiet=True)
+    assert measured == [("new", "last")]
+
+
+def test_compare_reads_what_was_kept_and_draws(evaluation: Evaluation, run: Run, tmp_path: Path) -> None:
     figure = tmp_path / "figures" / "both.svg"
     found = api.compare([run, str(run.path)], figure, quiet=True)
     assert [e.to_json() for e in found] == [evaluation.to_json()] * 2
@@ -259,7 +271,7 @@ def test_compare_measures_what_is_missing_and_draws(evaluation: Evaluation, run:
 
 def test_runs_of_different_worlds_are_refused_before_any_is_measured(unknown_world: str, tmp_path: Path) -> None:
     runs = [untrained("sac", tmp_path / "a", unknown_world), untrained("sac", tmp_path / "b")]
-    words = "runs of different environments cannot be compared: Pendulum-v1, legato-tests/Diary-v0"
+    words = "runs of different environments cannot be compared: Diary-v0, Pendulum-v1"
     with pytest.raises(LegatoError) as problem:
         api.compare(runs, tmp_path / "figure.png", quiet=True)
     assert str(problem.value) == words

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import warnings
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import gymnasium
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnasium.envs.registration import EnvSpec
 from PIL import Image
 from tests.tiny import WIDE, Diary, Scribe, world
 
@@ -39,11 +40,9 @@ class Cinema(Diary):
 
 
 @pytest.fixture
-def cinema() -> Iterator[str]:
-    name = "legato-tests/Cinema-v0"
-    gymnasium.register(name, entry_point=Cinema)
-    yield name
-    del gymnasium.registry[name]
+def cinema(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setitem(gymnasium.registry, "Cinema-v0", EnvSpec("Cinema-v0", Cinema))
+    return "Cinema-v0"
 
 
 def test_the_episode_is_the_test_episode_of_its_number(cinema: str) -> None:
@@ -89,16 +88,11 @@ def test_every_step_is_a_frame_of_the_mp4(cinema: str, tmp_path: Path) -> None:
     assert size == (46, 32)  # the codec wants even sizes
 
 
-def test_a_world_of_gymnasiums_is_filmed(tmp_path: Path) -> None:
+def test_a_world_of_gymnasiums_is_filmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pygame")
-    name = "legato-tests/ShortPendulum-v1"
-    entry = "gymnasium.envs.classic_control.pendulum:PendulumEnv"
-    gymnasium.register(name, entry_point=entry, max_episode_steps=4)
-    try:
-        policy = OpenLoop(jnp.array([[2.0], [-2.0]]))
-        _, steps, _ = play(policy, name, Spec(3, (-2.0,), (2.0,)), Clock(1), 0, video=tmp_path / "swing.gif")
-    finally:
-        del gymnasium.registry[name]
+    monkeypatch.setitem(gymnasium.registry, "Short-v1", replace(gymnasium.spec("Pendulum-v1"), max_episode_steps=4))
+    policy = OpenLoop(jnp.array([[2.0], [-2.0]]))
+    _, steps, _ = play(policy, "Short-v1", Spec(3, (-2.0,), (2.0,)), Clock(1), 0, video=tmp_path / "swing.gif")
     with Image.open(tmp_path / "swing.gif") as film:
         assert film.n_frames == steps == 4
         pictures = []

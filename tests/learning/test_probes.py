@@ -30,6 +30,7 @@ from legato.training.run import Run
 from legato.training.settings import override, preset
 
 GAMMA = 0.5
+MEMBERS = 8  # environments side by side, whether training or testing: one compilation
 SMALL = {"model_hidden": (32, 32)}
 LEARNERS = {"sac": ("sac", {}), "srl-1": ("srl", {"horizon": 1, **SMALL}), "srl-2": ("srl", {"horizon": 2, **SMALL})}
 
@@ -57,18 +58,18 @@ def train(name: str, algorithm: str, out: Path, **options: Any) -> Run:
     config, settings = override(
         *preset("cpu", algorithm, name),
         **{"hidden": 32, "batch_size": 64, "learning_rate": 3e-3, "gamma": GAMMA, "tau": 0.05, **options},
-        **{"steps": 1200, "start_steps": 200, "environments": 4, "eval_every": 1200, "eval_episodes": 1},
-        **{"checkpoint_every": 1200},
+        **{"steps": 1200, "start_steps": 200, "environments": MEMBERS, "eval_episodes": MEMBERS},
+        **{"eval_every": 1200, "checkpoint_every": 1200},
     )
     return online.start(algorithm, "cpu", config, settings, out, quiet=True)
 
 
 def greedy_return(run: Run) -> float:
-    """Mean return of 16 test episodes, deciding as often as in training."""
+    """Mean return of test episodes, deciding as often as in training."""
     policy = policy_file.load(run.policy_path()).policy
     every = algorithm_module(run.algorithm).plan_length(run.config)
     return float(
-        episodes(stack([policy]), make_vec(run.settings.env, 16), run.spec, Clock(every), run.seeds, "test").mean()
+        episodes(stack([policy]), make_vec(run.settings.env, MEMBERS), run.spec, Clock(every), run.seeds, "test").mean()
     )
 
 

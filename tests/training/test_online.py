@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import jax
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from safetensors.numpy import load_file
 from tests.tiny import SAC4, SRL4, TIMES, flags, spawn, train
 
@@ -300,16 +301,14 @@ class Boom(gymnasium.Env):
 
 
 @pytest.fixture
-def boom() -> Iterator[Callable[[int], str]]:
+def boom(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], str]:
     """Registers the environment that goes off at a step, and gives its id."""
-    name = "legato-tests/Boom-v0"
 
     def register(at: int) -> str:
-        gymnasium.register(name, entry_point=Boom, kwargs={"at": at})
-        return name
+        monkeypatch.setitem(gymnasium.registry, "Boom-v0", EnvSpec("Boom-v0", Boom, kwargs={"at": at}))
+        return "Boom-v0"
 
-    yield register
-    del gymnasium.registry[name]
+    return register
 
 
 def test_a_loss_that_turns_nan_stops_the_run_and_keeps_the_checkpoint(

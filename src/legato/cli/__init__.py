@@ -33,7 +33,7 @@ options:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The entry point. Bad input ends with one line on stderr and exit code 2; Ctrl-C with 130."""
-    args = list(sys.argv[1:] if argv is None else argv)
+    args = [*(sys.argv[1:] if argv is None else argv)]  # once its command was imported, `list` is that module here
     debug = "--debug" in args
     if debug:
         args.remove("--debug")
