@@ -183,7 +183,7 @@ def test_executed_overrides_the_end_of_the_last_plan() -> None:
     written = Player(SCRIBE, WIDE)
     _, memory = written.act(written.begin(), np.zeros(3))
     actions, _ = written.act(memory, np.zeros(3), executed=np.array([1, 2, 3, 4]))
-    assert actions[0, 3] == 16 * 10 / 64
+    assert actions[0, 3] == (32 / 64 + 16 * 10) / 64  # of the first step, and of this one
 
 
 @pytest.mark.parametrize("observation", [np.zeros(2), np.zeros(4), np.zeros((1, 3)), np.float32(0)])

@@ -68,7 +68,7 @@ def world(*members: gymnasium.Env) -> GymnasiumEnvironments:
 class Scribe(Policy[Any]):
     """Writes into every action who asked for it: `(decisions so far, steps observed, place in the plan, checksum)`.
 
-    The checksum folds every observation, reward and executed action it was shown into its memory; `weight` tells
+    The checksum folds every part of every step it was shown into its memory; `weight` tells
     policies apart. With a key, its first number is added to the checksum.
     """
 
@@ -78,7 +78,9 @@ class Scribe(Policy[Any]):
         return {"observed": jnp.zeros(()), "decided": jnp.zeros(()), "sum": jnp.zeros(())}
 
     def observe(self, state: Any, step: Step) -> Any:
-        seen = step.observation @ jnp.array([1.0, 2.0, 4.0]) + 8 * step.reward + 16 * step.executed.sum()
+        seen = (
+            step.observation @ jnp.array([1.0, 2.0, 4.0]) + 8 * step.reward + 16 * step.executed.sum() + 32 * step.first
+        )
         return {**state, "observed": state["observed"] + 1, "sum": (state["sum"] + self.weight * seen) / 64}
 
     def decide(self, state: Any, key: jax.Array | None, length: int) -> tuple[jax.Array, Any]:
@@ -93,20 +95,22 @@ class Scribe(Policy[Any]):
 
 SIZES: dict[str, Any] = {"hidden": 16, "batch_size": 16, "start_steps": 100, "eval_episodes": 2}
 SRL4: dict[str, Any] = {**SIZES, "horizon": 4, "model_hidden": (16, 16)}
-SAC4: dict[str, Any] = {**SIZES, "action_repeat": 4}
-# The buffer is as large whatever the steps, so that short and long runs share their compilations.
-TIMES: dict[str, Any] = {"steps": 600, "eval_every": 200, "log_every": 100, "checkpoint_every": 200, "capacity": 64}
+SAC3: dict[str, Any] = {**SIZES, "action_repeat": 3}  # an episode of 200 steps ends within a decision
+DECISIONS: dict[str, Any] = {"updates": "decision", "seed": 5, "seeds": 2, "environments": 2}
+# Checkpoints are due between two rows of metrics. The buffer is as large whatever the steps, so that short and long
+# runs share their compilations.
+TIMES: dict[str, Any] = {"steps": 600, "eval_every": 300, "log_every": 150, "checkpoint_every": 200, "capacity": 64}
 
 
 def train(algorithm: str, out: Path, env: str = "Pendulum-v1", **options: Any) -> Run:
     """A run that takes seconds."""
-    sizes = {"srl": SRL4, "sac": SAC4}[algorithm]
+    sizes = {"srl": SRL4, "sac": SAC3}[algorithm]
     return api.train(algorithm, env, out=out, quiet=True, **{**sizes, **TIMES, **options})
 
 
 def untrained(algorithm: str, out: Path, env: str = "Pendulum-v1", **options: Any) -> Run:
     """A run that looks finished, of policies with random weights."""
-    sizes = {"srl": SRL4, "sac": SAC4}[algorithm]
+    sizes = {"srl": SRL4, "sac": SAC3}[algorithm]
     config, settings = override(*preset("cpu", algorithm, env), **{**sizes, **TIMES, **options})
     run = Run.create(out, algorithm, "cpu", config, settings, online.check(algorithm, config, settings))
     module = algorithm_module(algorithm)

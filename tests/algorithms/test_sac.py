@@ -20,7 +20,7 @@ from legato.data.spec import Spec
 from legato.nn.optimisation import descend, polyak
 from legato.policy import Step
 
-SPEC = Spec(3, (-2.0, -1.0), (5.0, 1.0))
+SPEC = Spec(3, (-0.2, -0.4), (0.8, 0.1))
 CONFIG = sac.Config(hidden=8, batch_size=16, gamma=0.9, tau=0.1)
 PARTS = ("actor", "critic", "target_critic", "log_alpha", "alpha")
 init = jax.jit(sac.init, static_argnums=(0, 1))
@@ -58,7 +58,7 @@ def test_alpha_is_a_fifth_once_and_learnt_from_one(fresh: sac.Learner) -> None:
     assert fresh.alpha == pytest.approx(0.2)
     learner, metrics = update(CONFIG, fresh, (transitions(0, SPEC, 16),), jax.random.key(0))
     assert metrics["alpha"] == pytest.approx(0.2)
-    assert metrics["entropy"] > -2
+    assert -2 < metrics["entropy"] < 0  # above -|A|
     assert learner.alpha == pytest.approx(0.9997, abs=1e-6)
     _, metrics = update(CONFIG, learner, (transitions(0, SPEC, 16),), jax.random.key(1))
     assert metrics["alpha"] == learner.alpha
@@ -246,10 +246,10 @@ def test_exploration_follows_the_key_and_stays_in_the_box(warm: sac.Learner) -> 
     actions = decide(jax.random.split(jax.random.key(0), 500))
     assert (actions >= np.array(SPEC.low)).all()
     assert (actions <= np.array(SPEC.high)).all()
-    assert (np.std(actions, axis=0) > 0.1).all()
+    assert (np.std(actions, axis=0) > 0.1 * np.subtract(SPEC.high, SPEC.low)).all()
     eps = noise(5, 4000, 2)
     expected, _ = warm.actor(jnp.broadcast_to(noise(1, 3), (4000, 3))).sample(eps)
-    np.testing.assert_allclose(np.mean(actions, axis=0), np.mean(expected, axis=0), atol=0.4)
+    np.testing.assert_allclose(np.mean(actions, axis=0), np.mean(expected, axis=0), atol=0.05)
 
 
 @pytest.mark.parametrize(("updates", "per_decision"), [("decision", True), ("step", False)])

@@ -286,7 +286,7 @@ def test_train_makes_the_run_it_names(trained: tuple[Path, str]) -> None:
     assert (run.config.hidden, run.config.batch_size, run.settings.steps) == (16, 16, 200)
     assert run.config.model_hidden == (16, 16)  # type: ignore[union-attr]
     with (path / "metrics.csv").open() as file:
-        assert [row["step"] for row in csv.DictReader(file)] == ["100", "200"]
+        assert [row["step"] for row in csv.DictReader(file)] == ["152", "200"]
     policy = api.load(path)
     assert policy.act(policy.begin(), [0.0, 1.0, 0.0], 4)[0].shape == (4, 1)  # type: ignore[arg-type]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.tiny import train
+from tests.tiny import DECISIONS, train
 
 from legato.training.run import Run
 
@@ -16,6 +16,5 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="package")
 def decisions(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """SAC-4 that counts decisions, seeds 5 and 6 of two environments each, 600 steps in one go. Read only."""
-    options = {"updates": "decision", "seed": 5, "seeds": 2, "environments": 2}
-    return train("sac", tmp_path_factory.mktemp("runs") / "decisions", **options)
+    """SAC-3 that counts decisions, seeds 5 and 6 of two environments each, 600 steps in one go. Read only."""
+    return train("sac", tmp_path_factory.mktemp("runs") / "decisions", **DECISIONS)

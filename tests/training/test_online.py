@@ -21,7 +21,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from safetensors.numpy import load_file
-from tests.tiny import SAC4, SRL4, TIMES, flags, spawn, train
+from tests.tiny import DECISIONS, SAC3, SRL4, TIMES, flags, spawn, train
 
 from legato import api
 from legato.algorithms.configs import SAC, SRL
@@ -47,20 +47,29 @@ def last_step(path: Path) -> int:
     return int(lines[-1].split(",")[0]) if lines else 0
 
 
+def saved(path: Path) -> list[int]:
+    """The steps of the finished checkpoints, which another process is writing."""
+    folder = path / "checkpoints"
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.exists() else []
+
+
+def load(path: Path, step: int | None = None) -> tuple[int, dict[str, Any]]:
+    checkpoints = Checkpoints(path / "checkpoints", create=False)
+    found = checkpoints.load(step)
+    checkpoints.close()
+    return found
+
+
 def same_end(run: Path, unbroken: Path) -> None:
-    """Byte for byte: the metrics, and the weights of every policy."""
+    """Byte for byte: the metrics, and the weights of every policy; number for number, all that is carried."""
     assert (run / "metrics.csv").read_bytes() == (unbroken / "metrics.csv").read_bytes()
     found = sorted(p.relative_to(unbroken) for p in unbroken.rglob("weights.safetensors"))
     assert found == sorted(p.relative_to(run) for p in run.rglob("weights.safetensors"))
     assert len(found) == 2 * len(Run(unbroken).seeds)
     for path in found:
         assert (run / path).read_bytes() == (unbroken / path).read_bytes(), path
-    for step in (400, 600):
-        states = [Checkpoints(path / "checkpoints") for path in (run, unbroken)]
-        one, other = (state.load(step)[1] for state in states)
-        jax.tree.map(np.testing.assert_array_equal, one, other)
-        for state in states:
-            state.close()
+    assert saved(run)[-1] == saved(unbroken)[-1]
+    jax.tree.map(np.testing.assert_array_equal, load(run)[1], load(unbroken)[1])
 
 
 def stop_when(process: subprocess.Popen[str], ready: Callable[[], bool], sent: signal.Signals) -> tuple[int, str]:
@@ -78,14 +87,11 @@ def stop_when(process: subprocess.Popen[str], ready: Callable[[], bool], sent: s
 
 
 def test_a_killed_run_ends_like_one_left_alone(unbroken: Run, tmp_path: Path) -> None:
-    """SIGKILL some time after the checkpoint of step 200."""
+    """SIGKILL some time after the checkpoint of step 200, which lies between two rows of metrics."""
     path = tmp_path / "killed"
     args = ["train", "srl", "--env", "Pendulum-v1", "--out", str(path), *flags({**SRL4, **TIMES})]
 
-    def ready() -> bool:
-        return (path / "checkpoints" / "200").exists() and last_step(path) >= 300
-
-    code, _ = stop_when(spawn(args, tmp_path), ready, signal.SIGKILL)
+    code, _ = stop_when(spawn(args, tmp_path), lambda: bool(saved(path)) and last_step(path) >= 300, signal.SIGKILL)
     assert code == -signal.SIGKILL
     assert last_step(path) < 600
     online.resume(path, quiet=True)
@@ -98,9 +104,7 @@ def test_an_interrupted_run_saves_says_so_and_ends_like_one_left_alone(unbroken:
     args = ["train", "srl", "--env", "Pendulum-v1", "--out", str(path), *flags({**SRL4, **TIMES}), "--quiet"]
     code, errors = stop_when(spawn(args, tmp_path), lambda: last_step(path) >= 300, signal.SIGINT)
     assert code == 130
-    saved = Checkpoints(path / "checkpoints")
-    step = saved.steps()[-1]
-    saved.close()
+    step = saved(path)[-1]
     assert 300 <= step < 600
     assert errors == f"stopped at step {step}; continue with: --resume {path}\n"
     online.resume(path, quiet=True)
@@ -110,12 +114,11 @@ def test_an_interrupted_run_saves_says_so_and_ends_like_one_left_alone(unbroken:
 def test_decisions_seeds_and_environments_resume_too_and_more_than_once(decisions: Run, tmp_path: Path) -> None:
     """Killed twice, the second time after it had been resumed."""
     path = tmp_path / "killed"
-    options = {"updates": "decision", "seed": 5, "seeds": 2, "environments": 2}
-    args = ["train", "sac", "--env", "Pendulum-v1", "--out", str(path), *flags({**SAC4, **TIMES, **options})]
-    for first, then in ((200, 300), (400, 500)):
+    args = ["train", "sac", "--env", "Pendulum-v1", "--out", str(path), *flags({**SAC3, **TIMES, **DECISIONS})]
+    for checkpoint, row in ((200, 300), (400, 450)):
 
-        def ready(first: int = first, then: int = then) -> bool:
-            return (path / "checkpoints" / str(first)).exists() and last_step(path) >= then
+        def ready(checkpoint: int = checkpoint, row: int = row) -> bool:
+            return max(saved(path), default=0) >= checkpoint and last_step(path) >= row
 
         code, _ = stop_when(spawn(args, tmp_path), ready, signal.SIGKILL)
         assert code == -signal.SIGKILL
@@ -148,7 +151,7 @@ def test_ctrl_c_from_python_is_a_keyboard_interrupt(tmp_path: Path, monkeypatch:
         before = signal.getsignal(signal.SIGINT)
         train("srl", tmp_path / "run", steps=80, log_every=80)
     assert signal.getsignal(signal.SIGINT) is before
-    assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["44"]
+    assert saved(tmp_path / "run") == [44]
     with pytest.raises(LegatoError, match="has no 'last' policy of seed 0 yet; was it stopped early"):
         api.load(tmp_path / "run")
     online.resume(tmp_path / "run", quiet=True)
@@ -171,15 +174,19 @@ def test_a_second_ctrl_c_is_immediate(tmp_path: Path, monkeypatch: pytest.Monkey
 # --- what a run leaves behind ---
 
 
-def test_metrics_have_a_row_per_seed_and_interval(unbroken: Run) -> None:
+def test_metrics_have_a_row_per_seed_and_interval(unbroken: Run, decisions: Run) -> None:
     found = rows(unbroken)
-    assert [int(row["step"]) for row in found] == [100, 200, 300, 400, 500, 600]
+    assert [int(row["step"]) for row in found] == [152, 300, 452, 600]  # the ends of turns of 4 steps
     assert {row["seed"] for row in found} == {"0"}
-    assert [row["eval_return"] != "" for row in found] == [False, True, False, True, False, True]
-    assert [(row["episodes"], row["length"]) for row in found] == [("0", ""), ("1", "200.0")] * 3
+    assert [row["eval_return"] != "" for row in found] == [False, True, False, True]
+    assert [(row["episodes"], row["length"]) for row in found] == [("0", "")] + [("1", "200.0")] * 3
     losses = ("critic_loss", "actor_loss", "model_loss", "q", "entropy", "alpha")
     assert all(np.isfinite(float(row[name])) for row in found for name in losses)
     assert set(found[0]) == {"step", "seed", "return", "length", "episodes", "eval_return", *losses}
+    steps = [(row["step"], row["seed"], row["episodes"]) for row in rows(decisions)]
+    assert steps == [
+        (step, seed, "2" if step == "450" else "0") for step in ("150", "300", "450", "600") for seed in "56"
+    ]
 
 
 def test_the_best_policy_is_the_one_that_evaluated_best(unbroken: Run) -> None:
@@ -197,14 +204,14 @@ def test_the_best_policy_is_the_one_that_evaluated_best(unbroken: Run) -> None:
 
 
 def test_only_the_newest_checkpoints_are_kept(unbroken: Run) -> None:
-    assert sorted(p.name for p in (unbroken.path / "checkpoints").iterdir()) == ["400", "600"]
+    assert saved(unbroken.path) == [400, 600]
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "learned", "hold"), [("srl", "ActionSequence", False), ("sac", "HeldAction", True)]
+    ("algorithm", "plan", "learned", "hold"), [("srl", 4, "ActionSequence", False), ("sac", 3, "HeldAction", True)]
 )
 def test_random_plans_come_first_then_the_policy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str, learned: str, hold: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str, plan: int, learned: str, hold: bool
 ) -> None:
     asked = []
     run = online.Rollout.run
@@ -215,19 +222,21 @@ def test_random_plans_come_first_then_the_policy(
 
     monkeypatch.setattr(online.Rollout, "run", listen)
     monkeypatch.setattr(online, "advance", lambda *args: (args[3], args[4], {}))  # nothing is learned
-    train(algorithm, tmp_path / "run", steps=24, start_steps=10)
-    assert asked == [("RandomPlans", hold, 4, Clock(4))] * 3 + [(learned, None, 4, Clock(4))] * 3
+    train(algorithm, tmp_path / "run", steps=24, start_steps=11)
+    assert asked[: len(asked) // 2] == [("RandomPlans", hold, plan, Clock(plan))] * (12 // plan)
+    assert asked[len(asked) // 2 :] == [(learned, None, plan, Clock(plan))] * (12 // plan)
 
 
 def test_learning_begins_with_the_first_whole_minibatch(unbroken: Run, decisions: Run) -> None:
-    """16 transitions: of single steps, four a turn; of decisions, two a turn (one of each environment)."""
+    """16 transitions: of single steps, four a turn; of decisions, two a turn (one of each environment). The 300 steps
+    of each environment hold 67 decisions in the first episode, the last cut short by its end, and 33 in the second.
+    """
     found = []
     for run in (unbroken, decisions):
-        checkpoints = Checkpoints(run.path / "checkpoints")
-        loop = checkpoints.load()[1]["loop"]
-        checkpoints.close()
-        found.append((int(loop["step"]), int(loop["updates"]), loop["stored"].tolist()))
-    assert found == [(600, 600 - 12, [600]), (600, 150 - 14, [150, 150])]
+        step, state = load(run.path)
+        loop = state["loop"]
+        found.append((step, int(loop["updates"]), loop["stored"].tolist()))
+    assert found == [(600, 4 * (150 - 3), [600]), (600, 2 * (100 - 7), [200, 200])]
 
 
 @pytest.mark.parametrize(
@@ -252,7 +261,7 @@ def test_updates_are_counted_per_step_or_per_decision(
 
 
 def test_seeds_trained_together_are_the_seeds_trained_alone(tmp_path: Path) -> None:
-    """After 26 updates of SAC-4, and acting on what they taught. To 1e-5, not to the bit: a product of stacked
+    """After 40 updates of SAC-3, and acting on what they taught. To 1e-5, not to the bit: a product of stacked
     matrices may add in another order than a single one. Weights move by 1e-2 meanwhile, and those of different seeds
     are further apart still.
     """
@@ -316,16 +325,14 @@ def test_a_loss_that_turns_nan_stops_the_run_and_keeps_the_checkpoint(
 ) -> None:
     path = tmp_path / "run"
     with pytest.raises(LegatoError) as problem:
-        train("srl", path, boom(250), seed=3)
+        train("srl", path, boom(250), seed=3, log_every=100, eval_every=100)
     words = str(problem.value).split()
     assert words[1:5] == ["of", "seed", "3", "became"]
     assert words[0] in ("critic_loss", "actor_loss", "q")
     assert words[5] in ("inf", "-inf", "nan")
     assert 250 <= int(words[8].rstrip(";")) <= 300  # found at the latest when the next row is due
     assert str(problem.value).endswith("; the checkpoint of step 200 is kept")
-    checkpoints = Checkpoints(path / "checkpoints")
-    step, state = checkpoints.load()
-    checkpoints.close()
+    step, state = load(path)
     assert step == 200
     assert all(np.isfinite(array).all() for array in jax.tree.leaves(state["learner"]))
     assert api.load(path).card.extra["step"] == 200  # no policy of later, broken weights was saved
@@ -374,7 +381,7 @@ def test_the_value_and_the_seed_named_are_those_that_broke(decisions: Run, tmp_p
 def test_what_cannot_be_trained_is_refused_before_there_is_a_folder(
     tmp_path: Path, algorithm: str, env: str, options: dict[str, Any], words: str
 ) -> None:
-    sizes = {"srl": SRL4, "slr": SRL4, "sac": SAC4}[algorithm]
+    sizes = {"srl": SRL4, "slr": SRL4, "sac": SAC3}[algorithm]
     with pytest.raises(LegatoError) as problem:
         api.train(algorithm, env, out=tmp_path / "run", **{**sizes, **TIMES, **options})
     assert str(problem.value).startswith(words)
