@@ -11,22 +11,22 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 
 class Linear(eqx.Module):
-    """y = x W^T + b, for x of any leading shape. Xavier-uniform weights, zero bias.
+    """y = x W + b, for x of any leading shape. Xavier-uniform weights, zero bias.
 
-    Weights are stored `[outputs, inputs]`: their gradient is then g^T x, which XLA's CPU backend computes up to eight
-    times faster than x^T g where the outputs are few (the heads of an actor, the value of a critic).
+    Weights are stored `[inputs, outputs]`: a single decision is then a product of one row with a matrix read in order,
+    which XLA's CPU backend computes several times faster than with the matrix transposed.
     """
 
-    weight: Float[Array, "outputs inputs"]
+    weight: Float[Array, "inputs outputs"]
     bias: Float[Array, " outputs"]
 
     def __init__(self, inputs: int, outputs: int, *, key: PRNGKeyArray):
         bound = (6 / (inputs + outputs)) ** 0.5
-        self.weight = jax.random.uniform(key, (outputs, inputs), minval=-bound, maxval=bound)
+        self.weight = jax.random.uniform(key, (inputs, outputs), minval=-bound, maxval=bound)
         self.bias = jnp.zeros(outputs)
 
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
-        return x @ self.weight.T + self.bias
+        return x @ self.weight + self.bias
 
 
 class MLP(eqx.Module):
