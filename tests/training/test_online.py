@@ -261,6 +261,32 @@ def test_updates_are_counted_per_step_or_per_decision(
 # --- several seeds ---
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "options", "updates"),
+    [
+        ("srl", {**SRL4, "steps": 96}, 96),
+        ("srl", {**SRL4, "steps": 96, "updates_per_step": 0.5, "environments": 2}, 48),
+        ("sac", {**SAC3, "steps": 96, "updates": "decision"}, 32),
+        ("sac", {**SAC3, "steps": 96, "updates": "step", "anneal_over": 7}, 7),
+    ],
+)
+def test_annealing_over_the_whole_run_is_over_its_updates(
+    tmp_path: Path, algorithm: str, options: dict[str, Any], updates: int
+) -> None:
+    run = api.train(algorithm, "Pendulum-v1", out=tmp_path / "run", quiet=True, **{"anneal_over": -1, **options})
+    assert Run(run.path).config.anneal_over == updates  # in config.json too: a resumed run anneals as before
+
+
+def test_annealing_changes_what_is_learnt(tmp_path: Path) -> None:
+    options: dict[str, Any] = {**SRL4, **TIMES, "steps": 200, "quiet": True, "env": "Pendulum-v1"}
+    weights = []
+    for over in (0, 1):
+        run = api.train("srl", **options, anneal_over=over, out=tmp_path / str(over))
+        weights.append(load_file(run.policy_path(0) / "weights.safetensors"))
+    before, after = ({name: np.asarray(value) for name, value in w.items()} for w in weights)
+    assert all(np.abs(before[name] - after[name]).max() > 0 for name in before)
+
+
 def test_seeds_trained_together_are_the_seeds_trained_alone(tmp_path: Path) -> None:
     """After 40 updates of SAC-3, and acting on what they taught. To 1e-5, not to the bit: a product of stacked
     matrices may add in another order than a single one. Weights move by 1e-2 meanwhile, and those of different seeds

@@ -37,7 +37,7 @@ def test_paper_preset_is_the_papers_table(algorithm: str, env: str) -> None:
     assert (settings.steps, settings.start_steps, settings.eval_every) == PAPER[env]
     assert settings.env == env
     assert (settings.eval_episodes, settings.capacity, settings.updates_per_step) == (10, 1_000_000, 1)
-    assert (config.gamma, config.tau, config.learning_rate) == (0.99, 0.005, 3e-4)
+    assert (config.gamma, config.tau, config.learning_rate, config.anneal_over) == (0.99, 0.005, 3e-4, 0)
     assert (config.batch_size, config.hidden) == (256, 256)
     if isinstance(config, SRL):
         assert config.model_hidden == (400, 300)
@@ -51,9 +51,10 @@ def test_paper_preset_is_the_papers_table(algorithm: str, env: str) -> None:
 def test_cpu_preset_is_smaller_and_faster_and_otherwise_the_same(algorithm: str, env: str) -> None:
     paper, long = preset("paper", algorithm, env)
     config, short = preset("cpu", algorithm, env)
-    published = {"hidden": 256, "batch_size": 256, "learning_rate": 3e-4, "tau": 0.005}
+    published = {"hidden": 256, "batch_size": 256, "learning_rate": 3e-4, "tau": 0.005, "anneal_over": 0}
     assert dataclasses.replace(config, **published) == paper
     assert (config.hidden, config.batch_size, config.learning_rate, config.tau) == (128, 128, 1e-3, 0.01)
+    assert config.anneal_over == -1
     assert short.steps < long.steps
     assert short.checkpoint_every == short.eval_every  # an evaluated policy can be gone back to
 
@@ -109,6 +110,7 @@ def test_an_unknown_option_gets_a_suggestion(algorithm: str, option: dict[str, A
         (SAC, {"gamma": float("nan")}, "gamma must lie in [0, 1]; nan was given"),
         (SRL, {"tau": 0.0}, "tau must lie in (0, 1]; 0.0 was given"),
         (SRL, {"learning_rate": 0.0}, "learning_rate must be positive; 0.0 was given"),
+        (SAC, {"anneal_over": -2}, "anneal_over must be at least -1; -2 was given"),
         (Settings, {"steps": 0}, "steps must be at least 1; 0 was given"),
         (Settings, {"seeds": 0}, "seeds must be at least 1; 0 was given"),
         (Settings, {"seed": -1}, "seed must be at least 0; -1 was given"),

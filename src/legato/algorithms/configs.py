@@ -23,6 +23,8 @@ def _check_common(config: SAC | SRL) -> None:
         raise LegatoError(f"tau must lie in (0, 1]; {config.tau} was given")
     if config.learning_rate <= 0:
         raise LegatoError(f"learning_rate must be positive; {config.learning_rate} was given")
+    if config.anneal_over < -1:
+        raise LegatoError(f"anneal_over must be at least -1; {config.anneal_over} was given")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class SAC:
     """transitions per update [SAC, SRL]"""
     learning_rate: float = 3e-4
     """Adam step size of actor, critics and temperature [SAC, SRL]"""
+    anneal_over: int = 0
+    """updates over which the step size falls linearly to a twentieth; 0: it stays [SAC, SRL], -1: the whole run"""
     gamma: float = 0.99
     """discount per transition [SAC, SRL]"""
     tau: float = 0.005
@@ -66,6 +70,8 @@ class SRL:
     """transitions per minibatch; an update draws two [SRL]"""
     learning_rate: float = 3e-4
     """Adam step size of actor, critics, model and temperature [SRL]"""
+    anneal_over: int = 0
+    """updates over which the step size falls linearly to a twentieth; 0: it stays [SRL], -1: the whole run"""
     gamma: float = 0.99
     """discount per primitive step [SRL]"""
     tau: float = 0.005

@@ -23,7 +23,7 @@ from legato.data.spec import Spec
 from legato.nn.distributions import TanhNormal
 from legato.nn.ensembles import TwinCritic
 from legato.nn.mlp import Linear
-from legato.nn.optimisation import descend, polyak
+from legato.nn.optimisation import annealed, descend, polyak
 from legato.policy import LastStep, Policy, Step
 
 Metrics = dict[str, Float[Array, ""]]
@@ -108,7 +108,8 @@ def actor_loss(
 def update(config: Config, learner: Learner, batch: tuple[Transition], key: PRNGKeyArray) -> tuple[Learner, Metrics]:
     """One gradient step of critics, actor and temperature, and one Polyak step of the target critics."""
     (batch_t,) = batch
-    adam, states = optax.adam(config.learning_rate), learner.optimisers
+    adam = optax.adam(annealed(config.learning_rate, config.anneal_over, learner.updates))
+    states = learner.optimisers
     noise_next, noise = jax.random.normal(key, (2, *batch_t.action.shape))
 
     (loss_q, q), g = jax.value_and_grad(critic_loss, has_aux=True)(learner.critic, learner, config, batch_t, noise_next)

@@ -35,7 +35,7 @@ from legato.nn.distributions import TanhNormal
 from legato.nn.ensembles import TwinCritic
 from legato.nn.gru import GRUCell, RNNCell
 from legato.nn.mlp import Linear
-from legato.nn.optimisation import descend, polyak
+from legato.nn.optimisation import annealed, descend, polyak
 from legato.policy import LastStep, Policy, Step
 
 Metrics = dict[str, Float[Array, ""]]
@@ -183,7 +183,8 @@ def update(
 ) -> tuple[Learner, Metrics]:
     """One gradient step of critics and model (and, every `actor_every`-th, of actor and temperature), and Polyak."""
     batch_q, batch_m = batch
-    adam, states = optax.adam(config.learning_rate), learner.optimisers
+    adam = optax.adam(annealed(config.learning_rate, config.anneal_over, learner.updates))
+    states = learner.optimisers
     noise = jax.random.normal(key, (1 + config.horizon, *batch_q.action.shape))
 
     (loss_q, q), g = jax.value_and_grad(critic_loss, has_aux=True)(learner.critic, learner, config, batch_q, noise[:1])

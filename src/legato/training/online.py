@@ -8,6 +8,7 @@ does.
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -54,6 +55,9 @@ def start(
 ) -> Run:
     """Train from nothing in a new run folder. Everything that can be refused is refused before the folder exists."""
     spec = check(algorithm, config, settings)
+    if config.anneal_over == -1:
+        steps, updates = turn(algorithm, config, settings)
+        config = dataclasses.replace(config, anneal_over=max(1, round(settings.steps / steps * updates)))
     run = Run.create(out, algorithm, preset, config, settings, spec)
     Loop(run, quiet=quiet).train()
     return run
