@@ -214,7 +214,7 @@ def test_without_debug_a_process_says_one_line(tmp_path: Path) -> None:
     assert err == "error: 'nowhere' is not a run folder: it has no config.json\n"
 
 
-@pytest.mark.parametrize("words", ["", "stopped at step 8; continue with: --resume here"])
+@pytest.mark.parametrize("words", ["", "stopped at step 8; continue with: legato train --resume here"])
 @pytest.mark.parametrize("command", ["train srl --env Pendulum-v1", "demo", "evaluate RUN"])
 def test_ctrl_c_ends_with_130(
     command: str, words: str, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

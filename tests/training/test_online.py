@@ -107,7 +107,7 @@ def test_an_interrupted_run_saves_says_so_and_ends_like_one_left_alone(unbroken:
     assert code == 130
     step = saved(path)[-1]
     assert 300 <= step < 600
-    assert errors == f"stopped at step {step}; continue with: --resume {path}\n"
+    assert errors == f"stopped at step {step}; continue with: legato train --resume {path}\n"
     online.resume(path, quiet=True)
     same_end(path, unbroken.path)
 

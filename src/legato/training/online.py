@@ -165,7 +165,7 @@ class Loop:
                     self._report(before, progress)
                     if interrupted():
                         self._checkpoint()
-                        raise Interrupted(f"stopped at step {self.step}; continue with: --resume {self.run.path}")
+                        raise Interrupted(f"stopped at step {self.step}; continue with: legato train --resume {self.run.path}")
             finally:
                 self.checkpoints.close()
                 self.metrics.close()
