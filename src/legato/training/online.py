@@ -165,7 +165,8 @@ class Loop:
                     self._report(before, progress)
                     if interrupted():
                         self._checkpoint()
-                        raise Interrupted(f"stopped at step {self.step}; continue with: legato train --resume {self.run.path}")
+                        again = f"legato train --resume {self.run.path}"
+                        raise Interrupted(f"stopped at step {self.step}; continue with: {again}")
             finally:
                 self.checkpoints.close()
                 self.metrics.close()
