@@ -25,6 +25,7 @@ def test_srl_4_learns_to_swing_up_a_pendulum(tmp_path: Path) -> None:
     config, settings = override(
         *preset("cpu", "srl", "Pendulum-v1"),
         **{"horizon": 4, "hidden": 64, "model_hidden": (64, 64), "batch_size": 64, "learning_rate": 1e-3, "tau": 0.01},
+        anneal_over=0,
         **{"steps": 4000, "start_steps": 500, "environments": 4, "eval_every": 4000},
         **{"eval_episodes": EPISODES, "checkpoint_every": 4000},
     )

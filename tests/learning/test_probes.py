@@ -57,7 +57,8 @@ PROBES = [
 def train(name: str, algorithm: str, out: Path, **options: Any) -> Run:
     config, settings = override(
         *preset("cpu", algorithm, name),
-        **{"hidden": 32, "batch_size": 64, "learning_rate": 3e-3, "gamma": GAMMA, "tau": 0.05, **options},
+        **{"hidden": 32, "batch_size": 64, "learning_rate": 3e-3, "anneal_over": 0, "gamma": GAMMA, "tau": 0.05},
+        **options,
         **{"steps": 1200, "start_steps": 200, "environments": MEMBERS, "eval_episodes": MEMBERS},
         **{"eval_every": 1200, "checkpoint_every": 1200},
     )
