@@ -356,12 +356,7 @@ def advance(
         learner, metrics = jax.lax.scan(update, learner, first_update + jnp.arange(count))
         return learner, replay, jax.tree.map(jnp.mean, metrics)
 
-    args = learner, replay, rows, counts, keys
-    if len(keys) > 1:
-        return jax.vmap(one_seed)(*args)
-    # Stacks of one matrix are multiplied more slowly than the matrix itself.
-    alone = one_seed(*jax.tree.map(lambda leaf: leaf[0], args))
-    return jax.tree.map(lambda leaf: leaf[None], alone)
+    return jax.vmap(one_seed)(learner, replay, rows, counts, keys)
 
 
 def _minibatches(replay: Replay, batches: Minibatches, key: PRNGKeyArray) -> tuple[Transition, ...]:
