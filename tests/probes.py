@@ -6,6 +6,7 @@ They share one shape of observation and one box of actions, so that all of them 
 
 from __future__ import annotations
 
+import abc
 from typing import Any
 
 import gymnasium
@@ -15,7 +16,7 @@ from gymnasium import spaces
 LOW, HIGH = -2.0, 3.0  # off centre, so that an action's scale and offset both matter
 
 
-class Probe(gymnasium.Env):
+class Probe(gymnasium.Env, abc.ABC):
     """Observes `(x, t)`: something to know, and the step. Rewards `1 - (distance / 2)^2` are 1 at best."""
 
     length = 1
@@ -44,8 +45,8 @@ class Probe(gymnasium.Env):
     def sign(self) -> float:
         return float(self.np_random.choice([-1.0, 1.0]))
 
-    def reward(self, action: float) -> float:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def reward(self, action: float) -> float: ...
 
 
 def closeness(action: float, best: float) -> float:

@@ -47,8 +47,8 @@ class Policy(eqx.Module, Generic[State]):
     def decide(self, state: State, key: PRNGKeyArray | None, length: int) -> tuple[Float[Array, "length act"], State]:
         """The next `length` primitive actions from memory alone; `key=None` is greedy.
 
-        A greedy policy's first k actions do not depend on `length` (but for rounding: each length compiles to its own
-        program). A policy with no sequence of its own holds its action.
+        A greedy policy's first k actions do not depend on `length`. A policy with no sequence of its own holds its
+        action.
         """
 
 

@@ -42,7 +42,7 @@ class SAC:
     learning_rate: float = 3e-4
     """Adam step size of actor, critics and temperature [SAC, SRL]"""
     anneal_over: int = 0
-    """updates over which the step size falls linearly to a twentieth; 0: it stays [SAC, SRL], -1: the whole run"""
+    """updates over which the step size falls towards zero, to a twentieth at least; 0: never [SAC, SRL], -1: the run"""
     gamma: float = 0.99
     """discount per transition [SAC, SRL]"""
     tau: float = 0.005
@@ -71,7 +71,7 @@ class SRL:
     learning_rate: float = 3e-4
     """Adam step size of actor, critics, model and temperature [SRL]"""
     anneal_over: int = 0
-    """updates over which the step size falls linearly to a twentieth; 0: it stays [SRL], -1: the whole run"""
+    """updates over which the step size falls towards zero, to a twentieth at least; 0: never [SRL], -1: the run"""
     gamma: float = 0.99
     """discount per primitive step [SRL]"""
     tau: float = 0.005

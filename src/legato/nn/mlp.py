@@ -13,8 +13,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 class Linear(eqx.Module):
     """y = x W + b, for x of any leading shape. Xavier-uniform weights, zero bias.
 
-    Weights are stored `[inputs, outputs]`: a single decision is then a product of one row with a matrix read in order,
-    which XLA's CPU backend computes several times faster than with the matrix transposed.
+    Weights are stored `[inputs, outputs]`: a single decision is then a product of one row with a matrix read in order;
+    with the matrix transposed, XLA's CPU backend is slow at it.
     """
 
     weight: Float[Array, "inputs outputs"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, TypeVar, cast
 
 import jax
-import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
@@ -14,14 +13,20 @@ from legato.errors import LegatoError
 Network = TypeVar("Network")
 
 FLOOR = 1 / 20
-"""What is left of a step size at the end of its fall."""
+"""The least share of a step size that is left."""
 
 
 def annealed(learning_rate: float, over: int, updates: Int[Array, ""]) -> float | Float[Array, ""]:
-    """The step size of an update: it falls linearly to `FLOOR` of itself over `over` updates; 0 leaves it constant."""
+    """The step size of an update: on a line to zero over `over` updates, never below `FLOOR` of itself; 0: constant.
+
+    Raises `LegatoError` for -1, which `training.online.start` replaces by a number.
+    """
     if over < 0:
         raise LegatoError("anneal_over = -1 stands for the whole run, which only a training run knows")
-    return learning_rate * jnp.maximum(FLOOR, 1 - updates / over) if over else learning_rate
+    if over == 0:
+        return learning_rate
+    fall = optax.linear_schedule(learning_rate, FLOOR * learning_rate, max(1, round((1 - FLOOR) * over)))
+    return cast(Array, fall(updates))
 
 
 def descend(
