@@ -108,6 +108,13 @@ def test_a_forbidden_import_would_be_caught(name: str, source: str, wrong: list[
     assert forbidden(name, source) == wrong
 
 
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    """Runs the code in a Python of its own."""
+    paths = [str(SOURCE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
+
+
 # --- what stays asleep ---
 
 
@@ -125,11 +132,17 @@ def test_a_forbidden_import_would_be_caught(name: str, source: str, wrong: list[
 def test_nothing_heavy_is_imported_before_it_is_needed(code: str) -> None:
     heavy = ("jax", "gymnasium", "matplotlib", "scipy", "orbax", "tensorboardX")
     script = f"import atexit, sys\natexit.register(lambda: print('AWAKE', *set(sys.modules) & set({heavy})))\n{code}"
-    paths = [str(SOURCE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=60)
+    done = python(script)
     assert done.returncode == (2 if "srll" in code else 0), done.stderr
     assert done.stdout.splitlines()[-1].split() == ["AWAKE"]
+
+
+@pytest.mark.parametrize(("first", "at_once"), [("legato.policy", True), ("jax", False)])
+def test_the_thread_that_asks_computes_the_answer(first: str, at_once: bool) -> None:
+    """On a CPU, where a decision is waited for: JAX's default is another thread."""
+    work = "jax.jit(lambda x: jax.lax.fori_loop(0, 50, lambda i, x: x @ x, x)).lower(x).compile()"
+    done = python(f"import {first}, jax\nx = jax.numpy.eye(500)\nwork = {work}\nprint(work(x).is_ready())")
+    assert done.stdout.split() == [str(at_once)], done.stderr
 
 
 # --- what is explained ---

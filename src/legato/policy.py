@@ -22,6 +22,10 @@ from legato.errors import LegatoError
 
 State = TypeVar("State")
 
+# JAX's CPU backend hands a computation to another thread. A control loop waits for each decision, and would wait for
+# the way there and back as well. A backend that is in use already keeps its ways.
+jax.config.update("jax_cpu_enable_async_dispatch", False)
+
 
 class Step(eqx.Module):
     """What the world tells a policy at one primitive step t."""

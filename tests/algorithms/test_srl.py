@@ -522,7 +522,8 @@ class Quadratic(TwinCritic):
 def trained_actor(model: Linear, updates: int = 500) -> srl.Actor:
     """An actor that only ever saw L_pi, with the exact critic."""
     config = srl.Config(horizon=J, hidden=32)
-    actor, adam, critic = srl.init(config, BOX, jax.random.key(0)).actor, optax.adam(5e-3), Quadratic()
+    actor, critic = srl.init(config, BOX, jax.random.key(0)).actor, Quadratic()
+    adam = optax.adam(optax.cosine_decay_schedule(1e-2, updates))
 
     def step(carry: Any, key: jax.Array) -> tuple[Any, None]:
         actor, state = carry
@@ -573,9 +574,9 @@ def test_with_an_exact_model_rare_decisions_cost_nothing() -> None:
     score = jax.jit(lambda actor: [returns(actor, 1), returns(actor, J), returns(actor, J, hold=True)])
     best = float(returns(None, 1))
     often, rarely, held = map(float, score(exact))
-    assert often == pytest.approx(best, rel=0.04)
-    assert rarely == pytest.approx(often, rel=0.03)
+    assert often == pytest.approx(best, rel=0.03)
+    assert rarely == pytest.approx(often, rel=0.01)
     assert held < 3 * best
     often, rarely, _ = map(float, score(wrong))
-    assert often == pytest.approx(best, rel=0.04)  # the first action needs no model
+    assert often == pytest.approx(best, rel=0.03)  # the first action needs no model
     assert rarely < 3 * best

@@ -20,9 +20,9 @@ GRU, STEP = GRUCell(INPUTS, HIDDEN, key=jax.random.key(5)), jax.jit(GRUCell.__ca
 
 def weights(cell: Cell) -> tuple[list[np.ndarray], ...]:
     """(W, U, b, c), each a list over the gates: the only place here that knows how a cell stores them."""
-    w_x, w_h = np.asarray(cell.w_x).T, np.asarray(cell.w_h).T
+    w_x, w_h = np.asarray(cell.x.weight).T, np.asarray(cell.h.weight).T
     gates = len(w_x) // HIDDEN
-    return tuple(np.split(np.asarray(part, np.float64), gates) for part in (w_x, w_h, cell.b_x, cell.b_h))
+    return tuple(np.split(np.asarray(part, np.float64), gates) for part in (w_x, w_h, cell.x.bias, cell.h.bias))
 
 
 def transcription(cell: Cell, h: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -81,7 +81,7 @@ def test_only_what_acts_is_saved(saved: Path) -> None:
     names = set(load_file(saved / "weights.safetensors"))
     assert names == {
         *(f"actor.{layer}.{part}" for layer in ("l1", "l2", "mean", "log_std") for part in ("weight", "bias")),
-        *(f"actor.cell.{part}" for part in ("w_x", "w_h", "b_x", "b_h")),
+        *(f"actor.cell.{layer}.{part}" for layer in ("x", "h") for part in ("weight", "bias")),
     }
     assert sorted(p.name for p in saved.iterdir()) == ["policy.json", "weights.safetensors"]
 
@@ -206,10 +206,10 @@ def test_a_type_that_numpy_lacks_is_refused(saved: Path, dtype: str) -> None:
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
 def test_weights_that_are_not_finite_are_refused(saved: Path, number: float) -> None:
     def change(weights: dict[str, np.ndarray]) -> None:
-        weights["actor.cell.w_h"][3, 4] = number
+        weights["actor.cell.h.weight"][3, 4] = number
 
     assert spoil(saved, change).endswith(
-        ": 'actor.cell.w_h' holds numbers that are not finite; its training had diverged"
+        ": 'actor.cell.h.weight' holds numbers that are not finite; its training had diverged"
     )
 
 

@@ -36,6 +36,7 @@ from legato.nn.ensembles import TwinCritic
 from legato.nn.gru import GRUCell, RNNCell
 from legato.nn.mlp import Linear
 from legato.nn.optimisation import annealed, descend, polyak
+from legato.nn.recurrence import recur
 from legato.policy import LastStep, Policy, Step
 
 Metrics = dict[str, Float[Array, ""]]
@@ -79,16 +80,15 @@ class Actor(eqx.Module):
         noise: Float[Array, "J *batch act"],
     ) -> tuple[Float[Array, "J *batch act"], Float[Array, "J *batch"]]:
         """A plan of J actions that standard-normal `noise` selects, differentiable, and each action's log-density."""
-
-        def step(carry: tuple[Array, Array], noise_k: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-            h, a = carry
-            h = self.cell(h, a)
-            a, log_pi = self.head(h).sample(noise_k)
-            return (h, a), (a, log_pi)
-
-        # Unrolled: a loop's backward pass would copy the weights' gradients from turn to turn.
-        _, (a, log_pi) = jax.lax.scan(step, (self.start(s), a_prev), noise, unroll=noise.shape[0])
+        _, (a, log_pi) = recur(Actor.step, self, (self.start(s), a_prev), noise)
         return a, log_pi
+
+    def step(self, carry: tuple[Array, Array], noise_k: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        """(h_k, a_{k-1}) -> (h_{k+1}, a_k), and the k-th action with its log-density."""
+        h, a = carry
+        h = self.cell(h, a)
+        a, log_pi = self.head(h).sample(noise_k)
+        return (h, a), (a, log_pi)
 
     def greedy(
         self, s: Float[Array, "*batch obs"], a_prev: Float[Array, "*batch act"], length: int

@@ -25,6 +25,14 @@ class Linear(eqx.Module):
         self.weight = jax.random.uniform(key, (inputs, outputs), minval=-bound, maxval=bound)
         self.bias = jnp.zeros(outputs)
 
+    @classmethod
+    def uniform(cls, inputs: int, outputs: int, bound: float, *, key: PRNGKeyArray) -> Linear:
+        """A layer with weights and biases drawn from U(-bound, bound)."""
+        k_weight, k_bias = jax.random.split(key)
+        weight = jax.random.uniform(k_weight, (inputs, outputs), minval=-bound, maxval=bound)
+        bias = jax.random.uniform(k_bias, (outputs,), minval=-bound, maxval=bound)
+        return eqx.tree_at(lambda layer: (layer.weight, layer.bias), cls(inputs, outputs, key=key), (weight, bias))
+
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
         return x @ self.weight + self.bias
 

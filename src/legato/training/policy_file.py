@@ -106,7 +106,7 @@ def read_card(folder: Path) -> Card:
 
 
 def named_leaves(tree: Any) -> dict[str, np.ndarray]:
-    """The arrays of a pytree by the path that leads to each, such as `actor.cell.w_h`."""
+    """The arrays of a pytree by the path that leads to each, such as `actor.cell.h.weight`."""
     leaves = jax.tree_util.tree_flatten_with_path(eqx.filter(tree, eqx.is_array))[0]
     return {_name(path): np.array(leaf, copy=True) for path, leaf in leaves}
 

@@ -1,0 +1,93 @@
+"""`recur` against `jax.lax.scan`, whose results and gradients it must have."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from legato.nn.gru import GRUCell
+from legato.nn.mlp import Linear
+from legato.nn.recurrence import recur
+
+INPUTS, HIDDEN, OUTPUTS = 1, 5, 3
+
+
+class Network(eqx.Module):
+    """A recurrence whose output is fed back, and a layer that it does not use."""
+
+    cell: GRUCell
+    out: Linear
+    unused: Linear
+
+    def __init__(self, key: jax.Array):
+        k_cell, k_out, k_unused = jax.random.split(key, 3)
+        self.cell = GRUCell(INPUTS + OUTPUTS, HIDDEN, key=k_cell)
+        self.out = Linear.uniform(HIDDEN, OUTPUTS, 1.0, key=k_out)
+        self.unused = Linear(4, 4, key=k_unused)
+
+    def step(self, carry: tuple[jax.Array, jax.Array], x: dict[str, jax.Array]) -> tuple[Any, dict[str, jax.Array]]:
+        h, y = carry
+        h = self.cell(h, jnp.concatenate([x["x"], y], axis=-1))
+        y = jnp.sin(self.out(h)) * x["scale"]
+        return (h, y), {"y": y, "square": y**2}
+
+
+def scan(step: Any, network: Network, carry: Any, xs: Any) -> Any:
+    return jax.lax.scan(partial(step, network), carry, xs)
+
+
+def problem(turns: int, batch: tuple[int, ...]) -> tuple[Network, Any, Any]:
+    k1, k2, k3, k4, k5 = jax.random.split(jax.random.key(0), 5)
+    carry = (jax.random.normal(k1, (*batch, HIDDEN)), jax.random.normal(k2, (*batch, OUTPUTS)))
+    scale = jax.random.normal(k4, (turns, *batch, 1))
+    return Network(k5), carry, {"x": jax.random.normal(k3, (turns, *batch, INPUTS)), "scale": scale}
+
+
+def loss(loop: Any, network: Network, carry: Any, xs: Any) -> jax.Array:
+    (h, y), ys = loop(Network.step, network, carry, xs)
+    weights = jnp.arange(1.0, 1 + ys["y"].size).reshape(ys["y"].shape)  # every action counts, each differently
+    return jnp.sum(weights * jnp.cos(ys["y"])) + jnp.sum(ys["square"] ** 2) + jnp.sum(h**3) + jnp.sum(y)
+
+
+def close(found: Any, expected: Any) -> None:
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("turns", [1, 2, 7])
+@pytest.mark.parametrize("batch", [(), (4,), (2, 3)])
+def test_values_and_every_gradient_are_those_of_a_scan(turns: int, batch: tuple[int, ...]) -> None:
+    of = problem(turns, batch)
+    close(jax.jit(partial(recur, Network.step))(*of), scan(Network.step, *of))
+    found = jax.jit(jax.value_and_grad(partial(loss, recur), argnums=(0, 1, 2)))(*of)
+    expected = jax.value_and_grad(partial(loss, scan), argnums=(0, 1, 2))(*of)
+    close(found, expected)
+    network = found[1][0]
+    assert all(np.any(leaf) for leaf in jax.tree.leaves((network.cell, network.out)))
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(network.unused))
+
+
+@pytest.mark.usefixtures("x64")
+def test_several_networks_side_by_side() -> None:
+    _, carry, xs = problem(3, (4,))
+    networks = jax.vmap(Network)(jax.random.split(jax.random.key(1), 2))
+    gradients = jax.vmap(jax.grad(partial(loss, recur)), in_axes=(0, None, None))(networks, carry, xs)
+    for i in range(2):
+        one = jax.tree.map(lambda leaf, i=i: leaf[i], networks)
+        close(jax.tree.map(lambda leaf, i=i: leaf[i], gradients), jax.grad(partial(loss, scan))(one, carry, xs))
+
+
+def test_a_weight_s_gradient_is_one_product_over_all_turns() -> None:
+    """The reason for its being: of the scan's form, one product per turn and weight would be left."""
+    of = problem(6, (4,))
+    text = str(jax.make_jaxpr(jax.grad(partial(loss, recur)))(*of))
+    rows = {turns: text.count(f"f32[{HIDDEN},{4 * turns}]") for turns in (1, 6)}
+    assert rows == {1: 0, 6: 2}, rows  # the transposed inputs of `cell.h` and `out`
