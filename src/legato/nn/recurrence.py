@@ -61,7 +61,7 @@ def _backward(step: Any, saved: Any, cotangent: Any) -> tuple[Any, Any, Any]:
     gradients = []
     for x, d, weight in zip(inputs, zip(*shifts, strict=True), jax.tree.leaves(network)[::2], strict=True):
         d = _rows(d)
-        gradients += [_rows(x).T @ d if x else jnp.zeros_like(weight), d.sum(axis=0)]
+        gradients += [jnp.einsum("ni,no->io", _rows(x), d) if x else jnp.zeros_like(weight), d.sum(axis=0)]
     return jax.tree.structure(network).unflatten(gradients), carry, _stack(turns)
 
 
