@@ -196,6 +196,19 @@ def test_options_of_the_wrong_type_are_refused_by_name(
     assert not list(here.iterdir())
 
 
+def test_what_the_system_refuses_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any, **options: Any) -> None:
+        raise OSError(28, "No space left on device", "runs/a")
+
+    monkeypatch.setattr(online, "start", full)
+    command = ["train", "srl", "--env", "Pendulum-v1"]
+    assert stop(command, capsys) == (2, "", "error: 'runs/a': No space left on device\n")
+    with pytest.raises(OSError, match="No space left"):
+        main([*command, "--debug"])
+
+
 def test_debug_shows_where_it_happened(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.raises(LegatoError, match="unknown command 'trian'"):
         main(["trian", "--debug"])

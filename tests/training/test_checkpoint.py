@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,6 +56,26 @@ def test_what_goes_in_comes_out(checkpoints: Checkpoints) -> None:
     step, found = checkpoints.load()
     assert step == 7
     same(found, tree(7))
+
+
+def test_a_disk_that_takes_no_more_is_said_in_one_line_and_nothing_is_lost(tmp_path: Path) -> None:
+    """Files may not grow beyond a limit here, which the system refuses as it refuses a full disk."""
+    checkpoints, before = Checkpoints(tmp_path / "checkpoints"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    checkpoints.save(1, tree(1))
+    checkpoints.wait()
+    large = {"learner": {"weight": np.random.default_rng(0).standard_normal(10**6)}}
+    words = "a checkpoint could not be written to '.*': File too large; that of step 1 is kept"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10**5, before[1]))
+    try:
+        with pytest.raises(LegatoError, match=words) as refused:
+            checkpoints.save(2, large)
+            checkpoints.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "\n" not in str(refused.value)
+    step, found = Checkpoints(tmp_path / "checkpoints", create=False).load()
+    assert step == 1
+    same(found, tree(1))
 
 
 def test_the_newest_two_are_kept_and_either_can_be_read_in_another_process(checkpoints: Checkpoints) -> None:

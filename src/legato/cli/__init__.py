@@ -44,6 +44,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         print(f"error: {' '.join(str(problem).split())}", file=sys.stderr)
         sys.exit(2)
+    except OSError as problem:  # a full disk, a folder that may not be written to
+        if debug:
+            raise
+        where = f"'{problem.filename}': " if problem.filename else ""
+        print(f"error: {where}{problem.strerror or problem}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt as stop:
         print(str(stop) or "stopped", file=sys.stderr)
         sys.exit(130)

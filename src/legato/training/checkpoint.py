@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +37,10 @@ class Checkpoints:
         for name, array in _flatten(tree).items():  # Orbax refuses arrays without elements: keep their shapes aside
             (full if array.size else empty)[name] = array
         shapes = {name: [list(array.shape), str(array.dtype)] for name, array in empty.items()}
-        self.manager.save(
-            step, args=ocp.args.Composite(arrays=ocp.args.StandardSave(full), empty=ocp.args.JsonSave(shapes))
-        )
+        with self._writing():
+            self.manager.save(
+                step, args=ocp.args.Composite(arrays=ocp.args.StandardSave(full), empty=ocp.args.JsonSave(shapes))
+            )
 
     def steps(self) -> list[int]:
         """The steps that have a finished checkpoint, oldest first."""
@@ -71,7 +76,20 @@ class Checkpoints:
             self.manager.delete(newer)
 
     def wait(self) -> None:
-        self.manager.wait_until_finished()
+        """Until everything is written. Raises `LegatoError` when it could not be."""
+        with self._writing():
+            self.manager.wait_until_finished()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as problem:  # TensorStore's errors come as many kinds, the system's own number in their text
+            number = re.search(r"os_error_code='(\d+)'", str(problem))
+            cause = os.strerror(int(number[1])) if number else " ".join(str(problem).split())
+            saved = self.steps()
+            kept = f"that of step {saved[-1]} is kept" if saved else "there was none before"
+            raise LegatoError(f"a checkpoint could not be written to '{self.folder}': {cause}; {kept}") from problem
 
     def close(self) -> None:
         self.wait()
