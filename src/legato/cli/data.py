@@ -1,0 +1,181 @@
+"""`legato data`: look at logged episodes, check them, and bring them from one format into another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from legato.errors import LegatoError, unknown
+
+if TYPE_CHECKING:
+    from legato.data.trajectories import Trajectories
+
+Source = Annotated[str, tyro.conf.Positional]
+Sources = Annotated[tuple[str, ...], tyro.conf.Positional]
+
+
+def info(source: Source, clip_actions: bool = False, download: bool = False) -> None:
+    """Say what a dataset holds: episodes, sizes, bounds, lengths and returns.
+
+    Args:
+        source: a .npz or .hdf5 file, or the id of a Minari dataset
+        clip_actions: move actions that lie outside their bounds to them
+        download: fetch a Minari dataset that is not here
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from legato.data.formats import load
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in facts(load(source, clip_actions=clip_actions, download=download)):
+        table.add_row(name, value)
+    Console().print(table)
+
+
+def check(sources: Sources, clip_actions: bool = False) -> None:
+    """Read datasets as training would, which refuses what cannot be learnt from and names the place.
+
+    Args:
+        sources: .npz or .hdf5 files, or ids of Minari datasets
+        clip_actions: move actions that lie outside their bounds to them
+    """
+    from legato.data.formats import load
+
+    if not sources:
+        raise LegatoError("check needs at least one dataset")
+    for source in sources:
+        data = load(source, clip_actions=clip_actions)
+        rewards = "" if data.rewards is not None else ", no rewards: it can be imitated only"
+        print(f"{source}: {_count(len(data), 'episode')}, {_count(data.steps, 'step')}{rewards}")
+
+
+def convert(source: Source, target: Source, clip_actions: bool = False, download: bool = False) -> None:
+    """Write a dataset in another format. The source is only read; an existing target is not overwritten.
+
+    Args:
+        source: a .npz or .hdf5 file, or the id of a Minari dataset
+        target: a new .npz or .hdf5 file, or a new Minari id such as mine/hopper/medium-v0
+        clip_actions: move actions that lie outside their bounds to them
+        download: fetch a Minari dataset that is not here
+    """
+    from legato.data.formats import load, save
+
+    data = load(source, clip_actions=clip_actions, download=download)
+    save(data, target)
+    print(f"{target}: {_count(len(data), 'episode')}, {_count(data.steps, 'step')}")
+
+
+def merge(sources: Sources, out: str, clip_actions: bool = False) -> None:
+    """Put all episodes of several datasets into a new one.
+
+    Args:
+        sources: .npz or .hdf5 files, or ids of Minari datasets
+        out: a new .npz or .hdf5 file, or a new Minari id
+        clip_actions: move actions that lie outside their bounds to them
+    """
+    from legato.data import trajectories
+    from legato.data.formats import load, save
+
+    if not sources:
+        raise LegatoError("merge needs at least one dataset")
+    data = trajectories.merge([load(source, clip_actions=clip_actions) for source in sources], out)
+    save(data, out)
+    print(f"{out}: {_count(len(data), 'episode')}, {_count(data.steps, 'step')}")
+
+
+def split(source: Source, out: tuple[str, str], fraction: float = 0.9, seed: int = 0) -> None:
+    """Deal the episodes of a dataset to two new ones.
+
+    Args:
+        source: a .npz or .hdf5 file, or the id of a Minari dataset
+        out: two new .npz or .hdf5 files, or Minari ids
+        fraction: how many of the episodes the first one gets
+        seed: which ones
+    """
+    from legato.data import trajectories
+    from legato.data.formats import load, save
+
+    for target, data in zip(out, trajectories.split(load(source), fraction, seed), strict=True):
+        save(data, target)
+        print(f"{target}: {_count(len(data), 'episode')}, {_count(data.steps, 'step')}")
+
+
+def facts(data: Trajectories) -> list[tuple[str, str]]:
+    """What `info` prints, line by line."""
+    import numpy as np
+
+    from legato.data import trajectories
+
+    about = data.about
+    said = [
+        ("dataset", about.name),
+        ("environment", about.environment or "not recorded"),
+        (
+            "episodes",
+            f"{len(data)} ({int(data.terminations.sum())} terminated, {int(data.truncations.sum())} truncated)",
+        ),
+        ("steps", str(data.steps)),
+        ("steps per episode", _spread(data.lengths)),
+        ("observation", _count(data.observations.shape[1], "number")),
+    ]
+    if about.choices is not None:
+        said.append(("action", f"one of {about.choices}"))
+    else:
+        low, high = sorted(set(about.low or ())), sorted(set(about.high or ()))
+        bounds = f"{low[0]:g} to {high[0]:g}" if len(low) == len(high) == 1 else "bounds differ by number"
+        said.append(("action", f"{_count(data.actions.shape[1], 'number')}, {bounds}"))
+        said.append(("actions used", f"{data.actions.min():.3g} to {data.actions.max():.3g}"))
+    if data.rewards is None:
+        return [*said, ("rewards", "none: it can be imitated only")]
+    earned = trajectories.returns(data)
+    said.append(("return", _spread(earned)))
+    if about.reference is not None:
+        low, high = about.reference
+        said.append(("reference returns", f"{low:.6g} (random), {high:.6g} (expert)"))
+        said.append(("normalised return", f"{100 * (np.mean(earned) - low) / (high - low):.1f} on average"))
+    return said
+
+
+def _spread(values: Any) -> str:
+    import numpy as np
+
+    least, quarter, middle, three, most = (f"{x:.5g}" for x in np.quantile(values, [0, 0.25, 0.5, 0.75, 1]))
+    return f"mean {np.mean(values):.5g}, median {middle}, from {least} to {most}, half of them {quarter} to {three}"
+
+
+def _count(n: int, thing: str) -> str:
+    return f"{n} {thing}{'' if n == 1 else 's'}"
+
+
+COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
+    "info": (info, "what a dataset holds"),
+    "check": (check, "whether it can be learnt from, and if not, where not"),
+    "import": (convert, "bring a file into Minari: legato data import logs.hdf5 mine/logs-v0"),
+    "export": (convert, "write a Minari dataset to a file: legato data export mine/logs-v0 logs.npz"),
+    "merge": (merge, "put several into one: legato data merge a.npz b.npz --out both.npz"),
+    "split": (split, "deal one to two: legato data split a.npz --out train.npz test.npz"),
+}
+
+
+USAGE = """usage: legato data COMMAND [options]
+
+Logged episodes: .npz and .hdf5 files, and Minari datasets by their id.
+
+commands:
+{commands}
+
+'legato data COMMAND --help' explains a command
+"""
+
+
+def run(args: list[str]) -> None:
+    if not args or args[0] in ("-h", "--help"):
+        print(USAGE.format(commands="\n".join(f"  {name:<7} {text}" for name, (_, text) in COMMANDS.items())), end="")
+        return
+    command, *rest = args
+    if command not in COMMANDS:
+        raise unknown("data command", command, COMMANDS)
+    tyro.cli(COMMANDS[command][0], args=rest, prog=f"legato data {command}")

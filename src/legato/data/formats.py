@@ -1,0 +1,272 @@
+"""Trajectories in and out of files: Minari datasets, D4RL-style HDF5 and npz. Nothing is unpickled.
+
+What is read is only read; what is written is written to a new place, under another name until it is whole.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+import warnings
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from legato.data.trajectories import About, Trajectories, from_episodes, trajectories
+from legato.errors import LegatoError, unknown
+
+HDF5 = (".hdf5", ".h5")
+MINARI_ID = re.compile(r"^([\w-]+/)*[\w.-]+-v\d+$")
+
+
+def load(source: str | Path, *, clip_actions: bool = False, download: bool = False) -> Trajectories:
+    """Read trajectories from a file (`.npz`, `.hdf5`, `.h5`) or from the Minari dataset of this id.
+
+    Files hold flat arrays `observations`, `actions` and, but for imitation, `rewards`; `terminals` or `terminations`
+    and `timeouts` or `truncations` mark the ends of episodes, unless `offsets` do. `next_observations` give the
+    observation after each episode's last step. D4RL's unfinished tail becomes a truncated episode. `download` fetches
+    a Minari dataset that is not here.
+
+    Raises `LegatoError` for what is not there, cannot be read or is refused by `trajectories`.
+    """
+    path = Path(source)
+    if path.suffix == ".npz":
+        return _from_arrays(path, _read_npz(path), clip_actions)
+    if path.suffix in HDF5:
+        return _from_arrays(path, _read_hdf5(path), clip_actions)
+    if path.exists():
+        raise LegatoError(
+            f"'{source}' is none of the kinds that are read: {', '.join(('.npz', *HDF5))}, or a Minari id"
+        )
+    return _load_minari(str(source), clip_actions, download)
+
+
+def save(data: Trajectories, target: str | Path) -> None:
+    """Write trajectories to a new `.npz` or `.hdf5` file, or to a new Minari dataset of this id.
+
+    Raises `LegatoError` when the target exists, and for Minari when an episode's last observation is not known.
+    """
+    path = Path(target)
+    if path.suffix in (".npz", *HDF5):
+        if path.exists():
+            raise LegatoError(f"'{target}' exists and is not overwritten")
+        arrays = _arrays(data)
+        _whole(path, lambda temporary: (_write_npz if path.suffix == ".npz" else _write_hdf5)(temporary, arrays))
+    elif MINARI_ID.match(str(target)):
+        _save_minari(data, str(target))
+    else:
+        raise LegatoError(f"'{target}' is neither a .npz or .hdf5 file nor a Minari id such as 'mine/hopper/medium-v0'")
+
+
+# --- flat arrays ---
+
+_ABOUT = ("name", "environment", "reference", "low", "high", "choices")
+
+
+def _from_arrays(path: Path, arrays: dict[str, np.ndarray], clip_actions: bool) -> Trajectories:
+    missing = [name for name in ("observations", "actions") if name not in arrays]
+    if missing:
+        raise LegatoError(
+            f"'{path}' has no {' and no '.join(missing)}; it holds {', '.join(sorted(arrays)) or 'nothing'}"
+        )
+
+    def flags(*names: str) -> np.ndarray | None:
+        return next((arrays[name] for name in names if name in arrays), None)
+
+    steps = len(arrays["observations"])
+    offsets, terminations, truncations = (
+        arrays.get("offsets"),
+        flags("terminations", "terminals"),
+        flags("truncations", "timeouts"),
+    )
+    if offsets is None and terminations is None and truncations is None:
+        raise LegatoError(f"'{path}' does not say where episodes end: it has no terminals, timeouts or offsets")
+    none = np.zeros(steps, bool)
+    about = About(path.stem, **_about(arrays))
+    data = trajectories(
+        arrays["observations"],
+        arrays["actions"],
+        arrays.get("rewards"),
+        none if terminations is None else terminations,
+        none if truncations is None else truncations,
+        offsets,
+        arrays.get("ends"),
+        about,
+        clip_actions=clip_actions,
+    )
+    following = arrays.get("next_observations")
+    if data.ends is None and following is not None and len(following) == steps:
+        data = replace(data, ends=np.asarray(following, np.float32)[data.offsets[1:] - 1])
+    return data
+
+
+def _about(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    known: dict[str, Any] = {}
+    if "environment" in arrays:
+        known["environment"] = str(arrays["environment"])
+    for name in ("reference", "low", "high"):
+        if name in arrays:
+            known[name] = tuple(float(x) for x in np.ravel(arrays[name]))
+    if "choices" in arrays:
+        known["choices"] = int(arrays["choices"])
+    return known
+
+
+def _arrays(data: Trajectories) -> dict[str, np.ndarray]:
+    names = ("observations", "actions", "rewards", "terminations", "truncations", "offsets", "ends")
+    about = {name: value for name, value in asdict(data.about).items() if name != "name"}
+    found = {**{name: getattr(data, name) for name in names}, **about}
+    return {name: np.asarray(value) for name, value in found.items() if value is not None}
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise LegatoError(f"there is no file '{path}'") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as problem:
+        raise LegatoError(f"'{path}' cannot be read, it is cut or no npz file of plain arrays: {problem}") from None
+
+
+def _write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with path.open("wb") as file:
+        np.savez(file, **cast(dict[str, Any], arrays))
+
+
+def _read_hdf5(path: Path) -> dict[str, np.ndarray]:
+    import h5py
+
+    if not path.exists():
+        raise LegatoError(f"there is no file '{path}'")
+    try:
+        with h5py.File(path, "r") as file:
+            datasets = {name: value for name, value in file.items() if isinstance(value, h5py.Dataset)}
+            return {
+                name: np.asarray(value.asstr()[()]) if h5py.check_string_dtype(value.dtype) else np.asarray(value)
+                for name, value in datasets.items()
+            }
+    except (OSError, RuntimeError, KeyError) as problem:
+        raise LegatoError(f"'{path}' cannot be read, it is cut or no HDF5 file: {problem}") from None
+
+
+def _write_hdf5(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    import h5py
+
+    names = {"terminations": "terminals", "truncations": "timeouts"}  # D4RL's
+    with h5py.File(path, "w") as file:
+        for name, value in arrays.items():
+            text = value.dtype.kind == "U"
+            file.create_dataset(names.get(name, name), data=str(value) if text else value)
+
+
+def _whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Write under another name, and give the file its own when it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    except OSError as problem:
+        raise LegatoError(f"'{path}' could not be written: {problem}") from None
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+# --- Minari ---
+
+
+def _load_minari(name: str, clip_actions: bool, download: bool) -> Trajectories:
+    import gymnasium
+    import minari
+
+    local = list(minari.list_local_datasets())
+    if name not in local and not download:
+        raise unknown(
+            "dataset", name, local, "no file and no local Minari dataset has this name; --download fetches it"
+        )
+    try:
+        dataset = minari.load_dataset(name, download=download)
+        env, actions, observations = dataset.env_spec, dataset.action_space, dataset.observation_space
+        metadata = dataset.storage.metadata
+        episodes = [
+            {field: getattr(episode, field) for field in ("observations", *_STEPWISE)}
+            for episode in dataset.iterate_episodes()
+        ]
+    except Exception as problem:  # whatever the network, the storage or a cut file makes of it
+        raise LegatoError(f"the Minari dataset '{name}' cannot be read: {_line(problem)}") from None
+    if not isinstance(observations, gymnasium.spaces.Box) or len(observations.shape) != 1:
+        raise LegatoError(f"'{name}' observes {_space(observations)}; flat boxes of numbers are read")
+    about = About(name, environment=None if env is None else env.id)
+    low, high = metadata.get("ref_min_score"), metadata.get("ref_max_score")
+    if low is not None and high is not None:
+        about = replace(about, reference=(float(low), float(high)))
+    if isinstance(actions, gymnasium.spaces.Discrete):
+        about = replace(about, choices=int(actions.n))
+        for episode in episodes:
+            episode["actions"] = episode["actions"] - actions.start
+    elif isinstance(actions, gymnasium.spaces.Box) and len(actions.shape) == 1:
+        about = replace(about, low=tuple(map(float, actions.low)), high=tuple(map(float, actions.high)))
+    else:
+        raise LegatoError(f"'{name}' has actions in {_space(actions)}; flat boxes and discrete actions are read")
+    return from_episodes(episodes, about, clip_actions=clip_actions)
+
+
+_STEPWISE = ("actions", "rewards", "terminations", "truncations")
+
+
+def _save_minari(data: Trajectories, name: str) -> None:
+    import gymnasium
+    import minari
+    from minari.data_collector import EpisodeBuffer
+
+    about = data.about
+    if name in minari.list_local_datasets():
+        raise LegatoError(f"the Minari dataset '{name}' exists and is not overwritten")
+    if data.ends is None:
+        raise LegatoError(
+            f"Minari keeps the observation after an episode's last step, which {about.name} does not have"
+        )
+    if data.rewards is None:
+        raise LegatoError(f"Minari keeps rewards, which {about.name} does not have")
+    if about.choices is not None:
+        actions = gymnasium.spaces.Discrete(about.choices)
+    else:
+        actions = gymnasium.spaces.Box(np.array(about.low, np.float32), np.array(about.high, np.float32))
+    size = data.observations.shape[1]
+    observations = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+    buffers = []
+    for i in range(len(data)):
+        at = data.episode(i)
+        steps = {field: getattr(data, field)[at] for field in _STEPWISE}
+        seen: Any = np.vstack([data.observations[at], data.ends[i]])
+        buffers.append(EpisodeBuffer(id=None, observations=seen, infos={}, **steps))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that no author and no link to code are given
+            dataset = minari.create_dataset_from_buffers(
+                name,
+                buffers,
+                env=about.environment,
+                action_space=actions,
+                observation_space=observations,
+            )
+        if about.reference is not None:  # given here, Minari would need an environment with them
+            dataset.storage.update_metadata(dict(zip(("ref_min_score", "ref_max_score"), about.reference, strict=True)))
+    except Exception as problem:
+        raise LegatoError(f"the Minari dataset '{name}' could not be written: {_line(problem)}") from None
+
+
+def _space(space: Any) -> str:
+    return f"{type(space).__name__}{getattr(space, 'shape', None) or ''}"
+
+
+def _line(problem: Exception) -> str:
+    return " ".join(str(problem).split()) or type(problem).__name__

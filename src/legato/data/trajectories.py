@@ -1,0 +1,334 @@
+"""Logged experience: whole episodes in flat arrays, checked on entry.
+
+Episodes lie one after another without padding; a window or a whole trajectory is an index computation. Rewards may be
+missing, and so may the observation after an episode's last step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int, Int64
+from scipy.signal import lfilter
+
+from legato.errors import LegatoError
+
+
+@dataclass(frozen=True)
+class About:
+    """Where trajectories come from: what is known of them beside the numbers."""
+
+    name: str = "data"
+    environment: str | None = None
+    """Gymnasium id of the environment they were recorded in"""
+    reference: tuple[float, float] | None = None
+    """undiscounted returns of a random and of an expert policy, for normalised scores"""
+    low: tuple[float, ...] | None = None
+    """lower bounds of the actions, one per dimension"""
+    high: tuple[float, ...] | None = None
+    """upper bounds"""
+    choices: int | None = None
+    """number of discrete actions; then there are no bounds"""
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """Episodes one after another: episode i is the steps `offsets[i]` to `offsets[i + 1] - 1`.
+
+    `actions` are `[steps, act]` or, where `about.choices` says how many there are, the numbers `[steps]` of discrete
+    actions. `ends` holds, per episode, the observation after its last step. The arrays may be memory-mapped files.
+    """
+
+    observations: Float32[np.ndarray, "steps obs"]
+    actions: Float32[np.ndarray, "steps act"] | Int[np.ndarray, " steps"]
+    rewards: Float32[np.ndarray, " steps"] | None
+    terminations: Bool[np.ndarray, " steps"]
+    truncations: Bool[np.ndarray, " steps"]
+    offsets: Int64[np.ndarray, " episodes_and_one"]
+    ends: Float32[np.ndarray, "episodes obs"] | None = None
+    about: About = field(default_factory=About)
+
+    def __len__(self) -> int:
+        """The number of episodes."""
+        return len(self.offsets) - 1
+
+    @property
+    def steps(self) -> int:
+        return int(self.offsets[-1])
+
+    @property
+    def lengths(self) -> Int64[np.ndarray, " episodes"]:
+        """Steps of each episode."""
+        return np.diff(self.offsets)
+
+    @property
+    def discrete(self) -> bool:
+        return self.about.choices is not None
+
+    def episode(self, i: int) -> slice:
+        """The steps of episode i."""
+        return slice(int(self.offsets[i]), int(self.offsets[i + 1]))
+
+
+def trajectories(
+    observations: np.ndarray,
+    actions: np.ndarray,
+    rewards: np.ndarray | None,
+    terminations: np.ndarray,
+    truncations: np.ndarray,
+    offsets: np.ndarray | None = None,
+    ends: np.ndarray | None = None,
+    about: About | None = None,
+    *,
+    clip_actions: bool = False,
+) -> Trajectories:
+    """Check logged arrays and bring them into one form; what is stored elsewhere is never written to.
+
+    Without `offsets`, an episode ends wherever it terminates or is truncated, and the last one with the data. An
+    episode that ends with neither was cut by whoever recorded it: its last step counts as truncated. `clip_actions`
+    moves actions into the bounds of `about`.
+
+    Raises `LegatoError`, naming episode and step, for anything that could not be learnt from.
+    """
+    about = about or About()
+    observations = _table("observations", observations)
+    steps = len(observations)
+    if steps == 0:
+        raise LegatoError(f"{about.name} holds no steps")
+    for name, array in (("actions", actions), ("rewards", rewards), ("terminations", terminations),
+                        ("truncations", truncations)):  # fmt: skip
+        if array is not None and len(array) != steps:
+            raise LegatoError(f"{about.name} has {steps} observations but {len(array)} {name}")
+    terminations, truncations = (np.asarray(flags).reshape(steps) != 0 for flags in (terminations, truncations))
+    offsets = _offsets(about, steps, terminations | truncations, offsets)
+    last = np.zeros(steps, bool)
+    last[offsets[1:] - 1] = True
+    early = (terminations | truncations) & ~last
+    if early.any():
+        what = "terminates" if terminations[early.argmax()] else "is truncated"
+        raise LegatoError(f"{about.name}: {_place(offsets, early.argmax())} {what}, but its episode goes on")
+    truncations = truncations | (last & ~terminations)
+    actions = _actions(about, actions, offsets, clip_actions)
+    if not about.choices and (about.low is None or about.high is None):
+        about = replace(about, low=(-1.0,) * actions.shape[1], high=(1.0,) * actions.shape[1])
+    if rewards is not None:
+        rewards = np.asarray(rewards, np.float32).reshape(steps)
+    if ends is not None:
+        ends = _table("the observations after the last steps", ends)
+        if ends.shape != (len(offsets) - 1, observations.shape[1]):
+            raise LegatoError(
+                f"{about.name} has {len(offsets) - 1} episodes of {observations.shape[1]} numbers a step, "
+                f"but final observations of shape {ends.shape}"
+            )
+    for name, array in (("observations", observations), ("actions", actions), ("rewards", rewards)):
+        if array is not None:
+            _finite(about, name, array, offsets)
+    return Trajectories(observations, actions, rewards, terminations, truncations, offsets, ends, about)
+
+
+def from_episodes(
+    episodes: Iterable[dict[str, np.ndarray]], about: About | None = None, *, clip_actions: bool = False
+) -> Trajectories:
+    """Trajectories of single episodes: dicts of `observations`, `actions`, `rewards`, `terminations`, `truncations`.
+
+    Observations may have one row more than actions, as in Minari: that after the last step. Either all have it or none.
+    """
+    about, episodes = about or About(), list(episodes)
+    if not episodes:
+        raise LegatoError(f"{about.name} holds no episodes")
+    lengths = [len(episode["actions"]) for episode in episodes]
+    extra = {len(episode["observations"]) - length for episode, length in zip(episodes, lengths, strict=True)}
+    if extra not in ({0}, {1}):
+        raise LegatoError(f"{about.name}: an episode of n steps has n observations or, all of them, n + 1")
+    sizes = {np.shape(episode["observations"])[1:] for episode in episodes}
+    if len(sizes) > 1:
+        raise LegatoError(f"{about.name} mixes observations of shapes {' and '.join(map(str, sorted(sizes)))}")
+
+    def joined(name: str) -> np.ndarray:
+        return np.concatenate([np.asarray(episode[name])[:n] for episode, n in zip(episodes, lengths, strict=True)])
+
+    return trajectories(
+        joined("observations"),
+        joined("actions"),
+        joined("rewards") if all(episode.get("rewards") is not None for episode in episodes) else None,
+        joined("terminations"),
+        joined("truncations"),
+        np.concatenate([[0], np.cumsum(lengths)]),
+        np.stack([episode["observations"][-1] for episode in episodes]) if extra == {1} else None,
+        about,
+        clip_actions=clip_actions,
+    )
+
+
+# --- returns ---
+
+
+def rewards(data: Trajectories) -> Float32[np.ndarray, " steps"]:
+    """The rewards; raises `LegatoError` where there are none."""
+    if data.rewards is None:
+        raise LegatoError(f"{data.about.name} has no rewards: it can be imitated (bc), but no return can be asked for")
+    return data.rewards
+
+
+def returns(data: Trajectories) -> Float[np.ndarray, " episodes"]:
+    """Undiscounted return of each episode."""
+    return np.add.reduceat(rewards(data).astype(np.float64), data.offsets[:-1])
+
+
+def returns_to_go(data: Trajectories, gamma: float = 1.0) -> Float32[np.ndarray, " steps"]:
+    """R_t = r_t + gamma R_{t+1}: what was still to be earned at each step, the step's own reward included."""
+    total = np.empty(data.steps)
+    r = rewards(data).astype(np.float64)
+    for i in range(len(data)):
+        at = data.episode(i)
+        total[at] = lfilter([1.0], [1.0, -gamma], r[at][::-1])[::-1]
+    return total.astype(np.float32)
+
+
+def delayed(data: Trajectories) -> Trajectories:
+    """The same episodes with every reward paid at the end (the delayed-reward setting of Chen et al. 2021)."""
+    late = np.zeros(data.steps, np.float32)
+    late[data.offsets[1:] - 1] = returns(data)
+    return replace(data, rewards=late)
+
+
+# --- whole sets ---
+
+
+def select(data: Trajectories, episodes: Sequence[int] | np.ndarray) -> Trajectories:
+    """The episodes with these numbers, in this order."""
+    episodes = np.asarray(episodes, np.int64)
+    if len(episodes) == 0:
+        raise LegatoError(f"no episode of {data.about.name} is left")
+    steps = np.concatenate([np.arange(*data.offsets[[i, i + 1]]) for i in episodes])
+    return Trajectories(
+        data.observations[steps],
+        data.actions[steps],
+        None if data.rewards is None else data.rewards[steps],
+        data.terminations[steps],
+        data.truncations[steps],
+        np.concatenate([[0], np.cumsum(data.lengths[episodes])]),
+        None if data.ends is None else data.ends[episodes],
+        data.about,
+    )
+
+
+def top(data: Trajectories, fraction: float) -> Trajectories:
+    """The episodes of highest return that together hold at most `fraction` of all steps, and one at least (%BC)."""
+    if not 0 < fraction <= 1:
+        raise LegatoError(f"the best {fraction:g} of the data: a fraction lies above 0 and not above 1")
+    order = np.argsort(-returns(data), kind="stable")
+    kept = np.cumsum(data.lengths[order]) <= fraction * data.steps
+    kept[0] = True
+    return select(data, np.sort(order[kept]))
+
+
+def split(data: Trajectories, fraction: float, seed: int = 0) -> tuple[Trajectories, Trajectories]:
+    """Two disjoint sets: `fraction` of the episodes, drawn at random, and the others."""
+    first = round(fraction * len(data))
+    if not 0 < first < len(data):
+        raise LegatoError(f"{fraction:g} of {len(data)} episodes leaves one side without any")
+    order = np.random.default_rng(seed).permutation(len(data))
+    return select(data, np.sort(order[:first])), select(data, np.sort(order[first:]))
+
+
+def merge(sets: Sequence[Trajectories], name: str) -> Trajectories:
+    """All episodes of several sets, one set after another."""
+    first = sets[0]
+    for other in sets[1:]:
+        for what, a, b in (
+            ("numbers per observation", first.observations.shape[1], other.observations.shape[1]),
+            ("numbers per action", first.actions.shape[1:], other.actions.shape[1:]),
+            ("discrete actions", first.about.choices, other.about.choices),
+            ("rewards", first.rewards is not None, other.rewards is not None),
+        ):
+            if a != b:
+                raise LegatoError(f"{first.about.name} and {other.about.name} differ in {what}: {a} and {b}")
+
+    def joined(name: str) -> np.ndarray | None:
+        parts = [getattr(data, name) for data in sets]
+        return None if any(part is None for part in parts) else np.concatenate(parts)
+
+    same = {data.about.environment for data in sets}
+    low, high = (
+        None if first.about.low is None else tuple(pick(pair) for pair in zip(*bounds, strict=True))
+        for pick, bounds in ((min, [d.about.low or () for d in sets]), (max, [d.about.high or () for d in sets]))
+    )
+    about = replace(first.about, name=name, low=low, high=high)
+    if len(same) > 1:
+        about = replace(about, environment=None, reference=None)
+    starts = np.cumsum([0, *(data.steps for data in sets)])
+    offsets = [data.offsets[:-1] + start for data, start in zip(sets, starts, strict=False)]
+    flat = {
+        name: joined(name) for name in ("observations", "actions", "rewards", "terminations", "truncations", "ends")
+    }
+    return Trajectories(offsets=np.concatenate([*offsets, starts[-1:]]), about=about, **cast(dict[str, Any], flat))
+
+
+# --- checks ---
+
+
+def _table(name: str, array: np.ndarray) -> np.ndarray:
+    array = np.asarray(array)
+    if array.dtype == object or not np.issubdtype(array.dtype, np.number):
+        raise LegatoError(f"{name} are numbers, not {array.dtype}")
+    if array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != 2:
+        raise LegatoError(f"{name} are flat, [steps, numbers], not of shape {array.shape}")
+    return np.asarray(array, np.float32)
+
+
+def _offsets(about: About, steps: int, over: np.ndarray, offsets: np.ndarray | None) -> np.ndarray:
+    if offsets is None:
+        found = np.flatnonzero(over) + 1
+        return np.unique(np.concatenate([[0], found, [steps]])).astype(np.int64)
+    offsets = np.asarray(offsets, np.int64)
+    if offsets.ndim != 1 or len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != steps:
+        raise LegatoError(f"{about.name}: the episodes' offsets run from 0 to the number of steps, {steps}")
+    if (np.diff(offsets) <= 0).any():
+        raise LegatoError(f"{about.name}: episode {int((np.diff(offsets) <= 0).argmax())} has no steps")
+    return offsets
+
+
+def _actions(about: About, actions: np.ndarray, offsets: np.ndarray, clip: bool) -> np.ndarray:
+    if about.choices is not None:
+        chosen = np.asarray(actions).reshape(len(actions), -1)[:, 0]
+        wrong = (chosen < 0) | (chosen >= about.choices) | (chosen != np.floor(chosen))
+        if wrong.any():
+            at = wrong.argmax()
+            raise LegatoError(
+                f"{about.name}: {_place(offsets, at)} has action {chosen[at]} of {about.choices} discrete ones"
+            )
+        return chosen.astype(np.int32)
+    actions = _table("actions", actions)
+    if about.low is None or about.high is None:
+        return actions
+    if len(about.low) != actions.shape[1]:
+        raise LegatoError(f"{about.name} has actions of {actions.shape[1]} numbers, but bounds for {len(about.low)}")
+    low, high = np.array(about.low, np.float32), np.array(about.high, np.float32)
+    outside = (actions < low) | (actions > high)
+    if not outside.any():
+        return actions
+    if clip:
+        return np.clip(actions, low, high)
+    step, dimension = (int(i) for i in np.argwhere(outside)[0])
+    raise LegatoError(
+        f"{about.name}: {int(outside.any(axis=1).sum())} of {len(actions)} actions lie outside their bounds, first in "
+        f"{_place(offsets, step)}: number {dimension} is {actions[step, dimension]:g}, not in "
+        f"[{low[dimension]:g}, {high[dimension]:g}]; --clip-actions moves them to the bounds"
+    )
+
+
+def _finite(about: About, name: str, array: np.ndarray, offsets: np.ndarray) -> None:
+    bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+    if bad.any():
+        raise LegatoError(f"{about.name}: the {name} of {_place(offsets, bad.argmax())} are not finite")
+
+
+def _place(offsets: np.ndarray, step: int | np.integer) -> str:
+    episode = int(np.searchsorted(offsets, step, side="right")) - 1
+    return f"step {int(step - offsets[episode])} of episode {episode}"

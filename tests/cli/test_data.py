@@ -1,0 +1,103 @@
+"""`legato data`, as a person types it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.data.test_trajectories import raw, same
+
+from legato.cli import main
+from legato.data.formats import load, save
+from legato.data.trajectories import About, trajectories
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    about = About("logs", "Pendulum-v1", (-10.0, 90.0), (-2.0,) * 3, (2.0,) * 3)
+    rewards = np.repeat([10.0, 20.0, 30.0], [2, 3, 5])  # returns 20, 60, 150
+    save(trajectories(**{**raw([2, 3, 5]), "rewards": rewards}, ends=np.ones((3, 2)), about=about), "logs.npz")
+    return tmp_path
+
+
+def said(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    main(["data", *args])
+    return capsys.readouterr().out
+
+
+def test_info_says_what_is_in_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = {line[:19].strip(): line[19:].strip() for line in said(["info", "logs.npz"], capsys).splitlines()}
+    assert lines == {
+        "dataset": "logs",
+        "environment": "Pendulum-v1",
+        "episodes": "3 (3 terminated, 0 truncated)",
+        "steps": "10",
+        "steps per episode": "mean 3.3333, median 3, from 2 to 5, half of them 2.5 to 4",
+        "observation": "2 numbers",
+        "action": "3 numbers, -2 to 2",
+        "actions used": f"{load('logs.npz').actions.min():.3g} to {load('logs.npz').actions.max():.3g}",
+        "return": "mean 76.667, median 60, from 20 to 150, half of them 40 to 105",
+        "reference returns": "-10 (random), 90 (expert)",
+        "normalised return": "86.7 on average",
+    }
+
+
+def test_info_of_choices_without_rewards(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = {**raw([4]), "rewards": None, "actions": np.array([0, 1, 1, 0])}
+    save(trajectories(**given, about=About(choices=2)), "walk.hdf5")
+    shown = said(["info", "walk.hdf5"], capsys)
+    assert "one of 2" in shown
+    assert "none: it can be imitated only" in shown
+    assert "no rewards: it can be imitated only" in said(["check", "walk.hdf5"], capsys)
+
+
+def test_round_trip_through_minari(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(["import", "logs.npz", "mine/logs-v0"], capsys) == "mine/logs-v0: 3 episodes, 10 steps\n"
+    assert said(["export", "mine/logs-v0", "logs.hdf5"], capsys) == "logs.hdf5: 3 episodes, 10 steps\n"
+    same(load("logs.hdf5"), load("logs.npz"))
+
+
+def test_split_and_merge(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said(["split", "logs.npz", "--out", "a.npz", "b.npz", "--fraction", "0.7"], capsys)
+    assert said(["merge", "a.npz", "b.npz", "--out", "c.npz"], capsys) == "c.npz: 3 episodes, 10 steps\n"
+    assert len(load("a.npz")) == 2
+    assert sorted(load("c.npz").observations[:, 0]) == sorted(load("logs.npz").observations[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["infos", "logs.npz"], "unknown data command 'infos'; did you mean 'info'?"),
+        (["info", "logz.npz"], "there is no file 'logz.npz'"),
+        (["check"], "check needs at least one dataset"),
+        (["merge", "--out", "c.npz"], "merge needs at least one dataset"),
+        (["export", "logs.npz", "logs.npz"], "'logs.npz' exists and is not overwritten"),
+        (["split", "logs.npz", "--out", "a.npz", "b.npz", "--fraction", "0.01"], "leaves one side without any"),
+        (["check", "narrow.npz"], "--clip-actions moves them to the bounds"),
+    ],
+)
+def test_bad_input_is_one_line(args: list[str], words: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = raw([2])
+    np.savez("narrow.npz", **given, low=np.full(3, -0.01), high=np.full(3, 0.01))
+    before = {path: path.read_bytes() for path in here.glob("*.*")}
+    with pytest.raises(SystemExit) as stop:
+        main(["data", *args])
+    out, err = capsys.readouterr()
+    assert (stop.value.code, out, err.count("\n")) == (2, "", 1)
+    assert words in err
+    assert before == {path: path.read_bytes() for path in here.glob("*.*")}
+
+
+def test_clipping_is_offered_and_done(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez("narrow.npz", **raw([2]), low=np.full(3, -0.01), high=np.full(3, 0.01))
+    said(["export", "narrow.npz", "clipped.npz", "--clip-actions"], capsys)
+    assert np.abs(load("clipped.npz").actions).max() <= np.float32(0.01)
+
+
+def test_its_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("info", "check", "import", "export", "merge", "split"):
+        assert f"  {name}" in said([], capsys)

@@ -1,0 +1,185 @@
+"""Trajectories survive every file format, and files that are no trajectories are refused in one line."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import minari
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.data.test_trajectories import lengths, raw, same
+
+from legato.data.formats import load, save
+from legato.data.trajectories import About, trajectories
+from legato.errors import LegatoError
+
+ABOUT = About("logs", "Pendulum-v1", (-1200.0, -150.0), (-2.0,) * 3, (3.0,) * 3)
+
+
+@pytest.fixture(autouse=True)
+def local_minari(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+
+
+@given(lengths, st.booleans(), st.booleans(), st.booleans(), st.booleans(), st.sampled_from(["npz", "hdf5", "h5"]))
+def test_files_give_back_what_was_written(
+    lengths: list[int], rewards: bool, ends: bool, terminated: bool, discrete: bool, kind: str
+) -> None:
+    given = raw(lengths, terminated=terminated)
+    about = ABOUT
+    if discrete:
+        given["actions"] = np.arange(sum(lengths)) % 3
+        about = About("logs", choices=3)
+    given["rewards"] = given["rewards"] if rewards else None
+    last = np.random.default_rng(1).normal(size=(len(lengths), 2)) if ends else None
+    data = trajectories(**given, ends=last, about=about)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"logs.{kind}"
+        save(data, file)
+        same(load(file), data)
+        assert [path.name for path in Path(folder).iterdir()] == [file.name]
+        before = file.read_bytes()
+        with pytest.raises(LegatoError, match="exists and is not overwritten"):
+            save(data, file)
+        assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_minari_gives_back_what_was_written(discrete: bool) -> None:
+    given = raw([3, 1, 4])
+    about = About("mine/logs-v0", None, (-1200.0, -150.0), (-2.0,) * 3, (3.0,) * 3)
+    if discrete:
+        given["actions"], about = np.arange(8) % 3, replace(about, low=None, high=None, choices=3)
+    data = trajectories(**given, ends=np.ones((3, 2)), about=about)
+    save(data, "mine/logs-v0")
+    same(load("mine/logs-v0"), data)
+    with pytest.raises(LegatoError, match="exists and is not overwritten"):
+        save(data, "mine/logs-v0")
+
+
+@pytest.mark.filterwarnings("ignore")  # Minari asks for an author
+def test_minari_s_own_datasets_are_read() -> None:
+    collector = minari.DataCollector(__import__("gymnasium").make("Pendulum-v1", max_episode_steps=5))
+    seen = []
+    for seed in range(2):
+        observation, _ = collector.reset(seed=seed)
+        over = False
+        while not over:
+            seen.append(observation)
+            action = collector.action_space.sample()
+            observation, _, terminated, truncated, _ = collector.step(action)
+            over = terminated or truncated
+    collector.create_dataset("pendulum/random-v0", ref_min_score=-1500.0, ref_max_score=-100.0)
+    data = load("pendulum/random-v0")
+    np.testing.assert_array_equal(data.lengths, [5, 5])
+    np.testing.assert_array_equal(data.observations, seen)
+    np.testing.assert_array_equal(data.ends[1], observation)
+    assert data.truncations.sum() == 2 and not data.terminations.any()
+    assert data.about == About("pendulum/random-v0", "Pendulum-v1", (-1500.0, -100.0), (-2.0,), (2.0,))
+
+
+def test_d4rl_s_layout_is_read(tmp_path: Path) -> None:
+    given, following = raw([3, 2]), np.random.default_rng(2).normal(size=(5, 2)).astype(np.float32)
+    with h5py.File(tmp_path / "hopper.hdf5", "w") as file:
+        for name, value in {
+            "observations": given["observations"],
+            "next_observations": following,
+            "actions": given["actions"],
+            "rewards": given["rewards"],
+            "terminals": np.array([0, 0, 1, 0, 0]),
+            "timeouts": np.zeros(5, bool),
+        }.items():
+            file.create_dataset(name, data=value)
+        file.create_group("infos").create_dataset("qpos", data=np.zeros((5, 6)))
+    data = load(tmp_path / "hopper.hdf5")
+    np.testing.assert_array_equal(data.lengths, [3, 2])
+    np.testing.assert_array_equal(data.terminations, [0, 0, 1, 0, 0])
+    np.testing.assert_array_equal(data.truncations, [0, 0, 0, 0, 1])
+    np.testing.assert_array_equal(data.ends, following[[2, 4]])
+    assert (data.about.low, data.about.high) == ((-1.0,) * 3, (1.0,) * 3)
+
+
+def written(path: Path, **arrays: Any) -> Path:
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)
+    else:
+        with h5py.File(path, "w") as file:
+            for name, value in arrays.items():
+                file.create_dataset(name, data=value)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["npz", "hdf5"])
+def test_files_that_are_no_trajectories(kind: str, tmp_path: Path) -> None:
+    given = raw([3, 2])
+    good = written(tmp_path / f"good.{kind}", **given)
+    cut = tmp_path / f"cut.{kind}"
+    cut.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
+    empty = tmp_path / f"empty.{kind}"
+    empty.write_bytes(b"")
+    without = written(tmp_path / f"without.{kind}", observations=given["observations"], rewards=given["rewards"])
+    endless = written(tmp_path / f"endless.{kind}", observations=given["observations"], actions=given["actions"])
+    for file, words in (
+        (tmp_path / f"none.{kind}", "there is no file"),
+        (cut, "cannot be read, it is cut or no"),
+        (empty, "cannot be read, it is cut or no"),
+        (without, "has no actions; it holds observations, rewards"),
+        (endless, "does not say where episodes end"),
+    ):
+        before = file.read_bytes() if file.exists() else None
+        with pytest.raises(LegatoError, match=words) as refused:
+            load(file)
+        assert "\n" not in str(refused.value)
+        assert before == (file.read_bytes() if file.exists() else None)
+
+
+def test_nothing_is_unpickled(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+            return (Path(tmp_path / "boom").touch, ())
+
+    file = tmp_path / "bomb.npz"
+    np.savez(file, observations=np.array([Bomb()], object), actions=np.zeros(1))
+    with pytest.raises(LegatoError, match="cannot be read"):
+        load(file)
+    assert not (tmp_path / "boom").exists()
+    np.load(file, allow_pickle=True)["observations"]
+    assert (tmp_path / "boom").exists()  # it would have gone off
+
+
+def test_names_that_lead_nowhere(tmp_path: Path) -> None:
+    save(trajectories(**raw([2]), ends=np.ones((1, 2))), "mine/hopper-v0")
+    with pytest.raises(LegatoError, match="unknown dataset 'mine/hoper-v0'; did you mean 'mine/hopper-v0'"):
+        load("mine/hoper-v0")
+    with pytest.raises(LegatoError, match="no local Minari dataset has this name"):
+        load("elsewhere/entirely/different-v7")
+    (tmp_path / "logs.csv").write_text("1,2")
+    with pytest.raises(LegatoError, match="none of the kinds"):
+        load(tmp_path / "logs.csv")
+    with pytest.raises(LegatoError, match=r"neither a \.npz or .hdf5 file nor a Minari id"):
+        save(trajectories(**raw([2])), "logs.csv")
+
+
+def test_what_minari_cannot_keep() -> None:
+    with pytest.raises(LegatoError, match="observation after an episode's last step"):
+        save(trajectories(**raw([2])), "mine/a-v0")
+    given = {**raw([2]), "rewards": None}
+    with pytest.raises(LegatoError, match="keeps rewards"):
+        save(trajectories(**given, ends=np.ones((1, 2))), "mine/a-v0")
+    assert not minari.list_local_datasets()
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(LegatoError, match=r"could not be written: .*No space left"):
+        save(trajectories(**raw([2])), tmp_path / "logs.npz")
+    assert list(tmp_path.iterdir()) == []

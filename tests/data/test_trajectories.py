@@ -1,0 +1,239 @@
+"""Logged episodes: what is accepted, what is refused and where, and the index computations over them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from legato.data import trajectories as logs
+from legato.data.trajectories import About, Trajectories, trajectories
+from legato.errors import LegatoError
+
+lengths = st.lists(st.integers(1, 9), min_size=1, max_size=7)
+
+
+def raw(lengths: list[int], seed: int = 0, terminated: bool = True) -> dict[str, Any]:
+    """Ragged episodes whose observation says episode and step; the last step of each ends it."""
+    rng, steps = np.random.default_rng(seed), sum(lengths)
+    episode, step = np.repeat(np.arange(len(lengths)), lengths), np.concatenate([np.arange(n) for n in lengths])
+    last = np.isin(np.arange(steps), np.cumsum(lengths) - 1)
+    return {
+        "observations": np.stack([episode, step], axis=1).astype(np.float64),
+        "actions": rng.uniform(-1, 1, (steps, 3)),
+        "rewards": rng.normal(size=steps),
+        "terminations": last if terminated else np.zeros(steps, bool),
+        "truncations": np.zeros(steps, bool) if terminated else last,
+    }
+
+
+def made(lengths: list[int], **changes: Any) -> Trajectories:
+    return trajectories(**{**raw(lengths), **changes})
+
+
+@given(lengths)
+def test_episodes_end_where_the_flags_say(lengths: list[int]) -> None:
+    data = made(lengths)
+    assert (len(data), data.steps) == (len(lengths), sum(lengths))
+    np.testing.assert_array_equal(data.lengths, lengths)
+    for i in range(len(data)):
+        np.testing.assert_array_equal(data.observations[data.episode(i)], [[i, t] for t in range(lengths[i])])
+    assert {data.observations.dtype, data.actions.dtype} == {np.dtype(np.float32)}
+
+
+def test_what_ends_with_neither_flag_was_cut() -> None:
+    flags = raw([2, 3])
+    flags["terminations"][-1] = False
+    data = trajectories(**flags)
+    np.testing.assert_array_equal(data.lengths, [2, 3])
+    np.testing.assert_array_equal(data.terminations, [0, 1, 0, 0, 0])
+    np.testing.assert_array_equal(data.truncations, [0, 0, 0, 0, 1])
+
+
+def test_offsets_part_episodes_that_no_flag_parts() -> None:
+    data = made([5], terminations=np.zeros(5), truncations=np.zeros(5), offsets=np.array([0, 2, 5]))
+    np.testing.assert_array_equal(data.lengths, [2, 3])
+    np.testing.assert_array_equal(data.truncations, [0, 1, 0, 0, 1])
+
+
+def test_the_source_is_not_written_to() -> None:
+    given = {name: np.asarray(array, bool if "tions" in name and array.dtype == bool else np.float32)
+             for name, array in raw([3, 4]).items()}  # fmt: skip
+    before = {name: array.copy() for name, array in given.items()}
+    for array in given.values():
+        array.flags.writeable = False
+    about = About(low=(-0.5,) * 3, high=(0.5,) * 3)
+    data = trajectories(**given, about=about, clip_actions=True)
+    assert np.abs(data.actions).max() <= 0.5 < np.abs(given["actions"]).max()
+    for name, array in given.items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def with_value(name: str, index: Any, value: float) -> dict[str, Any]:
+    array = np.array(raw([2, 3])[name], np.float64)
+    array[index] = value
+    return {name: array}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (with_value("observations", (3, 1), np.nan), "the observations of step 1 of episode 1 are not finite"),
+        (with_value("rewards", 1, np.inf), "the rewards of step 1 of episode 0 are not finite"),
+        (with_value("actions", (4, 0), np.nan), "the actions of step 2 of episode 1 are not finite"),
+        ({"observations": np.zeros((0, 2))}, "holds no steps"),
+        ({"rewards": np.zeros(4)}, "5 observations but 4 rewards"),
+        ({"observations": np.zeros((5, 4, 4))}, r"flat, \[steps, numbers\], not of shape \(5, 4, 4\)"),
+        ({"observations": np.array([["a"], ["b"], ["c"], ["d"], ["e"]])}, "are numbers, not <U1"),
+        ({"offsets": np.array([0, 3, 3, 5])}, "episode 1 has no steps"),
+        ({"offsets": np.array([0, 4])}, "from 0 to the number of steps, 5"),
+        ({"offsets": np.array([0, 5])}, "step 1 of episode 0 terminates, but its episode goes on"),
+        ({"ends": np.zeros((3, 2))}, r"2 episodes of 2 numbers a step, but final observations of shape \(3, 2\)"),
+        ({"about": About(low=(-1.0,), high=(1.0,))}, "actions of 3 numbers, but bounds for 1"),
+        (
+            {**with_value("actions", (2, 1), 1.5), "about": About("logs", low=(-1.0,) * 3, high=(1.0,) * 3)},
+            r"logs: 1 of 5 actions lie outside their bounds, first in step 0 of episode 1: number 1 is 1.5, not in "
+            r"\[-1, 1\]; --clip-actions",
+        ),
+        ({"actions": np.array([0, 1, 2, 3, 1]), "about": About(choices=3)}, "step 1 of episode 1 has action 3 of 3"),
+        (
+            {"actions": np.array([0, 1, 0.5, 0, 1]), "about": About(choices=3)},
+            "step 0 of episode 1 has action 0.5 of 3",
+        ),
+    ],
+)
+def test_what_cannot_be_learnt_from_is_refused_with_its_place(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(LegatoError, match=words):
+        made([2, 3], **changes)
+
+
+def test_single_episodes() -> None:
+    flat = made([2, 4])
+    episodes = [
+        {name: getattr(flat, name)[flat.episode(i)] for name in raw([1])} for i in range(len(flat))
+    ]  # fmt: skip
+    same(logs.from_episodes(episodes), flat)
+    for i, episode in enumerate(episodes):
+        episode["observations"] = np.vstack([episode["observations"], [[i, 100]]])
+    found = logs.from_episodes(episodes)
+    np.testing.assert_array_equal(found.ends, [[0, 100], [1, 100]])
+    same(replace(found, ends=None), flat)
+    episodes[1]["observations"] = episodes[1]["observations"][:-1]
+    with pytest.raises(LegatoError, match=r"n observations or, all of them, n \+ 1"):
+        logs.from_episodes(episodes)
+    with pytest.raises(LegatoError, match="no episodes"):
+        logs.from_episodes([])
+    episodes = [{**raw([2]), "observations": np.zeros((2, size))} for size in (3, 4)]
+    with pytest.raises(LegatoError, match=r"mixes observations of shapes \(3,\) and \(4,\)"):
+        logs.from_episodes(episodes)
+
+
+def same(a: Trajectories, b: Trajectories) -> None:
+    for name in ("observations", "actions", "rewards", "terminations", "truncations", "offsets", "ends"):
+        x, y = getattr(a, name), getattr(b, name)
+        assert (x is None) == (y is None), name
+        if x is not None:
+            np.testing.assert_array_equal(x, y, err_msg=name)
+            assert x.dtype == y.dtype, name
+    assert a.about == b.about
+
+
+# --- returns ---
+
+
+@given(lengths, st.sampled_from([1.0, 0.9, 0.0]))
+def test_returns_to_go_are_what_was_still_to_be_earned(lengths: list[int], gamma: float) -> None:
+    data = made(lengths)
+    found = logs.returns_to_go(data, gamma)
+    for i in range(len(data)):
+        r = data.rewards[data.episode(i)].astype(np.float64)
+        expected = [sum(gamma**k * x for k, x in enumerate(r[t:])) for t in range(len(r))]
+        np.testing.assert_allclose(found[data.episode(i)], expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(logs.returns(data)[i], r.sum(), rtol=1e-6, atol=1e-9)
+
+
+@given(lengths)
+def test_delayed_rewards_keep_the_return(lengths: list[int]) -> None:
+    data = made(lengths)
+    late = logs.delayed(data)
+    np.testing.assert_allclose(logs.returns(late), logs.returns(data), rtol=1e-6)
+    assert np.count_nonzero(late.rewards) == len(lengths)
+    expected = np.repeat(logs.returns(data), lengths)  # still all to come, at every step
+    np.testing.assert_allclose(logs.returns_to_go(late), expected, rtol=1e-6)
+
+
+def test_without_rewards_there_are_no_returns() -> None:
+    data = made([2, 3], rewards=None)
+    for ask in (logs.returns, logs.returns_to_go, logs.delayed):
+        with pytest.raises(LegatoError, match="no rewards: it can be imitated"):
+            ask(data)
+
+
+# --- whole sets ---
+
+
+@given(lengths, st.data())
+def test_selected_episodes_are_whole(lengths: list[int], draw: st.DataObject) -> None:
+    ends = np.arange(2 * len(lengths), dtype=np.float32).reshape(-1, 2)
+    data = made(lengths, ends=ends)
+    chosen = draw.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=8))
+    found = logs.select(data, chosen)
+    np.testing.assert_array_equal(found.ends, ends[chosen])
+    for k, i in enumerate(chosen):
+        for name in ("observations", "actions", "rewards", "terminations", "truncations"):
+            np.testing.assert_array_equal(getattr(found, name)[found.episode(k)], getattr(data, name)[data.episode(i)])
+
+
+def test_the_best_fill_their_share_of_the_steps() -> None:
+    rewards = np.repeat([1.0, 9.0, 3.0, 5.0], [4, 2, 3, 1])  # returns 4, 18, 9, 5
+    data = made([4, 2, 3, 1], rewards=rewards)
+    kept = {fraction: logs.top(data, fraction).observations[:, 0] for fraction in (0.1, 0.2, 0.5, 0.6, 1.0)}
+    assert {fraction: sorted(set(found)) for fraction, found in kept.items()} == {
+        0.1: [1],  # one at least
+        0.2: [1],
+        0.5: [1, 2],
+        0.6: [1, 2, 3],
+        1.0: [0, 1, 2, 3],
+    }
+    for fraction in (0.0, 1.5):
+        with pytest.raises(LegatoError, match="fraction"):
+            logs.top(data, fraction)
+
+
+@given(st.lists(st.integers(1, 5), min_size=2, max_size=9), st.floats(0.01, 0.99))
+def test_split_and_merge_keep_every_episode(lengths: list[int], fraction: float) -> None:
+    data = made(lengths)
+    if not 0 < round(fraction * len(data)) < len(data):
+        with pytest.raises(LegatoError, match="one side"):
+            logs.split(data, fraction)
+        return
+    a, b = logs.split(data, fraction, seed=3)
+    assert len(a) == round(fraction * len(data))
+    both = logs.merge([a, b], "data")
+    order = [int(both.observations[both.offsets[i], 0]) for i in range(len(both))]
+    assert sorted(order) == list(range(len(data)))
+    same(both, logs.select(data, order))
+
+
+def test_merging_what_does_not_match_is_refused() -> None:
+    data = made([2, 3])
+    for other, words in (
+        (made([2], observations=np.zeros((2, 5))), "numbers per observation: 2 and 5"),
+        (made([2], actions=np.zeros((2, 4))), r"numbers per action: \(3,\) and \(4,\)"),
+        (made([2], rewards=None), "rewards: True and False"),
+    ):
+        with pytest.raises(LegatoError, match=words):
+            logs.merge([data, other], "both")
+
+
+def test_a_merged_set_knows_only_what_its_parts_share() -> None:
+    parts = [
+        made([2], about=About("a", "Hopper-v4", (0.0, 1.0), (-1.0,) * 3, (1.0,) * 3)),
+        made([2], about=About("b", "Walker2d-v4", (0.0, 2.0), (-2.0,) * 3, (1.0,) * 3)),
+    ]
+    assert logs.merge(parts, "ab").about == About("ab", None, None, (-2.0,) * 3, (1.0,) * 3)
+    assert logs.merge([parts[0], parts[0]], "aa").about == replace(parts[0].about, name="aa")

@@ -1,0 +1,60 @@
+"""Windows: they are what lies in the episodes, never cross into another, and are drawn uniformly over steps."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+from tests.data.test_trajectories import raw
+
+from legato.data import trajectories as logs
+from legato.data import windows
+from legato.data.trajectories import About, trajectories
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+@pytest.mark.parametrize(("lengths", "length"), [([1], 1), ([1], 4), ([4, 1, 7], 3), ([2, 9, 1, 3], 12)])
+def test_a_window_is_a_slice_of_its_episode(lengths: list[int], length: int, discrete: bool) -> None:
+    given, about = raw(lengths), About()
+    if discrete:
+        given["actions"], about = 1 + np.arange(sum(lengths)) % 4, About(choices=5)
+    data = trajectories(**given, about=about)
+    togo = logs.returns_to_go(data)
+    found = windows.window(windows.episodes(data), jnp.arange(data.steps), length)
+    row = 0
+    for i in range(len(data)):
+        at = data.episode(i)
+        before = np.concatenate([np.zeros_like(data.actions[:1]), data.actions[at][:-1]])
+        for t in range(lengths[i]):
+            n = min(length, lengths[i] - t)
+            for name, of_episode in (
+                ("observations", data.observations[at]),
+                ("actions", data.actions[at]),
+                ("previous", before),
+                ("returns_to_go", togo[at]),
+                ("timesteps", np.arange(lengths[i])),
+                ("mask", np.ones(lengths[i], bool)),
+            ):
+                here = np.asarray(getattr(found, name)[row])
+                np.testing.assert_array_equal(here[:n], of_episode[t : t + n], err_msg=name)
+                assert not here[n:].any(), name
+            row += 1
+
+
+def test_windows_begin_at_every_step_alike() -> None:
+    lengths, size = [1, 7, 2, 30], 200_000
+    data = windows.episodes(trajectories(**raw(lengths)))
+    found = jax.jit(windows.sample, static_argnums=(2, 3))(data, jax.random.key(0), size, 3)
+    episode, step = np.asarray(found.observations[:, 0]).astype(int).T
+    seen = np.bincount(np.cumsum([0, *lengths])[episode] + step, minlength=sum(lengths))
+    assert stats.chisquare(seen).pvalue > 0.01
+    other = jax.jit(windows.sample, static_argnums=(2, 3))(data, jax.random.key(1), size, 3)
+    assert not np.array_equal(found.timesteps, other.timesteps)
+
+
+def test_discounted_and_missing_returns() -> None:
+    data = trajectories(**raw([3, 4]))
+    assert not np.asarray(windows.episodes(trajectories(**{**raw([3, 4]), "rewards": None})).returns_to_go).any()
+    np.testing.assert_allclose(windows.episodes(data, 0.9).returns_to_go, logs.returns_to_go(data, 0.9))
