@@ -33,6 +33,12 @@ class Linear(eqx.Module):
         bias = jax.random.uniform(k_bias, (outputs,), minval=-bound, maxval=bound)
         return eqx.tree_at(lambda layer: (layer.weight, layer.bias), cls(inputs, outputs, key=key), (weight, bias))
 
+    @classmethod
+    def normal(cls, inputs: int, outputs: int, deviation: float, *, key: PRNGKeyArray) -> Linear:
+        """A layer with weights drawn from N(0, deviation^2) and zero biases."""
+        weight = deviation * jax.random.normal(key, (inputs, outputs))
+        return eqx.tree_at(lambda layer: layer.weight, cls(inputs, outputs, key=key), weight)
+
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
         return x @ self.weight + self.bias
 

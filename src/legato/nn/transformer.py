@@ -1,0 +1,215 @@
+"""A causal transformer, and the same one token at a time from a cache of keys and values.
+
+Pre-norm blocks, x <- x + attention(norm(x)), x <- x + MLP(norm(x)), and a last norm (Radford et al. 2019). A token sees
+itself and the `band - 1` tokens before it; what is deeper sees further back, as far as the layers together reach. The
+cache is a shift register of that width, so stepping computes exactly what was trained.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from legato.nn.mlp import Linear
+
+Positions = Literal["none", "learned", "rotary"]
+Activation = Literal["relu", "gelu"]
+
+
+class LayerNorm(eqx.Module):
+    """(x - mean) / sqrt(variance + 1e-5) over the last axis, scaled and shifted."""
+
+    scale: Float[Array, " size"]
+    shift: Float[Array, " size"]
+
+    def __init__(self, size: int):
+        self.scale, self.shift = jnp.ones(size), jnp.zeros(size)
+
+    def __call__(self, x: Float[Array, "*batch size"]) -> Float[Array, "*batch size"]:
+        centred = x - x.mean(-1, keepdims=True)
+        return centred * jax.lax.rsqrt(jnp.mean(centred**2, -1, keepdims=True) + 1e-5) * self.scale + self.shift
+
+
+class Block(eqx.Module):
+    """Attention and MLP, each on the normalised input and added to it."""
+
+    before: LayerNorm
+    qkv: Linear
+    out: Linear
+    between: LayerNorm
+    up: Linear
+    down: Linear
+    heads: int = eqx.field(static=True)
+    activation: Activation = eqx.field(static=True)
+    rotary: bool = eqx.field(static=True)
+    dropout: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        size: int,
+        heads: int,
+        hidden: int,
+        *,
+        activation: Activation,
+        rotary: bool,
+        dropout: float,
+        key: PRNGKeyArray,
+    ):
+        k1, k2, k3, k4 = jax.random.split(key, 4)
+        self.before, self.between = LayerNorm(size), LayerNorm(size)
+        self.qkv = Linear.normal(size, 3 * size, 0.02, key=k1)
+        self.out = Linear.normal(size, size, 0.02, key=k2)
+        self.up = Linear.normal(size, hidden, 0.02, key=k3)
+        self.down = Linear.normal(hidden, size, 0.02, key=k4)
+        self.heads, self.activation, self.rotary, self.dropout = heads, activation, rotary, dropout
+
+    def project(
+        self, x: Float[Array, "*batch tokens size"], position: Int[Array, "*#batch tokens"]
+    ) -> tuple[Array, Array, Array]:
+        """Queries, keys and values `[*batch, tokens, heads, size / heads]`."""
+        q, k, v = jnp.split(self.qkv(self.before(x)), 3, axis=-1)
+        q, k, v = (part.reshape(*part.shape[:-1], self.heads, -1) for part in (q, k, v))
+        return (rotate(q, position), rotate(k, position), v) if self.rotary else (q, k, v)
+
+    def attend(
+        self,
+        x: Array,
+        q: Array,
+        k: Array,
+        v: Array,
+        sees: Bool[Array, "*#batch queries keys"],
+        key: PRNGKeyArray | None,
+    ) -> Float[Array, "*batch queries size"]:
+        """The block's output at the tokens `x` whose queries are `q`."""
+        k_weight, k_out, k_mlp = (None,) * 3 if key is None else jax.random.split(key, 3)
+        score = jnp.einsum("...qhd,...khd->...hqk", q, k) * q.shape[-1] ** -0.5
+        weight = jax.nn.softmax(jnp.where(sees[..., None, :, :], score, -jnp.inf), axis=-1)
+        read = jnp.einsum("...hqk,...khd->...qhd", drop(weight, self.dropout, k_weight), v)
+        x = x + drop(self.out(read.reshape(x.shape)), self.dropout, k_out)
+        h = {"relu": jax.nn.relu, "gelu": jax.nn.gelu}[self.activation](self.up(self.between(x)))
+        return x + drop(self.down(h), self.dropout, k_mlp)
+
+
+class Cache(eqx.Module):
+    """The keys and values of the newest `band` tokens, oldest first, for each layer; zeros where there were none."""
+
+    keys: Float[Array, "layers band heads each"]
+    values: Float[Array, "layers band heads each"]
+    seen: Int[Array, ""]
+    """how many tokens there were"""
+
+
+class Transformer(eqx.Module):
+    """`layers` blocks and a norm. Matrices begin as N(0, 0.02^2), biases as zero.
+
+    `positions`: none of its own, a learnt table of `length` rows added to the tokens, or rotary. `band`: how many
+    tokens a token sees, itself included; None is all of them, which has no cache.
+    """
+
+    table: Float[Array, "length size"] | None
+    blocks: tuple[Block, ...]
+    norm: LayerNorm
+    band: int | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        size: int,
+        layers: int,
+        heads: int,
+        *,
+        hidden: int | None = None,
+        activation: Activation = "gelu",
+        positions: Positions = "none",
+        length: int | None = None,
+        band: int | None = None,
+        dropout: float = 0.0,
+        key: PRNGKeyArray,
+    ):
+        k_table, *keys = jax.random.split(key, 1 + layers)
+        if positions == "learned":
+            if length is None:
+                raise ValueError("a table of positions has a length")
+            self.table = 0.02 * jax.random.normal(k_table, (length, size))
+        else:
+            self.table = None
+        rotary, hidden = positions == "rotary", hidden or 4 * size
+        self.blocks = tuple(
+            Block(size, heads, hidden, activation=activation, rotary=rotary, dropout=dropout, key=k) for k in keys
+        )
+        self.norm = LayerNorm(size)
+        self.band = band
+
+    def __call__(
+        self,
+        x: Float[Array, "*batch tokens size"],
+        valid: Bool[Array, "*batch tokens"] | None = None,
+        *,
+        read: slice | None = None,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "*batch read size"]:
+        """The outputs at all tokens, or at those that `read` takes: the last block then computes no others.
+
+        Tokens that are not `valid` are seen by themselves only. With a `key` dropout is on.
+        """
+        tokens = jnp.arange(x.shape[-2])
+        back = tokens[:, None] - tokens
+        sees = (back >= 0) & (back < (self.band or len(tokens)))
+        if valid is not None:
+            sees = sees & valid[..., None, :] | (back == 0)
+        keys = [None] * len(self.blocks) if key is None else list(jax.random.split(key, len(self.blocks)))
+        x = x if self.table is None else x + self.table[: len(tokens)]
+        last = len(self.blocks) - 1
+        for i, (block, k_block) in enumerate(zip(self.blocks, keys, strict=True)):
+            q, k, v = block.project(x, tokens)
+            if i == last and read is not None:
+                x, q, sees = x[..., read, :], q[..., read, :, :], sees[..., read, :]
+            x = block.attend(x, q, k, v, sees, k_block)
+        return self.norm(x)
+
+    def start(self) -> Cache:
+        """A cache that has seen nothing."""
+        if self.band is None:
+            raise ValueError("a transformer without a band has no cache: it would grow with every token")
+        block = self.blocks[0]
+        size = self.norm.scale.size
+        shape = (len(self.blocks), self.band, block.heads, size // block.heads)
+        return Cache(jnp.zeros(shape), jnp.zeros(shape), jnp.zeros((), jnp.int32))
+
+    def step(self, cache: Cache, x: Float[Array, "new size"]) -> tuple[Cache, Float[Array, "new size"]]:
+        """The next tokens of one sequence, after those that the cache has seen."""
+        band, new = cache.keys.shape[1], len(x)
+        index = jnp.arange(band + new) - band  # 0 is the first new token
+        position = cache.seen + index
+        back = index[band:, None] - index
+        sees = (back >= 0) & (back < band) & (position >= 0)
+        if self.table is not None:
+            x = x + self.table[position[band:]]
+        kept_keys, kept_values = [], []
+        for block, old_keys, old_values in zip(self.blocks, cache.keys, cache.values, strict=True):
+            q, k, v = block.project(x, position[band:])
+            k, v = jnp.concatenate([old_keys, k]), jnp.concatenate([old_values, v])
+            x = block.attend(x, q, k, v, sees, None)
+            kept_keys.append(k[new:])
+            kept_values.append(v[new:])
+        return Cache(jnp.stack(kept_keys), jnp.stack(kept_values), cache.seen + new), self.norm(x)
+
+
+def rotate(
+    x: Float[Array, "*batch tokens heads each"], position: Int[Array, "*#batch tokens"]
+) -> Float[Array, "*batch tokens heads each"]:
+    """Rotary positions (Su et al. 2021): pairs (x_i, x_{i + d/2}) turned by position * 10000^(-2i/d)."""
+    half = x.shape[-1] // 2
+    angle = position[..., None, None] * 10_000.0 ** (-jnp.arange(half) / half)
+    a, b = x[..., :half], x[..., half:]
+    return jnp.concatenate([a * jnp.cos(angle) - b * jnp.sin(angle), a * jnp.sin(angle) + b * jnp.cos(angle)], axis=-1)
+
+
+def drop(x: Array, rate: float, key: PRNGKeyArray | None) -> Array:
+    """Dropout; none without a key."""
+    if key is None or rate == 0:
+        return x
+    return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0)
