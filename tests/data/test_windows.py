@@ -54,6 +54,18 @@ def test_windows_begin_at_every_step_alike() -> None:
     assert not np.array_equal(found.timesteps, other.timesteps)
 
 
+def test_whole_episodes_begin_at_their_beginning_and_weigh_as_they_are_long() -> None:
+    lengths = [1, 7, 2, 30]
+    data = windows.episodes(trajectories(**raw(lengths)))
+    found = jax.jit(windows.sample_whole, static_argnums=(2, 3))(data, jax.random.key(0), 50_000, 10)
+    assert not np.asarray(found.timesteps[:, 0]).any()
+    np.testing.assert_array_equal(
+        found.mask.sum(axis=1), np.minimum(10, lengths)[found.observations[:, 0, 0].astype(int)]
+    )
+    drawn = np.bincount(np.asarray(found.observations[:, 0, 0]).astype(int), minlength=4)
+    assert stats.chisquare(drawn, 50_000 * np.array(lengths) / sum(lengths)).pvalue > 0.01
+
+
 def test_discounted_and_missing_returns() -> None:
     data = trajectories(**raw([3, 4]))
     assert not np.asarray(windows.episodes(trajectories(**{**raw([3, 4]), "rewards": None})).returns_to_go).any()

@@ -32,7 +32,7 @@ def complexes(x: Complex) -> np.ndarray:
     return np.asarray(x.re) + 1j * np.asarray(x.im)
 
 
-# --- golden values, from specs worked out in double precision ---
+# --- golden values, worked out in double precision ---
 
 
 @pytest.mark.usefixtures("x64")

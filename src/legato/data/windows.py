@@ -1,4 +1,4 @@
-"""Windows of K steps, drawn inside jit from episodes that lie on the device."""
+"""Windows of K steps and whole episodes, drawn inside jit from episodes that lie on the device."""
 
 from __future__ import annotations
 
@@ -59,6 +59,12 @@ def sample(data: Episodes, key: PRNGKeyArray, size: int, length: int) -> Window:
     An episode is thus drawn in proportion to its length, and a window is short only where an episode ends.
     """
     return window(data, jax.random.randint(key, (size,), 0, len(data.left)), length)
+
+
+def sample_whole(data: Episodes, key: PRNGKeyArray, size: int, length: int) -> Window:
+    """`size` episodes from their first step on, cut after `length` steps, drawn in proportion to their lengths."""
+    at = jax.random.randint(key, (size,), 0, len(data.left))
+    return window(data, at - data.timesteps[at], length)
 
 
 def window(data: Episodes, start: Int[Array, "*batch"], length: int) -> Window:

@@ -1,0 +1,35 @@
+"""Observations in units of their own spread: the statistics of a dataset, kept with the policy that learnt from it."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+CHUNK = 1 << 16  # rows read at once, so that a memory-mapped set does not have to fit
+
+
+class Normaliser(eqx.Module):
+    """(x - mean) / deviation, each number of an observation by its own. No gradient changes the statistics."""
+
+    mean: Float[Array, " obs"]
+    deviation: Float[Array, " obs"]
+
+    def __call__(self, x: Float[Array, "*batch obs"]) -> Float[Array, "*batch obs"]:
+        mean, deviation = jax.lax.stop_gradient((self.mean, self.deviation))
+        return (x - mean) / deviation
+
+
+def of(observations: Float[np.ndarray, "steps obs"]) -> Normaliser:
+    """The statistics of all rows; the deviation is 1e-6 larger (Chen et al. 2021), so that a constant becomes 0."""
+    parts = range(0, len(observations), CHUNK)
+    mean = sum(observations[i : i + CHUNK].sum(axis=0, dtype=np.float64) for i in parts) / len(observations)
+    square = sum(((observations[i : i + CHUNK] - mean) ** 2).sum(axis=0) for i in parts) / len(observations)
+    return Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(np.sqrt(square) + 1e-6, jnp.float32))
+
+
+def none(size: int) -> Normaliser:
+    """Leaves observations as they are."""
+    return Normaliser(jnp.zeros(size), jnp.ones(size))
