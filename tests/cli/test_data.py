@@ -77,12 +77,18 @@ def test_split_and_merge(here: Path, capsys: pytest.CaptureFixture[str]) -> None
         (["merge", "--out", "c.npz"], "merge needs at least one dataset"),
         (["export", "logs.npz", "logs.npz"], "'logs.npz' exists and is not overwritten"),
         (["split", "logs.npz", "--out", "a.npz", "b.npz", "--fraction", "0.01"], "leaves one side without any"),
+        (["split", "logs.npz", "--out", "a.npz", "logs.npz"], "'logs.npz' exists and is not overwritten"),
+        (["split", "logs.npz", "--out", "a.npz", "a.npz"], "name two"),
+        (["check", "scalar.npz"], "flat, [steps, numbers]"),
+        (["check", "reference.npz"], "reference holds two returns"),
         (["check", "narrow.npz"], "--clip-actions moves them to the bounds"),
     ],
 )
 def test_bad_input_is_one_line(args: list[str], words: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = raw([2])
     np.savez("narrow.npz", **given, low=np.full(3, -0.01), high=np.full(3, 0.01))
+    np.savez("scalar.npz", observations=1.0, actions=1.0, terminals=1.0)
+    np.savez("reference.npz", **given, reference=np.zeros(3))
     before = {path: path.read_bytes() for path in here.glob("*.*")}
     with pytest.raises(SystemExit) as stop:
         main(["data", *args])

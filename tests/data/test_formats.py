@@ -172,6 +172,9 @@ def test_what_minari_cannot_keep() -> None:
     given = {**raw([2]), "rewards": None}
     with pytest.raises(LegatoError, match="keeps rewards"):
         save(trajectories(**given, ends=np.ones((1, 2))), "mine/a-v0")
+    wide = trajectories(**{**raw([2]), "actions": np.full((2, 3), 7.0)}, ends=np.ones((1, 2)))
+    with pytest.raises(LegatoError, match="keeps the bounds of actions"):
+        save(wide, "mine/a-v0")
     assert not minari.list_local_datasets()
 
 

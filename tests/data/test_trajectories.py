@@ -86,7 +86,15 @@ def with_value(name: str, index: Any, value: float) -> dict[str, Any]:
         (with_value("rewards", 1, np.inf), "the rewards of step 1 of episode 0 are not finite"),
         (with_value("actions", (4, 0), np.nan), "the actions of step 2 of episode 1 are not finite"),
         ({"observations": np.zeros((0, 2))}, "holds no steps"),
-        ({"rewards": np.zeros(4)}, "5 observations but 4 rewards"),
+        ({"rewards": np.zeros(4)}, r"5 observations but rewards of shape \(4,\)"),
+        ({"rewards": np.zeros((5, 2))}, r"5 observations but rewards of shape \(5, 2\)"),
+        ({"rewards": np.array(["a"] * 5)}, r"rewards of shape \(5,\) \(<U1\)"),
+        ({"terminations": np.zeros(())}, r"5 observations but terminations of shape \(\)"),
+        ({"actions": np.zeros(4)}, r"5 observations but actions of shape \(4,\)"),
+        ({"offsets": np.array(["a", "b"])}, "from 0 to the number of steps, 5"),
+        ({"ends": np.array([[0, 0], [0, np.nan]])}, "after the last step of episode 1 is not finite"),
+        ({"following": np.full((5, 2), np.inf)}, "after the last step of episode 0 is not finite"),
+        ({"following": np.zeros((5, 3))}, r"observations \(5, 2\) but next ones \(5, 3\)"),
         ({"observations": np.zeros((5, 4, 4))}, r"flat, \[steps, numbers\], not of shape \(5, 4, 4\)"),
         ({"observations": np.array([["a"], ["b"], ["c"], ["d"], ["e"]])}, "are numbers, not <U1"),
         ({"offsets": np.array([0, 3, 3, 5])}, "episode 1 has no steps"),
@@ -109,6 +117,14 @@ def with_value(name: str, index: Any, value: float) -> dict[str, Any]:
 def test_what_cannot_be_learnt_from_is_refused_with_its_place(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(LegatoError, match=words):
         made([2, 3], **changes)
+
+
+def test_bounds_that_nobody_recorded_are_not_made_up() -> None:
+    assert made([2, 3]).about.high == (1.0,) * 3
+    wide = made([2, 3], actions=np.full((5, 3), 7.0))
+    assert (wide.about.low, wide.about.high) == (None, None)
+    both = logs.merge([made([2, 3]), wide], "both")
+    assert (both.about.low, both.about.high) == (None, None)
 
 
 def test_single_episodes() -> None:

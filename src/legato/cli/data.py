@@ -61,8 +61,9 @@ def convert(source: Source, target: Source, clip_actions: bool = False, download
         clip_actions: move actions that lie outside their bounds to them
         download: fetch a Minari dataset that is not here
     """
-    from legato.data.formats import load, save
+    from legato.data.formats import free, load, save
 
+    free(target)
     data = load(source, clip_actions=clip_actions, download=download)
     save(data, target)
     print(f"{target}: {_count(len(data), 'episode')}, {_count(data.steps, 'step')}")
@@ -77,10 +78,11 @@ def merge(sources: Sources, out: str, clip_actions: bool = False) -> None:
         clip_actions: move actions that lie outside their bounds to them
     """
     from legato.data import trajectories
-    from legato.data.formats import load, save
+    from legato.data.formats import free, load, save
 
     if not sources:
         raise LegatoError("merge needs at least one dataset")
+    free(out)
     data = trajectories.merge([load(source, clip_actions=clip_actions) for source in sources], out)
     save(data, out)
     print(f"{out}: {_count(len(data), 'episode')}, {_count(data.steps, 'step')}")
@@ -96,8 +98,12 @@ def split(source: Source, out: tuple[str, str], fraction: float = 0.9, seed: int
         seed: which ones
     """
     from legato.data import trajectories
-    from legato.data.formats import load, save
+    from legato.data.formats import free, load, save
 
+    if out[0] == out[1]:
+        raise LegatoError(f"'{out[0]}' cannot take both parts; name two")
+    for target in out:
+        free(target)
     for target, data in zip(out, trajectories.split(load(source), fraction, seed), strict=True):
         save(data, target)
         print(f"{target}: {_count(len(data), 'episode')}, {_count(data.steps, 'step')}")
@@ -126,6 +132,7 @@ def facts(data: Trajectories) -> list[tuple[str, str]]:
     else:
         low, high = sorted(set(about.low or ())), sorted(set(about.high or ()))
         bounds = f"{low[0]:g} to {high[0]:g}" if len(low) == len(high) == 1 else "bounds differ by number"
+        bounds = bounds if low and high else "bounds not recorded"
         said.append(("action", f"{_count(data.actions.shape[1], 'number')}, {bounds}"))
         said.append(("actions used", f"{data.actions.min():.3g} to {data.actions.max():.3g}"))
     if data.rewards is None:

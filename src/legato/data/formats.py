@@ -52,21 +52,31 @@ def save(data: Trajectories, target: str | Path) -> None:
 
     Raises `LegatoError` when the target exists, and for Minari when an episode's last observation is not known.
     """
+    free(target)
+    path = Path(target)
+    if path.suffix in (".npz", *HDF5):
+        arrays = _arrays(data)
+        _whole(path, lambda temporary: (_write_npz if path.suffix == ".npz" else _write_hdf5)(temporary, arrays))
+    else:
+        _save_minari(data, str(target))
+
+
+def free(target: str | Path) -> None:
+    """Raises `LegatoError` when `save` could not write to this target: it exists, or is of no known kind."""
     path = Path(target)
     if path.suffix in (".npz", *HDF5):
         if path.exists():
             raise LegatoError(f"'{target}' exists and is not overwritten")
-        arrays = _arrays(data)
-        _whole(path, lambda temporary: (_write_npz if path.suffix == ".npz" else _write_hdf5)(temporary, arrays))
     elif MINARI_ID.match(str(target)):
-        _save_minari(data, str(target))
+        import minari
+
+        if str(target) in minari.list_local_datasets():
+            raise LegatoError(f"the Minari dataset '{target}' exists and is not overwritten")
     else:
         raise LegatoError(f"'{target}' is neither a .npz or .hdf5 file nor a Minari id such as 'mine/hopper/medium-v0'")
 
 
 # --- flat arrays ---
-
-_ABOUT = ("name", "environment", "reference", "low", "high", "choices")
 
 
 def _from_arrays(path: Path, arrays: dict[str, np.ndarray], clip_actions: bool) -> Trajectories:
@@ -79,7 +89,7 @@ def _from_arrays(path: Path, arrays: dict[str, np.ndarray], clip_actions: bool) 
     def flags(*names: str) -> np.ndarray | None:
         return next((arrays[name] for name in names if name in arrays), None)
 
-    steps = len(arrays["observations"])
+    steps = np.shape(arrays["observations"])[:1]
     offsets, terminations, truncations = (
         arrays.get("offsets"),
         flags("terminations", "terminals"),
@@ -88,8 +98,11 @@ def _from_arrays(path: Path, arrays: dict[str, np.ndarray], clip_actions: bool) 
     if offsets is None and terminations is None and truncations is None:
         raise LegatoError(f"'{path}' does not say where episodes end: it has no terminals, timeouts or offsets")
     none = np.zeros(steps, bool)
-    about = About(path.stem, **_about(arrays))
-    data = trajectories(
+    try:
+        about = About(path.stem, **_about(arrays))
+    except (TypeError, ValueError) as problem:
+        raise LegatoError(f"'{path}': environment, reference, low, high or choices is malformed: {problem}") from None
+    return trajectories(
         arrays["observations"],
         arrays["actions"],
         arrays.get("rewards"),
@@ -98,12 +111,9 @@ def _from_arrays(path: Path, arrays: dict[str, np.ndarray], clip_actions: bool) 
         offsets,
         arrays.get("ends"),
         about,
+        following=arrays.get("next_observations"),
         clip_actions=clip_actions,
     )
-    following = arrays.get("next_observations")
-    if data.ends is None and following is not None and len(following) == steps:
-        data = replace(data, ends=np.asarray(following, np.float32)[data.offsets[1:] - 1])
-    return data
 
 
 def _about(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -113,6 +123,8 @@ def _about(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     for name in ("reference", "low", "high"):
         if name in arrays:
             known[name] = tuple(float(x) for x in np.ravel(arrays[name]))
+    if len(known.get("reference", (0, 0))) != 2:
+        raise ValueError("reference holds two returns")
     if "choices" in arrays:
         known["choices"] = int(arrays["choices"])
     return known
@@ -228,8 +240,6 @@ def _save_minari(data: Trajectories, name: str) -> None:
     from minari.data_collector import EpisodeBuffer
 
     about = data.about
-    if name in minari.list_local_datasets():
-        raise LegatoError(f"the Minari dataset '{name}' exists and is not overwritten")
     if data.ends is None:
         raise LegatoError(
             f"Minari keeps the observation after an episode's last step, which {about.name} does not have"
@@ -238,6 +248,8 @@ def _save_minari(data: Trajectories, name: str) -> None:
         raise LegatoError(f"Minari keeps rewards, which {about.name} does not have")
     if about.choices is not None:
         actions = gymnasium.spaces.Discrete(about.choices)
+    elif about.low is None or about.high is None:
+        raise LegatoError(f"Minari keeps the bounds of actions, which {about.name} does not have")
     else:
         actions = gymnasium.spaces.Box(np.array(about.low, np.float32), np.array(about.high, np.float32))
     size = data.observations.shape[1]

@@ -83,13 +83,15 @@ def trajectories(
     ends: np.ndarray | None = None,
     about: About | None = None,
     *,
+    following: np.ndarray | None = None,
     clip_actions: bool = False,
 ) -> Trajectories:
     """Check logged arrays and bring them into one form; what is stored elsewhere is never written to.
 
     Without `offsets`, an episode ends wherever it terminates or is truncated, and the last one with the data. An
     episode that ends with neither was cut by whoever recorded it: its last step counts as truncated. `clip_actions`
-    moves actions into the bounds of `about`.
+    moves actions into the bounds of `about`; where it has none, they are -1 and 1 if all actions lie there, as in D4RL,
+    and otherwise unknown. `following`, the observations after every step, serves where `ends` is not given.
 
     Raises `LegatoError`, naming episode and step, for anything that could not be learnt from.
     """
@@ -98,11 +100,11 @@ def trajectories(
     steps = len(observations)
     if steps == 0:
         raise LegatoError(f"{about.name} holds no steps")
-    for name, array in (("actions", actions), ("rewards", rewards), ("terminations", terminations),
-                        ("truncations", truncations)):  # fmt: skip
-        if array is not None and len(array) != steps:
-            raise LegatoError(f"{about.name} has {steps} observations but {len(array)} {name}")
-    terminations, truncations = (np.asarray(flags).reshape(steps) != 0 for flags in (terminations, truncations))
+    rewards = None if rewards is None else _column("rewards", rewards, steps, about)
+    terminations = _column("terminations", terminations, steps, about) != 0
+    truncations = _column("truncations", truncations, steps, about) != 0
+    if np.shape(actions)[:1] != (steps,):
+        raise LegatoError(f"{about.name} has {steps} observations but actions of shape {np.shape(actions)}")
     offsets = _offsets(about, steps, terminations | truncations, offsets)
     last = np.zeros(steps, bool)
     last[offsets[1:] - 1] = True
@@ -112,10 +114,13 @@ def trajectories(
         raise LegatoError(f"{about.name}: {_place(offsets, early.argmax())} {what}, but its episode goes on")
     truncations = truncations | (last & ~terminations)
     actions = _actions(about, actions, offsets, clip_actions)
-    if not about.choices and (about.low is None or about.high is None):
+    if about.choices is None and about.low is None and about.high is None and np.abs(actions).max() <= 1:
         about = replace(about, low=(-1.0,) * actions.shape[1], high=(1.0,) * actions.shape[1])
-    if rewards is not None:
-        rewards = np.asarray(rewards, np.float32).reshape(steps)
+    if ends is None and following is not None:
+        following = _table("next observations", following)
+        if following.shape != observations.shape:
+            raise LegatoError(f"{about.name} has observations {observations.shape} but next ones {following.shape}")
+        ends = following[offsets[1:] - 1]
     if ends is not None:
         ends = _table("the observations after the last steps", ends)
         if ends.shape != (len(offsets) - 1, observations.shape[1]):
@@ -126,6 +131,9 @@ def trajectories(
     for name, array in (("observations", observations), ("actions", actions), ("rewards", rewards)):
         if array is not None:
             _finite(about, name, array, offsets)
+    if ends is not None and not np.isfinite(ends).all():
+        bad = int((~np.isfinite(ends)).any(axis=1).argmax())
+        raise LegatoError(f"{about.name}: the observation after the last step of episode {bad} is not finite")
     return Trajectories(observations, actions, rewards, terminations, truncations, offsets, ends, about)
 
 
@@ -254,7 +262,9 @@ def merge(sets: Sequence[Trajectories], name: str) -> Trajectories:
 
     same = {data.about.environment for data in sets}
     low, high = (
-        None if first.about.low is None else tuple(pick(pair) for pair in zip(*bounds, strict=True))
+        None
+        if any(d.about.low is None or d.about.high is None for d in sets)
+        else tuple(pick(pair) for pair in zip(*bounds, strict=True))
         for pick, bounds in ((min, [d.about.low or () for d in sets]), (max, [d.about.high or () for d in sets]))
     )
     about = replace(first.about, name=name, low=low, high=high)
@@ -282,11 +292,19 @@ def _table(name: str, array: np.ndarray) -> np.ndarray:
     return np.asarray(array, np.float32)
 
 
+def _column(name: str, array: np.ndarray, steps: int, about: About) -> np.ndarray:
+    array = np.asarray(array)
+    if array.shape not in ((steps,), (steps, 1)) or not (array.dtype == bool or np.issubdtype(array.dtype, np.number)):
+        raise LegatoError(f"{about.name} has {steps} observations but {name} of shape {array.shape} ({array.dtype})")
+    return np.asarray(array, np.float32).reshape(steps)
+
+
 def _offsets(about: About, steps: int, over: np.ndarray, offsets: np.ndarray | None) -> np.ndarray:
     if offsets is None:
         found = np.flatnonzero(over) + 1
         return np.unique(np.concatenate([[0], found, [steps]])).astype(np.int64)
-    offsets = np.asarray(offsets, np.int64)
+    offsets = np.asarray(offsets)
+    offsets = offsets.astype(np.int64) if np.issubdtype(offsets.dtype, np.number) else np.zeros(0, np.int64)
     if offsets.ndim != 1 or len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != steps:
         raise LegatoError(f"{about.name}: the episodes' offsets run from 0 to the number of steps, {steps}")
     if (np.diff(offsets) <= 0).any():

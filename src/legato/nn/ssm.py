@@ -101,7 +101,7 @@ class S4D(eqx.Module):
         a, b = modes(order, spectrum)
         self.log_decay = jnp.asarray(np.log(-a.real), jnp.float32)
         self.frequency = jnp.asarray(a.imag, jnp.float32)
-        self.log_dt = jax.random.uniform(k_dt, (channels,), minval=np.log(dt[0]), maxval=np.log(dt[1]))
+        self.log_dt = log_uniform(k_dt, channels, dt)
         self.b = jnp.asarray(np.stack([b.real, b.imag], -1), jnp.float32)
         self.c = jax.random.normal(k_c, (channels, order // 2, 2)) * 0.5**0.5
         self.d = jax.random.normal(k_d, (channels,))
@@ -170,7 +170,7 @@ class S5(eqx.Module):
         c = (c_re + 1j * c_im) @ jnp.asarray(v)
         self.log_decay = jnp.asarray(np.log(-a.real), jnp.float32)
         self.frequency = jnp.asarray(a.imag, jnp.float32)
-        self.log_dt = jax.random.uniform(k_dt, (order // 2,), minval=np.log(dt[0]), maxval=np.log(dt[1]))
+        self.log_dt = log_uniform(k_dt, order // 2, dt)
         self.b = jnp.stack([b.real, b.imag], -1)
         self.c = jnp.stack([c.real, c.imag], -1)
         self.d = jax.random.normal(k_d, (channels,))
@@ -236,6 +236,11 @@ def _kept(x: Complex, reset: Array | None, axes: int) -> Complex:
 
 
 # --- where the modes begin ---
+
+
+def log_uniform(key: PRNGKeyArray, count: int, dt: tuple[float, float]) -> Float[Array, " count"]:
+    """log dt, uniform between the logarithms of the bounds."""
+    return jax.random.uniform(key, (count,), minval=np.log(dt[0]), maxval=np.log(dt[1]))
 
 
 def hippo(order: int) -> tuple[ComplexArray, ComplexArray, ComplexArray]:

@@ -168,10 +168,10 @@ class Loop:
                         again = f"legato train --resume {self.run.path}"
                         raise Interrupted(f"stopped at step {self.step}; continue with: {again}")
             finally:
-                self.checkpoints.close()
                 self.metrics.close()
                 self.rollout.environments.close()
                 self.judge.close()
+                self.checkpoints.close()  # last: a full disk shows here, and nothing else may be lost by it
 
     def _turn(self) -> None:
         policies = self.algorithm.policy(self.config, self.learner)
