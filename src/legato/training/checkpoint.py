@@ -82,6 +82,7 @@ class Checkpoints:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
+        _hush()
         try:
             yield
         except Exception as problem:  # TensorStore's errors come as many kinds, the system's own number in their text
@@ -98,9 +99,9 @@ class Checkpoints:
 
 @functools.cache
 def _hush() -> None:
-    """From now on say nothing of reads that answer too late.
+    """From now on say nothing of reads and writes that answer too late.
 
-    When one read fails, Orbax closes the event loop to which TensorStore still answers the others, and each answer
+    When one fails, Orbax closes the event loop to which TensorStore still answers the others, and each answer
     prints a traceback beside the one error that matters; so does asyncio for those that fail as well.
     """
     logging.getLogger("asyncio").addFilter(lambda record: "OCDBT" not in str(record.exc_info))
