@@ -86,6 +86,24 @@ def test_other_spaces_are_refused_by_kind(kind: str) -> None:
     assert refusal(problem) == expected
 
 
+class Counter(World):
+    """Rewards the action that it was given."""
+
+    def __init__(self, start: int):
+        super().__init__(action=spaces.Discrete(4, start=start))
+
+    def step(self, action: Any) -> Any:
+        assert self.action_space.contains(action)
+        return self.observation_space.sample(), float(action), False, False, {}
+
+
+def test_a_choice_is_a_vector_of_one_number_counted_from_zero() -> None:
+    assert describe(Counter(7), "C-v0", discrete=True) == Spec(3, (0.0,), (3.0,), 4)
+    members = GymnasiumEnvironments("C-v0", [Counter(7), Counter(7)])
+    _, rewards, _, _ = members.step(np.arange(2), np.array([[0.0], [2.9999]], np.float32))
+    assert rewards.tolist() == [7, 10]
+
+
 @pytest.mark.parametrize("shape", [(), (2, 2)])
 def test_actions_that_are_no_vector_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(LegatoError) as problem:

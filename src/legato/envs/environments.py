@@ -114,11 +114,14 @@ class Checked(gymnasium.Wrapper):
         return array
 
 
-def describe(environment: Any, name: str, user: str = "", supporters: Sequence[str] = ()) -> Spec:
-    """The environment's spec: a flat observation and a bounded continuous action.
+def describe(
+    environment: Any, name: str, user: str = "", supporters: Sequence[str] = (), *, discrete: bool = False
+) -> Spec:
+    """The environment's spec: a flat observation and a bounded continuous action, or a choice where that is supported.
 
     `user` is the algorithm that asks and `supporters` those that would take what it cannot; both only word the error.
-    Raises `LegatoError` for discrete, dict and other spaces and for actions without finite bounds.
+    Raises `LegatoError` for dict and other spaces, for actions without finite bounds, and for choices unless
+    `discrete`.
     """
 
     def refuse(what: str) -> LegatoError:
@@ -131,6 +134,9 @@ def describe(environment: Any, name: str, user: str = "", supporters: Sequence[s
     observation, action = environment.observation_space, environment.action_space
     if not isinstance(observation, spaces.Box):
         raise refuse(f"{type(observation).__name__.lower()} observations")
+    size = int(np.prod(observation.shape))
+    if discrete and isinstance(action, spaces.Discrete):
+        return Spec.discrete(size, int(action.n))
     if not isinstance(action, spaces.Box):
         raise refuse(f"{type(action).__name__.lower()} actions")
     if len(action.shape) != 1:
@@ -144,7 +150,7 @@ def describe(environment: Any, name: str, user: str = "", supporters: Sequence[s
             f"action[{bad}] of '{name}' has no finite bounds ({low[bad]} to {high[bad]}); "
             "wrap the environment in gymnasium.wrappers.RescaleAction or give its Box finite limits"
         )
-    return Spec(int(np.prod(observation.shape)), tuple(low.tolist()), tuple(high.tolist()))
+    return Spec(size, tuple(low.tolist()), tuple(high.tolist()))
 
 
 class Environments(Protocol):
@@ -179,13 +185,16 @@ class GymnasiumEnvironments:
         first = self.members[0]
         self.episode_limit = getattr(first.spec, "max_episode_steps", None)
         self.step_seconds = seconds_per_step(first)
-        self._action_dtype = first.action_space.dtype
+        self._action: Any = first.action_space
 
     def reset(self, index: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         return np.stack([self.members[i].reset(seed=int(seed))[0] for i, seed in zip(index, seeds, strict=True)])
 
     def step(self, index: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        actions = actions.astype(self._action_dtype)
+        if isinstance(self._action, spaces.Discrete):  # a vector of one number, counted from 0
+            actions = self._action.start + np.rint(actions[:, 0]).astype(self._action.dtype)
+        else:
+            actions = actions.astype(self._action.dtype)
         results = [self.members[i].step(action)[:4] for i, action in zip(index, actions, strict=True)]
         observations, rewards, terminated, truncated = zip(*results, strict=True)
         return (

@@ -142,6 +142,8 @@ def _spec(fields: dict[str, Any]) -> Spec:
     finite = np.isfinite(low).all() and np.isfinite(high).all()
     if not (spec.observation_size > 0 and low.shape == high.shape == (spec.action_size,) and finite):
         raise ValueError("its spec needs an observation size and as many finite lower as upper bounds")
+    if spec.choices is not None and spec != Spec.discrete(spec.observation_size, spec.choices):
+        raise ValueError(f"its bounds are not those of {spec.choices} discrete actions")
     return spec
 
 
