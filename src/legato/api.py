@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from legato.algorithms import algorithm as algorithm_module
+from legato.algorithms.configs import OFFLINE
 from legato.envs import make_vec
 from legato.errors import LegatoError
 from legato.evaluation import sweeps
@@ -15,11 +16,11 @@ from legato.evaluation.fas import GRID, Reference, reference
 from legato.evaluation.latency import latency
 from legato.evaluation.sweeps import Evaluation
 from legato.rollout import Clock, stack
-from legato.training import online, policy_file
+from legato.training import offline, online, policy_file
 from legato.training.policy_file import LoadedPolicy
 from legato.training.progress import Progress
 from legato.training.run import Run, Which, write_text
-from legato.training.settings import override
+from legato.training.settings import OfflineSettings, Settings, override
 from legato.training.settings import preset as named_preset
 
 
@@ -27,25 +28,34 @@ def train(
     algorithm: str | None = None,
     env: str | None = None,
     *,
+    dataset: str | None = None,
     preset: str = "cpu",
     out: str | Path | None = None,
     resume: str | Path | None = None,
     quiet: bool = False,
     **options: Any,
 ) -> Run:
-    """Train an algorithm on an environment in a new run folder, or `resume` a run.
+    """Train an algorithm on an environment or on logged episodes, in a new run folder, or `resume` a run.
 
     `options` override any hyper-parameter or setting of the preset: `train("srl", "Pendulum-v1", horizon=8, seeds=4)`.
+    What learns from logs (bc, dt, ds4) needs a `dataset`; with an `env` it is evaluated on the way.
     Raises `LegatoError` for anything that does not fit, before the folder is made.
     """
     if resume is not None:
-        if algorithm is not None or env is not None or out is not None or options:
+        if algorithm is not None or env is not None or dataset is not None or out is not None or options:
             raise LegatoError("a resumed run keeps its algorithm, environment and options: give only resume")
-        return online.resume(resume, quiet=quiet)
+        return (offline if Run(resume).algorithm in OFFLINE else online).resume(resume, quiet=quiet)
+    if algorithm in OFFLINE:
+        if dataset is None:
+            raise LegatoError(f"{algorithm} learns from logs: train('{algorithm}', dataset='my_logs.hdf5')")
+        config, settings = override(*named_preset(preset, algorithm, dataset), **{"env": env or "", **options})
+        return offline.start(algorithm, preset, config, cast(OfflineSettings, settings), out, quiet=quiet)
     if algorithm is None or env is None:
         raise LegatoError("train needs an algorithm and an environment, such as train('srl', 'Pendulum-v1')")
+    if dataset is not None:
+        raise LegatoError(f"{algorithm} learns by acting, not from logs; those that do: {', '.join(OFFLINE)}")
     config, settings = override(*named_preset(preset, algorithm, env), **options)
-    return online.start(algorithm, preset, config, settings, out, quiet=quiet)
+    return online.start(algorithm, preset, config, cast(Settings, settings), out, quiet=quiet)
 
 
 def load(path: str | Path, seed: int | None = None, which: Which = "last") -> LoadedPolicy:

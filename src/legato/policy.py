@@ -71,6 +71,11 @@ class LastStep(eqx.Module):
         return cls(step.observation, step.executed)
 
 
+def held(action: Float[Array, " act"], length: int) -> Float[Array, "length act"]:
+    """The plan of a policy that has no sequence of its own."""
+    return jnp.broadcast_to(action, (length, *action.shape))
+
+
 class RandomPlans(Policy[State]):
     """`policy` with its plans replaced by uniformly random ones: exploration before anything was learnt.
 

@@ -54,11 +54,16 @@ def test_windows_begin_at_every_step_alike() -> None:
     assert not np.array_equal(found.timesteps, other.timesteps)
 
 
-def test_whole_episodes_begin_at_their_beginning_and_weigh_as_they_are_long() -> None:
+def test_whole_episodes_weigh_as_they_are_long_and_of_long_ones_a_stretch_is_drawn() -> None:
     lengths = [1, 7, 2, 30]
     data = windows.episodes(trajectories(**raw(lengths)))
     found = jax.jit(windows.sample_whole, static_argnums=(2, 3))(data, jax.random.key(0), 50_000, 10)
-    assert not np.asarray(found.timesteps[:, 0]).any()
+    begun = np.asarray(found.timesteps[:, 0])
+    long = np.asarray(found.observations[:, 0, 0]) == 3
+    assert not begun[~long].any()
+    assert stats.chisquare(np.bincount(begun[long], minlength=21)).pvalue > 0.01
+    whole = windows.draw(data, jax.random.key(0), windows.Draw(1000, 30, whole=True))
+    assert not np.asarray(whole.timesteps[:, 0]).any()
     np.testing.assert_array_equal(
         found.mask.sum(axis=1), np.minimum(10, lengths)[found.observations[:, 0, 0].astype(int)]
     )

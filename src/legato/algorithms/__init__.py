@@ -1,7 +1,7 @@
 """How a policy is learned: one file, one algorithm.
 
-Every algorithm module offers `Config`, `init`, `update`, `policy`, `batches` and `plan_length` as plain functions over
-pytrees. `algorithm(name)` imports one by its name, so that commands that need none start quickly.
+Every algorithm module offers `Config`, `init`, `update`, `policy` and `batches` as plain functions over pytrees; those
+that learn by acting `plan_length` and `HOLDS_ACTION` too, those that learn from logs `chosen`. `algorithm(name)` imports one by its name, so that commands that need none start quickly.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from types import ModuleType
 
 from legato.errors import unknown
 
-NAMES = ("sac", "srl")
+MODULES = {"sac": "sac", "srl": "srl", "bc": "bc", "dt": "decision_transformer", "ds4": "decision_s4"}
+NAMES = tuple(MODULES)
 
 
 def algorithm(name: str) -> ModuleType:
     """The module of an algorithm; an unknown name raises `LegatoError` with the nearest known one."""
     if name not in NAMES:
         raise unknown("algorithm", name, NAMES)
-    return importlib.import_module(f"legato.algorithms.{name}")
+    return importlib.import_module(f"legato.algorithms.{MODULES[name]}")

@@ -2,7 +2,8 @@
 
 They stand apart from the algorithms because this file does not import JAX: `--help` and misspelt options are answered
 at once. Sources: [SRL] the official code of Patel & Siegelmann, arXiv 2410.08979; [SAC] Haarnoja et al.,
-arXiv 1812.05905.
+arXiv 1812.05905; [DT] the official gym code of Chen et al., arXiv 2106.01345; [DS4] Bar-David et al., arXiv 2306.05167,
+whose code is not public: its values are those of the code that descends from it.
 """
 
 from __future__ import annotations
@@ -86,4 +87,184 @@ class SRL:
                 raise LegatoError(f"{name} must be at least 1; {getattr(self, name)} was given")
 
 
-CONFIGS: dict[str, type[SAC] | type[SRL]] = {"sac": SAC, "srl": SRL}
+def _check_offline(config: BC | DT | DS4, *positive: str) -> None:
+    for name in ("batch_size", *positive):
+        if getattr(config, name) < 1:
+            raise LegatoError(f"{name} must be at least 1; {getattr(config, name)} was given")
+    if config.learning_rate <= 0:
+        raise LegatoError(f"learning_rate must be positive; {config.learning_rate} was given")
+    if config.warmup < 0:
+        raise LegatoError(f"warmup must be at least 0; {config.warmup} was given")
+    if config.weight_decay < 0:
+        raise LegatoError(f"weight_decay must be at least 0; {config.weight_decay} was given")
+    if config.clip <= 0:
+        raise LegatoError(f"clip must be positive; {config.clip} was given")
+    if not 0 <= config.dropout < 1:
+        raise LegatoError(f"dropout must lie in [0, 1); {config.dropout} was given")
+
+
+def _check_returns(config: DT | DS4) -> None:
+    if not 0 < config.gamma <= 1:
+        raise LegatoError(f"gamma must lie in (0, 1]; {config.gamma} was given")
+    if config.scale < 0:
+        raise LegatoError(f"scale must be positive, or 0 for the data's own; {config.scale} was given")
+
+
+@dataclass(frozen=True)
+class BC:
+    """Behaviour cloning: an MLP answers an observation with the logged action; of the best episodes only in %BC."""
+
+    fraction: float = 1.0
+    """share of the steps to learn from, taken from the episodes of highest return; 0.1 is 10%BC [DT]"""
+    hidden: int = 256
+    """width of the hidden layers [DT]"""
+    layers: int = 3
+    """hidden layers [DT]"""
+    dropout: float = 0.1
+    """share of hidden units left out in training [DT]"""
+    batch_size: int = 64
+    """steps per update [DT]"""
+    learning_rate: float = 1e-4
+    """AdamW step size [DT]"""
+    warmup: int = 0
+    """updates over which the step size rises to its value [DT: 10 000 for its transformer]"""
+    weight_decay: float = 1e-4
+    """AdamW decay of every parameter [DT]"""
+    clip: float = 0.25
+    """largest global norm of a gradient [DT]"""
+
+    def __post_init__(self) -> None:
+        _check_offline(self, "hidden", "layers")
+        if not 0 < self.fraction <= 1:
+            raise LegatoError(f"fraction must lie in (0, 1]; {self.fraction} was given")
+
+
+@dataclass(frozen=True)
+class DT:
+    """Decision Transformer: causal, over returns-to-go, observations and actions; asked for a return."""
+
+    context: int = 20
+    """steps that a window holds and the policy reads, K [DT]"""
+    memory: Literal["window", "cache"] = "window"
+    """what the policy is trained to be: windows re-encoded at every decision [DT], or a banded mask and a cache"""
+    positions: Literal["timestep", "rotary", "none"] = "timestep"
+    """a learnt table over the steps of an episode [DT], rotary positions of tokens, or none"""
+    episode_length: int = 1000
+    """rows of that table: the longest episode that can be learnt from or played [DT]"""
+    layers: int = 3
+    """blocks of the transformer [DT]"""
+    heads: int = 1
+    """attention heads [DT]"""
+    size: int = 128
+    """width of the tokens; the blocks' MLPs are four times as wide [DT]"""
+    activation: Literal["relu", "gelu"] = "relu"
+    """of the blocks' MLPs [DT]"""
+    dropout: float = 0.1
+    """share left out of tokens, attention weights and block outputs in training [DT]"""
+    returns: bool = True
+    """read returns-to-go; without, the same network imitates (a negative control)"""
+    history: bool = True
+    """read the steps before the present one; without, the same network is Markov (a negative control)"""
+    delayed: bool = False
+    """every reward paid at the episode's end; the target then stays as it was asked [DT]"""
+    gamma: float = 1.0
+    """discount of returns-to-go per primitive step [DT: none]"""
+    scale: float = 0.0
+    """returns-to-go are divided by this [DT: 1000]; 0: by their root mean square in the data"""
+    batch_size: int = 64
+    """windows per update [DT]"""
+    learning_rate: float = 1e-4
+    """AdamW step size [DT]"""
+    warmup: int = 10_000
+    """updates over which the step size rises to its value [DT]"""
+    weight_decay: float = 1e-4
+    """AdamW decay of every parameter [DT]"""
+    clip: float = 0.25
+    """largest global norm of a gradient [DT]"""
+    unused: bool = False
+    """also carry the parameters that the official network never uses, to have its parameter count"""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """of the network's arithmetic in training; parameters and optimiser stay float32"""
+
+    def __post_init__(self) -> None:
+        _check_offline(self, "context", "episode_length", "layers", "heads", "size")
+        _check_returns(self)
+        if self.size % self.heads:
+            raise LegatoError(f"size {self.size} does not divide among {self.heads} heads")
+        if self.positions == "rotary" and self.size // self.heads % 2:
+            raise LegatoError(f"rotary positions turn pairs of numbers; a head of {self.size // self.heads} has a rest")
+
+
+@dataclass(frozen=True)
+class DS4:
+    """Decision S4: state-space layers trained as convolutions on whole episodes, acting as a recurrence."""
+
+    core: Literal["s4", "s4d", "s5"] = "s4d"
+    """the layers' systems: full (NPLR) or diagonal per channel, or one diagonal system for all channels [DS4: s4]"""
+    layers: int = 3
+    """state-space blocks [DS4]"""
+    channels: int = 64
+    """width of the blocks, H [DS4: 64 or 96]"""
+    order: int = 96
+    """state size of a system, N [DS4]"""
+    embedding: int = 128
+    """width of the embeddings of observation, previous action and return-to-go [DS4]"""
+    spectrum: Literal["lin", "inv", "legs"] = "lin"
+    """where S4D's modes begin"""
+    discretisation: Literal["zoh", "bilinear"] = "zoh"
+    """of S4D and S5; S4 is bilinear"""
+    residual: bool = True
+    """add a block's input to its output [DS4: off]"""
+    norm: bool = False
+    """normalise a block's input [DS4: off]"""
+    squash: bool = True
+    """tanh at the output, so that actions keep to their bounds [DS4: off]"""
+    dropout: float = 0.1
+    """share of hidden units left out in training [DS4: 0 to 0.1]"""
+    freeze_core: bool = False
+    """leave A, B and the step sizes as they began [DS4: on]"""
+    core_learning_rate: float = 1e-3
+    """Adam step size of A, B and the step sizes, without decay; at most this, after the same warm-up"""
+    paper_alignment: bool = False
+    """inputs (s_t+1, a_t, R_t), targets a_t+1, as in the code that descends from [DS4]: a_0 is then never learnt"""
+    returns: bool = True
+    """read returns-to-go; without, the same network imitates (a negative control)"""
+    history: bool = True
+    """carry states and read the previous action; without, the same network is Markov (a negative control)"""
+    delayed: bool = False
+    """every reward paid at the episode's end; the target then stays as it was asked"""
+    gamma: float = 1.0
+    """discount of returns-to-go per primitive step"""
+    scale: float = 0.0
+    """returns-to-go are divided by this [DS4: 1000]; 0: by their root mean square in the data"""
+    length: int = 1000
+    """primitive steps of an episode per update; of a longer one, a stretch from a random step on, from zero states"""
+    batch_size: int = 64
+    """episodes per update [DS4]"""
+    learning_rate: float = 1e-4
+    """AdamW step size [DS4]"""
+    warmup: int = 10_000
+    """updates over which the step size rises to its value [DS4]"""
+    weight_decay: float = 1e-4
+    """AdamW decay of the dense layers; the systems have none [DS4]"""
+    clip: float = 0.25
+    """largest global norm of a gradient [DS4]"""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """of the dense layers' arithmetic in training; the systems are always float32"""
+
+    def __post_init__(self) -> None:
+        _check_offline(self, "layers", "channels", "order", "embedding", "length")
+        _check_returns(self)
+        if self.order % 2:
+            raise LegatoError(f"order counts conjugate pairs and is even; {self.order} was given")
+        if self.core_learning_rate <= 0:
+            raise LegatoError(f"core_learning_rate must be positive; {self.core_learning_rate} was given")
+
+
+Online = SAC | SRL
+Offline = BC | DT | DS4
+Config = Online | Offline
+
+ONLINE: dict[str, type[Online]] = {"sac": SAC, "srl": SRL}
+OFFLINE: dict[str, type[Offline]] = {"bc": BC, "dt": DT, "ds4": DS4}
+CONFIGS: dict[str, type[Config]] = {**ONLINE, **OFFLINE}

@@ -24,7 +24,7 @@ from legato.nn.distributions import TanhNormal
 from legato.nn.ensembles import TwinCritic
 from legato.nn.mlp import Linear
 from legato.nn.optimisation import annealed, descend, polyak
-from legato.policy import LastStep, Policy, Step
+from legato.policy import LastStep, Policy, Step, held
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -156,7 +156,7 @@ class HeldAction(Policy[LastStep]):
     def decide(self, state: LastStep, key: PRNGKeyArray | None, length: int) -> tuple[Array, LastStep]:
         pi = self.actor(state.observation)
         a = pi.mode() if key is None else pi.sample(jax.random.normal(key, pi.mean.shape))[0]
-        return jnp.broadcast_to(a, (length, *a.shape)), state
+        return held(a, length), state
 
 
 def policy(config: Config, learner: Learner) -> HeldAction:

@@ -1,4 +1,4 @@
-"""`legato train`: an algorithm on an environment, or the rest of a stopped run."""
+"""`legato train`: an algorithm on an environment or on logged episodes, or the rest of a stopped run."""
 
 import argparse
 from collections.abc import Sequence
@@ -7,15 +7,19 @@ from typing import Annotated, Literal
 
 import tyro
 
-from legato.algorithms.configs import CONFIGS
+from legato.algorithms.configs import CONFIGS, OFFLINE, ONLINE
 from legato.errors import LegatoError, unknown
-from legato.training.settings import PRESETS, Settings, preset
+from legato.training.settings import PRESETS, preset
 
 HELP = """usage: legato train ALGORITHM --env ENVIRONMENT [--preset PRESET] [options]
+       legato train ALGORITHM --dataset LOGS [--env ENVIRONMENT] [--preset PRESET] [options]
        legato train --resume RUN [--from-step STEP]
 
-algorithms:
-{algorithms}
+algorithms that learn by acting:
+{online}
+
+algorithms that learn from logged episodes (.npz, .hdf5, Minari ids), with an environment only to be measured in:
+{offline}
 
 presets:
 {presets}
@@ -25,6 +29,8 @@ examples:
   legato train srl --env Pendulum-v1 --horizon 8
   legato train srl --env Hopper-v5 --horizon 4 --preset paper
   legato train sac --env Pendulum-v1 --action-repeat 4 --seeds 4
+  legato train dt --dataset my_logs.hdf5 --env Hopper-v5
+  legato train bc --dataset D4RL/door/human-v2 --download
   legato train --resume runs/srl-8-Pendulum-v1-0-1
 """
 
@@ -43,8 +49,10 @@ class Resume:
 
 def run(args: list[str]) -> None:
     if not args or args[0] in ("-h", "--help"):
-        algorithms = "\n".join(f"  {name:<8} {(c.__doc__ or '').strip()}" for name, c in CONFIGS.items())
-        print(HELP.format(algorithms=algorithms, presets=_listing(PRESETS)), end="")
+        online, offline = (
+            _listing({name: (c.__doc__ or "").strip() for name, c in kind.items()}) for kind in (ONLINE, OFFLINE)
+        )
+        print(HELP.format(online=online, offline=offline, presets=_listing(PRESETS)), end="")
         return
     if args[0].startswith("--resume"):
         _resume(tyro.cli(Resume, args=args, prog="legato train"))
@@ -58,13 +66,14 @@ def run(args: list[str]) -> None:
 
 
 def _train(algorithm: str, args: list[str]) -> None:
-    chosen, env = _preset_and_env(args)
-    defaults, schedule = preset(chosen, algorithm, env or "Pendulum-v1")
+    chosen, env, dataset = _world(args)
+    logged = algorithm in OFFLINE
+    defaults, schedule = preset(chosen, algorithm, (dataset or "") if logged else (env or "Pendulum-v1"))
 
     @dataclass(frozen=True)
     class Options:
         config: Annotated[type(defaults), tyro.conf.arg(name="")]  # type: ignore[valid-type]
-        settings: Annotated[Settings, tyro.conf.arg(name="")]
+        settings: Annotated[type(schedule), tyro.conf.arg(name="")]  # type: ignore[valid-type]
         preset: Literal["cpu", "paper"] = "cpu"
         """where the defaults below come from"""
         out: str | None = None
@@ -79,31 +88,36 @@ def _train(algorithm: str, args: list[str]) -> None:
         prog=f"legato train {algorithm}",
         description=(type(defaults).__doc__ or "").strip(),
     )
-    if env is None:
+    if logged and dataset is None:
+        raise LegatoError(f"which logs? legato train {algorithm} --dataset my_logs.hdf5")
+    if not logged and env is None:
         raise LegatoError(f"which environment? legato train {algorithm} --env Pendulum-v1")
 
-    from legato.training import online
+    from legato.training import offline, online
 
-    run = online.start(algorithm, options.preset, options.config, options.settings, options.out, quiet=options.quiet)
+    start = offline.start if logged else online.start
+    run = start(algorithm, options.preset, options.config, options.settings, options.out, quiet=options.quiet)
     print(run.path)
 
 
 def _resume(options: Resume) -> None:
-    from legato.training import online
+    from legato.training import offline, online
+    from legato.training.run import Run
 
-    run = online.resume(options.resume, options.from_step, quiet=options.quiet)
-    print(run.path)
+    resume = offline.resume if Run(options.resume).algorithm in OFFLINE else online.resume
+    print(resume(options.resume, options.from_step, quiet=options.quiet).path)
 
 
-def _preset_and_env(args: Sequence[str]) -> tuple[str, str | None]:
-    """What `--preset` and `--env` say; they decide the defaults of all other options."""
+def _world(args: Sequence[str]) -> tuple[str, str | None, str | None]:
+    """What `--preset`, `--env` and `--dataset` say; they decide the defaults of all other options."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--preset", default="cpu", nargs="?")
     parser.add_argument("--env", nargs="?")
+    parser.add_argument("--dataset", nargs="?")
     known, _ = parser.parse_known_args(args)
     if known.preset not in PRESETS:
         raise unknown("preset", str(known.preset), PRESETS)
-    return known.preset, known.env
+    return known.preset, known.env, known.dataset
 
 
 def _listing(entries: dict[str, str]) -> str:

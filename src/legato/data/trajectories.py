@@ -171,6 +171,14 @@ def from_episodes(
     )
 
 
+def bounded(
+    data: Trajectories, low: tuple[float, ...], high: tuple[float, ...], clip_actions: bool = False
+) -> Trajectories:
+    """The same episodes with these bounds of actions; actions outside are refused, or moved to them."""
+    about = replace(data.about, low=low, high=high)
+    return replace(data, actions=_actions(about, data.actions, data.offsets, clip_actions), about=about)
+
+
 # --- returns ---
 
 

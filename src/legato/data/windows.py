@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -24,6 +26,15 @@ class Window(eqx.Module):
     timesteps: Int[Array, "*batch K"]
     """steps since the episode began"""
     mask: Bool[Array, "*batch K"]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What an update eats: `size` windows of `length` steps, or `size` whole episodes, cut after so many."""
+
+    size: int
+    length: int
+    whole: bool = False
 
 
 class Episodes(eqx.Module):
@@ -53,6 +64,11 @@ def episodes(data: Trajectories, gamma: float = 1.0) -> Episodes:
     )
 
 
+def draw(data: Episodes, key: PRNGKeyArray, what: Draw) -> Window:
+    """One update's food."""
+    return (sample_whole if what.whole else sample)(data, key, what.size, what.length)
+
+
 def sample(data: Episodes, key: PRNGKeyArray, size: int, length: int) -> Window:
     """`size` windows of `length` steps whose first steps are drawn uniformly from all steps, with replacement.
 
@@ -62,9 +78,11 @@ def sample(data: Episodes, key: PRNGKeyArray, size: int, length: int) -> Window:
 
 
 def sample_whole(data: Episodes, key: PRNGKeyArray, size: int, length: int) -> Window:
-    """`size` episodes from their first step on, cut after `length` steps, drawn in proportion to their lengths."""
-    at = jax.random.randint(key, (size,), 0, len(data.left))
-    return window(data, at - data.timesteps[at], length)
+    """`size` episodes, drawn in proportion to their lengths; of a longer one, `length` steps from a random one on."""
+    k_step, k_start = jax.random.split(key)
+    at = jax.random.randint(k_step, (size,), 0, len(data.left))
+    spare = jnp.maximum(data.timesteps[at] + data.left[at] - length, 0)
+    return window(data, at - data.timesteps[at] + jax.random.randint(k_start, (size,), 0, spare + 1), length)
 
 
 def window(data: Episodes, start: Int[Array, "*batch"], length: int) -> Window:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar, cast
 
 import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
@@ -29,11 +30,21 @@ def annealed(learning_rate: float, over: int, updates: Int[Array, ""]) -> float 
     return cast(Array, fall(updates))
 
 
+def adamw(learning_rate: float, warmup: int, decay: float, clip: float) -> optax.GradientTransformation:
+    """AdamW on a gradient of global norm `clip` at most; the step size rises on a line over `warmup` updates."""
+    return optax.chain(optax.clip_by_global_norm(clip), optax.adamw(warmed(learning_rate, warmup), weight_decay=decay))
+
+
+def warmed(learning_rate: float, over: int) -> optax.Schedule:
+    """The step size of the i-th update, min(1, (i + 1) / over) of `learning_rate`."""
+    return lambda count: learning_rate * jnp.minimum(1.0, (count + 1) / max(over, 1))
+
+
 def descend(
     optimiser: optax.GradientTransformation, network: Network, gradient: Any, state: optax.OptState
 ) -> tuple[Network, optax.OptState]:
     """One step of an optimiser: the changed network and the optimiser's new state."""
-    change, state = optimiser.update(gradient, state)
+    change, state = optimiser.update(gradient, state, cast(Any, network))
     return cast(Network, optax.apply_updates(cast(Any, network), change)), state
 
 

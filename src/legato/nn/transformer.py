@@ -7,12 +7,13 @@ cache is a shift register of that width, so stepping computes exactly what was t
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
 
 from legato.nn.mlp import Linear
 
@@ -82,16 +83,16 @@ class Block(eqx.Module):
         k: Array,
         v: Array,
         sees: Bool[Array, "*#batch queries keys"],
-        key: PRNGKeyArray | None,
+        tossed: tuple[Array, Array, Array] | None,
     ) -> Float[Array, "*batch queries size"]:
-        """The block's output at the tokens `x` whose queries are `q`."""
-        k_weight, k_out, k_mlp = (None,) * 3 if key is None else jax.random.split(key, 3)
+        """The block's output at the tokens `x` whose queries are `q`; `tossed` is dropout of weights and both sums."""
+        of_weight, of_out, of_mlp = tossed or (None,) * 3
         score = jnp.einsum("...qhd,...khd->...hqk", q, k) * q.shape[-1] ** -0.5
         weight = jax.nn.softmax(jnp.where(sees[..., None, :, :], score, -jnp.inf), axis=-1)
-        read = jnp.einsum("...hqk,...khd->...qhd", drop(weight, self.dropout, k_weight), v)
-        x = x + drop(self.out(read.reshape(x.shape)), self.dropout, k_out)
+        read = jnp.einsum("...hqk,...khd->...qhd", drop(weight, self.dropout, of_weight), v)
+        x = x + drop(self.out(read.reshape(x.shape)), self.dropout, of_out)
         h = {"relu": jax.nn.relu, "gelu": jax.nn.gelu}[self.activation](self.up(self.between(x)))
-        return x + drop(self.down(h), self.dropout, k_mlp)
+        return x + drop(self.down(h), self.dropout, of_mlp)
 
 
 class Cache(eqx.Module):
@@ -160,15 +161,25 @@ class Transformer(eqx.Module):
         sees = (back >= 0) & (back < (self.band or len(tokens)))
         if valid is not None:
             sees = sees & valid[..., None, :] | (back == 0)
-        keys = [None] * len(self.blocks) if key is None else list(jax.random.split(key, len(self.blocks)))
+        tossed = None if key is None or not self.blocks[0].dropout else self._toss(key, x.shape)
         x = x if self.table is None else x + self.table[: len(tokens)]
         last = len(self.blocks) - 1
-        for i, (block, k_block) in enumerate(zip(self.blocks, keys, strict=True)):
+        for i, block in enumerate(self.blocks):
             q, k, v = block.project(x, tokens)
+            of_block = None if tossed is None else jax.tree.map(lambda leaf, i=i: leaf[i], tossed)
             if i == last and read is not None:
                 x, q, sees = x[..., read, :], q[..., read, :, :], sees[..., read, :]
-            x = block.attend(x, q, k, v, sees, k_block)
+                of_block = jax.tree.map(lambda leaf: leaf[..., read, :], of_block)
+            x = block.attend(x, q, k, v, sees, of_block)
         return self.norm(x)
+
+    def _toss(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> tuple[Array, Array, Array]:
+        """Dropout of every block, in two draws: a generator takes longer to compile than a block."""
+        *batch, tokens, size = shape
+        k_weight, k_sum = jax.random.split(key)
+        layers = len(self.blocks)
+        sums = toss(k_sum, (2, layers, *batch, tokens, size))
+        return toss(k_weight, (layers, *batch, self.blocks[0].heads, tokens, tokens)), sums[0], sums[1]
 
     def start(self) -> Cache:
         """A cache that has seen nothing."""
@@ -180,12 +191,15 @@ class Transformer(eqx.Module):
         return Cache(jnp.zeros(shape), jnp.zeros(shape), jnp.zeros((), jnp.int32))
 
     def step(self, cache: Cache, x: Float[Array, "new size"]) -> tuple[Cache, Float[Array, "new size"]]:
-        """The next tokens of one sequence, after those that the cache has seen."""
+        """The next tokens of one sequence, after those that the cache has seen.
+
+        Where a cache begins at a negative `seen`, the first tokens are there for their shape only: nothing sees them.
+        """
         band, new = cache.keys.shape[1], len(x)
         index = jnp.arange(band + new) - band  # 0 is the first new token
         position = cache.seen + index
         back = index[band:, None] - index
-        sees = (back >= 0) & (back < band) & (position >= 0)
+        sees = (back >= 0) & (back < band) & (position >= 0) | (back == 0)
         if self.table is not None:
             x = x + self.table[position[band:]]
         kept_keys, kept_values = [], []
@@ -208,8 +222,16 @@ def rotate(
     return jnp.concatenate([a * jnp.cos(angle) - b * jnp.sin(angle), a * jnp.sin(angle) + b * jnp.cos(angle)], axis=-1)
 
 
-def drop(x: Array, rate: float, key: PRNGKeyArray | None) -> Array:
-    """Dropout; none without a key."""
-    if key is None or rate == 0:
+def toss(key: PRNGKeyArray, shape: tuple[int, ...]) -> UInt8[Array, "*shape"]:
+    """Random bytes for dropout, four to a number of the generator, which would else take a quarter of a step."""
+    size = math.prod(shape)
+    words = jax.random.bits(key, (-(-size // 4),))
+    return jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[:size].reshape(shape)
+
+
+def drop(x: Float[Array, "*shape"], rate: float, tossed: UInt8[Array, "*shape"] | None) -> Float[Array, "*shape"]:
+    """Dropout at `rate`, rounded to 1/256, where random bytes are given."""
+    if tossed is None or rate == 0:
         return x
-    return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0)
+    out = round(256 * rate)
+    return jnp.where(tossed >= out, x * (256 / (256 - out)), 0)

@@ -9,10 +9,6 @@ does.
 from __future__ import annotations
 
 import dataclasses
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -34,14 +30,11 @@ from legato.policy import RandomPlans
 from legato.rollout import Clock, Experience, Rollout, episodes
 from legato.training import policy_file
 from legato.training.checkpoint import Checkpoints
+from legato.training.interruption import Interrupted, interruptible
 from legato.training.policy_file import Card, fill, named_leaves
 from legato.training.progress import Progress
 from legato.training.run import Metrics, Run
 from legato.training.settings import Settings
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C: the run was saved and can be resumed."""
 
 
 def start(
@@ -103,6 +96,7 @@ class Loop:
     """One training run in progress."""
 
     def __init__(self, run: Run, *, resume: bool = False, from_step: int | None = None, quiet: bool = False):
+        assert isinstance(run.settings, Settings)
         self.run, self.settings, self.config = run, run.settings, run.config
         self.algorithm = algorithm_module(run.algorithm)
         self.batches: Minibatches = self.algorithm.batches(self.config)
@@ -156,7 +150,7 @@ class Loop:
         title = f"{self.run.label} on {s.env}"
         with (
             Progress(title, s.steps, start=self.step, quiet=self.quiet) as progress,
-            _interruptible() as interrupted,
+            interruptible() as interrupted,
         ):
             try:
                 while self.step < s.steps:
@@ -361,25 +355,3 @@ def advance(
 
 def _minibatches(replay: Replay, batches: Minibatches, key: PRNGKeyArray) -> tuple[Transition, ...]:
     return tuple(replay_buffer.sample(replay, k, batches.size) for k in jax.random.split(key, batches.count))
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C into a flag, so that a turn is finished and saved; a second one is immediate."""
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    asked = False
-    before = signal.getsignal(signal.SIGINT)
-
-    def ask(number: int, frame: Any) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    signal.signal(signal.SIGINT, ask)
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, before)

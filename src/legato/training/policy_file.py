@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from legato.algorithms import algorithm as algorithm_module
-from legato.algorithms.configs import CONFIGS, SAC, SRL
+from legato.algorithms.configs import CONFIGS, Config
 from legato.data.spec import Spec
 from legato.errors import LegatoError
 from legato.policy import Player, Policy
@@ -34,7 +34,7 @@ class Card:
     """What a saved policy says of itself. `extra` holds where it came from: environment, seed, step, which."""
 
     algorithm: str
-    config: SAC | SRL
+    config: Config
     spec: Spec
     extra: dict[str, Any]
 

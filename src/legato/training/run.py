@@ -21,10 +21,10 @@ import subprocess
 from pathlib import Path
 from typing import Any, Literal
 
-from legato.algorithms.configs import CONFIGS, SAC, SRL
+from legato.algorithms.configs import BC, CONFIGS, DS4, DT, OFFLINE, SAC, SRL, Config
 from legato.data.spec import Spec
 from legato.errors import LegatoError
-from legato.training.settings import Settings
+from legato.training.settings import AnySettings, OfflineSettings, Settings
 
 Which = Literal["last", "best"]
 
@@ -38,8 +38,10 @@ class Run:
             body = json.loads((self.path / "config.json").read_text())
             self.algorithm: str = body["algorithm"]
             self.preset: str = body["preset"]
-            self.config: SAC | SRL = CONFIGS[self.algorithm](**_tuples(body["config"]))
-            self.settings = Settings(**body["settings"])
+            self.config: Config = CONFIGS[self.algorithm](**_tuples(body["config"]))
+            kind = OfflineSettings if self.algorithm in OFFLINE else Settings
+            self.settings: AnySettings = kind(**_tuples(body["settings"]))
+            self.data: dict[str, Any] | None = body.get("data")
             self.spec = Spec(**_tuples(body["spec"]))
         except (FileNotFoundError, NotADirectoryError):
             raise LegatoError(f"'{self.path}' is not a run folder: it has no config.json") from None
@@ -52,11 +54,14 @@ class Run:
         path: str | Path | None,
         algorithm: str,
         preset: str,
-        config: SAC | SRL,
-        settings: Settings,
+        config: Config,
+        settings: AnySettings,
         spec: Spec,
+        data: dict[str, Any] | None = None,
     ) -> Run:
-        """A new folder, by default the first free `runs/<algorithm>-<environment>-<seed>-<n>`.
+        """A new folder, by default the first free `runs/<algorithm>-<environment or dataset>-<seed>-<n>`.
+
+        `data` says what is known of the logs that are learnt from.
 
         Raises `LegatoError` when `path` exists: nothing is ever overwritten.
         """
@@ -75,6 +80,7 @@ class Run:
             "config": dataclasses.asdict(config),
             "settings": dataclasses.asdict(settings),
             "spec": dataclasses.asdict(spec),
+            "data": data,
             "versions": versions(),
             "git_commit": _git_commit(),
         }
@@ -88,6 +94,16 @@ class Run:
     @property
     def label(self) -> str:
         return label(self.algorithm, self.config)
+
+    @property
+    def environment(self) -> str | None:
+        """Where its policies belong: the environment of its settings, or of its data."""
+        return self.settings.env or (self.data or {}).get("environment")
+
+    @property
+    def conditioned(self) -> bool:
+        """Do its policies read the return that is asked for?"""
+        return isinstance(self.config, DT | DS4) and self.config.returns
 
     def policy_path(self, seed: int | None = None, which: Which = "last") -> Path:
         """The folder of a saved policy, by default of the first seed.
@@ -108,12 +124,18 @@ class Run:
         return [f"{k} {v} -> {versions().get(k)}" for k, v in body["versions"].items() if versions().get(k) != v]
 
 
-def label(algorithm: str, config: SAC | SRL) -> str:
-    """The field's name for a configuration: `SRL-8`, `SAC`, `SAC-4`."""
+def label(algorithm: str, config: Config) -> str:
+    """The field's name for a configuration: `SRL-8`, `SAC`, `SAC-4`, `10%BC`, `DT (cache)`."""
+    name = algorithm.upper()
     if isinstance(config, SRL):
         return f"SRL-{config.horizon}"
-    name = algorithm.upper()
-    return name if config.action_repeat == 1 else f"{name}-{config.action_repeat}"
+    if isinstance(config, SAC):
+        return name if config.action_repeat == 1 else f"{name}-{config.action_repeat}"
+    if isinstance(config, BC):
+        return name if config.fraction == 1 else f"{100 * config.fraction:g}%BC"
+    said = ["cache"] if isinstance(config, DT) and config.memory == "cache" else []
+    said += [f"no {what}" for what in ("returns", "history") if not getattr(config, what)]
+    return f"{name} ({', '.join(said)})" if said else name
 
 
 def versions() -> dict[str, str]:
@@ -163,18 +185,20 @@ class Metrics:
         for name, value in values.items():
             self.events.add_scalar(f"seed-{seed}/{name}", value, step)
 
-    def speed(self, step: int, steps_per_second: float) -> None:
-        self.events.add_scalar("speed/steps_per_second", steps_per_second, step)
+    def speed(self, step: int, per_second: float, what: str = "steps") -> None:
+        self.events.add_scalar(f"speed/{what}_per_second", per_second, step)
 
     def close(self) -> None:
         self.file.close()
         self.events.close()
 
 
-def _free_path(name: str, settings: Settings) -> Path:
-    environment = re.sub(r"[^\w.-]+", "_", settings.env)
+def _free_path(name: str, settings: AnySettings) -> Path:
+    where = settings.env if isinstance(settings, Settings) else settings.dataset
+    where = re.sub(r"[^\w.-]+", "_", where)[-60:].strip("_.")
+    name = re.sub(r"[^\w]+", "-", name.lower()).strip("-")
     n = 1
-    while (path := Path("runs") / f"{name.lower()}-{environment}-{settings.seed}-{n}").exists():
+    while (path := Path("runs") / f"{name}-{where}-{settings.seed}-{n}").exists():
         n += 1
     return path
 

@@ -9,7 +9,7 @@ import dataclasses
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from legato.algorithms.configs import CONFIGS, SAC, SRL
+from legato.algorithms.configs import BC, CONFIGS, DT, OFFLINE, ONLINE, Config
 from legato.errors import LegatoError, unknown
 
 
@@ -54,10 +54,48 @@ class Settings:
             raise LegatoError(f"updates_per_step must be positive and finite; {self.updates_per_step} was given")
 
 
+@dataclass(frozen=True)
+class OfflineSettings:
+    """How long, on which data and how often; the same for every algorithm that learns from logs."""
+
+    dataset: str = ""
+    """logged episodes: an .npz or .hdf5 file, or a Minari id"""
+    env: str = ""
+    """Gymnasium id of the environment to evaluate in; without one, nothing is played while training"""
+    clip_actions: bool = False
+    """move logged actions that lie outside their bounds to the bounds, instead of refusing them"""
+    download: bool = False
+    """fetch a Minari dataset that is not on this machine"""
+    seed: int = 0
+    """first seed: parameters, sampling and evaluation episodes derive from it"""
+    seeds: int = 1
+    """seeds trained together in one process: seed, seed+1, ..."""
+    updates: int = 10_000
+    """gradient steps per seed"""
+    targets: tuple[float, ...] = ()
+    """returns to ask for in evaluations, the first of which picks `best`; by default one that the data supports"""
+    eval_every: int = 1_000
+    """updates between evaluations, after each of which the policy is kept"""
+    eval_episodes: int = 10
+    """greedy episodes per evaluation and target"""
+    log_every: int = 250
+    """updates between rows of metrics"""
+    checkpoint_every: int = 1_000
+    """updates between checkpoints; what a kill -9 can cost at most"""
+
+    def __post_init__(self) -> None:
+        least = {"seeds": 1, "updates": 1, "eval_every": 1, "eval_episodes": 1, "log_every": 1, "checkpoint_every": 1}
+        for name, low in {**least, "seed": 0}.items():
+            if getattr(self, name) < low:
+                raise LegatoError(f"{name} must be at least {low}; {getattr(self, name)} was given")
+
+
 PRESETS: dict[str, str] = {
-    "paper": "as published by Patel & Siegelmann (arXiv 2410.08979), per environment",
-    "cpu": "width 128, batch 128, larger and annealed step sizes, schedules short enough for two cores",
+    "paper": "as published by each algorithm's authors, per environment",
+    "cpu": "smaller networks, larger step sizes, schedules short enough for two cores",
 }
+
+AnySettings = Settings | OfflineSettings
 
 # (steps, start_steps, eval_every) where they differ from the paper's 1e6, 10 000 and 5 000; names without version.
 _PAPER_SCHEDULES: dict[str, tuple[int, int, int]] = {
@@ -75,8 +113,16 @@ _CPU_SCHEDULES: dict[str, tuple[int, int, int]] = {
 }
 
 
-def preset(name: str, algorithm: str, env: str) -> tuple[SAC | SRL, Settings]:
-    """The hyper-parameters and settings that a preset names for an algorithm on an environment.
+# Target returns of the official gym code of Chen et al. (arXiv 2106.01345), first the one that decides.
+_PAPER_TARGETS: dict[str, tuple[float, ...]] = {
+    "hopper": (3600, 1800),
+    "halfcheetah": (12000, 6000),
+    "walker2d": (5000, 2500),
+}
+
+
+def preset(name: str, algorithm: str, world: str) -> tuple[Config, AnySettings]:
+    """The hyper-parameters and settings that a preset names for an algorithm on an environment, or on a dataset.
 
     Raises `LegatoError` for an unknown preset or algorithm, naming the nearest.
     """
@@ -84,7 +130,11 @@ def preset(name: str, algorithm: str, env: str) -> tuple[SAC | SRL, Settings]:
         raise unknown("preset", name, PRESETS)
     if algorithm not in CONFIGS:
         raise unknown("algorithm", algorithm, CONFIGS)
-    config = CONFIGS[algorithm]()
+    return (_online if algorithm in ONLINE else _offline)(name, algorithm, world)
+
+
+def _online(name: str, algorithm: str, env: str) -> tuple[Config, Settings]:
+    config = ONLINE[algorithm]()
     family = env.split("/")[-1].rpartition("-v")[0] or env
     if name == "paper":
         steps, start, every = _PAPER_SCHEDULES.get(family, (1_000_000, 10_000, 5_000))
@@ -96,7 +146,25 @@ def preset(name: str, algorithm: str, env: str) -> tuple[SAC | SRL, Settings]:
     return config, settings
 
 
-def override(config: SAC | SRL, settings: Settings, **changes: Any) -> tuple[SAC | SRL, Settings]:
+def _offline(name: str, algorithm: str, dataset: str) -> tuple[Config, OfflineSettings]:
+    config = OFFLINE[algorithm]()
+    settings = OfflineSettings(dataset=dataset)
+    if name == "paper":
+        targets = next((t for family, t in _PAPER_TARGETS.items() if family in dataset.lower()), ())
+        if not isinstance(config, BC):
+            config = replace(config, scale=1000.0 if targets else 0.0)
+        settings = replace(settings, updates=100_000, eval_every=10_000, eval_episodes=100, checkpoint_every=5_000)
+        return config, settings if isinstance(config, BC) else replace(settings, targets=targets)
+    if isinstance(config, BC):
+        return replace(config, learning_rate=1e-3, warmup=100, batch_size=256), settings
+    if isinstance(config, DT):
+        config = replace(config, layers=2, size=64, context=10, learning_rate=1e-3, warmup=500)
+        return config, settings
+    config = replace(config, order=32, layers=2, batch_size=16, learning_rate=1e-3, warmup=100)
+    return config, replace(settings, updates=3_000, eval_every=500, checkpoint_every=500)
+
+
+def override(config: Config, settings: AnySettings, **changes: Any) -> tuple[Config, AnySettings]:
     """Change named fields of either; a name that neither has raises `LegatoError` with the nearest."""
     of_config = {f.name for f in dataclasses.fields(config)}
     of_settings = {f.name for f in dataclasses.fields(settings)}

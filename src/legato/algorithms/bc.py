@@ -1,0 +1,118 @@
+"""Behaviour cloning, of all episodes or of the best (%BC, Chen et al. 2021): what learning from logs is measured against.
+
+L = MSE(tanh(f(s)), a),  cross-entropy for a choice
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from legato.algorithms.configs import BC as Config
+from legato.data import trajectories as logs
+from legato.data.facts import Facts
+from legato.data.spec import Spec
+from legato.data.trajectories import Trajectories
+from legato.data.windows import Draw, Window
+from legato.nn.mlp import Linear
+from legato.nn.optimisation import adamw, descend
+from legato.nn.transformer import drop, toss
+from legato.policy import LastStep, Policy, Step, held
+
+Metrics = dict[str, Float[Array, ""]]
+
+
+class Network(eqx.Module):
+    """ReLU layers with dropout between them."""
+
+    layers: tuple[Linear, ...]
+    dropout: float = eqx.field(static=True)
+
+    def __init__(self, config: Config, spec: Spec, *, key: PRNGKeyArray):
+        sizes = [spec.observation_size, *[config.hidden] * config.layers, spec.choices or spec.action_size]
+        keys = jax.random.split(key, len(sizes) - 1)
+        self.layers = tuple(Linear(a, b, key=k) for a, b, k in zip(sizes[:-1], sizes[1:], keys, strict=True))
+        self.dropout = config.dropout
+
+    def __call__(self, s: Float[Array, "*batch obs"], key: PRNGKeyArray | None = None) -> Float[Array, "*batch act"]:
+        """Actions before the tanh, or logits."""
+        hidden = len(self.layers) - 1
+        tossed = [None] * hidden if key is None else toss(key, (hidden, *s.shape[:-1], self.layers[0].bias.size))
+        for layer, of_layer in zip(self.layers[:-1], tossed, strict=True):
+            s = drop(jax.nn.relu(layer(s)), self.dropout, of_layer)
+        return self.layers[-1](s)
+
+
+class Learner(eqx.Module):
+    """Everything behaviour cloning carries while training."""
+
+    network: Network
+    facts: Facts
+    optimiser: optax.OptState
+    updates: Int[Array, ""]
+
+
+def chosen(config: Config, data: Trajectories) -> Trajectories:
+    """The data as it is learnt from: all of it, or the best episodes, for which rewards are needed."""
+    return data if config.fraction == 1 else logs.top(data, config.fraction)
+
+
+def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = None) -> Learner:
+    """A learner before its first update. `facts` say what the data is like."""
+    network = Network(config, spec, key=key)
+    facts = Facts.none(spec) if facts is None else facts
+    return Learner(network, facts, _optimiser(config).init(cast(Any, network)), jnp.zeros((), jnp.int32))
+
+
+def _optimiser(config: Config) -> optax.GradientTransformation:
+    return adamw(config.learning_rate, config.warmup, config.weight_decay, config.clip)
+
+
+def loss(network: Network, facts: Facts, batch: Window, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
+    """L. With a `key` dropout is on."""
+    given = network(facts.normaliser(batch.observations), key)
+    if facts.spec.choices is None:
+        error = jnp.mean((jnp.tanh(given) - facts.unit(batch.actions)) ** 2, axis=-1)
+    else:
+        error = optax.softmax_cross_entropy_with_integer_labels(given, batch.actions)
+    return jnp.sum(jnp.where(batch.mask, error, 0)) / batch.mask.sum()
+
+
+def update(config: Config, learner: Learner, batch: Window, key: PRNGKeyArray) -> tuple[Learner, Metrics]:
+    """One gradient step."""
+    value, gradient = jax.value_and_grad(loss)(learner.network, learner.facts, batch, key)
+    network, state = descend(_optimiser(config), learner.network, gradient, learner.optimiser)
+    metrics = {"loss": value, "gradient_norm": optax.global_norm(gradient)}
+    return Learner(network, learner.facts, state, learner.updates + 1), metrics
+
+
+class Cloned(Policy[LastStep]):
+    """Decides one action from the newest observation, and holds it."""
+
+    network: Network
+    facts: Facts
+
+    def init_state(self, command: Any) -> LastStep:
+        return LastStep.empty(self.facts.spec)
+
+    def observe(self, state: LastStep, step: Step) -> LastStep:
+        return LastStep.of(step)
+
+    def decide(self, state: LastStep, key: PRNGKeyArray | None, length: int) -> tuple[Array, LastStep]:
+        given = self.network(self.facts.normaliser(state.observation))
+        return held(self.facts.action(given, key), length), state
+
+
+def policy(config: Config, learner: Learner) -> Cloned:
+    """The deployable part: the network and the data's facts."""
+    return Cloned(learner.network, learner.facts)
+
+
+def batches(config: Config) -> Draw:
+    """Single steps."""
+    return Draw(config.batch_size, 1)

@@ -1,0 +1,311 @@
+"""Decision Transformer (Chen et al. 2021, arXiv 2106.01345): the next action, given the return that is still wanted.
+
+    tokens  R_1 s_1 a_1  R_2 s_2 a_2 ...      R_t = sum_{u >= t} r_u, the return-to-go
+    x       = dropout(norm(W_token token + time_t))
+    a^_t    = tanh(W transformer(x)[s_t])     from R_1 s_1 a_1 ... R_t s_t; logits where actions are a choice
+    L       = MSE(a^, a)                      cross-entropy for a choice
+
+At the start R_1 is the return asked for; after each step the reward is subtracted. Trained on windows of K steps,
+the policy re-encodes its last K steps at every decision, as published. Trained with a banded mask (`memory="cache"`), a
+token sees the 3K - 1 before it, and a cache of keys and values computes what was trained one step at a time.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from legato.algorithms.configs import DT as Config
+from legato.data import trajectories as logs
+from legato.data.facts import Facts
+from legato.data.spec import Spec
+from legato.data.trajectories import Trajectories
+from legato.data.windows import Draw, Window
+from legato.errors import LegatoError
+from legato.nn.mlp import Linear
+from legato.nn.optimisation import adamw, descend
+from legato.nn.transformer import Cache, LayerNorm, Transformer, drop, toss
+from legato.policy import Policy, Step, held
+
+Metrics = dict[str, Float[Array, ""]]
+
+
+class Unused(eqx.Module):
+    """What the official network carries without using it: heads for observation and return, and a table of one word."""
+
+    observation: Linear
+    ret: Linear
+    word: Float[Array, "1 size"]
+
+
+class Network(eqx.Module):
+    """Embeddings, trunk and head. Actions are in units of their bounds, [-1, 1], or one number of a choice."""
+
+    ret: Linear
+    observation: Linear
+    action: Linear
+    time: Float[Array, "steps size"] | None
+    norm: LayerNorm
+    trunk: Transformer
+    head: Linear
+    unused: Unused | None
+    choices: int | None = eqx.field(static=True)
+    returns: bool = eqx.field(static=True)
+    history: bool = eqx.field(static=True)
+    dropout: float = eqx.field(static=True)
+
+    def __init__(self, config: Config, spec: Spec, *, key: PRNGKeyArray):
+        k_r, k_s, k_a, k_time, k_trunk, k_head, k_unused = jax.random.split(key, 7)
+        d, s, a = config.size, spec.observation_size, spec.choices or spec.action_size
+
+        def linear(inputs: int, outputs: int, key: PRNGKeyArray) -> Linear:  # as in the official code
+            return Linear.uniform(inputs, outputs, inputs**-0.5, key=key)
+
+        self.ret, self.observation, self.action = linear(1, d, k_r), linear(s, d, k_s), linear(a, d, k_a)
+        steps = config.episode_length
+        self.time = jax.random.normal(k_time, (steps, d)) if config.positions == "timestep" else None
+        self.norm = LayerNorm(d)
+        self.trunk = Transformer(
+            d,
+            config.layers,
+            config.heads,
+            activation=config.activation,
+            positions="rotary" if config.positions == "rotary" else "none",
+            band=3 * config.context if config.memory == "cache" else None,
+            dropout=config.dropout,
+            key=k_trunk,
+        )
+        self.head = linear(d, a, k_head)
+        k_1, k_2, k_3 = jax.random.split(k_unused, 3)
+        self.unused = (
+            Unused(linear(d, s, k_1), linear(d, 1, k_2), 0.02 * jax.random.normal(k_3, (1, d)))
+            if config.unused
+            else None
+        )
+        self.choices, self.returns, self.history = spec.choices, config.returns, config.history
+        self.dropout = config.dropout
+
+    def token(
+        self, layer: Linear, x: Float[Array, "*batch inputs"], timesteps: Int[Array, "*batch"]
+    ) -> Float[Array, "*batch size"]:
+        """A token of one kind at its time."""
+        x = layer(x.astype(layer.weight.dtype))
+        if self.time is not None:
+            x = x + self.time[jnp.clip(timesteps, 0, len(self.time) - 1)]
+        return self.norm(x)
+
+    def asked(self, returns: Float[Array, "*batch"]) -> Float[Array, "*batch 1"]:
+        return (returns if self.returns else jnp.zeros_like(returns))[..., None]
+
+    def done(self, actions: Float[Array, "*batch act"] | Int[Array, "*batch"]) -> Float[Array, "*batch act"]:
+        return actions if self.choices is None else jax.nn.one_hot(actions, self.choices)
+
+    def __call__(
+        self,
+        returns: Float[Array, "*batch K"],
+        observations: Float[Array, "*batch K obs"],
+        actions: Float[Array, "*batch K act"] | Int[Array, "*batch K"],
+        timesteps: Int[Array, "*batch K"],
+        mask: Bool[Array, "*batch K"],
+        *,
+        last: bool = False,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "*batch read act"]:
+        """What the head gives at each step, or at the last one only: actions before the tanh, or logits."""
+        k_embed, k_trunk = (None, None) if key is None else jax.random.split(key)
+        kinds = (
+            (self.ret, self.asked(returns)),
+            (self.observation, observations),
+            (self.action, self.done(actions)),
+        )
+        x = jnp.stack([self.token(layer, value, timesteps) for layer, value in kinds], axis=-2)  # [*batch, K, 3, size]
+        x = x if k_embed is None else drop(x, self.dropout, toss(k_embed, x.shape))
+        if not self.history:  # each step alone
+            x, mask = (x[..., -1:, :, :], mask[..., -1:]) if last else (x, mask)
+            x, mask = x.reshape(-1, 3, x.shape[-1]), mask.reshape(-1, 1)
+        tokens = 3 * mask.shape[-1]
+        x = x.reshape(*mask.shape[:-1], tokens, x.shape[-1])
+        read = slice(tokens - 2, tokens - 1) if last else slice(1, None, 3)
+        y = self.trunk(x, jnp.repeat(mask, 3, axis=-1), read=read, key=k_trunk)  # the last block: at states only
+        return self.head(y.reshape(*observations.shape[:-2], -1, y.shape[-1]))
+
+
+class Learner(eqx.Module):
+    """Everything the Decision Transformer carries while training."""
+
+    network: Network
+    facts: Facts
+    optimiser: optax.OptState
+    updates: Int[Array, ""]
+
+
+def chosen(config: Config, data: Trajectories) -> Trajectories:
+    """The data as it is learnt from. Raises `LegatoError` where rewards are missing or an episode is too long."""
+    logs.rewards(data)
+    longest = int(data.lengths.max())
+    if config.positions == "timestep" and longest > config.episode_length:
+        raise LegatoError(
+            f"{data.about.name} has an episode of {longest} steps, this model a table of {config.episode_length}: "
+            f"raise --episode-length, or choose --positions rotary"
+        )
+    return logs.delayed(data) if config.delayed else data
+
+
+def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = None) -> Learner:
+    """A learner before its first update. `facts` say what the data is like."""
+    network = Network(config, spec, key=key)
+    facts = Facts.none(spec) if facts is None else facts
+    return Learner(network, facts, _optimiser(config).init(cast(Any, network)), jnp.zeros((), jnp.int32))
+
+
+def _optimiser(config: Config) -> optax.GradientTransformation:
+    return adamw(config.learning_rate, config.warmup, config.weight_decay, config.clip)
+
+
+def loss(network: Network, facts: Facts, batch: Window, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
+    """L: the mean over valid steps (and the action's numbers). With a `key` dropout is on."""
+    actions = facts.unit(batch.actions)
+    given = network(
+        facts.ask(batch.returns_to_go),
+        facts.normaliser(batch.observations),
+        actions,
+        batch.timesteps,
+        batch.mask,
+        key=key,
+    ).astype(jnp.float32)
+    if network.choices is None:
+        error = jnp.mean((jnp.tanh(given) - actions) ** 2, axis=-1)
+    else:
+        error = optax.softmax_cross_entropy_with_integer_labels(given, actions)
+    return jnp.sum(jnp.where(batch.mask, error, 0)) / batch.mask.sum()
+
+
+def update(config: Config, learner: Learner, batch: Window, key: PRNGKeyArray) -> tuple[Learner, Metrics]:
+    """One gradient step."""
+
+    def of(network: Network) -> Float[Array, ""]:
+        if config.dtype == "float32":
+            return loss(network, learner.facts, batch, key)
+        half = jax.tree.map(lambda leaf: leaf.astype(config.dtype), network)
+        return loss(half, learner.facts, batch, key)
+
+    value, gradient = jax.value_and_grad(of)(learner.network)
+    network, state = descend(_optimiser(config), learner.network, gradient, learner.optimiser)
+    metrics = {"loss": value, "gradient_norm": optax.global_norm(gradient)}
+    return Learner(network, learner.facts, state, learner.updates + 1), metrics
+
+
+# --- acting ---
+
+
+class Acting(eqx.Module):
+    """What both policies have: the network, and the data's facts."""
+
+    network: Network
+    facts: Facts
+    gamma: float = eqx.field(static=True)
+    delayed: bool = eqx.field(static=True)
+
+    def wanted(self, before: Float[Array, ""], step: Step) -> Float[Array, ""]:
+        """The return still wanted: as asked at first, then less each reward."""
+        return before if self.delayed else jnp.where(step.first, before, (before - step.reward) / self.gamma)
+
+
+class History(eqx.Module):
+    """The last K steps, newest last; steps before the episode are masked. The newest has no action yet."""
+
+    returns: Float[Array, " K"]
+    observations: Float[Array, "K obs"]
+    actions: Float[Array, "K act"] | Int[Array, " K"]
+    timestep: Int[Array, ""]
+    """of the newest step; -1 before the first"""
+
+
+class Reencoding(Policy[History]):
+    """Encodes its last K steps anew at every decision, as published."""
+
+    acting: Acting
+    context: int = eqx.field(static=True)
+
+    def init_state(self, command: Any) -> History:
+        facts, k = self.acting.facts, self.context
+        target = facts.target if isinstance(command, tuple) else jnp.asarray(command, jnp.float32)
+        spec = facts.spec
+        actions = jnp.zeros((k, spec.action_size)) if spec.choices is None else jnp.zeros(k, jnp.int32)
+        observations = jnp.zeros((k, spec.observation_size))
+        return History(jnp.broadcast_to(target, k), observations, actions, jnp.full((), -1, jnp.int32))
+
+    def observe(self, state: History, step: Step) -> History:
+        def pushed(row: Array, new: Array) -> Array:
+            return jnp.concatenate([row[1:], new[None]])
+
+        actions = state.actions.at[-1].set(self.acting.facts.executed(step.executed))
+        return History(
+            pushed(state.returns, self.acting.wanted(state.returns[-1], step)),
+            pushed(state.observations, self.acting.facts.normaliser(step.observation)),
+            pushed(actions, jnp.zeros_like(actions[0])),
+            state.timestep + 1,
+        )
+
+    def decide(self, state: History, key: PRNGKeyArray | None, length: int) -> tuple[Array, History]:
+        timesteps = state.timestep + jnp.arange(1 - self.context, 1)
+        mask = timesteps >= 0
+        returns = self.acting.facts.ask(state.returns)
+        given = self.acting.network(returns, state.observations, state.actions, timesteps, mask, last=True)
+        return held(self.acting.facts.action(given[-1], key), length), state
+
+
+class Reading(eqx.Module):
+    """Keys and values of the last tokens, and what the trunk made of the newest observation."""
+
+    cache: Cache
+    read: Float[Array, " size"]
+    wanted: Float[Array, ""]
+    timestep: Int[Array, ""]
+
+
+class Caching(Policy[Reading]):
+    """Reads each step once, into a cache as wide as the band that was trained."""
+
+    acting: Acting
+
+    def init_state(self, command: Any) -> Reading:
+        network, facts = self.acting.network, self.acting.facts
+        target = facts.target if isinstance(command, tuple) else jnp.asarray(command, jnp.float32)
+        cache = network.trunk.start()
+        cache = eqx.tree_at(lambda c: c.seen, cache, cache.seen - 1)  # no action comes before the first observation
+        return Reading(cache, jnp.zeros(network.norm.scale.size), target, jnp.full((), -1, jnp.int32))
+
+    def observe(self, state: Reading, step: Step) -> Reading:
+        network, facts, t = self.acting.network, self.acting.facts, state.timestep + 1
+        wanted = self.acting.wanted(state.wanted, step)
+        a = network.token(network.action, network.done(self.acting.facts.executed(step.executed)), t - 1)
+        r = network.token(network.ret, network.asked(facts.ask(wanted)), t)
+        s = network.token(network.observation, facts.normaliser(step.observation), t)
+        cache, y = network.trunk.step(state.cache, jnp.stack([a, r, s]))
+        return Reading(cache, y[-1], wanted, t)
+
+    def decide(self, state: Reading, key: PRNGKeyArray | None, length: int) -> tuple[Array, Reading]:
+        given = self.acting.network.head(state.read)
+        return held(self.acting.facts.action(given, key), length), state
+
+
+def policy(config: Config, learner: Learner) -> Reencoding | Caching:
+    """The deployable part: the network and the data's facts."""
+    network = eqx.tree_at(lambda n: n.unused, learner.network, None, is_leaf=lambda leaf: leaf is None)
+    acting = Acting(network, learner.facts, config.gamma, config.delayed)
+    if config.memory == "cache" and config.history:
+        return Caching(acting)
+    return Reencoding(acting, config.context if config.history else 1)
+
+
+def batches(config: Config) -> Draw:
+    """Windows of K steps; for a cache half as many, twice as long: what the band hides is then met in training."""
+    if config.memory == "cache":
+        return Draw(-(-config.batch_size // 2), 2 * config.context)
+    return Draw(config.batch_size, config.context)

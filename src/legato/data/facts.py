@@ -1,0 +1,111 @@
+"""What a policy keeps of the data that it learnt from: units, and which returns can be asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from legato.data import normaliser as normalisers
+from legato.data import trajectories as logs
+from legato.data.normaliser import Normaliser
+from legato.data.spec import Spec
+from legato.data.trajectories import Trajectories
+
+DECILES = tuple(range(0, 101, 10))
+BEST = 0.1  # of the steps: what the default target return is the mean of
+
+
+class Facts(eqx.Module):
+    """Statistics of a dataset. They are numbers of the policy, but no gradient changes them."""
+
+    normaliser: Normaliser
+    scale: Float[Array, ""]
+    """returns-to-go are divided by this"""
+    target: Float[Array, ""]
+    """the return to ask for where nobody says which: the mean of the best episodes that hold a tenth of the steps"""
+    deciles: Float[Array, " 11"]
+    """of the episodes' returns, from the lowest to the highest"""
+    spec: Spec = eqx.field(static=True)
+
+    @classmethod
+    def none(cls, spec: Spec) -> Facts:
+        """Of no data: everything stays as it is."""
+        zeros = jnp.zeros(len(DECILES))
+        return cls(normalisers.none(spec.observation_size), jnp.ones(()), jnp.zeros(()), zeros, spec)
+
+    def ask(self, returns: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+        """Returns-to-go as a network reads them."""
+        return returns / jax.lax.stop_gradient(self.scale)
+
+    def unit(
+        self, actions: Float[Array, "*batch act"] | Int[Array, "*batch"]
+    ) -> Float[Array, "*batch act"] | Int[Array, "*batch"]:
+        """Actions in units of their bounds, [-1, 1]; choices as they are."""
+        if self.spec.choices is not None:
+            return actions
+        low, high = jnp.asarray(self.spec.low), jnp.asarray(self.spec.high)
+        return (2 * actions - low - high) / (high - low)
+
+    def executed(self, action: Float[Array, "*batch act"]) -> Float[Array, "*batch act"] | Int[Array, "*batch"]:
+        """An executed action, in the environment's units, as `unit` gives logged ones."""
+        return self.unit(action) if self.spec.choices is None else jnp.rint(action[..., 0]).astype(jnp.int32)
+
+    def action(self, given: Float[Array, " act"], key: PRNGKeyArray | None) -> Float[Array, " act"]:
+        """What a network's output stands for, in the environment's units: tanh(given) or, of logits, the choice.
+
+        A choice is the likeliest, or drawn where there is a key; a continuous action has no spread to draw from.
+        """
+        if self.spec.choices is not None:
+            choice = jnp.argmax(given) if key is None else jax.random.categorical(key, given)
+            return choice[None].astype(jnp.float32)
+        low, high = jnp.asarray(self.spec.low), jnp.asarray(self.spec.high)
+        return 0.5 * (low + high) + 0.5 * (high - low) * jnp.tanh(given)
+
+
+def of(data: Trajectories, spec: Spec, *, gamma: float = 1.0, scale: float = 0.0) -> Facts:
+    """The facts of a dataset. A `scale` of 0 stands for the root mean square of its returns-to-go."""
+    normaliser = normalisers.of(data.observations)
+    if data.rewards is None:
+        return eqx.tree_at(lambda facts: facts.normaliser, Facts.none(spec), normaliser)
+    if not scale:
+        togo = logs.returns_to_go(data, gamma).astype(np.float64)
+        scale = float(np.sqrt(np.mean(togo**2))) or 1.0
+    found = support(data)
+    deciles = jnp.asarray([found.deciles[d] for d in DECILES], jnp.float32)
+    return Facts(normaliser, jnp.asarray(scale, jnp.float32), jnp.asarray(found.target, jnp.float32), deciles, spec)
+
+
+@dataclass(frozen=True)
+class Support:
+    """Which returns a dataset holds, and so which can be asked of what learnt from it."""
+
+    deciles: dict[int, float]
+    """by per cent, 0 the lowest and 100 the highest"""
+    target: float
+    """the mean return of the best episodes that hold a tenth of the steps"""
+    near: np.ndarray | None = None
+    """`[starts, 3]`: lowest, middle and highest return of the episodes that began nearest to each start"""
+
+
+def support(data: Trajectories, starts: Float[np.ndarray, "starts obs"] | None = None, nearest: int = 10) -> Support:
+    """The returns in the data, overall and of the episodes that began nearest to each of `starts` (in deviations).
+
+    Raises `LegatoError` where there are no rewards.
+    """
+    earned = logs.returns(data)
+    best = logs.returns(logs.top(data, BEST))
+    near = None
+    if starts is not None:
+        from scipy.spatial import KDTree
+
+        begun = data.observations[data.offsets[:-1]]
+        spread = begun.std(axis=0) + 1e-6
+        _, index = KDTree(begun / spread).query(np.asarray(starts) / spread, k=min(nearest, len(earned)))
+        near = np.percentile(earned[np.reshape(index, (len(starts), -1))], (0, 50, 100), axis=1).T
+    deciles = dict(zip(DECILES, np.percentile(earned, DECILES).tolist(), strict=True))
+    return Support(deciles, float(best.mean()), near)

@@ -1,0 +1,351 @@
+"""The offline loop: dataset -> updates, for any algorithm that learns from logged episodes.
+
+The data lies on the device and is sampled inside the compiled call that makes many updates. Several seeds are trained
+side by side along a leading axis, on the same data. All randomness derives from (seed, update), so a checkpoint holds
+no generator and a resumed run repeats what an unbroken one does. An environment is needed only to evaluate.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from legato.algorithms import algorithm as algorithm_module
+from legato.data import facts as data_facts
+from legato.data import formats, windows
+from legato.data import trajectories as logs
+from legato.data.spec import Spec
+from legato.data.trajectories import Trajectories
+from legato.data.windows import Draw, Episodes
+from legato.envs import describe, make, make_vec
+from legato.errors import LegatoError
+from legato.rollout import Clock, episodes
+from legato.training import policy_file
+from legato.training.checkpoint import Checkpoints
+from legato.training.interruption import Interrupted, interruptible
+from legato.training.policy_file import Card, fill, named_leaves
+from legato.training.progress import Progress
+from legato.training.run import Metrics, Run
+from legato.training.settings import OfflineSettings
+
+DISPATCH = 50  # updates per compiled call: seconds at most, so that Ctrl-C is answered
+
+
+def start(
+    algorithm: str,
+    preset: str,
+    config: Any,
+    settings: OfflineSettings,
+    out: str | Path | None = None,
+    *,
+    quiet: bool = False,
+    data: Trajectories | None = None,
+) -> Run:
+    """Train from nothing in a new run folder. Everything that can be refused is refused before the folder exists.
+
+    `data` stands in for the dataset that the settings name; such a run cannot be resumed from its name alone.
+    """
+    if data is None:
+        data = formats.load(settings.dataset, clip_actions=settings.clip_actions, download=settings.download)
+    spec, data = check(algorithm, config, settings, data)
+    about = data.about
+    found = {
+        "environment": settings.env or about.environment,
+        "reference": about.reference,
+        "episodes": len(data),
+        "steps": data.steps,
+        "fingerprint": fingerprint(data),
+    }
+    run = Run.create(out, algorithm, preset, config, settings, spec, found)
+    OfflineLoop(run, data, quiet=quiet).train()
+    return run
+
+
+def resume(
+    path: str | Path, from_step: int | None = None, *, quiet: bool = False, data: Trajectories | None = None
+) -> Run:
+    """Go on from a run's newest checkpoint (or that of `from_step`) to the end it was given."""
+    run = Run(path)
+    settings = run.settings
+    assert isinstance(settings, OfflineSettings)
+    if data is None:
+        data = formats.load(settings.dataset, clip_actions=settings.clip_actions, download=settings.download)
+    _, data = check(run.algorithm, run.config, settings, data)
+    if fingerprint(data) != (run.data or {}).get("fingerprint"):
+        raise LegatoError(f"'{settings.dataset}' is not what it was when '{run.path}' began; train anew")
+    OfflineLoop(run, data, resume=True, from_step=from_step, quiet=quiet).train()
+    return run
+
+
+def check(algorithm: str, config: Any, settings: OfflineSettings, data: Trajectories) -> tuple[Spec, Trajectories]:
+    """The spec, and the data as it is learnt from. Raises `LegatoError` when data, algorithm and world do not fit."""
+    about, size = data.about, data.observations.shape[1]
+    if settings.env:
+        environment = make(settings.env)
+        spec = describe(environment, settings.env, user=algorithm, discrete=True)
+        environment.close()
+        for what, here, there in (
+            ("observations of so many numbers", size, spec.observation_size),
+            ("discrete actions", about.choices, spec.choices),
+            ("actions of so many numbers", 1 if data.discrete else data.actions.shape[1], spec.action_size),
+        ):
+            if here != there:
+                raise LegatoError(f"{about.name} and '{settings.env}' differ in {what}: {here} and {there}")
+        if not data.discrete:
+            data = logs.bounded(data, spec.low, spec.high, settings.clip_actions)
+    elif about.choices is not None:
+        spec = Spec.discrete(size, about.choices)
+    elif about.low is None or about.high is None:
+        raise LegatoError(f"{about.name} does not say how its actions are bounded; name its environment with --env")
+    else:
+        spec = Spec(size, about.low, about.high)
+    if settings.targets and data.rewards is not None:
+        _warn_of_targets(settings.targets, data)
+    return spec, algorithm_module(algorithm).chosen(config, data)
+
+
+def _warn_of_targets(targets: tuple[float, ...], data: Trajectories) -> None:
+    import sys
+
+    earned = logs.returns(data)
+    for target in targets:
+        if not earned.min() <= target <= earned.max():
+            print(  # noqa: T201
+                f"warning: a target return of {target:g} lies outside what {data.about.name} holds, "
+                f"{earned.min():g} to {earned.max():g}",
+                file=sys.stderr,
+            )
+
+
+def fingerprint(data: Trajectories) -> str:
+    """A short name for the very numbers of a dataset: of sizes, episodes, and up to some ten thousand of its steps."""
+    rows = slice(None, None, max(1, data.steps // 10_000))
+    digest = hashlib.blake2b(np.ascontiguousarray(data.offsets).tobytes(), digest_size=8)
+    for array in (data.observations, data.actions, data.rewards):
+        if array is not None:
+            digest.update(str(array.shape).encode())
+            digest.update(np.ascontiguousarray(array[rows]).tobytes())
+    return digest.hexdigest()
+
+
+class OfflineLoop:
+    """One training run from logs in progress."""
+
+    def __init__(
+        self,
+        run: Run,
+        data: Trajectories,
+        *,
+        resume: bool = False,
+        from_step: int | None = None,
+        quiet: bool = False,
+    ):
+        settings = run.settings
+        assert isinstance(settings, OfflineSettings)
+        self.run, self.settings, self.config, self.quiet = run, settings, run.config, quiet
+        self.algorithm = algorithm_module(run.algorithm)
+        self.draw: Draw = self.algorithm.batches(self.config)
+        self.checkpoints = Checkpoints(run.path / "checkpoints", create=not resume)
+        loaded = self.checkpoints.load(from_step) if resume else None
+        self._build(data)
+        columns = [*self.metric_names]
+        if self.judge is not None:
+            columns = [*self.eval_names, *columns]
+        if loaded is not None:
+            step, state = loaded
+            self._restore(state)
+            self.checkpoints.discard_after(step)
+            self.metrics = Metrics(run, columns, resume_at=step)
+        else:
+            self.metrics = Metrics(run, columns)
+
+    def _build(self, data: Trajectories) -> None:
+        s, seeds, spec, config = self.settings, self.run.seeds, self.run.spec, self.config
+        gamma, scale = getattr(config, "gamma", 1.0), getattr(config, "scale", 0.0)
+        self.step = 0  # updates so far
+        self.facts = data_facts.of(data, spec, gamma=gamma, scale=scale)
+        self.data = windows.episodes(data, gamma)
+        keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(jnp.array(seeds))  # [seeds, 2]
+        init_keys, self.update_keys = keys[:, 0], keys[:, 1]
+        init = jax.vmap(partial(self.algorithm.init, config, spec), in_axes=(0, None))
+        self.learner = jax.jit(init)(init_keys, self.facts)
+        self.judge = make_vec(s.env, len(seeds) * s.eval_episodes) if s.env else None
+        self.targets: tuple[float | None, ...] = (None,)
+        if self.run.conditioned:
+            self.targets = s.targets or (float(self.facts.target),)
+        self.eval_names = ["eval_return", *(f"eval_return_{t:g}" for t in self.targets[1:] if t is not None)]
+        self.best = np.full(len(seeds), -np.inf)
+        self.sums: dict[str, np.ndarray] = {}  # of metrics since the last row, [seeds]
+        self.count = 0
+        self.unread: list[tuple[int, int, dict[str, Array]]] = []
+        batch = jax.eval_shape(lambda d, k: windows.draw(d, k, self.draw), self.data, init_keys[0])
+        one = jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), self.learner)
+        self.metric_names = sorted(jax.eval_shape(partial(self.algorithm.update, config), one, batch, init_keys[0])[1])
+
+    # --- the loop ---
+
+    def train(self) -> None:
+        """Run to the last update; save on the way; leave checkpoint and policies behind whatever ends it."""
+        s = self.settings
+        title = f"{self.run.label} on {s.dataset}"
+        with (
+            Progress(title, s.updates, start=self.step, quiet=self.quiet, unit="update") as progress,
+            interruptible() as interrupted,
+        ):
+            try:
+                while self.step < s.updates:
+                    before = self.step
+                    self._turn()
+                    self._report(before, progress)
+                    if interrupted():
+                        self._checkpoint()
+                        again = f"legato train --resume {self.run.path}"
+                        raise Interrupted(f"stopped at update {self.step}; continue with: {again}")
+            finally:
+                self.metrics.close()
+                if self.judge is not None:
+                    self.judge.close()
+                self.checkpoints.close()  # last: a full disk shows here, and nothing else may be lost by it
+
+    def _turn(self) -> None:
+        count = min(DISPATCH, self.settings.updates - self.step)
+        self.learner, metrics = advance(
+            self.algorithm, self.config, self.draw, self.learner, self.data, self.update_keys, self.step, count
+        )
+        self.step += count
+        self.unread.append((self.step, count, metrics))
+
+    def _report(self, before: int, progress: Progress) -> None:
+        """Evaluate, log and checkpoint when their time has come; the end of the run counts for all three."""
+        s = self.settings
+
+        def due(every: int) -> bool:
+            return self.step // every > before // every or self.step >= s.updates
+
+        self._collect_metrics()
+        progress.step(self.step)
+        evaluated = self._evaluate() if due(s.eval_every) else None
+        if evaluated is not None or due(s.log_every):
+            loss = np.mean(self.sums["loss"]) / self.count
+            self._log(evaluated)
+            self.metrics.speed(self.step, progress.rate(self.step), "updates")
+            text = f"loss {loss:.4g}"
+            if evaluated is not None:
+                over = f" over {len(self.run.seeds)} seeds" if len(self.run.seeds) > 1 else ""
+                text += ", " + self._worded(evaluated.mean(axis=0)) + over
+            if evaluated is not None or self.step >= s.updates:
+                progress.note(self.step, text)
+        if due(s.checkpoint_every):
+            self._checkpoint()
+
+    def _worded(self, means: np.ndarray) -> str:
+        asked = [f" asked for {t:.0f}" if t is not None else "" for t in self.targets]
+        return ", ".join(f"return {mean:.1f}{words}" for mean, words in zip(means, asked, strict=True))
+
+    def _collect_metrics(self) -> None:
+        """Read the updates' metrics from the device; a NaN stops the run and is named."""
+        for step, count, metrics in self.unread:
+            for name, values in jax.device_get(metrics).items():
+                if not np.isfinite(values).all():
+                    place = int(np.flatnonzero(~np.isfinite(values))[0])
+                    seed, saved = self.run.seeds[place], self.checkpoints.steps()
+                    kept = f"the checkpoint of update {saved[-1]} is kept" if saved else "there was no checkpoint yet"
+                    raise LegatoError(f"{name} of seed {seed} became {values[place]} by update {step}; {kept}")
+                self.sums[name] = self.sums.get(name, np.zeros(len(self.run.seeds))) + values
+            self.count += count
+        self.unread = []
+
+    def _log(self, evaluated: np.ndarray | None) -> None:
+        for i, seed in enumerate(self.run.seeds):
+            row = {name: float(total[i] / self.count) for name, total in self.sums.items()}
+            if evaluated is not None:
+                row |= dict(zip(self.eval_names, map(float, evaluated[i]), strict=True))
+            self.metrics.write(self.step, seed, row)
+        self.sums, self.count = {}, 0
+
+    def _evaluate(self) -> np.ndarray | None:
+        """Mean greedy return `[seeds, targets]`; keeps the `last` and the `best` policy. None without environment."""
+        policies = self.algorithm.policy(self.config, self.learner)
+        found = None
+        if self.judge is not None:
+            spec, seeds = self.run.spec, self.run.seeds
+            commands = [() if target is None else target for target in self.targets]
+            returns = [
+                episodes(policies, self.judge, spec, Clock(1), seeds, "select", command=command).mean(axis=1)
+                for command in commands
+            ]
+            found = np.stack(returns, axis=1)
+        for i, seed in enumerate(self.run.seeds):
+            policy = jax.tree.map(lambda leaf, i=i: leaf[i], policies)
+            origin = {
+                "environment": (self.run.data or {}).get("environment"),
+                "dataset": self.settings.dataset,
+                "seed": seed,
+                "step": self.step,
+                "run": self.run.path.name,
+            }
+            better = found is None or found[i, 0] > self.best[i]
+            for which in ("last", "best") if better else ("last",):
+                card = Card(self.run.algorithm, self.config, self.run.spec, {**origin, "which": which})
+                policy_file.save(self.run.path / "policy" / f"seed-{seed}" / which, policy, card)
+        if found is not None:
+            self.best = np.maximum(self.best, found[:, 0])
+        return found
+
+    def _checkpoint(self) -> None:
+        self._collect_metrics()
+        self.checkpoints.save(self.step, self._state())
+
+    def _state(self) -> dict[str, Any]:
+        """All that the loop carries, as nested dicts of arrays that nobody else holds."""
+        return {
+            "learner": named_leaves(self.learner),
+            "loop": {"step": np.array(self.step), "best": self.best.copy(), "count": np.array(self.count)},
+            "sums": {name: total.copy() for name, total in self.sums.items()},
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.learner = fill(self.learner, state["learner"], str(self.checkpoints.folder))
+        loop = state["loop"]
+        self.step, self.count, self.best = int(loop["step"]), int(loop["count"]), loop["best"].copy()
+        self.sums = {name: total.copy() for name, total in state.get("sums", {}).items()}
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3,))
+def advance(
+    algorithm: ModuleType,
+    config: Any,
+    draw: Draw,
+    learner: Any,
+    data: Episodes,
+    keys: PRNGKeyArray,
+    first: int,
+    count: int,
+) -> tuple[Any, dict[str, Float[Array, " seeds"]]]:
+    """`count` updates of every seed in one dispatch. Returns the sums of their metrics too.
+
+    The i-th update of a run draws from `fold_in(key, i)`, whichever call makes it.
+    """
+
+    def one_seed(learner: Any, key: PRNGKeyArray) -> tuple[Any, dict[str, Array]]:
+        def update(learner: Any, i: Array | int) -> tuple[Any, dict[str, Array]]:
+            k_draw, k_update = jax.random.split(jax.random.fold_in(key, i))
+            return algorithm.update(config, learner, windows.draw(data, k_draw, draw), k_update)
+
+        def turn(i: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+            learner, metrics = update(carry[0], i)
+            return learner, jax.tree.map(jnp.add, carry[1], metrics)
+
+        shapes = jax.eval_shape(update, learner, first)[1]
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return jax.lax.fori_loop(first, first + count, turn, (learner, nothing))
+
+    return jax.vmap(one_seed)(learner, keys)
