@@ -12,15 +12,22 @@ import numpy as np
 import optax
 import pytest
 
+from legato.errors import LegatoError
 from legato.nn import ssm
-from legato.nn.ssm import S4D, S5, Complex
+from legato.nn.ssm import S4, S4D, S5, Complex
 
+Layer = S4D | S5 | S4
 KINDS = pytest.mark.parametrize("kind", ["zoh", "bilinear"])
-LAYERS = pytest.mark.parametrize("layer", [S4D, S5])
+DIAGONAL = pytest.mark.parametrize("layer", [S4D, S5])
+LAYERS = pytest.mark.parametrize("layer", [S4D, S5, S4])
+EACH = pytest.mark.parametrize(
+    ("layer", "kind"), [(S4D, "zoh"), (S4D, "bilinear"), (S5, "zoh"), (S5, "bilinear"), (S4, "bilinear")]
+)
 H, N = 6, 8
 
 
-def made(layer: type[S4D | S5], kind: Any = "zoh", channels: int = H, order: int = N, seed: int = 0) -> S4D | S5:
+def made(layer: Any, kind: Any = None, channels: int = H, order: int = N, seed: int = 0) -> Any:
+    kind = kind or ("bilinear" if layer is S4 else "zoh")
     return layer(channels, order, discretisation=kind, key=jax.random.key(seed))
 
 
@@ -106,13 +113,91 @@ def test_zero_order_hold_keeps_its_digits_in_single_precision() -> None:
     np.testing.assert_allclose(found, -np.expm1(-0.5e-3) / 0.5, rtol=3e-7)
 
 
+# --- S4 against the dense matrices of HiPPO-LegS ---
+
+
+def dense(order: int) -> tuple[np.ndarray, np.ndarray]:
+    """(A, B) by their definition, entry by entry."""
+    a, b = np.zeros((order, order)), np.zeros(order)
+    for n in range(order):
+        b[n] = (2 * n + 1) ** 0.5
+        for k in range(n + 1):
+            a[n, k] = -(n + 1) if n == k else -((2 * n + 1) ** 0.5) * (2 * k + 1) ** 0.5
+    return a, b
+
+
+def legs(order: int, dt: list[float], c: np.ndarray) -> S4:
+    """S4 in double precision, with C given in HiPPO's own basis."""
+    a, b, v = ssm.hippo(order)
+    c = np.broadcast_to(c @ v, (len(dt), order // 2))
+    p = v.conj().T @ np.sqrt(np.arange(order) + 0.5)
+    parts = [jnp.stack([jnp.asarray(x.real), jnp.asarray(x.imag)], -1) for x in (b, p, c)]
+    values = (np.log(-a.real), a.imag, np.log(dt), *parts)
+    return eqx.tree_at(
+        lambda it: (it.log_decay, it.frequency, it.log_dt, it.b, it.p, it.c),
+        made(S4, channels=len(dt), order=order),
+        tuple(jnp.asarray(x, jnp.float64) for x in values),
+    )
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("parallel", [False, True])
+def test_four_modes_of_legs(parallel: bool) -> None:
+    expected = [0.547052, 0.223439, 0.063994, -0.004599, -0.025622, -0.023929, -0.013252, -0.000737]
+    np.testing.assert_allclose(legs(4, [0.1], np.ones(4)).kernel(8, parallel)[:, 0], expected, atol=1e-6)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("order", "length"), [(2, 1), (8, 40), (64, 33)])
+def test_s4_is_the_dense_recurrence(order: int, length: int) -> None:
+    """Its kernel, in both ways of computing it, and its steps from a state that is not zero."""
+    a, b = dense(order)
+    rng, dt = np.random.default_rng(3), [1e-3, 0.02, 0.1]
+    c, x0, u = rng.normal(size=order), rng.normal(size=(3, order)), rng.normal(size=(length, 3))
+    it = legs(order, dt, c)
+    start = x0 @ ssm.hippo(order)[2].conj()
+    _, scanned = ssm.scan(it, jnp.asarray(u), Complex(jnp.asarray(start.real), jnp.asarray(start.imag)))
+    found = [jax.jit(S4.kernel, static_argnums=(1, 2))(it, length, parallel) for parallel in (False, True)]
+    for h, step in enumerate(dt):
+        under = np.eye(order) - step / 2 * a
+        abar, bbar = np.linalg.solve(under, np.eye(order) + step / 2 * a), np.linalg.solve(under, step * b)
+        kernel = [c @ np.linalg.matrix_power(abar, k) @ bbar for k in range(length)]
+        for parallel in (False, True):
+            np.testing.assert_allclose(found[parallel][:, h], kernel, atol=1e-11)
+        x = x0[h]
+        for t in range(length):
+            x = abar @ x + bbar * u[t, h]
+            np.testing.assert_allclose(scanned[t, h], c @ x + it.d[h] * u[t, h], atol=1e-10)
+
+
+def test_s4_begins_with_legs() -> None:
+    """As it is made: HiPPO's A and B in single precision, and parameters of the sizes that the paper counts."""
+    it = made(S4, channels=300, order=32)
+    assert sum(leaf.size for leaf in jax.tree.leaves(it)) == 16 + 16 + 300 + 32 + 32 + 300 * 32 + 300
+    v = ssm.hippo(32)[2]
+    b, p = (np.asarray(array) @ [1, 1j] for array in (it.b, it.p))
+    lam = -np.exp(it.log_decay) + 1j * np.asarray(it.frequency)
+    a = 2 * (v * lam @ v.conj().T).real - np.outer(2 * (v @ p).real, 2 * (v @ p).real)
+    np.testing.assert_allclose(a, dense(32)[0], atol=1e-3 * 32, rtol=1e-5)
+    np.testing.assert_allclose(2 * (v @ b).real, dense(32)[1], atol=1e-5)
+    dt = np.exp(it.log_dt)
+    assert 1e-3 <= dt.min() < 1.3e-3 and 0.08 < dt.max() <= 0.1
+    assert np.std(it.c) == pytest.approx(0.5**0.5, rel=0.02)
+
+
+def test_s4_says_what_it_cannot_do() -> None:
+    with pytest.raises(LegatoError, match="zoh"):
+        made(S4, "zoh")
+    with pytest.raises(LegatoError, match="order = 7"):
+        made(S4, order=7)
+
+
 # --- three views ---
 
 
-@LAYERS
-@KINDS
+@EACH
 @pytest.mark.parametrize("length", [1, 40])
-def test_convolution_scan_and_steps_agree(layer: type[S4D | S5], kind: Any, length: int) -> None:
+def test_convolution_scan_and_steps_agree(layer: type[Layer], kind: Any, length: int) -> None:
     it, u = made(layer, kind), inputs(length, 3)
     x, scanned = jax.jit(ssm.scan)(it, u)
     convolved = jax.jit(type(it).convolve)(it, u.swapaxes(0, 1)).swapaxes(0, 1)
@@ -125,8 +210,8 @@ def test_convolution_scan_and_steps_agree(layer: type[S4D | S5], kind: Any, leng
 
 
 @pytest.mark.parametrize(("kind", "within"), [("zoh", 2e-5), ("bilinear", 1e-4)])
-@LAYERS
-def test_they_agree_over_a_thousand_steps_in_single_precision(layer: type[S4D | S5], kind: Any, within: float) -> None:
+@DIAGONAL
+def test_they_agree_over_a_thousand_steps_in_single_precision(layer: type[Layer], kind: Any, within: float) -> None:
     it, u = made(layer, kind, channels=64, order=64), inputs(1000, channels=64)
     scanned = jax.jit(ssm.scan)(it, u)[1]
     convolved = jax.jit(type(it).convolve)(it, u)
@@ -134,9 +219,36 @@ def test_they_agree_over_a_thousand_steps_in_single_precision(layer: type[S4D | 
     np.testing.assert_allclose(convolved, scanned, atol=within * max(1.0, float(jnp.std(scanned))))
 
 
+@pytest.mark.parametrize("parallel", [False, True])
+def test_s4_agrees_over_a_thousand_steps_in_single_precision(parallel: bool) -> None:
+    it, u = made(S4, channels=64, order=64), inputs(1000, channels=64)
+    scanned = jax.jit(ssm.scan)(it, u)[1]
+    convolved = ssm.convolved(u, jax.jit(type(it).kernel, static_argnums=(1, 2))(it, 1000, parallel)) + it.d * u
+    assert 0.3 < float(jnp.std(scanned)) < 10
+    np.testing.assert_allclose(convolved, scanned, atol=3e-5)  # measured: 0.4e-5, and 1.1e-5 in parallel
+    with jax.enable_x64(True):
+        exact = jax.jit(ssm.scan)(jax.tree.map(lambda leaf: leaf.astype(jnp.float64), it), u.astype(jnp.float64))[1]
+    np.testing.assert_allclose(scanned, exact, atol=1e-4)
+
+
+@pytest.mark.usefixtures("x64")
+def test_s4_agrees_over_a_thousand_steps_in_double_precision() -> None:
+    it, u = made(S4, channels=16, order=64), inputs(1000, channels=16).astype(jnp.float64)
+    it = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), it)
+    (_, scanned), convolved = jax.jit(ssm.scan)(it, u), jax.jit(S4.convolve)(it, u)
+    np.testing.assert_allclose(convolved, scanned, atol=1e-9)
+    system, state, step, stepped = it.discrete(), it.start(), jax.jit(it.step), []
+    for at in np.asarray(u):
+        state, y = step(system, state, at)
+        stepped.append(y)
+    np.testing.assert_allclose(stepped, scanned, atol=1e-9)
+    one, other = (jax.jit(type(it).kernel, static_argnums=(1, 2))(it, 1000, way) for way in (False, True))
+    np.testing.assert_allclose(one, other, atol=1e-9)
+
+
 @LAYERS
 @pytest.mark.usefixtures("x64")
-def test_their_gradients_agree(layer: type[S4D | S5]) -> None:
+def test_their_gradients_agree(layer: type[Layer]) -> None:
     it, u = made(layer), inputs(30, 2)
     weight = inputs(30, 2) ** 2
 
@@ -146,16 +258,29 @@ def test_their_gradients_agree(layer: type[S4D | S5]) -> None:
     def convolved(it: Any, u: jax.Array) -> jax.Array:
         return jnp.sum(weight * jnp.tanh(it.convolve(u.swapaxes(0, 1)).swapaxes(0, 1)))
 
-    for a, b in zip(*(jax.tree.leaves(jax.grad(f, argnums=(0, 1))(it, u)) for f in (scanned, convolved)), strict=True):
+    for a, b in zip(
+        *(jax.tree.leaves(jax.jit(jax.grad(f, argnums=(0, 1)))(it, u)) for f in (scanned, convolved)), strict=True
+    ):
         assert np.abs(a).max() > 1e-4
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.usefixtures("x64")
+def test_gradients_of_both_kernels_of_s4_agree() -> None:
+    it, weight = made(S4), inputs(21)
+    gradient = jax.jit(jax.grad(lambda it, way: jnp.sum(weight * it.kernel(21, way))), static_argnums=1)
+    one, other = gradient(it, False), gradient(it, True)
+    for field in ("log_decay", "frequency", "log_dt", "b", "p", "c"):
+        a, b = getattr(one, field), getattr(other, field)
+        assert np.abs(a).max() > 1e-4
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 # --- resets, causality, stability ---
 
 
 @LAYERS
-def test_a_reset_begins_anew(layer: type[S4D | S5]) -> None:
+def test_a_reset_begins_anew(layer: type[Layer]) -> None:
     it, u = made(layer), inputs(12, 2)
     reset = jnp.zeros((12, 2), bool).at[5, 0].set(True).at[3, 1].set(True).at[9, 1].set(True)
     x, found = ssm.scan(it, u, reset=reset)
@@ -167,7 +292,7 @@ def test_a_reset_begins_anew(layer: type[S4D | S5]) -> None:
 
 
 @LAYERS
-def test_a_scan_goes_on_from_a_state(layer: type[S4D | S5]) -> None:
+def test_a_scan_goes_on_from_a_state(layer: type[Layer]) -> None:
     it, u = made(layer), inputs(10, 3)
     x, first = ssm.scan(it, u[:4])
     _, second = ssm.scan(it, u[4:], x)
@@ -175,7 +300,7 @@ def test_a_scan_goes_on_from_a_state(layer: type[S4D | S5]) -> None:
 
 
 @LAYERS
-def test_what_comes_later_changes_nothing_before(layer: type[S4D | S5]) -> None:
+def test_what_comes_later_changes_nothing_before(layer: type[Layer]) -> None:
     it, u = made(layer), inputs(40).at[-1].set(0.0)
     changed = u.at[20:].add(100.0)
     a, b = it.convolve(u), it.convolve(changed)
@@ -184,8 +309,17 @@ def test_what_comes_later_changes_nothing_before(layer: type[S4D | S5]) -> None:
 
 
 @LAYERS
-@KINDS
-def test_no_update_makes_it_unstable(layer: type[S4D | S5], kind: Any) -> None:
+def test_what_pads_a_batch_changes_nothing(layer: type[Layer]) -> None:
+    """Rows of 25 and 40 steps in one batch, whatever fills the shorter one, as if each were alone."""
+    it, u = made(layer), inputs(40, 2).swapaxes(0, 1)
+    for padding in (0.0, 1.0, -3.0):
+        found = it.convolve(u.at[0, 25:].set(padding))
+        np.testing.assert_allclose(found[0, :25], it.convolve(u[0, :25]), atol=1e-5)
+        np.testing.assert_allclose(found[1], it.convolve(u[1]), atol=1e-5)
+
+
+@EACH
+def test_no_update_makes_it_unstable(layer: type[Layer], kind: Any) -> None:
     """|Abar| < 1 by construction, whatever the optimiser does."""
     it, adam = made(layer, kind), optax.adam(1e-1)
 
@@ -198,7 +332,21 @@ def test_no_update_makes_it_unstable(layer: type[S4D | S5], kind: Any) -> None:
         return (optax.apply_updates(it, change), state), None
 
     (it, _), _ = jax.lax.scan(step, (it, adam.init(it)), jax.random.split(jax.random.key(2), 1000))
-    assert float(jnp.max(it.discrete().decay)) < 0
+    if not isinstance(it, S4):
+        assert float(jnp.max(it.discrete().decay)) < 0
+        return
+    # The whole of Abar, dense and in double precision: its norm, not only its eigenvalues.
+    assert np.max(np.abs(made(S4).p - it.p)) > 1
+    with jax.enable_x64(True):
+        system = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), it).discrete()
+        basis = jnp.eye(N)[:, None]
+        image = system.advance(Complex(basis[..., : N // 2], basis[..., N // 2 :]))
+        abar = np.concatenate(image, axis=-1).swapaxes(0, 1)
+    assert np.max(np.linalg.norm(abar, 2, axis=(1, 2))) < 1
+    # In single precision no state grows either.
+    start = jax.tree.map(lambda leaf: leaf + 1.0, it.start())
+    x, _ = jax.jit(ssm.scan)(it, jnp.zeros((2000, H)), start)
+    assert np.all(np.linalg.norm(complexes(x), axis=-1) < np.linalg.norm(complexes(start), axis=-1))
 
 
 def test_sizes_and_spread_of_the_beginning() -> None:

@@ -1,16 +1,16 @@
 """State-space layers: one linear recurrence, seen as a convolution, a scan and a step.
 
-    x'(t) = A x + B u,  y = C x + D u        A diagonal, Re A < 0 by construction
+    x'(t) = A x + B u,  y = C x + D u        A diagonal (S4D, S5) or diagonal less rank one (S4), stable by construction
     x_k = Abar x_{k-1} + Bbar u_k,  y_k = 2 Re(C x_k) + D u_k        2: one mode of each conjugate pair is kept
 
 Zero-order hold: Abar = exp(dt A), Bbar = (exp(dt A) - 1) / A. Bilinear: Abar = (1 + dt A / 2) / (1 - dt A / 2),
 Bbar = dt / (1 - dt A / 2). Complex numbers are pairs of real arrays throughout: ordinary optimisers are then right, and
-a step can be exported. (Gu et al., "S4D", arXiv 2206.11893; Smith et al., "S5", arXiv 2208.04933.)
+a step can be exported. (Gu et al., "S4", arXiv 2111.00396; "S4D", 2206.11893; Smith et al., "S5", 2208.04933.)
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from legato.errors import LegatoError
 
 Discretisation = Literal["zoh", "bilinear"]
 Spectrum = Literal["lin", "inv", "legs"]
@@ -32,6 +34,12 @@ class Complex(NamedTuple):
 
     def __mul__(self, other: Complex) -> Complex:  # type: ignore[override]
         return Complex(self.re * other.re - self.im * other.im, self.re * other.im + self.im * other.re)
+
+    def __add__(self, other: Complex) -> Complex:  # type: ignore[override]
+        return Complex(self.re + other.re, self.im + other.im)
+
+    def scaled(self, by: Array | float) -> Complex:
+        return Complex(self.re * by, self.im * by)
 
 
 class Discrete(eqx.Module):
@@ -117,14 +125,11 @@ class S4D(eqx.Module):
         system = self.discrete()
         cb = system.c * system.b
         power = powers(system, length)
-        return 2 * jnp.sum(cb.re * power.re - cb.im * power.im, axis=-1)
+        return both(cb, power)
 
     def convolve(self, u: Float[Array, "*batch L H"]) -> Float[Array, "*batch L H"]:
         """All outputs at once from zero states, by FFT. What lies after a step does not touch its output."""
-        length = u.shape[-2]
-        spectrum = jnp.fft.rfft(self.kernel(length), 2 * length, axis=-2)  # twice as long, so that nothing wraps around
-        y = jnp.fft.irfft(jnp.fft.rfft(u, 2 * length, axis=-2) * spectrum, 2 * length, axis=-2)
-        return y[..., :length, :] + self.d * u
+        return convolved(u, self.kernel(u.shape[-2])) + self.d * u
 
     def start(self) -> Complex:
         return Complex(jnp.zeros(self.c.shape[:-1]), jnp.zeros(self.c.shape[:-1]))
@@ -134,9 +139,18 @@ class S4D(eqx.Module):
         system: Discrete, x: Complex, u: Float[Array, "*batch H"], reset: Bool[Array, "*batch"] | None = None
     ) -> tuple[Complex, Float[Array, "*batch H"]]:
         """One step; `reset` forgets the state before it."""
-        x = system.a * _kept(x, reset, 2)
-        x = Complex(x.re + system.b.re * u[..., None], x.im + system.b.im * u[..., None])
-        return x, 2 * jnp.sum(system.c.re * x.re - system.c.im * x.im, axis=-1) + system.d * u
+        x = system.a * _kept(x, reset, 2) + S4D.drive(system, u)
+        return x, S4D.read(system, x, u)
+
+    @staticmethod
+    def drive(system: Discrete, u: Float[Array, "*batch H"]) -> Complex:
+        """Bbar u `[*batch, H, N/2]`."""
+        return system.b.scaled(u[..., None])
+
+    @staticmethod
+    def read(system: Discrete, x: Complex, u: Float[Array, "*batch H"]) -> Float[Array, "*batch H"]:
+        """2 Re(C x) + D u."""
+        return both(system.c, x) + system.d * u
 
 
 class S5(eqx.Module):
@@ -199,22 +213,157 @@ class S5(eqx.Module):
         system: Discrete, x: Complex, u: Float[Array, "*batch H"], reset: Bool[Array, "*batch"] | None = None
     ) -> tuple[Complex, Float[Array, "*batch H"]]:
         """One step; `reset` forgets the state before it."""
-        x = system.a * _kept(x, reset, 1)
-        x = Complex(x.re + u @ system.b.re.T, x.im + u @ system.b.im.T)
-        return x, 2 * (x.re @ system.c.re.T - x.im @ system.c.im.T) + system.d * u
+        x = system.a * _kept(x, reset, 1) + S5.drive(system, u)
+        return x, S5.read(system, x, u)
+
+    @staticmethod
+    def drive(system: Discrete, u: Float[Array, "*batch H"]) -> Complex:
+        """Bbar u `[*batch, P/2]`."""
+        return Complex(u @ system.b.re.T, u @ system.b.im.T)
+
+    @staticmethod
+    def read(system: Discrete, x: Complex, u: Float[Array, "*batch H"]) -> Float[Array, "*batch H"]:
+        """2 Re(C x) + D u."""
+        return 2 * (x.re @ system.c.re.T - x.im @ system.c.im.T) + system.d * u
+
+
+class LowRank(eqx.Module):
+    """What stepping S4 needs: Abar = diag(a) - q r^T over all N modes, Bbar, C, D."""
+
+    a: Complex
+    q: Complex
+    r: Complex
+    b: Complex
+    c: Complex
+    d: Float[Array, " H"]
+
+    def advance(self, x: Complex) -> Complex:
+        """Abar x, in one sum and a few products for each mode `[*batch, H, N/2]`."""
+        return self.a * x + self.q.scaled(-both(self.r, x)[..., None])
+
+
+class S4(eqx.Module):
+    """H independent systems with the whole of HiPPO-LegS, A = V (diag(Lambda) - P P*) V*: A, B, P shared, C, D, dt not.
+
+    Inputs and outputs `[*batch, L, H]`, states `[*batch, H, N/2]`. A + A* = 2 Re Lambda - 2 P P* < 0, so that Abar
+    makes every state shorter. C itself is learnt, not C (1 - Abar^L): the parameters know no length.
+    """
+
+    log_decay: Float[Array, " modes"]
+    frequency: Float[Array, " modes"]
+    log_dt: Float[Array, " H"]
+    b: Float[Array, "modes 2"]
+    p: Float[Array, "modes 2"]
+    c: Float[Array, "H modes 2"]
+    d: Float[Array, " H"]
+
+    def __init__(
+        self,
+        channels: int,
+        order: int,
+        *,
+        discretisation: Discretisation = "bilinear",
+        dt: tuple[float, float] = (1e-3, 1e-1),
+        key: PRNGKeyArray,
+    ):
+        if discretisation != "bilinear":
+            raise LegatoError(f"discretisation = {discretisation!r}: S4 has only 'bilinear', S4D and S5 have both")
+        if order % 2:
+            raise LegatoError(f"order = {order} is odd: the modes of S4 come in pairs, give an even number")
+        k_dt, k_c, k_d = jax.random.split(key, 3)
+        a, b, _ = hippo(order)
+        p = b / 2**0.5  # V* sqrt(n + 1/2), where B = V* sqrt(2n + 1)
+        self.log_decay = jnp.asarray(np.log(-a.real), jnp.float32)
+        self.frequency = jnp.asarray(a.imag, jnp.float32)
+        self.log_dt = log_uniform(k_dt, channels, dt)
+        self.b = jnp.asarray(np.stack([b.real, b.imag], -1), jnp.float32)
+        self.p = jnp.asarray(np.stack([p.real, p.imag], -1), jnp.float32)
+        self.c = jax.random.normal(k_c, (channels, order // 2, 2)) * 0.5**0.5
+        self.d = jax.random.normal(k_d, (channels,))
+
+    def discrete(self) -> LowRank:
+        """By Woodbury's identity, with M = (1 - dt Lambda / 2)^-1 and s = dt/2 P* M P, which is real:
+
+        (1 - dt A / 2)^-1 = M - dt/2 M P P* M / (1 + s),  Abar = 2 (1 - dt A / 2)^-1 - 1.
+        """
+        dt = jnp.exp(self.log_dt)[:, None]
+        *_, hold = discretise(self.log_decay, self.frequency, dt, "bilinear")  # dt M
+        b, p, m = pair(self.b), pair(self.p), hold.scaled(1 / dt)
+        s = jnp.sum((p.re**2 + p.im**2) * hold.re, axis=-1, keepdims=True)
+        q = (hold * p).scaled(1 / (1 + s))
+        r = Complex(p.re, -p.im) * m
+        bbar = hold * b + q.scaled(-dt / 2 * both(r, b)[..., None])
+        return LowRank(Complex(2 * m.re - 1, 2 * m.im), q, r, bbar, pair(self.c), self.d)
+
+    def kernel(self, length: int, parallel: bool | None = None) -> Float[Array, "length H"]:
+        """K_l = C Abar^l Bbar, the response to a single 1: L steps without a batch or, in parallel, log2(L) products.
+
+        Not by the generating function, which needs C (1 - Abar^L) and so the same powers. As Abar makes every state
+        shorter, the roundings of steps and products do not grow. `parallel` None: only where the backend is not a CPU.
+        """
+        system = self.discrete()
+        if not _parallel(parallel):
+            return jax.lax.scan(lambda x, _: (system.advance(x), both(system.c, x)), system.b, length=length)[1]
+        # K_{iT + j} = (C Abar^{iT}) (Abar^j Bbar): first the columns double, then the rows, as Abar is squared; all
+        # real, [re | im], and at full precision, because a GPU may else keep ten bits of each factor.
+        n = self.frequency.size
+        basis = jnp.eye(2 * n, dtype=system.b.re.dtype)[:, None]
+        image = system.advance(Complex(basis[..., :n], basis[..., n:]))
+        power = jnp.moveaxis(jnp.concatenate(image, axis=-1), 0, -1)  # [H, 2n, 2n]
+        columns = jnp.concatenate(system.b, axis=-1)[:, :, None]
+        rows = 2 * jnp.concatenate([system.c.re, -system.c.im], axis=-1)[:, None]
+        while (count := rows.shape[1] * columns.shape[2]) < length:
+            if columns.shape[2] ** 2 < length:
+                columns = jnp.concatenate([columns, _exactly(power, columns)], axis=2)
+            else:
+                rows = jnp.concatenate([rows, _exactly(rows, power)], axis=1)
+            power = _exactly(power, power) if 2 * count < length else power
+        return _exactly(rows, columns).reshape(len(rows), -1)[:, :length].T
+
+    def convolve(self, u: Float[Array, "*batch L H"]) -> Float[Array, "*batch L H"]:
+        """All outputs at once from zero states, by FFT. What lies after a step does not touch its output."""
+        return convolved(u, self.kernel(u.shape[-2])) + self.d * u
+
+    def start(self) -> Complex:
+        return Complex(jnp.zeros(self.c.shape[:-1]), jnp.zeros(self.c.shape[:-1]))
+
+    @staticmethod
+    def step(
+        system: LowRank, x: Complex, u: Float[Array, "*batch H"], reset: Bool[Array, "*batch"] | None = None
+    ) -> tuple[Complex, Float[Array, "*batch H"]]:
+        """One step; `reset` forgets the state before it."""
+        x = system.advance(_kept(x, reset, 2)) + system.b.scaled(u[..., None])
+        return x, both(system.c, x) + system.d * u
 
 
 def scan(
-    layer: S4D | S5,
+    layer: S4D | S5 | S4,
     u: Float[Array, "L *batch H"],
     x: Complex | None = None,
     reset: Bool[Array, "L *batch"] | None = None,
 ) -> tuple[Complex, Float[Array, "L *batch H"]]:
     """The last state and all outputs, step after step. Time comes first; `reset` marks steps that forget the state."""
-    system, batch = layer.discrete(), u.shape[1:-1]
+    batch = u.shape[1:-1]
     begin = jax.tree.map(lambda leaf: jnp.zeros((*batch, *leaf.shape), u.dtype), layer.start()) if x is None else x
     reset = jnp.zeros((len(u), *batch), bool) if reset is None else reset
+    system: Any = layer.discrete()
     return jax.lax.scan(lambda x, at: layer.step(system, x, *at), begin, (u, reset))
+
+
+def _parallel(asked: bool | None) -> bool:
+    return jax.default_backend() != "cpu" if asked is None else asked
+
+
+def both(x: Complex, y: Complex) -> Array:
+    """2 Re sum_n x_n y_n over the last axis: the sum over both modes of each conjugate pair."""
+    return 2 * jnp.sum(x.re * y.re - x.im * y.im, axis=-1)
+
+
+def convolved(u: Float[Array, "*batch L H"], kernel: Float[Array, "L H"]) -> Float[Array, "*batch L H"]:
+    """The causal convolution over time, by FFT."""
+    length = u.shape[-2]
+    spectrum = jnp.fft.rfft(kernel, 2 * length, axis=-2)  # twice as long, so that nothing wraps around
+    return jnp.fft.irfft(jnp.fft.rfft(u, 2 * length, axis=-2) * spectrum, 2 * length, axis=-2)[..., :length, :]
 
 
 def powers(system: Discrete, length: int) -> Complex:
@@ -226,6 +375,10 @@ def powers(system: Discrete, length: int) -> Complex:
 
 def pair(array: Float[Array, "*shape 2"]) -> Complex:
     return Complex(array[..., 0], array[..., 1])
+
+
+def _exactly(x: Array, y: Array) -> Array:
+    return jnp.matmul(x, y, precision=jax.lax.Precision.HIGHEST)
 
 
 def _kept(x: Complex, reset: Array | None, axes: int) -> Complex:
