@@ -190,6 +190,8 @@ def test_s4_says_what_it_cannot_do() -> None:
         made(S4, "zoh")
     with pytest.raises(LegatoError, match="order = 7"):
         made(S4, order=7)
+    with pytest.raises(LegatoError, match="parallel"):
+        ssm.scan(made(S4), inputs(3), parallel=True)
 
 
 # --- three views ---
@@ -274,6 +276,19 @@ def test_gradients_of_both_kernels_of_s4_agree() -> None:
         a, b = getattr(one, field), getattr(other, field)
         assert np.abs(a).max() > 1e-4
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@DIAGONAL
+def test_in_parallel_it_is_the_same_scan(layer: type[Layer]) -> None:
+    """From a state that is not zero, with resets at the first step, at the last, and in between."""
+    it, u = made(layer), inputs(37, 3)
+    begin = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(4), (3, *leaf.shape)), it.start())
+    some = jnp.zeros((37, 3), bool).at[0, 0].set(True).at[jnp.array([5, 6, 20]), 1].set(True).at[36, 2].set(True)
+    for reset in (None, some):
+        one, other = (jax.jit(ssm.scan, static_argnums=4)(it, u, begin, reset, parallel) for parallel in (False, True))
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+    np.testing.assert_array_equal(ssm.scan(it, u, begin, some)[1], one[1])  # what a CPU does when nobody asks
 
 
 # --- resets, causality, stability ---
