@@ -1,4 +1,4 @@
-"""State-space layers: golden values, three views of one recurrence, resets, causality, stability."""
+"""State-space layers: golden values, three views of one recurrence, resets, causality, stability, optimiser groups."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 
 from legato.errors import LegatoError
 from legato.nn import ssm
+from legato.nn.gru import GRUCell
 from legato.nn.ssm import S4, S4D, S5, Complex
 
 Layer = S4D | S5 | S4
@@ -371,3 +372,59 @@ def test_sizes_and_spread_of_the_beginning() -> None:
     assert 1e-3 <= dt.min() < 1.3e-3 and 0.08 < dt.max() <= 0.1
     assert np.std(it.c) == pytest.approx(0.5**0.5, rel=0.02)
     assert len(jax.tree.leaves(made(S5))) == 6
+
+
+# --- groups for optimisers ---
+
+
+class Network(eqx.Module):
+    """Layers in a list, a part without state-space layers, a function among the leaves, and a `__call__`."""
+
+    layers: list[Any]
+    mixer: eqx.nn.MLP
+    gru: GRUCell
+    w: jax.Array
+    c: jax.Array
+    name: str = eqx.field(static=True)
+
+    def __call__(self, u: jax.Array) -> jax.Array:
+        return sum(layer.convolve(u) for layer in self.layers)
+
+
+def network() -> Network:
+    mixer = eqx.nn.MLP(2, 2, 3, 1, key=jax.random.key(1))
+    gru = GRUCell(2, 3, key=jax.random.key(2))
+    return Network([made(S4D), made(S5), made(S4)], mixer, gru, jnp.ones(2), jnp.ones(3), "three")
+
+
+def test_every_array_has_its_group() -> None:
+    tree = {"net": network(), "scale": jnp.ones(2), "off": None}
+    labels = ssm.groups(tree)
+    arrays = eqx.filter(tree, eqx.is_array)
+    assert jax.tree.structure(labels) == jax.tree.structure(arrays)
+    core = {"log_decay", "frequency", "log_dt", "b"}
+    for layer, extra in zip(labels["net"].layers, [set(), set(), {"p"}], strict=True):
+        found = {field: getattr(layer, field) for field in core | extra | {"c", "d"}}
+        assert found == {field: "core" for field in core | extra} | {"c": "readout", "d": "readout"}
+        assert len(jax.tree.leaves(layer)) == len(found)
+    labels["net"] = eqx.tree_at(lambda it: it.layers, labels["net"], None)
+    assert set(jax.tree.leaves(labels)) == {"rest"}  # also a `c` that is no layer's
+
+
+@pytest.mark.parametrize("frozen", ["core", "readout", "rest"])
+def test_a_frozen_group_stays_as_it_is_to_the_bit(frozen: str) -> None:
+    it = eqx.filter(network(), eqx.is_array)
+    kinds = {kind: optax.set_to_zero() if kind == frozen else optax.adamw(1e-2) for kind in ("core", "readout", "rest")}
+    optimiser = optax.multi_transform(kinds, ssm.groups)
+
+    @jax.jit
+    def update(it: Any, gradient: Any) -> Any:
+        change, _ = optimiser.update(gradient, optimiser.init(it), it)
+        return optax.apply_updates(it, change)
+
+    after = update(it, jax.tree.map(jnp.ones_like, it))
+    labels = jax.tree.leaves(ssm.groups(it))
+    assert set(labels) == {"core", "readout", "rest"}
+    for label, a, b in zip(labels, jax.tree.leaves(it), jax.tree.leaves(after), strict=True):
+        same = np.asarray(a) == np.asarray(b)
+        assert same.all() if label == frozen else not same.all()

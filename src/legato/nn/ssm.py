@@ -375,6 +375,26 @@ def _parallel(asked: bool | None) -> bool:
     return jax.default_backend() != "cpu" if asked is None else asked
 
 
+def groups(tree: Any) -> Any:
+    """What each array of a network is to an optimiser: "core" (A, B, P, dt) and "readout" (C, D) of a layer, or "rest".
+
+    For `optax.multi_transform(transforms, groups)`: the function, not its result, because optax would call a network of
+    labels that has a `__call__`. Whatever is not an array becomes None, as `eqx.filter(tree, eqx.is_array)` leaves it.
+    """
+
+    def label(path: tuple[Any, ...], leaf: Any) -> str | None:
+        if not eqx.is_array(leaf):
+            return None
+        return "readout" if path[0].name in ("c", "d") else "core"
+
+    def of(node: Any) -> Any:
+        if isinstance(node, S4D | S5 | S4):
+            return jax.tree_util.tree_map_with_path(label, node)
+        return "rest" if eqx.is_array(node) else None
+
+    return jax.tree.map(of, tree, is_leaf=lambda node: isinstance(node, S4D | S5 | S4))
+
+
 def both(x: Complex, y: Complex) -> Array:
     """2 Re sum_n x_n y_n over the last axis: the sum over both modes of each conjugate pair."""
     return 2 * jnp.sum(x.re * y.re - x.im * y.im, axis=-1)
