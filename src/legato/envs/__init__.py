@@ -1,13 +1,19 @@
-"""Where experience comes from: Gymnasium environments, checked and seeded; EnvPool when installed and asked for."""
+"""Where experience comes from: Gymnasium environments, checked and seeded; EnvPool when installed and asked for.
+
+Importing this registers the tasks of `legato.envs.tasks`.
+"""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
+from legato.envs import tasks
 from legato.envs.environments import Environments, GymnasiumEnvironments, describe, known_ids, make
 from legato.envs.envpool import EnvPoolEnvironments
 
-__all__ = ["Environments", "describe", "known_ids", "make", "make_vec"]
+__all__ = ["Environments", "describe", "known_ids", "make", "make_vec", "tasks"]
+
+tasks.register()
 
 
 def make_vec(

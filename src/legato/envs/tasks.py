@@ -1,0 +1,310 @@
+"""The small tasks on which papers show that a policy reads its return or its memory, and experience for each of them.
+
+`legato/ShortestPath-v0` and `legato/KeyToDoor-v0` follow Chen et al. 2021 (Decision Transformer), whose own worlds
+are unpublished; `legato/Recall-v0` and `legato/RecallLong-v0` are passive T-mazes (Bakker 2001; Ni et al. 2023). All
+end by themselves, without a time limit around them. `walks`, `keys` and `recalls` record what is learnt from, in these
+very environments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from legato.errors import LegatoError, unknown
+
+if TYPE_CHECKING:
+    from legato.data.trajectories import Trajectories
+
+SHORTEST_PATH, KEY_TO_DOOR = "legato/ShortestPath-v0", "legato/KeyToDoor-v0"
+RECALLS = {100: "legato/Recall-v0", 400: "legato/RecallLong-v0"}  # by their steps
+
+
+def register() -> None:
+    """Make the tasks known to Gymnasium in this process."""
+    known = {
+        SHORTEST_PATH: ("ShortestPath", {"graph": GRAPH}),
+        KEY_TO_DOOR: ("KeyToDoor", {}),
+        **{name: ("Recall", {"length": length}) for length, name in RECALLS.items()},
+    }
+    for name, (kind, kwargs) in known.items():
+        if name not in gymnasium.registry:
+            gymnasium.register(name, entry_point=f"{__name__}:{kind}", kwargs=kwargs)
+
+
+# --- shortest path ---
+
+NODES, GOAL, LIMIT = 20, 19, 10
+GRAPH = 547  # 43 edges; in 10 steps 57% of random walks reach the goal, 22% of all on a shortest path
+PENALTY = 10.0
+
+
+@cache
+def edges(graph: int = GRAPH) -> np.ndarray:
+    """`[u, v]`: does an edge lead from u to v? Each does with probability 0.1, drawn from the seed `graph`.
+
+    Graphs are drawn until one has the goal, node 19, within 10 steps of every other node.
+    """
+    if graph < 0:
+        raise LegatoError(f"the graph of '{SHORTEST_PATH}' is a seed of 0 or more, not {graph}")
+    rng = np.random.default_rng(graph)
+    while True:
+        drawn = rng.random((NODES, NODES)) < 0.1
+        np.fill_diagonal(drawn, False)
+        if _distances(drawn).max() <= LIMIT:
+            drawn.flags.writeable = False  # kept for all who ask
+            return drawn
+
+
+@cache
+def distances(graph: int = GRAPH) -> np.ndarray:
+    """Steps from every node to the goal on a shortest path, `[20]`; the goal's own is 0."""
+    found = _distances(edges(graph))
+    found.flags.writeable = False
+    return found
+
+
+def _distances(edges: np.ndarray) -> np.ndarray:
+    """Breadth first, backwards from the goal; a node that never gets there has `NODES`."""
+    found = np.where(np.arange(NODES) == GOAL, 0, NODES)
+    for steps in range(1, NODES):
+        found[edges[:, found < steps].any(axis=1) & (found == NODES)] = steps
+    return found
+
+
+class ShortestPath(gymnasium.Env[np.ndarray, Any]):
+    """Walk to node 19 along the directed edges of a random graph: a step costs 1, a missed goal `penalty` more.
+
+    Observes the node (one-hot); the action is the next node, and where no edge leads there, the step is lost. An
+    episode terminates at the goal, so its best return is minus the start's distance, and is truncated after 10 steps,
+    when the last reward also takes the penalty: a miss costs 20 in all, which stands for a cost without end. As this
+    is already the price of what would follow, nothing should be added to it by bootstrapping. The start is any of the
+    other nodes, or `reset(options={"start": node})`. `info["distance"]` is the shortest way from the present node.
+    """
+
+    observation_space = spaces.Box(0.0, 1.0, (NODES,), np.float32)
+    action_space = spaces.Discrete(NODES)
+
+    def __init__(self, graph: int = GRAPH, penalty: float = PENALTY):
+        self.edges, self.distances, self.penalty = edges(graph), distances(graph), penalty
+        self.node = self.time = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        start = (options or {}).get("start")
+        if start is None:
+            start = self.np_random.integers(GOAL)
+        elif not (isinstance(start, int | np.integer) and 0 <= start < GOAL):
+            raise LegatoError(f"start {start!r} of '{SHORTEST_PATH}' is none of the nodes 0 to {GOAL - 1}")
+        self.node, self.time = int(start), 0
+        return self._observation(), self._info()
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        action = _chosen(action, NODES, SHORTEST_PATH)
+        if self.edges[self.node, action]:
+            self.node = action
+        self.time += 1
+        there = self.node == GOAL
+        missed = self.time >= LIMIT and not there
+        return self._observation(), -1.0 - self.penalty * missed, there, missed, self._info()
+
+    def _observation(self) -> np.ndarray:
+        seen = np.zeros(NODES, np.float32)
+        seen[self.node] = 1
+        return seen
+
+    def _info(self) -> dict[str, Any]:
+        return {"distance": int(self.distances[self.node])}
+
+
+def walks(episodes: int = 1000, seed: int = 0, *, graph: int = GRAPH, penalty: float = PENALTY) -> Trajectories:
+    """Random walks to the goal, or of 10 steps: each takes one of the node's edges, all equally likely.
+
+    A walk that reaches the goal in d steps has return -d, one that misses it -10 - `penalty`, as in the environment.
+    """
+    environment = ShortestPath(graph, penalty)
+    onward = [np.flatnonzero(row) for row in environment.edges]
+
+    def act(rng: np.random.Generator) -> int:
+        ways = onward[environment.node]
+        return int(ways[rng.integers(len(ways))])
+
+    name = SHORTEST_PATH if (graph, penalty) == (GRAPH, PENALTY) else None
+    return _record(environment, name, "random walks", episodes, seed, act)
+
+
+# --- key to door ---
+
+WIDTH, STAY, ROOMS = 3, 5, 3
+CELLS, HORIZON = WIDTH * WIDTH, ROOMS * STAY
+MOVES = ((0, 1), (0, -1), (1, 0), (-1, 0))  # right, left, down, up: rows down, columns to the right
+
+
+class KeyToDoor(gymnasium.Env[np.ndarray, Any]):
+    """Touch a key in the first room to be paid at a door in the third: three rooms of 3x3 cells, five steps in each.
+
+    Observes the agent's cell, the object's (none in the second room) and the room, each one-hot: `[9 + 9 + 3]`. On
+    entering a room the agent is put on any cell, and the key or door on any other. Moves right, left, down and up
+    (0 to 3) end at the walls. Whether the key is held is not observed: it stays in view when it has been touched.
+    The reward is 1 for touching the door with the key, and the episode ends there; without the key the door is a cell
+    like others. After 15 steps it terminates, for nothing is left to be earned. Acting at random earns 0.088.
+    """
+
+    observation_space = spaces.Box(0.0, 1.0, (2 * CELLS + ROOMS,), np.float32)
+    action_space = spaces.Discrete(len(MOVES))
+
+    def __init__(self) -> None:
+        self.time = self.room = self.agent = 0
+        self.object: int | None = None
+        self.holds = False
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.time, self.holds = 0, False
+        self._enter(0)
+        return self._observation(), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        down, right = MOVES[_chosen(action, len(MOVES), KEY_TO_DOOR)]
+        row, column = divmod(self.agent, WIDTH)
+        row, column = min(max(row + down, 0), WIDTH - 1), min(max(column + right, 0), WIDTH - 1)
+        self.agent = row * WIDTH + column
+        self.time += 1
+        touches = self.agent == self.object
+        opened = touches and self.room == ROOMS - 1 and self.holds
+        self.holds |= touches and self.room == 0
+        over = opened or self.time >= HORIZON
+        if not over and self.time % STAY == 0:
+            self._enter(self.room + 1)
+        return self._observation(), float(opened), over, False, {}
+
+    def _enter(self, room: int) -> None:
+        self.room, self.agent = room, int(self.np_random.integers(CELLS))
+        empty = room not in (0, ROOMS - 1)
+        self.object = None if empty else (self.agent + 1 + int(self.np_random.integers(CELLS - 1))) % CELLS
+
+    def _observation(self) -> np.ndarray:
+        seen = np.zeros(2 * CELLS + ROOMS, np.float32)
+        seen[self.agent] = seen[2 * CELLS + self.room] = 1
+        if self.object is not None:
+            seen[CELLS + self.object] = 1
+        return seen
+
+
+def keys(episodes: int = 10_000, seed: int = 0) -> Trajectories:
+    """Moves at random, all equally likely, through the rooms of Key-to-Door."""
+    return _record(KeyToDoor(), KEY_TO_DOOR, "random moves", episodes, seed, lambda rng: int(rng.integers(len(MOVES))))
+
+
+# --- recall ---
+
+
+class Recall(gymnasium.Env[np.ndarray, Any]):
+    """Remember a cue for a whole episode: only the last of `length` actions is paid, 1 if its sign is the cue's.
+
+    Observes `(cue, noise)`: the cue, -1 or 1, is seen in the first observation only and is 0 from then on; the noise
+    is standard normal and says nothing. One action in [-1, 1]. The last reward is the product of the signs of action
+    and cue, all others are 0: 1 is solved, and whoever does not remember earns 0 on average. No observation tells the
+    time, so the policy has to count as well, or to answer all along.
+    """
+
+    observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def __init__(self, length: int = 100):
+        if length < 1:
+            raise LegatoError(f"an episode of '{RECALLS[100]}' has at least 1 step, not {length}")
+        self.length = length
+        self.time, self.cue, self.noise = 0, 0.0, 0.0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.time, self.cue = 0, 2.0 * float(self.np_random.integers(2)) - 1
+        return self._observation(), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.time += 1
+        over = self.time >= self.length
+        reward = self.cue * float(np.sign(action[0])) if over else 0.0
+        return self._observation(), reward, over, False, {}
+
+    def expert(self) -> np.ndarray:
+        """The action that `recalls` records: 0.3 tanh(noise), and at last the cue."""
+        last = self.time == self.length - 1
+        return np.array([self.cue if last else 0.3 * np.tanh(self.noise)], np.float32)
+
+    def _observation(self) -> np.ndarray:
+        self.noise = float(self.np_random.standard_normal(dtype=np.float32))
+        return np.array([0.0 if self.time else self.cue, self.noise], np.float32)
+
+
+def recalls(episodes: int = 1000, length: int = 100, seed: int = 0) -> Trajectories:
+    """The expert's actions in Recall: 0.3 tanh(noise), and the cue in the last of `length` steps. Every return is 1."""
+    environment = Recall(length)
+    return _record(environment, RECALLS.get(length), "expert recalls", episodes, seed, lambda rng: environment.expert())
+
+
+# --- experience ---
+
+
+def generate(environment_id: str, episodes: int, seed: int = 0) -> Trajectories:
+    """Experience in one of the tasks: `walks`, `keys` or `recalls`. Raises `LegatoError`, naming the nearest id."""
+    if environment_id == SHORTEST_PATH:
+        return walks(episodes, seed)
+    if environment_id == KEY_TO_DOOR:
+        return keys(episodes, seed)
+    for length, name in RECALLS.items():
+        if environment_id == name:
+            return recalls(episodes, length, seed)
+    raise unknown("task", environment_id, (SHORTEST_PATH, KEY_TO_DOOR, *RECALLS.values()))
+
+
+def _record(
+    environment: gymnasium.Env,
+    environment_id: str | None,
+    name: str,
+    episodes: int,
+    seed: int,
+    act: Callable[[np.random.Generator], Any],
+) -> Trajectories:
+    """Plays episodes one after another. The environment has a generator of `seed`, and the actions one of their own."""
+    from legato.data.trajectories import About, trajectories  # brings SciPy, which whoever only plays need not wait for
+
+    if episodes < 1:
+        raise LegatoError(f"{episodes} episodes of {name}: one at least is needed")
+    if seed < 0:
+        raise LegatoError(f"a seed is 0 or more, not {seed}")
+    rng = np.random.default_rng([seed, 1])
+    observations, actions, rewards, terminations, truncations, ends = [], [], [], [], [], []
+    for i in range(episodes):
+        observation, _ = environment.reset(seed=seed if i == 0 else None)
+        over = False
+        while not over:
+            action = act(rng)
+            observations.append(observation)
+            actions.append(action)
+            observation, reward, terminated, truncated, _ = environment.step(action)
+            rewards.append(reward)
+            terminations.append(terminated)
+            truncations.append(truncated)
+            over = terminated or truncated
+        ends.append(observation)
+    space: Any = environment.action_space
+    if isinstance(space, spaces.Discrete):
+        about = About(name, environment_id, choices=int(space.n))
+    else:
+        about = About(name, environment_id, low=tuple(space.low.tolist()), high=tuple(space.high.tolist()))
+    columns = (np.array(column) for column in (observations, actions, rewards, terminations, truncations))
+    return trajectories(*columns, ends=np.array(ends), about=about)
+
+
+def _chosen(action: Any, choices: int, name: str) -> int:
+    chosen = int(action)
+    if not 0 <= chosen < choices:
+        raise LegatoError(f"action {action} of '{name}' is none of 0 to {choices - 1}")
+    return chosen
