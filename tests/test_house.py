@@ -124,6 +124,7 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
         "import legato",
         "from legato.cli import main; main(['--help'])",
         "from legato.cli import main; main(['list', 'algorithms'])",
+        "from legato.cli import main; main(['data', 'make', '--help'])",
         "from legato.cli import main; main(['train', '--help'])",
         "from legato.cli import main; main(['train', 'srl', '--help'])",
         "from legato.cli import main; main(['train', 'srll', '--env', 'Pendulum-v1'])",

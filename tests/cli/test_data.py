@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.data.test_trajectories import raw, same
+from tests.test_house import python
 
 from legato.cli import main
 from legato.data.formats import load, save
 from legato.data.trajectories import About, trajectories
+from legato.envs import tasks
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +82,11 @@ def test_split_and_merge(here: Path, capsys: pytest.CaptureFixture[str]) -> None
         (["split", "logs.npz", "--out", "a.npz", "b.npz", "--fraction", "0.01"], "leaves one side without any"),
         (["split", "logs.npz", "--out", "a.npz", "logs.npz"], "'logs.npz' exists and is not overwritten"),
         (["split", "logs.npz", "--out", "a.npz", "a.npz"], "name two"),
+        (["make", "legato/KeyToDor-v0", "--out", "a.npz"], "unknown task 'legato/KeyToDor-v0'; did you mean"),
+        (["make", "Pendulum-v1", "--out", "a.npz"], "unknown task 'Pendulum-v1'; known: legato/KeyToDoor-v0, legato/R"),
+        (["make", "legato/Recall-v0", "--out", "logs.npz"], "'logs.npz' exists and is not overwritten"),
+        (["make", "legato/Recall-v0", "--out", "a.txt"], "'a.txt' is neither a .npz or .hdf5 file nor a Minari id"),
+        (["make", "legato/Recall-v0", "--out", "a.npz", "--episodes", "0"], "one at least is needed"),
         (["check", "scalar.npz"], "flat, [steps, numbers]"),
         (["check", "reference.npz"], "reference holds two returns"),
         (["check", "narrow.npz"], "--clip-actions moves them to the bounds"),
@@ -104,6 +112,32 @@ def test_clipping_is_offered_and_done(here: Path, capsys: pytest.CaptureFixture[
     assert np.abs(load("clipped.npz").actions).max() <= np.float32(0.01)
 
 
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("legato/ShortestPath-v0", "walks.npz"),
+        ("legato/KeyToDoor-v0", "keys.hdf5"),
+        ("legato/Recall-v0", "mine/recalls-v0"),
+        ("legato/RecallLong-v0", "long.npz"),
+    ],
+)
+def test_a_set_of_a_task_is_made(name: str, target: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = tasks.generate(name, 7, 3)
+    shown = said(["make", name, "--episodes", "7", "--seed", "3", "--out", target], capsys)
+    assert shown == f"{target}: 7 episodes, {expected.steps} steps\n"
+    named = target if "/" in target else Path(target).stem
+    same(load(target), replace(expected, about=replace(expected.about, name=named)))
+    assert load(target).about.environment == name
+
+
+def test_minari_takes_a_set_of_a_task_in_a_process_that_made_none(here: Path) -> None:
+    save(tasks.keys(3), "keys.npz")
+    done = python("from legato.cli import main; main(['data', 'import', 'keys.npz', 'mine/keys-v0'])")
+    assert done.returncode == 0, done.stderr
+    same(load("mine/keys-v0"), replace(load("keys.npz"), about=load("mine/keys-v0").about))
+    assert load("mine/keys-v0").about.environment == "legato/KeyToDoor-v0"
+
+
 def test_its_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("info", "check", "import", "export", "merge", "split"):
+    for name in ("info", "check", "import", "export", "merge", "split", "make"):
         assert f"  {name}" in said([], capsys)

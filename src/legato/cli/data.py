@@ -1,4 +1,4 @@
-"""`legato data`: look at logged episodes, check them, and bring them from one format into another."""
+"""`legato data`: look at logged episodes, check them, bring them from one format into another, and make some."""
 
 from __future__ import annotations
 
@@ -61,12 +61,10 @@ def convert(source: Source, target: Source, clip_actions: bool = False, download
         clip_actions: move actions that lie outside their bounds to them
         download: fetch a Minari dataset that is not here
     """
-    from legato.data.formats import free, load, save
+    from legato.data.formats import free, load
 
     free(target)
-    data = load(source, clip_actions=clip_actions, download=download)
-    save(data, target)
-    print(f"{target}: {_count(len(data), 'episode')}, {_count(data.steps, 'step')}")
+    _write(load(source, clip_actions=clip_actions, download=download), target)
 
 
 def merge(sources: Sources, out: str, clip_actions: bool = False) -> None:
@@ -78,14 +76,12 @@ def merge(sources: Sources, out: str, clip_actions: bool = False) -> None:
         clip_actions: move actions that lie outside their bounds to them
     """
     from legato.data import trajectories
-    from legato.data.formats import free, load, save
+    from legato.data.formats import free, load
 
     if not sources:
         raise LegatoError("merge needs at least one dataset")
     free(out)
-    data = trajectories.merge([load(source, clip_actions=clip_actions) for source in sources], out)
-    save(data, out)
-    print(f"{out}: {_count(len(data), 'episode')}, {_count(data.steps, 'step')}")
+    _write(trajectories.merge([load(source, clip_actions=clip_actions) for source in sources], out), out)
 
 
 def split(source: Source, out: tuple[str, str], fraction: float = 0.9, seed: int = 0) -> None:
@@ -98,15 +94,39 @@ def split(source: Source, out: tuple[str, str], fraction: float = 0.9, seed: int
         seed: which ones
     """
     from legato.data import trajectories
-    from legato.data.formats import free, load, save
+    from legato.data.formats import free, load
 
     if out[0] == out[1]:
         raise LegatoError(f"'{out[0]}' cannot take both parts; name two")
     for target in out:
         free(target)
     for target, data in zip(out, trajectories.split(load(source), fraction, seed), strict=True):
-        save(data, target)
-        print(f"{target}: {_count(len(data), 'episode')}, {_count(data.steps, 'step')}")
+        _write(data, target)
+
+
+def make(task: Source, out: str, episodes: int = 1000, seed: int = 0) -> None:
+    """Record episodes of one of legato's own tasks: random walks, random moves through rooms, or an expert's recalls.
+
+    Args:
+        task: id of the environment, such as legato/KeyToDoor-v0 ('legato list envs --match legato/' names them)
+        out: a new .npz or .hdf5 file, or a new Minari id
+        episodes: how many
+        seed: of starts and actions; the same seed makes the same set
+    """
+    from legato.data.formats import free
+    from legato.envs import tasks
+
+    free(out)
+    _write(tasks.generate(task, episodes, seed), out)
+
+
+def _write(data: Trajectories, target: str) -> None:
+    """Save, and say what was saved."""
+    import legato.envs  # noqa: F401  Minari looks up the environment that a set names, which may be one of ours
+    from legato.data.formats import save
+
+    save(data, target)
+    print(f"{target}: {_count(len(data), 'episode')}, {_count(data.steps, 'step')}")
 
 
 def facts(data: Trajectories) -> list[tuple[str, str]]:
@@ -164,6 +184,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "export": (convert, "write a Minari dataset to a file: legato data export mine/logs-v0 logs.npz"),
     "merge": (merge, "put several into one: legato data merge a.npz b.npz --out both.npz"),
     "split": (split, "deal one to two: legato data split a.npz --out train.npz test.npz"),
+    "make": (make, "record a set in one of legato's tasks: legato data make legato/KeyToDoor-v0 --out keys.npz"),
 }
 
 
