@@ -62,6 +62,10 @@ def test_round_trip_through_minari(here: Path, capsys: pytest.CaptureFixture[str
     assert said(["import", "logs.npz", "mine/logs-v0"], capsys) == "mine/logs-v0: 3 episodes, 10 steps\n"
     assert said(["export", "mine/logs-v0", "logs.hdf5"], capsys) == "logs.hdf5: 3 episodes, 10 steps\n"
     same(load("logs.hdf5"), load("logs.npz"))
+    assert said(["import", "logs.hdf5", "logs.arrays"], capsys) == "logs.arrays: 3 episodes, 10 steps\n"
+    assert said(["export", "logs.arrays", "again/logs.npz"], capsys) == "again/logs.npz: 3 episodes, 10 steps\n"
+    same(load("again/logs.npz"), load("logs.npz"))
+    assert "terminated" in said(["info", "logs.arrays"], capsys)
 
 
 def test_split_and_merge(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,6 +80,7 @@ def test_split_and_merge(here: Path, capsys: pytest.CaptureFixture[str]) -> None
     [
         (["infos", "logs.npz"], "unknown data command 'infos'; did you mean 'info'?"),
         (["info", "logz.npz"], "there is no file 'logz.npz'"),
+        (["info", "logz.arrays"], "there is no folder 'logz.arrays'"),
         (["check"], "check needs at least one dataset"),
         (["merge", "--out", "c.npz"], "merge needs at least one dataset"),
         (["export", "logs.npz", "logs.npz"], "'logs.npz' exists and is not overwritten"),

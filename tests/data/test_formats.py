@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 import tempfile
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.data.test_trajectories import lengths, raw, same
 
+from legato.data import trajectories as logs
 from legato.data.formats import load, save
 from legato.data.trajectories import About, trajectories
 from legato.errors import LegatoError
@@ -27,7 +30,15 @@ def local_minari(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
 
 
-@given(lengths, st.booleans(), st.booleans(), st.booleans(), st.booleans(), st.sampled_from(["npz", "hdf5", "h5"]))
+def contents(path: Path) -> dict[str, bytes]:
+    """The bytes of a file, or of all files in a folder."""
+    return {file.name: file.read_bytes() for file in (path.iterdir() if path.is_dir() else [path])}
+
+
+KINDS = st.sampled_from(["npz", "hdf5", "h5", "arrays"])
+
+
+@given(lengths, st.booleans(), st.booleans(), st.booleans(), st.booleans(), KINDS)
 def test_files_give_back_what_was_written(
     lengths: list[int], rewards: bool, ends: bool, terminated: bool, discrete: bool, kind: str
 ) -> None:
@@ -44,10 +55,10 @@ def test_files_give_back_what_was_written(
         save(data, file)
         same(load(file), data)
         assert [path.name for path in Path(folder).iterdir()] == [file.name]
-        before = file.read_bytes()
+        before = contents(file)
         with pytest.raises(LegatoError, match="exists and is not overwritten"):
             save(data, file)
-        assert file.read_bytes() == before
+        assert contents(file) == before
 
 
 @pytest.mark.parametrize("discrete", [False, True])
@@ -162,7 +173,7 @@ def test_names_that_lead_nowhere(tmp_path: Path) -> None:
     (tmp_path / "logs.csv").write_text("1,2")
     with pytest.raises(LegatoError, match="none of the kinds"):
         load(tmp_path / "logs.csv")
-    with pytest.raises(LegatoError, match=r"neither a \.npz or .hdf5 file nor a Minari id"):
+    with pytest.raises(LegatoError, match=r"no \.npz or .hdf5 file, no \.arrays folder and no Minari id"):
         save(trajectories(**raw([2])), "logs.csv")
 
 
@@ -178,11 +189,84 @@ def test_what_minari_cannot_keep() -> None:
     assert not minari.list_local_datasets()
 
 
-def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["npz", "arrays"])
+def test_a_write_that_fails_leaves_nothing(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left, write = [3], np.save  # the disk has room for three arrays
+
     def full(*args: Any, **kwargs: Any) -> None:
-        raise OSError(28, "No space left on device")
+        left[0] -= 1
+        if kind == "npz" or left[0] < 0:
+            raise OSError(28, "No space left on device")
+        write(*args, **kwargs)
 
     monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr(np, "save", full)
     with pytest.raises(LegatoError, match=r"could not be written: .*No space left"):
-        save(trajectories(**raw([2])), tmp_path / "logs.npz")
+        save(trajectories(**raw([2])), tmp_path / f"logs.{kind}")
     assert list(tmp_path.iterdir()) == []
+
+
+# --- folders of arrays ---
+
+
+def mapped(array: np.ndarray) -> bool:
+    """Does the array lie in a file?"""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base, mmap.mmap)
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_a_folder_is_mapped_and_never_read_whole(
+    discrete: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps, width = 40_000, 16
+    given, about = raw([1000] * (steps // 1000)), ABOUT
+    given["observations"] = np.random.default_rng(0).normal(size=(steps, width))
+    if discrete:
+        given["actions"], about = np.arange(steps) % 3, About(choices=3)
+    save(trajectories(**given, about=about), tmp_path / "big.arrays")
+    before = contents(tmp_path / "big.arrays")
+    monkeypatch.setattr(logs, "CHUNK", 1000)
+    tracemalloc.start()
+    data = load(tmp_path / "big.arrays", clip_actions=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    arrays = (data.observations, data.actions, data.rewards, data.terminations, data.truncations)
+    assert all(mapped(array) and not array.flags.writeable for array in arrays)
+    assert peak < 0.2 * data.observations.nbytes
+    assert contents(tmp_path / "big.arrays") == before
+
+
+def test_a_folder_by_hand_needs_no_suffix_and_no_layout(tmp_path: Path) -> None:
+    given = raw([3, 2])
+    (tmp_path / "mine").mkdir()
+    for name, array in {**given, "observations": np.asfortranarray(given["observations"])}.items():
+        np.save(tmp_path / "mine" / f"{name}.npy", array)  # doubles, column by column
+    same(replace(load(tmp_path / "mine"), about=About()), replace(trajectories(**given), about=About()))
+    with pytest.raises(LegatoError, match=r"step 0 of episode 1 are not finite"):
+        given["observations"][3] = np.nan
+        np.save(tmp_path / "mine" / "observations.npy", given["observations"])
+        load(tmp_path / "mine")
+
+
+def test_folders_that_are_no_trajectories(tmp_path: Path) -> None:
+    for name in ("cut", "lacking", "pickled", "zipped"):
+        save(trajectories(**raw([3, 2])), tmp_path / f"{name}.arrays")
+    rewards = tmp_path / "cut.arrays" / "rewards.npy"
+    rewards.write_bytes(rewards.read_bytes()[:-4])
+    (tmp_path / "lacking.arrays" / "actions.npy").unlink()
+    np.save(tmp_path / "pickled.arrays" / "rewards.npy", np.array([{}], object))
+    with (tmp_path / "zipped.arrays" / "rewards.npy").open("wb") as file:
+        np.savez(file, rewards=np.zeros(5))
+    for name, words in (
+        ("none", "there is no folder '.*none.arrays'"),
+        ("cut", "rewards.npy' cannot be read, it is cut or no plain array"),
+        ("lacking", "has no actions; it holds high, low, observations, offsets"),
+        ("pickled", "rewards.npy' cannot be read, it is cut or no plain array"),
+        ("zipped", "rewards.npy' cannot be read, it is cut or no plain array"),
+    ):
+        with pytest.raises(LegatoError, match=words) as refused:
+            load(tmp_path / f"{name}.arrays")
+        assert "\n" not in str(refused.value)

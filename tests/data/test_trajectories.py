@@ -114,7 +114,11 @@ def with_value(name: str, index: Any, value: float) -> dict[str, Any]:
         ),
     ],
 )
-def test_what_cannot_be_learnt_from_is_refused_with_its_place(changes: dict[str, Any], words: str) -> None:
+@pytest.mark.parametrize("chunk", [2, logs.CHUNK])
+def test_what_cannot_be_learnt_from_is_refused_with_its_place(
+    chunk: int, changes: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "CHUNK", chunk)
     with pytest.raises(LegatoError, match=words):
         made([2, 3], **changes)
 
@@ -156,6 +160,30 @@ def same(a: Trajectories, b: Trajectories) -> None:
             np.testing.assert_array_equal(x, y, err_msg=name)
             assert x.dtype == y.dtype, name
     assert a.about == b.about
+
+
+@given(st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=4), min_size=1, max_size=3), st.randoms())
+def test_members_side_by_side_are_parted(parts: list[list[int]], random: Any) -> None:
+    whole = [made(lengths, ends=np.full((len(lengths), 2), 7.0)) for lengths in parts]
+    steps = [[(member, t) for t in range(data.steps)] for member, data in enumerate(whole)]
+    rows = []
+    while any(steps):  # in any order that keeps the time of each member
+        rows.append(random.choice([left for left in steps if left]).pop(0))
+    members = np.array([member for member, _ in rows])
+
+    def column(name: str) -> np.ndarray:
+        return np.stack([getattr(whole[member], name)[t] for member, t in rows])
+
+    names = ("observations", "actions", "rewards")
+    flags = [column(name) for name in ("terminations", "truncations")]
+    flags[0][-1] = False  # the episode recorded last goes on: it is cut
+    found = logs.from_members(members, *map(column, names), column("observations") + 1, *flags, About("all"))
+    expected = logs.merge(whole, "all")
+    for name in (*names, "offsets"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    np.testing.assert_array_equal(found.ends, expected.observations[expected.offsets[1:] - 1] + 1)
+    assert int(found.truncations.sum()) == 1
+    assert found.truncations[found.offsets[1:] - 1][np.cumsum([len(data) for data in whole])[members[-1]] - 1]
 
 
 # --- returns ---

@@ -20,7 +20,7 @@ def info(source: Source, clip_actions: bool = False, download: bool = False) -> 
     """Say what a dataset holds: episodes, sizes, bounds, lengths and returns.
 
     Args:
-        source: a .npz or .hdf5 file, or the id of a Minari dataset
+        source: a .npz or .hdf5 file, an .arrays folder, or the id of a Minari dataset
         clip_actions: move actions that lie outside their bounds to them
         download: fetch a Minari dataset that is not here
     """
@@ -39,7 +39,7 @@ def check(sources: Sources, clip_actions: bool = False) -> None:
     """Read datasets as training would, which refuses what cannot be learnt from and names the place.
 
     Args:
-        sources: .npz or .hdf5 files, or ids of Minari datasets
+        sources: .npz or .hdf5 files, .arrays folders, or ids of Minari datasets
         clip_actions: move actions that lie outside their bounds to them
     """
     from legato.data.formats import load
@@ -56,8 +56,8 @@ def convert(source: Source, target: Source, clip_actions: bool = False, download
     """Write a dataset in another format. The source is only read; an existing target is not overwritten.
 
     Args:
-        source: a .npz or .hdf5 file, or the id of a Minari dataset
-        target: a new .npz or .hdf5 file, or a new Minari id such as mine/hopper/medium-v0
+        source: a .npz or .hdf5 file, an .arrays folder, or the id of a Minari dataset
+        target: a new .npz or .hdf5 file, .arrays folder (mapped instead of read), or Minari id such as mine/hopper-v0
         clip_actions: move actions that lie outside their bounds to them
         download: fetch a Minari dataset that is not here
     """
@@ -71,8 +71,8 @@ def merge(sources: Sources, out: str, clip_actions: bool = False) -> None:
     """Put all episodes of several datasets into a new one.
 
     Args:
-        sources: .npz or .hdf5 files, or ids of Minari datasets
-        out: a new .npz or .hdf5 file, or a new Minari id
+        sources: .npz or .hdf5 files, .arrays folders, or ids of Minari datasets
+        out: a new .npz or .hdf5 file, .arrays folder, or Minari id
         clip_actions: move actions that lie outside their bounds to them
     """
     from legato.data import trajectories
@@ -88,8 +88,8 @@ def split(source: Source, out: tuple[str, str], fraction: float = 0.9, seed: int
     """Deal the episodes of a dataset to two new ones.
 
     Args:
-        source: a .npz or .hdf5 file, or the id of a Minari dataset
-        out: two new .npz or .hdf5 files, or Minari ids
+        source: a .npz or .hdf5 file, an .arrays folder, or the id of a Minari dataset
+        out: two new .npz or .hdf5 files, .arrays folders, or Minari ids
         fraction: how many of the episodes the first one gets
         seed: which ones
     """
@@ -181,7 +181,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "info": (info, "what a dataset holds"),
     "check": (check, "whether it can be learnt from, and if not, where not"),
     "import": (convert, "bring a file into Minari: legato data import logs.hdf5 mine/logs-v0"),
-    "export": (convert, "write a Minari dataset to a file: legato data export mine/logs-v0 logs.npz"),
+    "export": (convert, "write a dataset to a file or folder: legato data export mine/logs-v0 logs.npz"),
     "merge": (merge, "put several into one: legato data merge a.npz b.npz --out both.npz"),
     "split": (split, "deal one to two: legato data split a.npz --out train.npz test.npz"),
     "make": (make, "record a set in one of legato's tasks: legato data make legato/KeyToDoor-v0 --out keys.npz"),
@@ -190,7 +190,8 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
 
 USAGE = """usage: legato data COMMAND [options]
 
-Logged episodes: .npz and .hdf5 files, and Minari datasets by their id.
+Logged episodes: .npz and .hdf5 files, .arrays folders of .npy files, which may be larger than memory, and Minari
+datasets by their id.
 
 commands:
 {commands}

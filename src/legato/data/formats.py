@@ -1,4 +1,4 @@
-"""Trajectories in and out of files: Minari datasets, D4RL-style HDF5 and npz. Nothing is unpickled.
+"""Trajectories in and out of files: Minari datasets, D4RL-style HDF5, npz and folders of npy. Nothing is unpickled.
 
 What is read is only read; what is written is written to a new place, under another name until it is whole.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import uuid
 import warnings
 import zipfile
@@ -22,11 +23,16 @@ from legato.data.trajectories import About, Trajectories, from_episodes, traject
 from legato.errors import LegatoError, unknown
 
 HDF5 = (".hdf5", ".h5")
+ARRAYS = ".arrays"
 MINARI_ID = re.compile(r"^([\w-]+/)*[\w.-]+-v\d+$")
 
 
 def load(source: str | Path, *, clip_actions: bool = False, download: bool = False) -> Trajectories:
-    """Read trajectories from a file (`.npz`, `.hdf5`, `.h5`) or from the Minari dataset of this id.
+    """Read trajectories from a file (`.npz`, `.hdf5`, `.h5`), a folder of arrays, or the Minari dataset of this id.
+
+    A folder of arrays ends in `.arrays` or holds an `observations.npy`. Its arrays are mapped, not read: a set may be
+    larger than memory, if observations, actions and rewards are float32 (choices int32) and flags bool; others are
+    converted in memory.
 
     Files hold flat arrays `observations`, `actions` and, but for imitation, `rewards`; `terminals` or `terminations`
     and `timeouts` or `truncations` mark the ends of episodes, unless `offsets` do. `next_observations` give the
@@ -40,23 +46,25 @@ def load(source: str | Path, *, clip_actions: bool = False, download: bool = Fal
         return _from_arrays(path, _read_npz(path), clip_actions)
     if path.suffix in HDF5:
         return _from_arrays(path, _read_hdf5(path), clip_actions)
+    if path.suffix == ARRAYS or (path / "observations.npy").is_file():
+        return _from_arrays(path, _read_folder(path), clip_actions)
     if path.exists():
         raise LegatoError(
-            f"'{source}' is none of the kinds that are read: {', '.join(('.npz', *HDF5))}, or a Minari id"
+            f"'{source}' is none of the kinds that are read: {', '.join(('.npz', *HDF5, ARRAYS))}, or a Minari id"
         )
     return _load_minari(str(source), clip_actions, download)
 
 
 def save(data: Trajectories, target: str | Path) -> None:
-    """Write trajectories to a new `.npz` or `.hdf5` file, or to a new Minari dataset of this id.
+    """Write trajectories to a new `.npz` or `.hdf5` file, `.arrays` folder, or Minari dataset of this id.
 
     Raises `LegatoError` when the target exists, and for Minari when an episode's last observation is not known.
     """
     free(target)
     path = Path(target)
-    if path.suffix in (".npz", *HDF5):
+    if path.suffix in _WRITERS:
         arrays = _arrays(data)
-        _whole(path, lambda temporary: (_write_npz if path.suffix == ".npz" else _write_hdf5)(temporary, arrays))
+        _whole(path, lambda temporary: _WRITERS[path.suffix](temporary, arrays))
     else:
         _save_minari(data, str(target))
 
@@ -64,7 +72,7 @@ def save(data: Trajectories, target: str | Path) -> None:
 def free(target: str | Path) -> None:
     """Raises `LegatoError` when `save` could not write to this target: it exists, or is of no known kind."""
     path = Path(target)
-    if path.suffix in (".npz", *HDF5):
+    if path.suffix in _WRITERS:
         if path.exists():
             raise LegatoError(f"'{target}' exists and is not overwritten")
     elif MINARI_ID.match(str(target)):
@@ -73,7 +81,9 @@ def free(target: str | Path) -> None:
         if str(target) in minari.list_local_datasets():
             raise LegatoError(f"the Minari dataset '{target}' exists and is not overwritten")
     else:
-        raise LegatoError(f"'{target}' is neither a .npz or .hdf5 file nor a Minari id such as 'mine/hopper/medium-v0'")
+        raise LegatoError(
+            f"'{target}' is no .npz or .hdf5 file, no .arrays folder and no Minari id such as 'mine/hopper/medium-v0'"
+        )
 
 
 # --- flat arrays ---
@@ -178,6 +188,27 @@ def _write_hdf5(path: Path, arrays: dict[str, np.ndarray]) -> None:
             file.create_dataset(names.get(name, name), data=str(value) if text else value)
 
 
+def _read_folder(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_dir():
+        raise LegatoError(f"there is no folder '{path}'")
+    arrays: dict[str, np.ndarray] = {}
+    for file in sorted(path.glob("*.npy")):
+        try:  # np.load would also open an npz file of this name, and leave it open
+            arrays[file.stem] = np.lib.format.open_memmap(file, mode="r")
+        except (OSError, ValueError, EOFError) as problem:
+            raise LegatoError(f"'{file}' cannot be read, it is cut or no plain array: {_line(problem)}") from None
+    return arrays
+
+
+def _write_folder(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    path.mkdir()
+    for name, value in arrays.items():
+        np.save(path / f"{name}.npy", value, allow_pickle=False)
+
+
+_WRITERS = {".npz": _write_npz, **dict.fromkeys(HDF5, _write_hdf5), ARRAYS: _write_folder}
+
+
 def _whole(path: Path, write: Callable[[Path], None]) -> None:
     """Write under another name, and give the file its own when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -188,6 +219,8 @@ def _whole(path: Path, write: Callable[[Path], None]) -> None:
     except OSError as problem:
         raise LegatoError(f"'{path}' could not be written: {problem}") from None
     finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
         with suppress(FileNotFoundError):
             temporary.unlink()
 

@@ -6,7 +6,7 @@ missing, and so may the observation after an episode's last step.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -15,6 +15,8 @@ from jaxtyping import Bool, Float, Float32, Int, Int64
 from scipy.signal import lfilter
 
 from legato.errors import LegatoError
+
+CHUNK = 1 << 16  # rows checked at once, so that a memory-mapped set does not have to fit
 
 
 @dataclass(frozen=True)
@@ -100,21 +102,29 @@ def trajectories(
     steps = len(observations)
     if steps == 0:
         raise LegatoError(f"{about.name} holds no steps")
-    rewards = None if rewards is None else _column("rewards", rewards, steps, about)
-    terminations = _column("terminations", terminations, steps, about) != 0
-    truncations = _column("truncations", truncations, steps, about) != 0
+    rewards = None if rewards is None else _column("rewards", rewards, steps, about, np.float32)
+    terminations = _column("terminations", terminations, steps, about, bool)
+    truncations = _column("truncations", truncations, steps, about, bool)
     if np.shape(actions)[:1] != (steps,):
         raise LegatoError(f"{about.name} has {steps} observations but actions of shape {np.shape(actions)}")
-    offsets = _offsets(about, steps, terminations | truncations, offsets)
-    last = np.zeros(steps, bool)
-    last[offsets[1:] - 1] = True
-    early = (terminations | truncations) & ~last
-    if early.any():
-        what = "terminates" if terminations[early.argmax()] else "is truncated"
-        raise LegatoError(f"{about.name}: {_place(offsets, early.argmax())} {what}, but its episode goes on")
-    truncations = truncations | (last & ~terminations)
+    over = np.union1d(_true(terminations), _true(truncations))
+    offsets = _offsets(about, steps, over, offsets)
+    last = offsets[1:] - 1
+    early = np.setdiff1d(over, last)
+    if len(early):
+        what = "terminates" if terminations[early[0]] else "is truncated"
+        raise LegatoError(f"{about.name}: {_place(offsets, early[0])} {what}, but its episode goes on")
+    cut = np.setdiff1d(last, over)
+    if len(cut):
+        truncations = np.array(truncations)  # what was given is not written to
+        truncations[cut] = True
     actions = _actions(about, actions, offsets, clip_actions)
-    if about.choices is None and about.low is None and about.high is None and np.abs(actions).max() <= 1:
+    if (
+        about.choices is None
+        and about.low is None
+        and about.high is None
+        and all(np.abs(part).max() <= 1 for _, part in _chunks(actions))
+    ):
         about = replace(about, low=(-1.0,) * actions.shape[1], high=(1.0,) * actions.shape[1])
     if ends is None and following is not None:
         following = _table("next observations", following)
@@ -135,6 +145,35 @@ def trajectories(
         bad = int((~np.isfinite(ends)).any(axis=1).argmax())
         raise LegatoError(f"{about.name}: the observation after the last step of episode {bad} is not finite")
     return Trajectories(observations, actions, rewards, terminations, truncations, offsets, ends, about)
+
+
+def from_members(
+    members: np.ndarray,
+    observations: np.ndarray,
+    actions: np.ndarray,
+    rewards: np.ndarray,
+    following: np.ndarray,
+    terminations: np.ndarray,
+    truncations: np.ndarray,
+    about: About,
+) -> Trajectories:
+    """Trajectories of rows `[rows, ...]` that several members recorded side by side; `members[i]` recorded row i.
+
+    A member's rows are in time order, and its episodes follow one another in the result, member after member. The
+    last one of each is cut where its rows end. `following` are the observations after every row.
+    """
+    order = np.argsort(members, kind="stable")
+    last = np.append(np.diff(members[order]) != 0, True)
+    terminations = terminations[order]
+    return trajectories(
+        observations[order],
+        actions[order],
+        rewards[order],
+        terminations,
+        truncations[order] | (last & ~terminations),
+        following=following[order],
+        about=about,
+    )
 
 
 def from_episodes(
@@ -196,12 +235,12 @@ def returns(data: Trajectories) -> Float[np.ndarray, " episodes"]:
 
 def returns_to_go(data: Trajectories, gamma: float = 1.0) -> Float32[np.ndarray, " steps"]:
     """R_t = r_t + gamma R_{t+1}: what was still to be earned at each step, the step's own reward included."""
-    total = np.empty(data.steps)
-    r = rewards(data).astype(np.float64)
+    total = np.empty(data.steps, np.float32)
+    r = rewards(data)
     for i in range(len(data)):
         at = data.episode(i)
-        total[at] = lfilter([1.0], [1.0, -gamma], r[at][::-1])[::-1]
-    return total.astype(np.float32)
+        total[at] = lfilter([1.0], [1.0, -gamma], r[at][::-1].astype(np.float64))[::-1]
+    return total
 
 
 def delayed(data: Trajectories) -> Trajectories:
@@ -300,17 +339,26 @@ def _table(name: str, array: np.ndarray) -> np.ndarray:
     return np.asarray(array, np.float32)
 
 
-def _column(name: str, array: np.ndarray, steps: int, about: About) -> np.ndarray:
+def _chunks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """`CHUNK` rows at a time, each with the number of its first one."""
+    return ((i, array[i : i + CHUNK]) for i in range(0, len(array), CHUNK))
+
+
+def _true(flags: np.ndarray) -> np.ndarray:
+    """The steps at which a flag is up."""
+    return np.concatenate([i + np.flatnonzero(part) for i, part in _chunks(flags)])
+
+
+def _column(name: str, array: np.ndarray, steps: int, about: About, dtype: type) -> np.ndarray:
     array = np.asarray(array)
     if array.shape not in ((steps,), (steps, 1)) or not (array.dtype == bool or np.issubdtype(array.dtype, np.number)):
         raise LegatoError(f"{about.name} has {steps} observations but {name} of shape {array.shape} ({array.dtype})")
-    return np.asarray(array, np.float32).reshape(steps)
+    return np.asarray(array, dtype).reshape(steps)
 
 
 def _offsets(about: About, steps: int, over: np.ndarray, offsets: np.ndarray | None) -> np.ndarray:
     if offsets is None:
-        found = np.flatnonzero(over) + 1
-        return np.unique(np.concatenate([[0], found, [steps]])).astype(np.int64)
+        return np.unique(np.concatenate([[0], over + 1, [steps]])).astype(np.int64)
     offsets = np.asarray(offsets)
     offsets = offsets.astype(np.int64) if np.issubdtype(offsets.dtype, np.number) else np.zeros(0, np.int64)
     if offsets.ndim != 1 or len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != steps:
@@ -323,36 +371,41 @@ def _offsets(about: About, steps: int, over: np.ndarray, offsets: np.ndarray | N
 def _actions(about: About, actions: np.ndarray, offsets: np.ndarray, clip: bool) -> np.ndarray:
     if about.choices is not None:
         chosen = np.asarray(actions).reshape(len(actions), -1)[:, 0]
-        wrong = (chosen < 0) | (chosen >= about.choices) | (chosen != np.floor(chosen))
-        if wrong.any():
-            at = wrong.argmax()
-            raise LegatoError(
-                f"{about.name}: {_place(offsets, at)} has action {chosen[at]} of {about.choices} discrete ones"
-            )
-        return chosen.astype(np.int32)
+        for i, part in _chunks(chosen):
+            wrong = (part < 0) | (part >= about.choices) | (part != np.floor(part))
+            if wrong.any():
+                at = i + int(wrong.argmax())
+                raise LegatoError(
+                    f"{about.name}: {_place(offsets, at)} has action {chosen[at]} of {about.choices} discrete ones"
+                )
+        return chosen.astype(np.int32, copy=False)
     actions = _table("actions", actions)
     if about.low is None or about.high is None:
         return actions
     if len(about.low) != actions.shape[1]:
         raise LegatoError(f"{about.name} has actions of {actions.shape[1]} numbers, but bounds for {len(about.low)}")
     low, high = np.array(about.low, np.float32), np.array(about.high, np.float32)
-    outside = (actions < low) | (actions > high)
-    if not outside.any():
+    outside = np.concatenate(
+        [i + np.flatnonzero(((part < low) | (part > high)).any(axis=1)) for i, part in _chunks(actions)]
+    )
+    if not len(outside):
         return actions
     if clip:
         return np.clip(actions, low, high)
-    step, dimension = (int(i) for i in np.argwhere(outside)[0])
+    step = int(outside[0])
+    dimension = int(((actions[step] < low) | (actions[step] > high)).argmax())
     raise LegatoError(
-        f"{about.name}: {int(outside.any(axis=1).sum())} of {len(actions)} actions lie outside their bounds, first in "
+        f"{about.name}: {len(outside)} of {len(actions)} actions lie outside their bounds, first in "
         f"{_place(offsets, step)}: number {dimension} is {actions[step, dimension]:g}, not in "
         f"[{low[dimension]:g}, {high[dimension]:g}]; --clip-actions moves them to the bounds"
     )
 
 
 def _finite(about: About, name: str, array: np.ndarray, offsets: np.ndarray) -> None:
-    bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
-    if bad.any():
-        raise LegatoError(f"{about.name}: the {name} of {_place(offsets, bad.argmax())} are not finite")
+    for i, part in _chunks(array):
+        bad = ~np.isfinite(part).reshape(len(part), -1).all(axis=1)
+        if bad.any():
+            raise LegatoError(f"{about.name}: the {name} of {_place(offsets, i + bad.argmax())} are not finite")
 
 
 def _place(offsets: np.ndarray, step: int | np.integer) -> str:
