@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from tests.tiny import WIDE, Diary, Scribe, world
 
 from legato.data.spec import Spec
+from legato.data.trajectories import About
 from legato.errors import LegatoError
 from legato.policy import LastStep, OpenLoop, Policy, Step, begin, play
-from legato.rollout import Clock, Episode, Experience, Rollout, Stream, episode_seed, episodes, stack
+from legato.rollout import Clock, Episode, Experience, Rollout, Stream, episode_seed, episodes, logged, stack
 
 LENGTH = 16  # what every plan below holds, so that most tests share one compilation
 SCRIBE = Scribe(jnp.ones(()))
@@ -258,6 +259,33 @@ def test_members_that_play_once_idle_at_their_end() -> None:
     assert not players.members.active.any()
 
 
+# --- what is kept of it as a dataset ---
+
+
+def test_an_experience_is_logged_episode_by_episode() -> None:
+    """11 of the 12 steps of two members: one is truncated after 4 and cut after 2, one dies after 3 and is cut."""
+    made = run(Clock(2), 6, Diary(limit=4), Diary(dies=3))
+    found = logged(made, About("diary"), 11)
+    np.testing.assert_array_equal(found.lengths, [4, 2, 3, 2])
+    np.testing.assert_array_equal(np.flatnonzero(found.terminations), [8])
+    np.testing.assert_array_equal(np.flatnonzero(found.truncations), [3, 5, 10])
+    begins = [*starts(0, [0, 2]), *starts(0, [1, 3])]
+    for i, (length, start) in enumerate(zip([4, 2, 3, 2], begins, strict=True)):
+        at, member, first = found.episode(i), i // 2, (0, 4, 0, 3)[i]
+        steps = slice(first, first + length)
+        for array, column in ((found.actions, made.action), (found.rewards, made.reward)):
+            np.testing.assert_array_equal(array[at], column[steps, member])
+        executed = found.actions[at][:, 3]
+        expected = [[start, t, executed[t - 1] if t else 0] for t in range(length + 1)]
+        np.testing.assert_array_equal([*found.observations[at], found.ends[i]], expected)
+    assert len(logged(made, About("diary")).observations) == 12
+
+
+def test_members_that_idle_are_not_logged() -> None:
+    made = run(Clock(2), 10, Diary(limit=4), Diary(limit=6), once=True)
+    np.testing.assert_array_equal(logged(made, About("diary")).lengths, [4, 6])
+
+
 # --- what the environment gets ---
 
 
@@ -390,10 +418,10 @@ def test_groups_of_unequal_size_are_a_mistake() -> None:
 
 
 def test_no_two_episodes_share_a_seed() -> None:
-    """Streams and seeds are separate: 8 runs, 4 streams, 100 episodes each."""
-    streams: tuple[Stream, ...] = ("train", "select", "test", "latency")
+    """Streams and seeds are separate: 8 runs, 5 streams, 100 episodes each."""
+    streams: tuple[Stream, ...] = ("train", "select", "test", "latency", "collect")
     found = {episode_seed(s, stream, e) for s in range(8) for stream in streams for e in range(100)}
-    assert len(found) == 8 * 4 * 100
+    assert len(found) == 8 * 5 * 100
     assert all(0 <= seed < 2**31 for seed in found)
     assert episode_seed(3, "test", 5) == episode_seed(3, "test", 5)
 

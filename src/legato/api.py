@@ -1,4 +1,4 @@
-"""Legato from Python: train, evaluate, compare, load. The commands are these functions, printed."""
+"""Legato from Python: train, evaluate, compare, collect, load. The commands are these functions, printed."""
 
 from __future__ import annotations
 
@@ -7,19 +7,27 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
 from legato.algorithms import algorithm as algorithm_module
 from legato.algorithms.configs import OFFLINE
-from legato.envs import make_vec
+from legato.data import formats
+from legato.data.spec import Spec
+from legato.data.trajectories import About, Trajectories
+from legato.envs import describe, make, make_vec
 from legato.errors import LegatoError
 from legato.evaluation import sweeps
 from legato.evaluation.fas import GRID, Reference, reference
 from legato.evaluation.latency import latency
 from legato.evaluation.sweeps import Evaluation
-from legato.rollout import Clock, stack
+from legato.policy import Policy, RandomPlans
+from legato.rollout import Clock, Experience, Rollout, logged, stack
 from legato.training import offline, online, policy_file
 from legato.training.policy_file import LoadedPolicy
 from legato.training.progress import Progress
-from legato.training.run import Run, Which, write_text
+from legato.training.run import Run, Which, label, write_text
 from legato.training.settings import OfflineSettings, Settings, override
 from legato.training.settings import preset as named_preset
 
@@ -62,6 +70,104 @@ def load(path: str | Path, seed: int | None = None, which: Which = "last") -> Lo
     """A saved policy, ready to act, from a run folder (of `seed`, `last` or `best`) or from a policy folder."""
     path = Path(path)
     return policy_file.load(Run(path).policy_path(seed, which) if (path / "config.json").exists() else path)
+
+
+def collect(
+    source: Run | str | Path,
+    steps: int | None = None,
+    out: str | Path | None = None,
+    *,
+    replay: bool = False,
+    which: Which = "last",
+    run_seed: int | None = None,
+    env: str | None = None,
+    every: int | None = None,
+    greedy: bool = False,
+    random: bool = False,
+    environments: int = 1,
+    seed: int = 0,
+    quiet: bool = False,
+) -> Trajectories:
+    """Play a run's policy, or that of a policy folder, for exactly `steps` primitive steps and keep the episodes.
+
+    The policy of `run_seed` (`last` or `best`) draws its actions unless it is `greedy`; `random` ones are uniform, each
+    drawn anew. It decides every `every` steps, by default as in training. `environments` play side by side, and the
+    last episode in each is cut: it counts as truncated. Episodes and draws follow from `seed`; training and evaluation
+    never meet these episodes. `env` replaces the environment that the policy was trained in.
+
+    With `replay`, nothing is played: the result is the replay buffer of a run's newest checkpoint.
+
+    `out` names a new dataset (see `formats.save`). Raises `LegatoError` for anything that does not fit, before a step
+    is made.
+    """
+    if out is not None:
+        formats.free(out)
+    path = source.path if isinstance(source, Run) else Path(source)
+    if replay:
+        played = {"steps": steps is not None, "env": env is not None, "every": every is not None, "greedy": greedy}
+        played |= {"which": which != "last", "random": random, "environments": environments != 1, "seed": seed != 0}
+        if given := [name for name, is_given in played.items() if is_given]:
+            raise LegatoError(f"replay exports what the buffer holds and plays nothing: leave out {', '.join(given)}")
+        data = online.replayed(Run(path), run_seed)
+    else:
+        if steps is None:
+            raise LegatoError("how many primitive steps? collect needs steps, or replay to export a replay buffer")
+        for name, value, least in (("steps", steps, 1), ("environments", environments, 1), ("seed", seed, 0)):
+            if value < least:
+                raise LegatoError(f"{name} must be at least {least}; {value} was given")
+        if greedy and random:
+            raise LegatoError("random actions are never greedy: leave out greedy or random")
+        loaded, env = _to_play(path, run_seed, which, env)
+        card = loaded.card
+        clock = Clock(algorithm_module(card.algorithm).plan_length(card.config) if every is None else every)
+        policy = RandomPlans(loaded.policy, card.spec) if random else loaded.policy
+        name = f"{'random' if random else label(card.algorithm, card.config)} on {env}"
+        world = make_vec(env, min(environments, steps))
+        rollout = Rollout(world, card.spec, clock, [seed], "collect")
+        keys = None if greedy else jax.random.key(seed)[None]
+        data = _recorded(rollout, stack([policy]), steps, keys, name, quiet)
+    if out is not None:
+        formats.save(data, out)
+    return data
+
+
+def _to_play(path: Path, run_seed: int | None, which: Which, env: str | None) -> tuple[LoadedPolicy, str]:
+    """The policy in a run or policy folder, and the environment to play it in, which it fits."""
+    if not (path / "config.json").exists() and (which != "last" or run_seed is not None):
+        raise LegatoError(f"'{path}' is no run folder: which and run_seed pick one of a run's policies")
+    loaded = load(path, run_seed, which)
+    card, spec = loaded.card, loaded.spec
+    env = card.extra.get("environment") if env is None else env
+    if env is None:
+        raise LegatoError(f"'{path}' does not say which environment its policy is for: name it with env")
+    environment = make(env)
+    found = describe(environment, env, user=card.algorithm, discrete=spec.choices is not None)
+    environment.close()
+    if found != spec:
+        raise LegatoError(f"'{env}' has {_sizes(found)}; the policy in '{path}' was trained with {_sizes(spec)}")
+    return loaded, env
+
+
+def _sizes(spec: Spec) -> str:
+    actions = f"{spec.choices} actions" if spec.choices else f"actions from {spec.low} to {spec.high}"
+    return f"{spec.observation_size} observed numbers and {actions}"
+
+
+def _recorded(
+    rollout: Rollout, policies: Policy[Any], steps: int, keys: PRNGKeyArray | None, name: str, quiet: bool
+) -> Trajectories:
+    """Exactly so many primitive steps, whichever of the rollout's members made them."""
+    members = rollout.environments.count
+    parts: list[Experience] = []
+    try:
+        with Progress(name, steps, quiet=quiet) as progress:
+            while (left := -(-steps // members) - rollout.time) > 0:
+                parts.append(rollout.run(policies, min(left, 100), keys)[0])  # 100: progress is seen to be made
+                progress.step(min(rollout.time * members, steps))
+    finally:
+        rollout.environments.close()
+    experience = Experience(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    return logged(experience, About.of(name, rollout.environments.name, rollout.spec), steps)
 
 
 def evaluate(
@@ -169,8 +275,6 @@ def draw(evaluations: Sequence[Evaluation], path: str | Path) -> Path:
 
 
 def _curve(evaluation: Evaluation, sweep: sweeps.Sweep, score: bool = False) -> Any:
-    import numpy as np
-
     from legato.evaluation.figures import Curve
 
     fas = evaluation.fas if score else None

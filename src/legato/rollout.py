@@ -19,18 +19,19 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from legato.data.replay import pack
 from legato.data.spec import Spec
+from legato.data.trajectories import About, Trajectories, from_members
 from legato.envs import Environments
 from legato.errors import LegatoError
 from legato.policy import Policy, Step
 
-Stream = Literal["train", "select", "test", "latency"]
-_STREAMS: dict[Stream, int] = {"train": 0, "select": 1, "test": 2, "latency": 3}
+Stream = Literal["train", "select", "test", "latency", "collect"]
+_STREAMS: dict[Stream, int] = {"train": 0, "select": 1, "test": 2, "latency": 3, "collect": 4}
 
 
 def episode_seed(seed: int, stream: Stream, episode: int) -> int:
     """The environment seed of an episode, from the run's seed and the episode's number.
 
-    Training, checkpoint selection and testing draw from separate streams, so none ever sees another's episodes.
+    Training, checkpoint selection, testing and collecting draw from separate streams: none sees another's episodes.
     """
     return int(np.random.SeedSequence([seed, _STREAMS[stream], episode]).generate_state(1)[0] >> 1)
 
@@ -370,6 +371,28 @@ class Rollout:
 def stack(policies: list[Policy[Any]]) -> Policy[Any]:
     """Policies of one structure, stacked along a leading axis as `Rollout.run` wants them."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves) if eqx.is_array(leaves[0]) else leaves[0], *policies)
+
+
+def logged(experience: Experience, about: About, steps: int | None = None) -> Trajectories:
+    """The episodes in an experience, member after member; the last one of each counts as truncated where it is cut.
+
+    Of members side by side only the first `steps` primitive steps are kept, in the order in which they were made.
+    """
+    rows = np.flatnonzero(experience.active)[:steps]  # step after step, at each one member after member
+
+    def flat(array: np.ndarray) -> np.ndarray:
+        return array.reshape(-1, *array.shape[2:])[rows]
+
+    return from_members(
+        rows % experience.active.shape[1],
+        flat(experience.observation),
+        flat(experience.action),
+        flat(experience.reward),
+        flat(experience.next_observation),
+        flat(experience.terminated),
+        flat(experience.truncated),
+        about,
+    )
 
 
 def episodes(

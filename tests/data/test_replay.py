@@ -16,6 +16,7 @@ from scipy import stats
 from legato.data import replay as buffer
 from legato.data.replay import HeldDecisions, Replay
 from legato.data.spec import Spec
+from legato.data.trajectories import About
 
 SPEC = Spec(3, (-1.0, -2.0), (1.0, 2.0))
 WIDTH = 2 * 3 + 2 * 2 + 2
@@ -220,3 +221,52 @@ def test_one_step_decisions_are_the_steps_themselves() -> None:
     always = np.ones((10, 2), bool)
     found = HeldDecisions(2, SPEC).fold(past.rows, always, always)
     np.testing.assert_array_equal(np.stack(found, axis=1), past.rows)
+
+
+# --- a ring read back as episodes ---
+
+
+@given(
+    members=st.integers(1, 3),
+    lengths=st.lists(st.integers(1, 5), min_size=3, max_size=9),
+    terminated=st.lists(st.booleans(), min_size=9, max_size=9),
+    steps=st.integers(1, 9),
+    capacity=st.integers(1, 30),
+    told_by=st.sampled_from(["observations", "actions"]),
+)
+def test_a_ring_is_read_back_as_episodes(
+    members: int, lengths: list[int], terminated: list[bool], steps: int, capacity: int, told_by: str
+) -> None:
+    """Each member plays every `members`-th episode; either its observations or its actions tell where one ends."""
+    o, a = (1, 0) if told_by == "observations" else (0, 1)
+    played = []
+    for member in range(members):
+        numbers = range(member, len(lengths), members)
+        played.append([(n, t) for n in numbers for t in range(lengths[n])][:steps])
+    steps = min(map(len, played))  # as many of each member
+    rows, where = [], []
+    for i in range(steps):
+        for member in range(members):
+            n, t = played[member][i]
+            end = t + 1 == lengths[n] and terminated[n]
+            seen, done, before = np.array([n + 1, t, 1]) * o, np.array([n + 1, t]) * a, np.array([n + 1, t - 1]) * a
+            after = np.array([n + 1, t + 1, 1]) * o
+            fields = (seen, done, before if t else np.zeros(2), np.array(n + t / 10), after, np.array(1.0 - end))
+            rows.append(buffer.pack(*(np.asarray(field, np.float32) for field in fields)))
+            where.append((member, n, t))
+    added, filled = len(rows), min(len(rows), capacity)
+    ring = np.zeros((filled, WIDTH), np.float32)
+    for i, row in enumerate(rows):
+        ring[i % filled] = row
+    found = buffer.logged(ring, added, members, SPEC, About("ring", low=(-99.0,) * 2, high=(99.0,) * 2))
+
+    left = sorted(where[added - filled :])
+    number = np.array([n for _, n, _ in left])
+    expected = np.flatnonzero(np.append(np.diff(number) != 0, True))  # the last row of each episode
+    np.testing.assert_array_equal(found.offsets[1:] - 1, expected)
+    np.testing.assert_array_equal(found.rewards, np.array([n + t / 10 for _, n, t in left], np.float32))
+    died = [terminated[n] and t + 1 == lengths[n] for _, n, t in left]
+    np.testing.assert_array_equal(found.terminations, died)
+    np.testing.assert_array_equal(np.flatnonzero(found.truncations | found.terminations), expected)
+    last = np.array([(n + 1, t + 1, 1) for _, n, t in left])[expected] * o
+    np.testing.assert_array_equal(found.ends, last)

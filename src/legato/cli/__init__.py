@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "train an algorithm: legato train srl --env Hopper-v5 --horizon 4 --preset paper",
     "evaluate": "measure a run at every decision frequency, with delays, and score it: legato evaluate RUN",
     "compare": "put several runs in one table and figure: legato compare RUN RUN ...",
+    "collect": "write a policy's episodes as a dataset: legato collect RUN --steps 100000 --out mine/logs-v0",
     "data": "look at logged episodes, check and convert them: legato data info D4RL/door/human-v2",
     "play": "play one episode of a run, or film it: legato play RUN --video out.mp4",
     "list": "what there is: legato list algorithms|envs|presets",

@@ -49,7 +49,7 @@ def check(sources: Sources, clip_actions: bool = False) -> None:
     for source in sources:
         data = load(source, clip_actions=clip_actions)
         rewards = "" if data.rewards is not None else ", no rewards: it can be imitated only"
-        print(f"{source}: {_count(len(data), 'episode')}, {_count(data.steps, 'step')}{rewards}")
+        print(f"{source}: {count(len(data), 'episode')}, {count(data.steps, 'step')}{rewards}")
 
 
 def convert(source: Source, target: Source, clip_actions: bool = False, download: bool = False) -> None:
@@ -126,7 +126,7 @@ def _write(data: Trajectories, target: str) -> None:
     from legato.data.formats import save
 
     save(data, target)
-    print(f"{target}: {_count(len(data), 'episode')}, {_count(data.steps, 'step')}")
+    print(f"{target}: {count(len(data), 'episode')}, {count(data.steps, 'step')}")
 
 
 def facts(data: Trajectories) -> list[tuple[str, str]]:
@@ -145,7 +145,7 @@ def facts(data: Trajectories) -> list[tuple[str, str]]:
         ),
         ("steps", str(data.steps)),
         ("steps per episode", _spread(data.lengths)),
-        ("observation", _count(data.observations.shape[1], "number")),
+        ("observation", count(data.observations.shape[1], "number")),
     ]
     if about.choices is not None:
         said.append(("action", f"one of {about.choices}"))
@@ -153,7 +153,7 @@ def facts(data: Trajectories) -> list[tuple[str, str]]:
         low, high = sorted(set(about.low or ())), sorted(set(about.high or ()))
         bounds = f"{low[0]:g} to {high[0]:g}" if len(low) == len(high) == 1 else "bounds differ by number"
         bounds = bounds if low and high else "bounds not recorded"
-        said.append(("action", f"{_count(data.actions.shape[1], 'number')}, {bounds}"))
+        said.append(("action", f"{count(data.actions.shape[1], 'number')}, {bounds}"))
         said.append(("actions used", f"{data.actions.min():.3g} to {data.actions.max():.3g}"))
     if data.rewards is None:
         return [*said, ("rewards", "none: it can be imitated only")]
@@ -173,7 +173,7 @@ def _spread(values: Any) -> str:
     return f"mean {np.mean(values):.5g}, median {middle}, from {least} to {most}, half of them {quarter} to {three}"
 
 
-def _count(n: int, thing: str) -> str:
+def count(n: int, thing: str) -> str:
     return f"{n} {thing}{'' if n == 1 else 's'}"
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.data.spec import Spec
+from legato.data.trajectories import About, Trajectories, from_members
 
 
 class Transition(eqx.Module):
@@ -93,13 +94,39 @@ def pack(
     return np.concatenate(columns, axis=-1, dtype=np.float32)
 
 
+def _borders(spec: Spec) -> tuple[int, ...]:
+    """The columns at which a packed row's fields part."""
+    o, a = spec.observation_size, spec.action_size
+    return (o, o + a, o + 2 * a, o + 2 * a + 1, 2 * o + 2 * a + 1)
+
+
 def unpack(rows: Float[Array, "*batch width"], spec: Spec) -> Transition:
     """The inverse of `pack`."""
-    o, a = spec.observation_size, spec.action_size
-    s, act, prev, r, s_next, continues = jnp.split(
-        rows, (o, o + a, o + 2 * a, o + 2 * a + 1, 2 * o + 2 * a + 1), axis=-1
-    )
+    s, act, prev, r, s_next, continues = jnp.split(rows, _borders(spec), axis=-1)
     return Transition(s, act, prev, r[..., 0], s_next, continues[..., 0])
+
+
+def logged(rows: np.ndarray, added: int, members: int, spec: Spec, about: About) -> Trajectories:
+    """The episodes in the filled `rows` `[filled, width]` of a ring to which `added` rows ever went.
+
+    Rows are those of single primitive steps; `members` environments added theirs in turn. An episode ends where
+    `continues` is 0, and where the same environment's next row does not go on from this one: it begins at another
+    observation, or after another action. (A truncation goes unseen only where the next episode begins just where this
+    one ended and the last action was zero.) The newest episode of each environment is cut, and the oldest begins where
+    the ring does: what came before was overwritten.
+    """
+    filled = len(rows)
+    number = np.arange(max(added - filled, 0), added)  # oldest first
+    rows = rows[number % filled]
+    observation, action, previous, reward, following, continues = np.split(rows, _borders(spec), axis=-1)
+    goes_on = (observation[members:] == following[:-members]).all(axis=-1)
+    goes_on &= (previous[members:] == action[:-members]).all(axis=-1)
+    terminated = continues[:, 0] == 0
+    truncated = np.zeros(filled, bool)
+    truncated[:-members] = ~goes_on
+    return from_members(
+        number % members, observation, action, reward, following, terminated, truncated & ~terminated, about
+    )
 
 
 class HeldDecisions:

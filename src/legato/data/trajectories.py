@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Int64
 from scipy.signal import lfilter
 
+from legato.data.spec import Spec
 from legato.errors import LegatoError
 
 CHUNK = 1 << 16  # rows checked at once, so that a memory-mapped set does not have to fit
@@ -34,6 +35,13 @@ class About:
     """upper bounds"""
     choices: int | None = None
     """number of discrete actions; then there are no bounds"""
+
+    @classmethod
+    def of(cls, name: str, environment: str, spec: Spec) -> About:
+        """What is known of episodes played in an environment of this spec."""
+        if spec.choices is not None:
+            return cls(name, environment, choices=spec.choices)
+        return cls(name, environment, low=spec.low, high=spec.high)
 
 
 @dataclass(frozen=True)

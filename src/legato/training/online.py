@@ -24,6 +24,7 @@ from legato.algorithms import algorithm as algorithm_module
 from legato.data import replay as replay_buffer
 from legato.data.replay import HeldDecisions, Minibatches, Replay, Transition
 from legato.data.spec import Spec
+from legato.data.trajectories import About, Trajectories
 from legato.envs import describe, make, make_vec
 from legato.errors import LegatoError
 from legato.policy import RandomPlans
@@ -61,6 +62,25 @@ def resume(path: str | Path, from_step: int | None = None, *, quiet: bool = Fals
     run = Run(path)
     Loop(run, resume=True, from_step=from_step, quiet=quiet).train()
     return run
+
+
+def replayed(run: Run, seed: int | None = None) -> Trajectories:
+    """The episodes in the replay buffer of a run's newest checkpoint, of its first seed if none is named.
+
+    They are what `replay.logged` finds. Raises `LegatoError` for a run that kept decisions instead of primitive steps.
+    """
+    place = run.seeds.index(run.known_seed(seed))
+    if algorithm_module(run.algorithm).batches(run.config).per_decision:
+        raise LegatoError(
+            f"'{run.path}' kept one row per decision (updates decision), not the steps between: "
+            "play its policy instead, with --steps"
+        )
+    checkpoints = Checkpoints(run.path / "checkpoints", create=False)
+    _, state = checkpoints.load()
+    checkpoints.close()
+    rows, added = (state["replay"][name][place] for name in ("rows", "added"))
+    about = About.of(f"the replay buffer of '{run.path}'", run.settings.env, run.spec)
+    return replay_buffer.logged(rows, int(added), run.settings.environments, run.spec, about)
 
 
 def check(algorithm: str, config: Any, settings: Settings) -> Spec:

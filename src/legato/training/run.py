@@ -91,6 +91,13 @@ class Run:
     def seeds(self) -> list[int]:
         return [self.settings.seed + i for i in range(self.settings.seeds)]
 
+    def known_seed(self, seed: int | None) -> int:
+        """This seed, or the first for None. Raises `LegatoError` for one that the run does not have."""
+        seed = self.seeds[0] if seed is None else seed
+        if seed not in self.seeds:
+            raise LegatoError(f"'{self.path}' has no seed {seed}; it has {', '.join(map(str, self.seeds))}")
+        return seed
+
     @property
     def label(self) -> str:
         return label(self.algorithm, self.config)
@@ -110,9 +117,7 @@ class Run:
 
         Raises `LegatoError` for a seed that the run does not have and for a policy that was not saved yet.
         """
-        seed = self.seeds[0] if seed is None else seed
-        if seed not in self.seeds:
-            raise LegatoError(f"'{self.path}' has no seed {seed}; it has {', '.join(map(str, self.seeds))}")
+        seed = self.known_seed(seed)
         path = self.path / "policy" / f"seed-{seed}" / which
         if not path.is_dir():
             raise LegatoError(f"'{self.path}' has no '{which}' policy of seed {seed} yet; was it stopped early?")
