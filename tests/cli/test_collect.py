@@ -20,7 +20,9 @@ from legato.cli import main
 from legato.data.formats import load
 from legato.data.replay import pack
 from legato.data.trajectories import Trajectories
+from legato.errors import LegatoError
 from legato.rollout import episode_seed
+from legato.training import online
 from legato.training.checkpoint import Checkpoints
 
 
@@ -115,6 +117,17 @@ def test_python_gets_the_episodes_with_or_without_a_file(runs: Path, here: Path)
     written = api.collect(runs / "srl", 8, here / "logs.arrays", quiet=True)
     np.testing.assert_array_equal(load(here / "logs.arrays").actions, written.actions)
     np.testing.assert_array_equal(data.actions, written.actions)
+
+
+def test_a_target_that_is_taken_is_refused_before_anything_is_played(
+    runs: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("taken.npz").write_text("precious")
+    for module, name in ((api, "load"), (api, "Rollout"), (online, "replayed")):
+        monkeypatch.setattr(module, name, lambda *args, **options: pytest.fail("it was begun"))
+    for options in ({"steps": 9}, {"replay": True}):
+        with pytest.raises(LegatoError, match=r"'taken.npz' exists and is not overwritten"):
+            api.collect(runs / "srl", out="taken.npz", **options)
 
 
 # --- the replay buffer ---

@@ -226,13 +226,13 @@ def test_one_step_decisions_are_the_steps_themselves() -> None:
 # --- a ring read back as episodes ---
 
 
+@pytest.mark.parametrize("told_by", ["observations", "actions"])
+@pytest.mark.parametrize("members", [1, 2, 3])
 @given(
-    members=st.integers(1, 3),
-    lengths=st.lists(st.integers(1, 5), min_size=3, max_size=9),
-    terminated=st.lists(st.booleans(), min_size=9, max_size=9),
-    steps=st.integers(1, 9),
-    capacity=st.integers(1, 30),
-    told_by=st.sampled_from(["observations", "actions"]),
+    lengths=st.lists(st.integers(1, 5), min_size=12, max_size=12),
+    terminated=st.lists(st.booleans(), min_size=12, max_size=12),
+    steps=st.integers(1, 4),
+    capacity=st.integers(1, 12),
 )
 def test_a_ring_is_read_back_as_episodes(
     members: int, lengths: list[int], terminated: list[bool], steps: int, capacity: int, told_by: str
@@ -242,8 +242,7 @@ def test_a_ring_is_read_back_as_episodes(
     played = []
     for member in range(members):
         numbers = range(member, len(lengths), members)
-        played.append([(n, t) for n in numbers for t in range(lengths[n])][:steps])
-    steps = min(map(len, played))  # as many of each member
+        played.append([(n, t) for n in numbers for t in range(lengths[n])])
     rows, where = [], []
     for i in range(steps):
         for member in range(members):
@@ -267,6 +266,6 @@ def test_a_ring_is_read_back_as_episodes(
     np.testing.assert_array_equal(found.rewards, np.array([n + t / 10 for _, n, t in left], np.float32))
     died = [terminated[n] and t + 1 == lengths[n] for _, n, t in left]
     np.testing.assert_array_equal(found.terminations, died)
-    np.testing.assert_array_equal(np.flatnonzero(found.truncations | found.terminations), expected)
+    np.testing.assert_array_equal(np.flatnonzero(found.truncations), [i for i in expected if not died[i]])
     last = np.array([(n + 1, t + 1, 1) for _, n, t in left])[expected] * o
     np.testing.assert_array_equal(found.ends, last)

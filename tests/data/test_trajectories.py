@@ -63,12 +63,14 @@ def test_offsets_part_episodes_that_no_flag_parts() -> None:
 def test_the_source_is_not_written_to() -> None:
     given = {name: np.asarray(array, bool if "tions" in name and array.dtype == bool else np.float32)
              for name, array in raw([3, 4]).items()}  # fmt: skip
+    given["terminations"][-1] = False  # the last step counts as truncated, but not where it came from
     before = {name: array.copy() for name, array in given.items()}
     for array in given.values():
         array.flags.writeable = False
     about = About(low=(-0.5,) * 3, high=(0.5,) * 3)
     data = trajectories(**given, about=about, clip_actions=True)
     assert np.abs(data.actions).max() <= 0.5 < np.abs(given["actions"]).max()
+    assert data.truncations[-1]
     for name, array in given.items():
         np.testing.assert_array_equal(array, before[name])
 
