@@ -97,7 +97,11 @@ class RandomPlans(Policy[State]):
         if key is None:
             raise LegatoError("a random policy has no greedy action: give it a key")
         low, high = jnp.asarray(self.spec.low), jnp.asarray(self.spec.high)
-        drawn = jax.random.uniform(key, (1 if self.hold else length, self.spec.action_size), minval=low, maxval=high)
+        shape = (1 if self.hold else length, self.spec.action_size)
+        if self.spec.choices is not None:
+            drawn = jax.random.randint(key, shape, 0, self.spec.choices).astype(jnp.float32)
+        else:
+            drawn = jax.random.uniform(key, shape, minval=low, maxval=high)
         return jnp.broadcast_to(drawn, (length, self.spec.action_size)), state
 
 

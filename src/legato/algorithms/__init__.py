@@ -1,7 +1,8 @@
 """How a policy is learned: one file, one algorithm.
 
-Every algorithm module offers `Config`, `init`, `update`, `policy` and `batches` as plain functions over pytrees; those
-that learn by acting `plan_length` and `HOLDS_ACTION` too, those that learn from logs `chosen`. `algorithm(name)` imports one by its name, so that commands that need none start quickly.
+Every algorithm module offers `Config`, `init`, `update`, `policy`, `batches` and `plan_length` as plain functions over
+pytrees; those that learn by acting `HOLDS_ACTION` too, those that learn from logs `chosen`. `algorithm(name)` imports
+one by its name, so that commands that need none start quickly.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Behaviour cloning, of all episodes or of the best (%BC, Chen et al. 2021): what learning from logs is measured against.
+"""Behaviour cloning, of all episodes or of the best (%BC, Chen et al. 2021): the measure of learning from logs.
 
 L = MSE(tanh(f(s)), a),  cross-entropy for a choice
 """
@@ -116,3 +116,8 @@ def policy(config: Config, learner: Learner) -> Cloned:
 def batches(config: Config) -> Draw:
     """Single steps."""
     return Draw(config.batch_size, 1)
+
+
+def plan_length(config: Config) -> int:
+    """Primitive steps between decisions while training."""
+    return 1

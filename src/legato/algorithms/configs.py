@@ -224,7 +224,7 @@ class DS4:
     freeze_core: bool = False
     """leave A, B and the step sizes as they began [DS4: on]"""
     core_learning_rate: float = 1e-3
-    """Adam step size of A, B and the step sizes, without decay; at most this, after the same warm-up"""
+    """Adam step size of A, B and the step sizes, without decay, after the same warm-up"""
     paper_alignment: bool = False
     """inputs (s_t+1, a_t, R_t), targets a_t+1, as in the code that descends from [DS4]: a_0 is then never learnt"""
     returns: bool = True

@@ -309,3 +309,8 @@ def batches(config: Config) -> Draw:
     if config.memory == "cache":
         return Draw(-(-config.batch_size // 2), 2 * config.context)
     return Draw(config.batch_size, config.context)
+
+
+def plan_length(config: Config) -> int:
+    """Primitive steps between decisions while training."""
+    return 1

@@ -55,7 +55,9 @@ class Facts(eqx.Module):
         """An executed action, in the environment's units, as `unit` gives logged ones."""
         return self.unit(action) if self.spec.choices is None else jnp.rint(action[..., 0]).astype(jnp.int32)
 
-    def action(self, given: Float[Array, " act"], key: PRNGKeyArray | None) -> Float[Array, " act"]:
+    def action(
+        self, given: Float[Array, " act"], key: PRNGKeyArray | None, *, squash: bool = True
+    ) -> Float[Array, " act"]:
         """What a network's output stands for, in the environment's units: tanh(given) or, of logits, the choice.
 
         A choice is the likeliest, or drawn where there is a key; a continuous action has no spread to draw from.
@@ -64,7 +66,7 @@ class Facts(eqx.Module):
             choice = jnp.argmax(given) if key is None else jax.random.categorical(key, given)
             return choice[None].astype(jnp.float32)
         low, high = jnp.asarray(self.spec.low), jnp.asarray(self.spec.high)
-        return 0.5 * (low + high) + 0.5 * (high - low) * jnp.tanh(given)
+        return 0.5 * (low + high) + 0.5 * (high - low) * (jnp.tanh(given) if squash else jnp.clip(given, -1, 1))
 
 
 def of(data: Trajectories, spec: Spec, *, gamma: float = 1.0, scale: float = 0.0) -> Facts:

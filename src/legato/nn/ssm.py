@@ -23,6 +23,7 @@ from legato.errors import LegatoError
 
 Discretisation = Literal["zoh", "bilinear"]
 Spectrum = Literal["lin", "inv", "legs"]
+CHUNK = 50  # steps that a convolution by products takes at once
 ComplexArray = npt.NDArray[np.complex128]
 
 
@@ -128,8 +129,48 @@ class S4D(eqx.Module):
         return both(cb, power)
 
     def convolve(self, u: Float[Array, "*batch L H"]) -> Float[Array, "*batch L H"]:
-        """All outputs at once from zero states, by FFT. What lies after a step does not touch its output."""
+        """All outputs at once from zero states. What lies after a step does not touch its output.
+
+        By FFT, or on a CPU, where products of matrices are the faster way, by `chunked`.
+        """
+        if not _parallel(None):
+            return self.chunked(u)
         return convolved(u, self.kernel(u.shape[-2])) + self.d * u
+
+    def chunked(self, u: Float[Array, "*batch L H"], chunk: int = CHUNK) -> Float[Array, "*batch L H"]:
+        """The same from products: a triangular one within each chunk of steps, and states from chunk to chunk.
+
+        With Q steps in a chunk, y_j = sum_{i <= j} K_{j-i} u_i + 2 Re(C Abar^{j+1} x) where x, the state before it,
+        becomes Abar^Q x + sum_i Abar^{Q-1-i} Bbar u_i.
+        """
+        *batch, length, channels = u.shape
+        chunk = min(chunk, length)
+        count, system = -(-length // chunk), self.discrete()
+        power = powers(system, chunk + 1)
+        upto, after = (jax.tree.map(lambda leaf, at=at: leaf[at], power) for at in (slice(chunk), slice(1, None)))
+        kernel = both(system.c * system.b, upto).at[0].add(self.d)  # [Q, H]
+        # Row i of the triangle is the kernel moved i to the right: rows of 2Q - 1 cut from one repeated every 2Q.
+        row = jnp.concatenate([kernel.T, jnp.zeros((channels, chunk), u.dtype)], axis=1)
+        rows = jnp.broadcast_to(row[:, None], (channels, chunk, 2 * chunk)).reshape(channels, -1)
+        triangle = rows[:, : chunk * (2 * chunk - 1)].reshape(channels, chunk, -1)[..., :chunk]
+        enter = system.b * jax.tree.map(lambda leaf: leaf[::-1], upto)  # Abar^{Q-1-i} Bbar, [Q, H, N/2]
+        leave = system.c * after  # C Abar^{j+1}
+        into = jnp.concatenate([triangle, enter.re.swapaxes(0, 1), enter.im.swapaxes(0, 1)], axis=-1)
+        out = 2 * jnp.concatenate([leave.re, -leave.im], axis=-1).transpose(1, 2, 0)  # [H, N, Q]
+
+        padded = jnp.pad(u.reshape(-1, length, channels), ((0, 0), (0, count * chunk - length), (0, 0)))
+        x = padded.reshape(-1, count, chunk, channels).transpose(3, 1, 0, 2)  # [H, chunks, batch, Q]
+        made = jnp.einsum("hkbq,hqn->khbn", x, into)
+        y, ends = made[..., :chunk], made[..., chunk:]
+        last = jax.tree.map(lambda leaf: leaf[-1][:, None], power)  # Abar^Q, [H, 1, N/2]
+
+        def carry(state: Complex, end: Array) -> tuple[Complex, Array]:
+            return last * state + Complex(*jnp.split(end, 2, axis=-1)), jnp.concatenate(state, axis=-1)
+
+        nothing = jnp.zeros((*ends.shape[1:-1], system.c.re.shape[-1]), u.dtype)
+        _, states = jax.lax.scan(carry, Complex(nothing, nothing), ends)
+        y = y + jnp.einsum("khbn,hnq->khbq", states, out)
+        return y.transpose(2, 0, 3, 1).reshape(*batch, count * chunk, channels)[..., :length, :]
 
     def start(self) -> Complex:
         return Complex(jnp.zeros(self.c.shape[:-1]), jnp.zeros(self.c.shape[:-1]))

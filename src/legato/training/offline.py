@@ -273,7 +273,7 @@ class OfflineLoop:
 
     def _evaluate(self) -> np.ndarray | None:
         """Mean greedy return `[seeds, targets]`; keeps the `last` and the `best` policy. None without environment."""
-        policies = self.algorithm.policy(self.config, self.learner)
+        policies = jax.jit(jax.vmap(partial(self.algorithm.policy, self.config)))(self.learner)
         found = None
         if self.judge is not None:
             spec, seeds = self.run.spec, self.run.seeds

@@ -70,6 +70,8 @@ def replayed(run: Run, seed: int | None = None) -> Trajectories:
     They are what `replay.logged` finds. Raises `LegatoError` for a run that kept decisions instead of primitive steps.
     """
     place = run.seeds.index(run.known_seed(seed))
+    if not isinstance(run.settings, Settings):
+        raise LegatoError(f"'{run.path}' learnt from '{run.settings.dataset}' and has no replay buffer")
     if algorithm_module(run.algorithm).batches(run.config).per_decision:
         raise LegatoError(
             f"'{run.path}' kept one row per decision (updates decision), not the steps between: "

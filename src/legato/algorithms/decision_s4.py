@@ -1,0 +1,271 @@
+"""Decision S4 (Bar-David et al. 2023, arXiv 2306.05167): trained as a convolution on episodes, acting as a recurrence.
+
+    e_t  = [W_s s_t, W_a a_{t-1}, W_R R_t]             R_t: the return-to-go; a_{-1} = 0
+    u    = dropout(W_pre gelu(W_in e))
+    u   += gelu(W_mix dropout(gelu(S(u))))             for each block; S: a state-space layer over time
+    a^_t = tanh(W_out u_t)                             logits where actions are a choice
+    L    = MSE(a^, a)                                  cross-entropy for a choice
+
+One vector per step, where the Decision Transformer has three tokens. Acting costs the same at any length of history.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from legato.algorithms.configs import DS4 as Config
+from legato.data import trajectories as logs
+from legato.data.facts import Facts
+from legato.data.spec import Spec
+from legato.data.trajectories import Trajectories
+from legato.data.windows import Draw, Window
+from legato.nn.mlp import Linear
+from legato.nn.optimisation import descend, warmed
+from legato.nn.ssm import S4, S4D, S5, groups
+from legato.nn.transformer import LayerNorm, drop, toss
+from legato.policy import Policy, Step, held
+
+Metrics = dict[str, Float[Array, ""]]
+System = S4 | S4D | S5
+
+
+class Block(eqx.Module):
+    """A state-space layer and the layer that mixes its channels."""
+
+    norm: LayerNorm | None
+    system: System
+    mix: Linear
+
+    def __init__(self, config: Config, *, key: PRNGKeyArray):
+        k_system, k_mix = jax.random.split(key)
+        h, n = config.channels, config.order
+        self.norm = LayerNorm(h) if config.norm else None
+        if config.core == "s4":
+            self.system = S4(h, n, key=k_system)
+        elif config.core == "s4d":
+            kind = config.discretisation
+            self.system = S4D(h, n, spectrum=config.spectrum, discretisation=kind, key=k_system)
+        else:
+            self.system = S5(h, n, discretisation=config.discretisation, key=k_system)
+        self.mix = Linear.uniform(h, h, h**-0.5, key=k_mix)
+
+
+class Network(eqx.Module):
+    """Embeddings, blocks and head. Actions are in units of their bounds, [-1, 1], or one number of a choice."""
+
+    observation: Linear
+    action: Linear
+    ret: Linear
+    into: Linear
+    pre: Linear
+    blocks: tuple[Block, ...]
+    out: Float[Array, "H act"]
+    choices: int | None = eqx.field(static=True)
+    returns: bool = eqx.field(static=True)
+    history: bool = eqx.field(static=True)
+    residual: bool = eqx.field(static=True)
+    dropout: float = eqx.field(static=True)
+
+    def __init__(self, config: Config, spec: Spec, *, key: PRNGKeyArray):
+        k_s, k_a, k_r, k_in, k_pre, k_out, *keys = jax.random.split(key, 6 + config.layers)
+        e, h, a = config.embedding, config.channels, spec.choices or spec.action_size
+
+        def linear(inputs: int, outputs: int, key: PRNGKeyArray) -> Linear:
+            return Linear.uniform(inputs, outputs, inputs**-0.5, key=key)
+
+        self.observation = linear(spec.observation_size, e, k_s)
+        self.action, self.ret = linear(a, e, k_a), linear(1, e, k_r)
+        self.into, self.pre = linear(3 * e, h, k_in), linear(h, h, k_pre)
+        self.blocks = tuple(Block(config, key=k) for k in keys)
+        self.out = jax.random.uniform(k_out, (h, a), minval=-(h**-0.5), maxval=h**-0.5)
+        self.choices, self.returns, self.history = spec.choices, config.returns, config.history
+        self.residual, self.dropout = config.residual, config.dropout
+
+    def encode(
+        self,
+        observations: Float[Array, "*batch obs"],
+        previous: Float[Array, "*batch act"],
+        returns: Float[Array, "*batch"],
+        tossed: Array | None = None,
+    ) -> Float[Array, "*batch H"]:
+        """What enters the first block. `previous` is zero where there is none."""
+        dtype = self.into.weight.dtype
+        previous = previous if self.history else jnp.zeros_like(previous)
+        returns = returns if self.returns else jnp.zeros_like(returns)
+        parts = (
+            self.observation(observations.astype(dtype)),
+            self.action(previous.astype(dtype)),
+            self.ret(returns[..., None].astype(dtype)),
+        )
+        u = self.into(jnp.concatenate(parts, axis=-1))
+        return drop(self.pre(jax.nn.gelu(u)), self.dropout, tossed)
+
+    def mixed(
+        self, block: Block, u: Float[Array, "*batch H"], y: Float[Array, "*batch H"], tossed: Array | None = None
+    ) -> Float[Array, "*batch H"]:
+        """A block's output, from its input u and what its system made of that."""
+        y = drop(jax.nn.gelu(y.astype(u.dtype)), self.dropout, tossed)
+        y = jax.nn.gelu(block.mix(y))
+        return u + y if self.residual else y
+
+    def __call__(
+        self,
+        observations: Float[Array, "*batch L obs"],
+        previous: Float[Array, "*batch L act"],
+        returns: Float[Array, "*batch L"],
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "*batch L act"]:
+        """The head's output at every step of whole episodes: actions before the tanh, or logits."""
+        tossed: Any = [None] * (1 + len(self.blocks))
+        if key is not None and self.dropout:
+            tossed = toss(key, (len(tossed), *returns.shape, self.out.shape[0]))
+        u = self.encode(observations, previous, returns, tossed[0])
+        for block, of_block in zip(self.blocks, tossed[1:], strict=True):
+            x = (u if block.norm is None else block.norm(u)).astype(jnp.float32)
+            if self.history:
+                y = block.system.convolve(x)
+            else:  # every step from a state of zeros
+                _, y = block.system.step(cast(Any, block.system.discrete()), block.system.start(), x)
+            u = self.mixed(block, u, y, of_block)
+        return u @ self.out
+
+
+class Learner(eqx.Module):
+    """Everything Decision S4 carries while training from logs."""
+
+    network: Network
+    facts: Facts
+    optimiser: optax.OptState
+    updates: Int[Array, ""]
+
+
+def chosen(config: Config, data: Trajectories) -> Trajectories:
+    """The data as it is learnt from. Raises `LegatoError` where rewards are missing."""
+    logs.rewards(data)
+    return logs.delayed(data) if config.delayed else data
+
+
+def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = None) -> Learner:
+    """A learner before its first update. `facts` say what the data is like."""
+    network = Network(config, spec, key=key)
+    facts = Facts.none(spec) if facts is None else facts
+    return Learner(network, facts, _optimiser(config).init(cast(Any, network)), jnp.zeros((), jnp.int32))
+
+
+def _optimiser(config: Config) -> optax.GradientTransformation:
+    """AdamW; the systems' parameters have no decay, and their cores a step size of their own, or none."""
+    rate, core = warmed(config.learning_rate, config.warmup), warmed(config.core_learning_rate, config.warmup)
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip),
+        optax.multi_transform(
+            {
+                "core": optax.set_to_zero() if config.freeze_core else optax.adam(core),
+                "readout": optax.adam(rate),
+                "rest": optax.adamw(rate, weight_decay=config.weight_decay),
+            },
+            groups,
+        ),
+    )
+
+
+def loss(
+    network: Network, facts: Facts, config: Config, batch: Window, key: PRNGKeyArray | None = None
+) -> Float[Array, ""]:
+    """L: the mean over valid steps (and the action's numbers). With a `key` dropout is on."""
+    actions, previous = facts.unit(batch.actions), facts.unit(batch.previous)
+    if network.choices is not None:
+        previous = jax.nn.one_hot(previous, network.choices)
+    previous = jnp.where(batch.timesteps[..., None] > 0, previous, 0)
+    returns, observations, mask = facts.ask(batch.returns_to_go), facts.normaliser(batch.observations), batch.mask
+    if config.paper_alignment:
+        actions, previous, observations, mask = actions[:, 1:], previous[:, 1:], observations[:, 1:], mask[:, 1:]
+        returns = returns[:, :-1]
+    given = network(observations, previous, returns, key).astype(jnp.float32)
+    if network.choices is not None:
+        error = optax.softmax_cross_entropy_with_integer_labels(given, actions)
+    else:
+        error = jnp.mean(((jnp.tanh(given) if config.squash else given) - actions) ** 2, axis=-1)
+    return jnp.sum(jnp.where(mask, error, 0)) / jnp.maximum(mask.sum(), 1)
+
+
+def update(config: Config, learner: Learner, batch: Window, key: PRNGKeyArray) -> tuple[Learner, Metrics]:
+    """One gradient step."""
+
+    def of(network: Network) -> Float[Array, ""]:
+        if config.dtype != "float32":
+            dense = jax.tree.map(lambda label: label == "rest", groups(network))
+            network = jax.tree.map(lambda leaf, half: leaf.astype(config.dtype) if half else leaf, network, dense)
+        return loss(network, learner.facts, config, batch, key)
+
+    value, gradient = jax.value_and_grad(of)(learner.network)
+    network, state = descend(_optimiser(config), learner.network, gradient, learner.optimiser)
+    metrics = {"loss": value, "gradient_norm": optax.global_norm(gradient)}
+    return Learner(network, learner.facts, state, learner.updates + 1), metrics
+
+
+class States(eqx.Module):
+    """The systems' states, what the last block made of the newest step, and the return still wanted."""
+
+    systems: tuple[Any, ...]
+    read: Float[Array, " H"]
+    wanted: Float[Array, ""]
+
+
+class Recurrent(Policy[States]):
+    """Steps the recurrence once per primitive step. The systems are kept discretised."""
+
+    network: Network
+    discrete: tuple[Any, ...]
+    facts: Facts
+    gamma: float = eqx.field(static=True)
+    delayed: bool = eqx.field(static=True)
+    squash: bool = eqx.field(static=True)
+
+    def init_state(self, command: Any) -> States:
+        target = self.facts.target if isinstance(command, tuple) else jnp.asarray(command, jnp.float32)
+        begun = tuple(block.system.start() for block in self.network.blocks)
+        return States(begun, jnp.zeros(self.network.out.shape[0]), target)
+
+    def observe(self, state: States, step: Step) -> States:
+        network, facts = self.network, self.facts
+        wanted = state.wanted
+        if not self.delayed:
+            wanted = jnp.where(step.first, wanted, (wanted - step.reward) / self.gamma)
+        executed = facts.executed(step.executed)
+        previous = executed if network.choices is None else jax.nn.one_hot(executed, network.choices)
+        previous = jnp.where(step.first, 0, previous)
+        u = network.encode(facts.normaliser(step.observation), previous, facts.ask(wanted))
+        states = []
+        for block, system, x in zip(network.blocks, self.discrete, state.systems, strict=True):
+            x = x if network.history else block.system.start()
+            x, y = block.system.step(system, x, u if block.norm is None else block.norm(u))
+            u = network.mixed(block, u, y)
+            states.append(x)
+        return States(tuple(states), u, wanted)
+
+    def decide(self, state: States, key: PRNGKeyArray | None, length: int) -> tuple[Array, States]:
+        given = state.read @ self.network.out
+        return held(self.facts.action(given, key, squash=self.squash), length), state
+
+
+def policy(config: Config, learner: Learner) -> Recurrent:
+    """The deployable part: the network, its systems discretised once, and the data's facts."""
+    network = learner.network
+    discrete = tuple(block.system.discrete() for block in network.blocks)
+    return Recurrent(network, discrete, learner.facts, config.gamma, config.delayed, config.squash)
+
+
+def batches(config: Config) -> Draw:
+    """Whole episodes."""
+    return Draw(config.batch_size, config.length, whole=True)
+
+
+def plan_length(config: Config) -> int:
+    """Primitive steps between decisions while training."""
+    return 1
