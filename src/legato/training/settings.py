@@ -155,13 +155,13 @@ def _offline(name: str, algorithm: str, dataset: str) -> tuple[Config, OfflineSe
             config = replace(config, scale=1000.0 if targets else 0.0)
         settings = replace(settings, updates=100_000, eval_every=10_000, eval_episodes=100, checkpoint_every=5_000)
         return config, settings if isinstance(config, BC) else replace(settings, targets=targets)
+    settings = replace(settings, updates=2_000, eval_every=500, checkpoint_every=500)
     if isinstance(config, BC):
         return replace(config, learning_rate=1e-3, warmup=100, batch_size=256), settings
     if isinstance(config, DT):
-        config = replace(config, layers=2, size=64, context=10, learning_rate=1e-3, warmup=500)
-        return config, settings
-    config = replace(config, order=32, layers=2, batch_size=16, learning_rate=1e-3, warmup=100)
-    return config, replace(settings, updates=3_000, eval_every=500, checkpoint_every=500)
+        return replace(config, layers=2, size=64, context=10, learning_rate=1e-3, warmup=500), settings
+    config = replace(config, order=32, layers=2, length=250, batch_size=16, learning_rate=1e-3, warmup=100)
+    return config, replace(settings, updates=1_000, eval_every=250, checkpoint_every=250)
 
 
 def override(config: Config, settings: AnySettings, **changes: Any) -> tuple[Config, AnySettings]:

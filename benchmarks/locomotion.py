@@ -1,0 +1,114 @@
+"""What learning from logs scores: every algorithm on every dataset, with negative controls beside them.
+
+    python benchmarks/locomotion.py --datasets bench/hopper/medium-v0 bench/walker2d/medium-v0
+    python benchmarks/locomotion.py --datasets ... --algorithms bc 10%bc dt ds4 dt-blind dt-markov ds4-blind ds4-markov
+
+Datasets are what `legato train --dataset` takes; they must name their environment and, for normalised scores, the returns
+of a random and of an expert policy. Every cell is the `last` policy of `--seeds` seeds, asked for the return that the data
+supports (the mean of its best tenth), in `--episodes` test episodes each: the mean over seeds, with a 95 % bootstrap
+interval. Runs and scores are kept under `--out`: what is there already is not computed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import legato
+from legato.data import formats
+from legato.data import trajectories as logs
+from legato.envs import make_vec
+from legato.evaluation.latency import latency
+from legato.evaluation.statistics import bootstrap
+from legato.rollout import Clock, episodes, stack
+from legato.training.run import Run
+
+ALGORITHMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "bc": ("bc", {}),
+    "10%bc": ("bc", {"fraction": 0.1}),
+    "dt": ("dt", {}),
+    "ds4": ("ds4", {}),
+    "dt-blind": ("dt", {"returns": False}),
+    "dt-markov": ("dt", {"history": False}),
+    "ds4-blind": ("ds4", {"returns": False}),
+    "ds4-markov": ("ds4", {"history": False}),
+}
+
+
+def scored(name: str, dataset: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Returns of the last and the best policies, `[seeds]`, and milliseconds per action; trained now if need be."""
+    path = Path(options.out) / re.sub(r"\W+", "-", dataset) / name.replace("%", "")
+    kept = path / "scores.json"
+    if kept.exists():
+        return json.loads(kept.read_text())
+    algorithm, changes = ALGORITHMS[name]
+    if (path / "config.json").exists():
+        legato.train(resume=path, quiet=True)
+    else:
+        never = {"eval_every": 10**9, "checkpoint_every": 10**9}
+        legato.train(
+            algorithm,
+            dataset=dataset,
+            preset=options.preset,
+            out=path,
+            quiet=True,
+            seeds=options.seeds,
+            **never,
+            **changes,
+        )
+    run = Run(path)
+    assert run.environment is not None
+    world = make_vec(run.environment, options.seeds * options.episodes)
+    players = [legato.load(path, seed) for seed in run.seeds]
+    policies = stack([player.policy for player in players])
+    found = episodes(policies, world, run.spec, Clock(1), run.seeds, "test").mean(axis=1)
+    world.close()
+    cost = latency(players[0], 1, calls=300)
+    result = {"returns": found.tolist(), "p50": cost.p50, "mean": cost.mean}
+    kept.write_text(json.dumps(result) + "\n")
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--datasets", nargs="+", required=True)
+    parser.add_argument("--algorithms", nargs="+", default=["bc", "10%bc", "dt", "ds4"], choices=ALGORITHMS)
+    parser.add_argument("--preset", default="cpu")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--episodes", type=int, default=10)
+    parser.add_argument("--out", default="runs/locomotion")
+    options = parser.parse_args()
+    print(f"| dataset | behaviour | {' | '.join(options.algorithms)} |")
+    print("|---|" + "---|" * (1 + len(options.algorithms)))
+    table: list[list[float]] = []
+    costs: dict[str, list[float]] = {name: [] for name in options.algorithms}
+    for dataset in options.datasets:
+        data = formats.load(dataset)
+        low, high = data.about.reference or (0.0, 100.0)
+
+        def score(returns: Any, low: float = low, high: float = high) -> np.ndarray:
+            return 100 * (np.asarray(returns) - low) / (high - low)
+
+        row, cells = [float(score(logs.returns(data).mean()))], []
+        for name in options.algorithms:
+            result = scored(name, dataset, options)
+            interval = bootstrap(score(result["returns"]))
+            row.append(interval.mean)
+            costs[name].append(result["p50"])
+            cells.append(f"{interval.mean:.1f} [{interval.low:.1f}, {interval.high:.1f}]")
+        table.append(row)
+        print(f"| {dataset} | {row[0]:.1f} | {' | '.join(cells)} |", flush=True)
+    means = np.mean(table, axis=0)
+    print("| mean | " + " | ".join(f"{mean:.1f}" for mean in means) + " |")
+    print(
+        "| ms per action, p50 | | " + " | ".join(f"{np.median(costs[name]):.2f}" for name in options.algorithms) + " |"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""Do sequence policies learn what they should? Small tasks whose answers are known, with negative controls beside them.
+
+    python benchmarks/toys.py paths      # shortest paths from random walks: does the policy obey the return asked for?
+    python benchmarks/toys.py keys       # Key-to-Door from random moves: is credit given over a gap?
+    python benchmarks/toys.py recall     # a cue, 399 steps of noise, an answer: how far back does memory reach?
+
+Each prints one table of means over `--seeds` seeds (trained side by side), a few minutes on two cores. The tasks and
+what is expected of them: Chen et al. 2021 (arXiv 2106.01345), section 5 and appendix, and `legato.envs.tasks`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import legato
+from legato.algorithms.configs import BC, DS4, DT
+from legato.data.trajectories import Trajectories
+from legato.envs import make, make_vec, tasks
+from legato.policy import Player
+from legato.rollout import Clock, episodes, stack
+from legato.training import offline
+from legato.training.settings import OfflineSettings
+
+
+def trained(algorithm: str, config: Any, data: Trajectories, updates: int, seeds: int) -> list[Player]:
+    """The policies of so many seeds after so many updates."""
+    rarely = {"eval_every": updates, "log_every": updates, "checkpoint_every": updates}
+    settings = OfflineSettings(dataset=data.about.name, updates=updates, seeds=seeds, **rarely)
+    with tempfile.TemporaryDirectory() as folder:
+        run = offline.start(algorithm, "cpu", config, settings, Path(folder) / "run", data=data, quiet=True)
+        return [legato.load(run.path, seed) for seed in run.seeds]
+
+
+def shown(title: str, head: tuple[str, ...], rows: list[tuple[str, list[np.ndarray]]]) -> None:
+    print(f"\n{title}\n{'':34}" + "".join(f"{name:>22}" for name in head))
+    for name, columns in rows:
+        cells = (f"{v.mean():.2f} ({v.min():.2f} to {v.max():.2f})" if len(v) > 1 else f"{v[0]:.2f}" for v in columns)
+        print(f"{name:34}" + "".join(f"{cell:>22}" for cell in cells), flush=True)
+
+
+# --- shortest paths ---
+
+
+def walk(player: Player, start: int, asked: float) -> int | None:
+    """Steps to the goal from a start; None for a miss."""
+    world = make("legato/ShortestPath-v0")
+    observation, _ = world.reset(seed=0, options={"start": start})
+    memory, reward = player.begin(asked), 0.0
+    for step in range(1, tasks.LIMIT + 1):
+        actions, memory = player.act(memory, observation, reward=reward)
+        observation, reward, terminated, _, _ = world.step(int(actions[0, 0]))
+        if terminated:
+            return step
+    return None
+
+
+def paths(seeds: int) -> None:
+    data = tasks.walks(1000)
+    config = DT(context=10, layers=2, heads=2, size=64, positions="none", learning_rate=1e-3, warmup=100, scale=10.0)
+    distance = tasks.distances()
+    starts = [node for node in range(tasks.NODES) if distance[node] > 0]
+
+    def row(name: str, players: list[Player], asked: Any) -> tuple[str, list[np.ndarray]]:
+        found = [[walk(player, node, asked(node)) for node in starts] for player in players]
+        reached = np.array([[steps is not None for steps in of_seed] for of_seed in found])
+        best = np.array([[steps == distance[node] for node, steps in zip(starts, s, strict=True)] for s in found])
+        length = np.array([np.mean([steps for steps in of_seed if steps is not None] or [np.nan]) for of_seed in found])
+        return name, [100 * reached.mean(axis=1), 100 * best.mean(axis=1), length]
+
+    dt = trained("dt", config, data, 1600, seeds)
+    blind = trained("dt", replace(config, returns=False), data, 1600, seeds)
+    rows = [
+        row("DT, asked for -distance", dt, lambda node: -float(distance[node])),
+        row("DT, asked for -1", dt, lambda node: -1.0),
+        row("DT, asked for -9", dt, lambda node: -9.0),
+        row("the same network without returns", blind, lambda node: 0.0),
+        row("BC", trained("bc", BC(learning_rate=1e-3), data, 1600, seeds), lambda node: ()),
+    ]
+    shown(
+        f"shortest paths on a graph, from {len(data)} random walks ({seeds} seeds, {len(starts)} starts)",
+        ("reaches goal, %", "shortest path, %", "steps when reached"),
+        rows,
+    )
+
+
+# --- Key-to-Door ---
+
+
+def keys(seeds: int, test: int = 300) -> None:
+    config = DT(
+        context=15,
+        layers=2,
+        heads=2,
+        size=64,
+        learning_rate=2e-3,
+        warmup=100,
+        batch_size=128,
+        scale=1.0,
+        episode_length=15,
+    )
+    clone = BC(learning_rate=1e-3, batch_size=256)
+
+    def success(players: list[Player], asked: Any) -> np.ndarray:
+        world = make_vec("legato/KeyToDoor-v0", seeds * test)
+        policies, spec = stack([player.policy for player in players]), players[0].spec
+        found = episodes(policies, world, spec, Clock(1), list(range(seeds)), "test", command=asked)
+        world.close()
+        return 100 * found.mean(axis=1)
+
+    rows = []
+    for count, updates in ((10_000, 900), (1_000, 900)):
+        data = tasks.keys(count)
+        dt = trained("dt", config, data, updates, seeds)
+        blind = trained("dt", replace(config, returns=False), data, 300, seeds)
+        alone = trained("dt", replace(config, history=False), data, updates, seeds)
+        best = np.mean(data.rewards.sum() / len(data)) if data.rewards is not None else 0.0
+        share = float(best)
+        bc = trained("bc", clone, data, 500, seeds)
+        rows += [
+            (f"{count} episodes: DT, asked for 1", [success(dt, 1.0)]),
+            ("DT, asked for 0", [success(dt, 0.0)]),
+            ("the same, without returns", [success(blind, 1.0)]),
+            ("the same, without history", [success(alone, 1.0)]),
+            ("BC", [success(bc, ())]),
+            (
+                f"{100 * share:.0f}%BC (the successes)",
+                [success(trained("bc", replace(clone, fraction=share), data, 500, seeds), ())],
+            ),
+        ]
+    shown(f"Key-to-Door ({seeds} seeds, {test} test episodes each)", ("success, %",), rows)
+
+
+# --- recall ---
+
+
+def recall(seeds: int, length: int = 400, updates: int = 300, test: int = 100) -> None:
+    data = tasks.recalls(1000, length)
+    long = DS4(
+        channels=64,
+        order=64,
+        embedding=64,
+        layers=3,
+        learning_rate=1e-3,
+        core_learning_rate=1e-3,
+        warmup=100,
+        batch_size=32,
+        length=length,
+        dropout=0.0,
+        scale=1.0,
+    )
+    short = DT(
+        context=20, layers=2, size=64, learning_rate=1e-3, warmup=100, scale=1.0, episode_length=length, dropout=0.0
+    )
+
+    def correct(players: list[Player]) -> np.ndarray:
+        world = make_vec("legato/RecallLong-v0" if length == 400 else "legato/Recall-v0", seeds * test)
+        policies, spec = stack([player.policy for player in players]), players[0].spec
+        found = episodes(policies, world, spec, Clock(1), list(range(seeds)), "test", command=1.0)
+        world.close()
+        return 50 + 50 * found.mean(axis=1)
+
+    rows = [(f"DS4 after {n} updates", [correct(trained("ds4", long, data, n, seeds))]) for n in (100, 200, updates)]
+    rows.append(
+        (
+            f"DS4 without history, {updates}",
+            [correct(trained("ds4", replace(long, history=False), data, updates, seeds))],
+        )
+    )
+    rows.append((f"DT, a window of 20, {updates}", [correct(trained("dt", short, data, updates, seeds))]))
+    shown(f"recall over {length} steps ({seeds} seeds, {test} test episodes each; chance: 50)", ("correct, %",), rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=("paths", "keys", "recall"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--length", type=int, default=400, help="of recall, 100 or 400")
+    options = parser.parse_args()
+    if options.task == "recall":
+        recall(options.seeds, options.length)
+    else:
+        {"paths": paths, "keys": keys}[options.task](options.seeds)
+
+
+if __name__ == "__main__":
+    main()
