@@ -3,10 +3,10 @@
     python benchmarks/locomotion.py --datasets bench/hopper/medium-v0 bench/walker2d/medium-v0
     python benchmarks/locomotion.py --datasets ... --algorithms bc 10%bc dt ds4 dt-blind dt-markov ds4-blind ds4-markov
 
-Datasets are what `legato train --dataset` takes; they must name their environment and, for normalised scores, the returns
-of a random and of an expert policy. Every cell is the `last` policy of `--seeds` seeds, asked for the return that the data
-supports (the mean of its best tenth), in `--episodes` test episodes each: the mean over seeds, with a 95 % bootstrap
-interval. Runs and scores are kept under `--out`: what is there already is not computed again.
+Datasets are what `legato train --dataset` takes; they must name their environment and, for normalised scores, the
+returns of a random and of an expert policy. Every cell is the `last` policy of `--seeds` seeds, asked for the return
+that the data supports (the mean of its best tenth), in `--episodes` test episodes each: the mean over seeds, with a 95 %
+bootstrap interval. Runs and scores are kept under `--out`: what is there already is not computed again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ALGORITHMS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def scored(name: str, dataset: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Returns of the last and the best policies, `[seeds]`, and milliseconds per action; trained now if need be."""
+    """Returns of the last policies, `[seeds]`, and milliseconds per action; trained now if need be."""
     path = Path(options.out) / re.sub(r"\W+", "-", dataset) / name.replace("%", "")
     kept = path / "scores.json"
     if kept.exists():

@@ -60,14 +60,17 @@ def test_windows_begin_at_every_step_alike() -> None:
     data = made(lengths)
     seen = np.zeros(data.steps, int)
     for update in range(40):
-        at = streams.starts(data, 3, update, 1000, whole=False)
+        at = streams.starts(data, 3, update, 1000)
         seen += np.bincount(at, minlength=data.steps)
     assert stats.chisquare(seen).pvalue > 0.01
-    whole = np.concatenate([streams.starts(data, 3, update, 1000, whole=True) for update in range(40)])
+    whole = np.concatenate([streams.starts(data, 3, update, 1000, whole=10) for update in range(40)])
     drawn = np.bincount(whole, minlength=data.steps)
-    assert not np.delete(drawn, data.offsets[:-1]).any()
-    expected = 40_000 * np.array(lengths) / sum(lengths)
-    assert stats.chisquare(drawn[data.offsets[:-1]], expected).pvalue > 0.01
+    expected = np.zeros(data.steps)  # of the long episode, stretches of 10 begin at each of 21 steps alike
+    for start, length in zip(data.offsets[:-1], lengths, strict=True):
+        begins = slice(start, start + max(length - 10, 0) + 1)
+        expected[begins] = 40_000 * length / sum(lengths) / max(length - 9, 1)
+    assert not drawn[expected == 0].any()
+    assert stats.chisquare(drawn[expected > 0], expected[expected > 0]).pvalue > 0.01
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -81,10 +84,10 @@ def test_an_update_sees_what_its_seed_and_number_say(whole: bool) -> None:
     togo = streams.returns_to_go(data, 0.5)
     for update in range(8):
         for i, seed in enumerate((4, 7)):
-            start = streams.starts(data, seed, update, 6, whole)
+            start = streams.starts(data, seed, update, 6, 3 if whole else None)
             expected = streams.window(data, togo, start, 3)
             equal(jax.tree.map(lambda leaf, u=update, i=i: leaf[u, i], together), expected)
-    rows = [streams.starts(data, seed, update, 6, False).tolist() for update in range(8) for seed in (4, 7)]
+    rows = [streams.starts(data, seed, update, 6).tolist() for update in range(8) for seed in (4, 7)]
     assert len(set(map(tuple, rows))) == 16
     for begun in (3, 4):  # wherever a stream begins, and however many updates it hands out at once
         with Stream(data, [7], 6, 3, whole, chunk=2, first=begun, gamma=0.5) as stream:

@@ -37,7 +37,7 @@ class Stream:
     length
         Steps per window, K.
     whole
-        Whole episodes, cut after K steps, instead of windows from any step on.
+        Whole episodes, of long ones a stretch of K steps, instead of windows from any step on.
     first
         The number of the first update.
 
@@ -123,18 +123,25 @@ class Stream:
 
     def _windows(self, update: int) -> Window:
         updates = range(update, update + self.chunk)
-        start = np.array([[starts(self.data, s, u, self.size, self.whole) for s in self.seeds] for u in updates])
+        start = np.array([[self._starts(s, u) for s in self.seeds] for u in updates])
         return window(self.data, self.returns_to_go, start, self.length)
 
+    def _starts(self, seed: int, update: int) -> Int[np.ndarray, " size"]:
+        return starts(self.data, seed, update, self.size, self.length if self.whole else None)
 
-def starts(data: Trajectories, seed: int, update: int, size: int, whole: bool) -> Int[np.ndarray, " size"]:
+
+def starts(data: Trajectories, seed: int, update: int, size: int, whole: int | None = None) -> Int[np.ndarray, " size"]:
     """The rows at which an update's windows begin: drawn uniformly from all steps, with replacement.
 
-    `whole` moves each to its episode's first step, which draws episodes in proportion to their lengths.
+    `whole` moves each to its episode's first step, which draws episodes in proportion to their lengths; where an
+    episode is longer than so many steps, to a random one that leaves as many.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(update,)))
     at = rng.integers(data.steps, size=size)
-    return data.offsets[_episode(data, at)] if whole else at
+    if whole is None:
+        return at
+    episode = _episode(data, at)
+    return data.offsets[episode] + rng.integers(np.maximum(data.lengths[episode] - whole, 0) + 1)
 
 
 def window(

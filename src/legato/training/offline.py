@@ -1,8 +1,9 @@
 """The offline loop: dataset -> updates, for any algorithm that learns from logged episodes.
 
-The data lies on the device and is sampled inside the compiled call that makes many updates. Several seeds are trained
-side by side along a leading axis, on the same data. All randomness derives from (seed, update), so a checkpoint holds
-no generator and a resumed run repeats what an unbroken one does. An environment is needed only to evaluate.
+The data lies on the device and is sampled inside the compiled call that makes many updates; mapped files too large for
+that are drawn from on the host, ahead of time. Several seeds are trained side by side along a leading axis. All
+randomness derives from (seed, update), so a checkpoint holds no generator and a resumed run repeats what an unbroken
+one does. An environment is needed only to evaluate.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +24,9 @@ from legato.data import facts as data_facts
 from legato.data import formats, windows
 from legato.data import trajectories as logs
 from legato.data.spec import Spec
+from legato.data.streams import Stream
 from legato.data.trajectories import Trajectories
-from legato.data.windows import Draw, Episodes
+from legato.data.windows import Draw, Episodes, Window
 from legato.envs import describe, make, make_vec
 from legato.errors import LegatoError
 from legato.rollout import Clock, episodes
@@ -37,6 +39,7 @@ from legato.training.run import Metrics, Run
 from legato.training.settings import OfflineSettings
 
 DISPATCH = 50  # updates per compiled call: seconds at most, so that Ctrl-C is answered
+MAPPED = 2 << 30  # bytes of mapped files from which on these are streamed instead of put on the device
 
 
 def start(
@@ -136,6 +139,13 @@ def fingerprint(data: Trajectories) -> str:
     return digest.hexdigest()
 
 
+def streamed(data: Trajectories, when: str) -> bool:
+    """Is this set drawn from on the host? Of `auto`: if it is mapped and large."""
+    arrays = [array for array in (data.observations, data.actions, data.rewards) if array is not None]
+    mapped = any(isinstance(array, np.memmap) for array in arrays)
+    return when == "always" or (when == "auto" and mapped and sum(array.nbytes for array in arrays) > MAPPED)
+
+
 class OfflineLoop:
     """One training run from logs in progress."""
 
@@ -172,7 +182,15 @@ class OfflineLoop:
         gamma, scale = getattr(config, "gamma", 1.0), getattr(config, "scale", 0.0)
         self.step = 0  # updates so far
         self.facts = data_facts.of(data, spec, gamma=gamma, scale=scale)
-        self.data = windows.episodes(data, gamma)
+        self.stream: Stream | None = None
+        self.data: Episodes | None = None
+        if streamed(data, s.stream):
+            draw = self.draw
+            self.open = lambda step: Stream(
+                data, seeds, draw.size, draw.length, draw.whole, DISPATCH, first=step, gamma=gamma
+            )
+        else:
+            self.data = windows.episodes(data, gamma)
         keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(jnp.array(seeds))  # [seeds, 2]
         init_keys, self.update_keys = keys[:, 0], keys[:, 1]
         init = jax.vmap(partial(self.algorithm.init, config, spec), in_axes=(0, None))
@@ -186,7 +204,8 @@ class OfflineLoop:
         self.sums: dict[str, np.ndarray] = {}  # of metrics since the last row, [seeds]
         self.count = 0
         self.unread: list[tuple[int, int, dict[str, Array]]] = []
-        batch = jax.eval_shape(lambda d, k: windows.draw(d, k, self.draw), self.data, init_keys[0])
+        one_step = windows.episodes(logs.select(data, [0]))  # of any episode: only shapes are asked for
+        batch = jax.eval_shape(lambda d, k: windows.draw(d, k, self.draw), one_step, init_keys[0])
         one = jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), self.learner)
         self.metric_names = sorted(jax.eval_shape(partial(self.algorithm.update, config), one, batch, init_keys[0])[1])
 
@@ -213,12 +232,18 @@ class OfflineLoop:
                 self.metrics.close()
                 if self.judge is not None:
                     self.judge.close()
+                if self.stream is not None:
+                    self.stream.close()
                 self.checkpoints.close()  # last: a full disk shows here, and nothing else may be lost by it
 
     def _turn(self) -> None:
         count = min(DISPATCH, self.settings.updates - self.step)
+        food: Any = self.data
+        if food is None:
+            self.stream = self.stream or self.open(self.step)
+            food = jax.tree.map(lambda leaf: leaf[:count], self.stream.take())
         self.learner, metrics = advance(
-            self.algorithm, self.config, self.draw, self.learner, self.data, self.update_keys, self.step, count
+            self.algorithm, self.config, self.draw, self.learner, food, self.update_keys, self.step, count
         )
         self.step += count
         self.unread.append((self.step, count, metrics))
@@ -325,20 +350,25 @@ def advance(
     config: Any,
     draw: Draw,
     learner: Any,
-    data: Episodes,
+    food: Episodes | Window,
     keys: PRNGKeyArray,
     first: int,
     count: int,
 ) -> tuple[Any, dict[str, Float[Array, " seeds"]]]:
     """`count` updates of every seed in one dispatch. Returns the sums of their metrics too.
 
-    The i-th update of a run draws from `fold_in(key, i)`, whichever call makes it.
+    `food` is what the updates are drawn from, or the windows of these very updates, `[count, seeds, ...]`. The i-th
+    update of a run draws from `fold_in(key, i)`, whichever call makes it.
     """
 
-    def one_seed(learner: Any, key: PRNGKeyArray) -> tuple[Any, dict[str, Array]]:
+    def one_seed(learner: Any, key: PRNGKeyArray, given: Window | None) -> tuple[Any, dict[str, Array]]:
         def update(learner: Any, i: Array | int) -> tuple[Any, dict[str, Array]]:
             k_draw, k_update = jax.random.split(jax.random.fold_in(key, i))
-            return algorithm.update(config, learner, windows.draw(data, k_draw, draw), k_update)
+            if given is not None:
+                batch = jax.tree.map(lambda leaf: leaf[i - first], given)
+            else:
+                batch = windows.draw(cast(Episodes, food), k_draw, draw)
+            return algorithm.update(config, learner, batch, k_update)
 
         def turn(i: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
             learner, metrics = update(carry[0], i)
@@ -348,4 +378,5 @@ def advance(
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         return jax.lax.fori_loop(first, first + count, turn, (learner, nothing))
 
-    return jax.vmap(one_seed)(learner, keys)
+    given = food if isinstance(food, Window) else None
+    return jax.vmap(one_seed, in_axes=(0, 0, 1))(learner, keys, given)

@@ -59,11 +59,13 @@ class OfflineSettings:
     """How long, on which data and how often; the same for every algorithm that learns from logs."""
 
     dataset: str = ""
-    """logged episodes: an .npz or .hdf5 file, or a Minari id"""
+    """logged episodes: an .npz or .hdf5 file, an .arrays folder, or a Minari id"""
     env: str = ""
     """Gymnasium id of the environment to evaluate in; without one, nothing is played while training"""
     clip_actions: bool = False
     """move logged actions that lie outside their bounds to the bounds, instead of refusing them"""
+    stream: Literal["auto", "always", "never"] = "auto"
+    """draw on the host instead of on the device: for sets larger than memory; auto: mapped files above 2 GiB"""
     download: bool = False
     """fetch a Minari dataset that is not on this machine"""
     seed: int = 0
