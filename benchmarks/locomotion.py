@@ -5,8 +5,8 @@
 
 Datasets are what `legato train --dataset` takes; they must name their environment and, for normalised scores, the
 returns of a random and of an expert policy. Every cell is the `last` policy of `--seeds` seeds, asked for the return
-that the data supports (the mean of its best tenth), in `--episodes` test episodes each: the mean over seeds, with a 95 %
-bootstrap interval. Runs and scores are kept under `--out`: what is there already is not computed again.
+that the data supports (the mean of its best tenth), in `--episodes` test episodes each: the mean over seeds, with a
+95 % bootstrap interval. Runs and scores are kept under `--out`: what is there already is not computed again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ from legato.envs import make_vec
 from legato.evaluation.latency import latency
 from legato.evaluation.statistics import bootstrap
 from legato.rollout import Clock, episodes, stack
-from legato.training.run import Run
 
 ALGORITHMS: dict[str, tuple[str, dict[str, Any]]] = {
     "bc": ("bc", {}),
@@ -47,21 +47,9 @@ def scored(name: str, dataset: str, options: argparse.Namespace) -> dict[str, An
     if kept.exists():
         return json.loads(kept.read_text())
     algorithm, changes = ALGORITHMS[name]
-    if (path / "config.json").exists():
-        legato.train(resume=path, quiet=True)
-    else:
-        never = {"eval_every": 10**9, "checkpoint_every": 10**9}
-        legato.train(
-            algorithm,
-            dataset=dataset,
-            preset=options.preset,
-            out=path,
-            quiet=True,
-            seeds=options.seeds,
-            **never,
-            **changes,
-        )
-    run = Run(path)
+    shutil.rmtree(path, ignore_errors=True)  # of a benchmark that was stopped
+    changes = {**changes, "seeds": options.seeds, "eval_every": 10**9}  # at the end only
+    run = legato.train(algorithm, dataset=dataset, preset=options.preset, out=path, quiet=True, **changes)
     assert run.environment is not None
     world = make_vec(run.environment, options.seeds * options.episodes)
     players = [legato.load(path, seed) for seed in run.seeds]

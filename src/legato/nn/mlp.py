@@ -43,6 +43,35 @@ class Linear(eqx.Module):
         return x @ self.weight + self.bias
 
 
+def many(layer: Linear, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+    """`layer(x)` for thousands of rows, a third cheaper to differentiate on a CPU (in reverse, once).
+
+    The weight's gradient x^T d is a product over rows, of which XLA's CPU backend computes the transposed factor anew
+    in passing, in its slow order. Here the narrower factor is laid out first, and alone.
+    """
+    return _product(x, layer.weight) + layer.bias
+
+
+@jax.custom_vjp
+def _product(x: Float[Array, "*batch inputs"], weight: Float[Array, "inputs outputs"]) -> Float[Array, "*batch outputs"]:
+    return x @ weight
+
+
+def _forward(x: Array, weight: Array) -> tuple[Array, tuple[Array, Array]]:
+    return x @ weight, (x, weight)
+
+
+def _backward(saved: tuple[Array, Array], d: Array) -> tuple[Array, Array]:
+    x, weight = saved
+    rows, d_rows, apart = x.reshape(-1, x.shape[-1]), d.reshape(-1, d.shape[-1]), jax.lax.optimization_barrier
+    if rows.shape[1] <= d_rows.shape[1]:
+        return d @ weight.T, apart(rows.T) @ d_rows
+    return d @ weight.T, apart(apart(d_rows.T) @ rows).T
+
+
+_product.defvjp(_forward, _backward)
+
+
 class MLP(eqx.Module):
     """Linear layers with ReLU between them; the last layer is linear.
 

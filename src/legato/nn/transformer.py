@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
 
-from legato.nn.mlp import Linear
+from legato.nn.mlp import Linear, many
 
 Positions = Literal["none", "learned", "rotary"]
 Activation = Literal["relu", "gelu"]
@@ -72,7 +72,7 @@ class Block(eqx.Module):
         self, x: Float[Array, "*batch tokens size"], position: Int[Array, "*#batch tokens"]
     ) -> tuple[Array, Array, Array]:
         """Queries, keys and values `[*batch, tokens, heads, size / heads]`."""
-        q, k, v = jnp.split(self.qkv(self.before(x)), 3, axis=-1)
+        q, k, v = jnp.split(many(self.qkv, self.before(x)), 3, axis=-1)
         q, k, v = (part.reshape(*part.shape[:-1], self.heads, -1) for part in (q, k, v))
         return (rotate(q, position), rotate(k, position), v) if self.rotary else (q, k, v)
 
@@ -90,9 +90,9 @@ class Block(eqx.Module):
         score = jnp.einsum("...qhd,...khd->...hqk", q, k) * q.shape[-1] ** -0.5
         weight = jax.nn.softmax(jnp.where(sees[..., None, :, :], score, -jnp.inf), axis=-1)
         read = jnp.einsum("...hqk,...khd->...qhd", drop(weight, self.dropout, of_weight), v)
-        x = x + drop(self.out(read.reshape(x.shape)), self.dropout, of_out)
-        h = {"relu": jax.nn.relu, "gelu": jax.nn.gelu}[self.activation](self.up(self.between(x)))
-        return x + drop(self.down(h), self.dropout, of_mlp)
+        x = x + drop(many(self.out, read.reshape(x.shape)), self.dropout, of_out)
+        h = {"relu": jax.nn.relu, "gelu": jax.nn.gelu}[self.activation](many(self.up, self.between(x)))
+        return x + drop(many(self.down, h), self.dropout, of_mlp)
 
 
 class Cache(eqx.Module):

@@ -161,9 +161,10 @@ def _offline(name: str, algorithm: str, dataset: str) -> tuple[Config, OfflineSe
     if isinstance(config, BC):
         return replace(config, learning_rate=1e-3, warmup=100, batch_size=256), settings
     if isinstance(config, DT):
-        return replace(config, layers=2, size=64, context=10, learning_rate=1e-3, warmup=500), settings
+        config = replace(config, layers=2, size=64, context=10, learning_rate=1e-3, warmup=200)
+        return config, replace(settings, updates=1_000, eval_every=250, checkpoint_every=250)
     config = replace(config, order=32, layers=2, length=250, batch_size=16, learning_rate=1e-3, warmup=100)
-    return config, replace(settings, updates=1_000, eval_every=250, checkpoint_every=250)
+    return config, replace(settings, updates=500, eval_every=125, checkpoint_every=125)
 
 
 def override(config: Config, settings: AnySettings, **changes: Any) -> tuple[Config, AnySettings]:
