@@ -23,6 +23,7 @@ from legato.errors import LegatoError
 
 Discretisation = Literal["zoh", "bilinear"]
 Spectrum = Literal["lin", "inv", "legs"]
+FEW = 24  # modes up to which that way is the faster on a CPU
 CHUNK = 50  # steps that a convolution by products takes at once
 ComplexArray = npt.NDArray[np.complex128]
 
@@ -131,9 +132,9 @@ class S4D(eqx.Module):
     def convolve(self, u: Float[Array, "*batch L H"]) -> Float[Array, "*batch L H"]:
         """All outputs at once from zero states. What lies after a step does not touch its output.
 
-        By FFT, or on a CPU, where products of matrices are the faster way, by `chunked`.
+        By FFT, or on a CPU, where products of matrices are the faster way for few modes, by `chunked`.
         """
-        if not _parallel(None):
+        if not _parallel(None) and self.c.shape[1] <= FEW:
             return self.chunked(u)
         return convolved(u, self.kernel(u.shape[-2])) + self.d * u
 

@@ -1,0 +1,133 @@
+"""What learning from logs costs: an update of DT, DS4 and BC, drawing its batch, and acting, at the sizes of Hopper.
+
+    python benchmarks/offline.py [--rounds 10]
+
+Milliseconds are the best of so many rounds of compiled calls, CPU seconds beside them. The floor of an update is its
+matrix products (counted, not measured) at the rate of this machine's own product of 2048 x 2048 matrices, measured in
+the same run. Data and weights are random: neither changes what is computed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from legato.algorithms import bc, decision_s4, decision_transformer
+from legato.algorithms.configs import BC, DS4, DT
+from legato.data import windows
+from legato.data.spec import Spec
+from legato.data.trajectories import trajectories
+from legato.evaluation.latency import latency
+from legato.policy import Player
+from legato.training import offline
+
+SPEC = Spec(11, (-1.0,) * 3, (1.0,) * 3)
+STEPS, EPISODE = 50_000, 1000
+
+
+def best(call: Callable[[], Any], rounds: int) -> tuple[float, float]:
+    """(wall, CPU) milliseconds of the quickest round, compilation before."""
+    jax.block_until_ready(call())
+    found = []
+    for _ in range(rounds):
+        wall, cpu = time.perf_counter(), time.process_time()
+        jax.block_until_ready(call())
+        found.append((1000 * (time.perf_counter() - wall), 1000 * (time.process_time() - cpu)))
+    return min(wall for wall, _ in found), min(cpu for _, cpu in found)
+
+
+def peak(rounds: int) -> float:
+    """GFLOP/s of a product of matrices."""
+    x, product = jnp.ones((2048, 2048)), jax.jit(jnp.matmul)
+    return 2 * 2048**3 / 1e6 / best(lambda: product(x, x), rounds)[0]
+
+
+def dense(layers: list[tuple[int, int, int]]) -> float:
+    """GFLOP of products `(rows, inputs, outputs)`, forward and, twice as much, backward."""
+    return sum(6 * rows * inputs * outputs for rows, inputs, outputs in layers) / 1e9
+
+
+def of_dt(config: DT) -> float:
+    """GFLOP of an update: the last block computes a third of its queries."""
+    draw, d = decision_transformer.batches(config), config.size
+    n, t = draw.size * 3 * draw.length, 3 * draw.length
+    products = []
+    for layer in range(config.layers):
+        m = n if layer < config.layers - 1 else n // 3
+        products += [(n, d, 2 * d), (m, d, d), (m, t, 2 * d), (m, d, d), (m, d, 4 * d), (m, 4 * d, d)]
+    return dense([*products, (n // 3, SPEC.observation_size + SPEC.action_size + 1, d), (n // 3, d, SPEC.action_size)])
+
+
+def of_ds4(config: DS4) -> float:
+    """GFLOP of an update's dense layers; the convolutions are not counted."""
+    n, h, e = config.batch_size * config.length, config.channels, config.embedding
+    return dense([(n, SPEC.observation_size + SPEC.action_size + 1, e), (n, 3 * e, h), (n, h, h * (1 + config.layers))])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=10)
+    rounds = parser.parse_args().rounds
+    rng = np.random.default_rng(0)
+    over = np.arange(STEPS) % EPISODE == EPISODE - 1
+    observations = rng.normal(size=(STEPS, SPEC.observation_size))
+    actions = rng.uniform(-1, 1, (STEPS, SPEC.action_size))
+    data = windows.episodes(trajectories(observations, actions, rng.normal(size=STEPS), 0 * over, over))
+    rate = peak(rounds)
+    print(f"matrix products: {rate:.0f} GFLOP/s on this machine, now\n")
+
+    whole = DS4()
+    updates: list[tuple[str, ModuleType, Any, float | None]] = [
+        ("DT, K=20, batch 64", decision_transformer, DT(), of_dt(DT())),
+        ("DT, no dropout", decision_transformer, DT(dropout=0.0), of_dt(DT())),
+        ("DT, bfloat16", decision_transformer, DT(dtype="bfloat16"), of_dt(DT())),
+        ("DT, for a cache", decision_transformer, DT(memory="cache"), of_dt(DT(memory="cache"))),
+        ("DS4 (S4D), batch 64 x 1000", decision_s4, whole, of_ds4(whole)),
+        ("DS4 (S5), batch 64 x 1000", decision_s4, replace(whole, core="s5"), of_ds4(whole)),
+        ("BC, batch 64", bc, BC(), None),
+    ]
+    print("| update | ms | CPU ms | GFLOP | floor, ms | fraction of peak |\n|---|---|---|---|---|---|")
+    for name, module, config, flops in updates:
+        learner = module.init(config, SPEC, jax.random.key(0))
+        learner = jax.tree.map(lambda leaf: leaf[None], learner)
+        count, keys = 2, jax.random.split(jax.random.key(1), 1)
+        held = [learner]
+
+        def call(module: ModuleType = module, config: Any = config, held: list[Any] = held, keys: Any = keys) -> Any:
+            held[0], metrics = offline.advance(module, config, module.batches(config), held[0], data, keys, 0, 2)
+            return metrics
+
+        wall, cpu = (ms / count for ms in best(call, rounds))
+        floor = "" if flops is None else f"{flops:.1f} | {1000 * flops / rate:.0f} | {1000 * flops / rate / wall:.2f}"
+        print(f"| {name} | {wall:.1f} | {cpu:.1f} | {floor or ' | | '} |", flush=True)
+
+    print("\n| drawing a batch | ms |\n|---|---|")
+    for name, draw in (("64 windows of 20", windows.Draw(64, 20)), ("64 x 1000", windows.Draw(64, 1000, whole=True))):
+        drawn = jax.jit(lambda data, key, draw=draw: windows.draw(data, key, draw))
+        print(f"| {name} | {best(lambda drawn=drawn: drawn(data, jax.random.key(0)), rounds)[0]:.2f} |", flush=True)
+
+    print("\n| acting, one action | p50 ms | mean ms | p99 ms | parameters |\n|---|---|---|---|---|")
+    for name, module, config in (
+        ("DT, 20 steps re-encoded", decision_transformer, DT()),
+        ("DT, cached", decision_transformer, DT(memory="cache")),
+        ("DS4 (S4D)", decision_s4, DS4()),
+        ("DS4 (S4)", decision_s4, DS4(core="s4")),
+        ("DS4 (S5)", decision_s4, DS4(core="s5")),
+        ("BC", bc, BC()),
+    ):
+        learner = module.init(config, SPEC, jax.random.key(0))
+        cost = latency(Player(module.policy(config, learner), SPEC), 1)
+        size = sum(leaf.size for leaf in jax.tree.leaves(learner.network))
+        print(f"| {name} | {cost.p50:.3f} | {cost.mean:.3f} | {cost.p99:.3f} | {size:,} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
