@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.integrate import trapezoid
 
 from legato.errors import LegatoError
-from legato.evaluation.fas import GRID, REFERENCES, Reference, fas, reference, weights
+from legato.evaluation.fas import GRID, REFERENCES, Reference, family, fas, reference, weights
 
 MODERATE = st.floats(-1e5, 1e5)
 GRIDS = st.lists(st.integers(1, 200), min_size=2, max_size=20, unique=True).map(sorted)
@@ -97,6 +97,11 @@ def test_integers_score_in_float64_and_are_left_alone() -> None:
 )
 def test_reference_by_environment_id(environment_id: str, expected: Reference | None) -> None:
     assert reference(environment_id) == expected
+
+
+def test_a_family_is_the_name_without_version_and_module() -> None:
+    ids = ("Hopper-v5", "Hopper", "gymnasium.envs.mujoco:Hopper-v12", "ns/Hopper-v5", "Hopper-vx")
+    assert [family(name) for name in ids] == ["Hopper", "Hopper", "Hopper", "ns/Hopper", "Hopper-vx"]
 
 
 def test_the_eleven_environments_of_table_2() -> None:

@@ -51,8 +51,12 @@ def reference(environment_id: str) -> Reference | None:
     `ns/Pendulum-v1` is somebody else's environment whose returns need not be on this scale, so the answer is
     None.
     """
-    name = re.sub(r"-v\d+$", "", environment_id.rpartition(":")[2])
-    return REFERENCES.get(name)
+    return REFERENCES.get(family(environment_id))
+
+
+def family(environment_id: str) -> str:
+    """The name of an environment without its version and without the module to import first."""
+    return re.sub(r"-v\d+$", "", environment_id.rpartition(":")[2])
 
 
 def weights(grid: Sequence[int] = GRID) -> NDArray[np.float64]:
