@@ -24,8 +24,10 @@ from legato.evaluation.figures import (
     asl_curve,
     curve_figure,
     delay_curve,
+    history_curve,
     interval_curve,
     learning_curves,
+    prompt_curve,
 )
 from legato.evaluation.statistics import Interval, bootstrap
 
@@ -260,6 +262,94 @@ def test_learning_curves_may_end_at_different_steps(tmp_path: Path) -> None:
     assert {"environment steps", "1M", "mean and range over 1 to 4 seeds"} <= set(drawn.words)
 
 
+ASKED = Curve(
+    "DT", np.array([500.0, 1000.0, 2000.0, 3000.0]), np.array([[700.0, 950, 1500, 1700], [800, 1050, 1600, 1800]])
+)
+
+
+def test_the_diagonal_is_where_achieved_equals_asked(tmp_path: Path) -> None:
+    """In the scales that the curve gives: it runs over all asked returns, and is named."""
+    drawn = Drawn(prompt_curve([ASKED], tmp_path / "a.svg", title="", data=(100.0, 2500.0), target=2000.0))
+    curve, line = drawn.line("curve-0"), drawn.line("diagonal")
+    across, up = (np.polyfit(numbers, curve[:, k], 1) for k, numbers in ((0, ASKED.x), (1, ASKED.returns.mean(0))))
+    np.testing.assert_allclose(line[0], [np.polyval(across, 500), np.polyval(up, 500)], atol=1e-3)
+    slope = np.diff(line, axis=0)[-1]
+    assert slope[1] / slope[0] == pytest.approx(up[0] / across[0], rel=1e-4)
+    assert "achieved = asked" in drawn.words
+    assert {"return asked for", "return achieved", "1,500"} <= set(drawn.words)
+    inside = drawn.line("patch_2")[:, 1]  # the axes
+    top = np.polyval(up, 2500)  # what the data supports is in sight, and not much more
+    assert inside.min() < top < inside.min() + 0.08 * np.ptp(inside)
+
+
+def test_the_datas_returns_are_shaded_and_the_default_is_marked(tmp_path: Path) -> None:
+    drawn = Drawn(prompt_curve([ASKED], tmp_path / "a.svg", title="", data=(1000.0, 2500.0), target=2000.0))
+    curve, shade = drawn.line("curve-0"), drawn.line("data")
+    across = np.polyfit(ASKED.x, curve[:, 0], 1)
+    np.testing.assert_allclose([shade[:, 0].min(), shade[:, 0].max()], np.polyval(across, [1000, 2500]), atol=1e-3)
+    np.testing.assert_allclose(drawn.dot("target-0"), curve[2], atol=1e-3)
+    (note,) = [word for word in drawn.words if "shaded" in word]
+    assert note == "mean and range over 2 seeds  ·  shaded: returns in the data  ·  ● asked for by default"
+    plain = Drawn(prompt_curve([ASKED], tmp_path / "b.svg", title="", target=1500.0))
+    assert plain.count("data") == plain.count("target-") == 0
+    assert "mean and range over 2 seeds" in plain.words
+
+
+def test_every_asked_return_has_its_dot(tmp_path: Path) -> None:
+    drawn = Drawn(prompt_curve([ASKED], tmp_path / "a.svg", title=""))
+    dots = [e for e in drawn.part("asked-0").iter() if e.get("x")]
+    found = np.array([[e.get("x"), e.get("y")] for e in dots], np.float64)
+    np.testing.assert_allclose(found, drawn.line("curve-0"), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        ([0.1, 0.4, 0.9], [0.05, 0.4, 0.65]),
+        ([500, 1000, 3000], [500, 1000, 3000]),
+        ([500, 1000, 3000], [9000, 9500, 9900]),
+        ([-1500, -150], [-1400, -1450]),
+        ([-300, 500], [-1683, -1683]),
+        ([5], [4]),
+    ],
+)
+def test_the_diagonals_name_stays_inside(tmp_path: Path, x: list[float], y: list[float]) -> None:
+    """Whatever is asked and achieved; without room for it the line below the title says what the diagonal is."""
+    curve = Curve("DT", np.array(x, float), np.array([y], float))
+    drawn = Drawn(prompt_curve([curve], tmp_path / "a.svg", title="Hopper-v5", data=(x[0], x[0] + 0.1)))
+    if drawn.count("diagonal-name") == 0:
+        assert ("dashed: achieved = asked" in " ".join(drawn.words)) == (len(x) > 1)
+        return
+    place = next(e.get("transform") for e in drawn.part("diagonal-name").iter() if e.get("transform"))
+    left, low, angle = map(float, re.findall(r"translate\((\S+) (\S+)\) rotate\((\S+)\)", place or "")[0])
+    along = np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
+    corners = np.array([left, low]) + np.array([0 * along, 76 * along, 7 * along[::-1], 76 * along - [0, 7]])
+    axes = drawn.line("patch_2")
+    assert np.all(corners[:, 0] > axes[:, 0].min())
+    assert np.all(corners[:, 0] < axes[:, 0].max())
+    assert np.all(corners[:, 1] > axes[:, 1].min())
+    assert np.all(corners[:, 1] < axes[:, 1].max())
+
+
+@pytest.mark.parametrize(("x", "words"), [([3600, 72000], "less"), ([-900, -500], "more")])
+def test_a_diagonal_out_of_sight_is_told(tmp_path: Path, x: list[float], words: str) -> None:
+    curve = Curve("DT", np.array(x, float), np.array([[1500.0, 2000.0]]))
+    drawn = Drawn(prompt_curve([curve], tmp_path / "a.svg", title="", data=(0.0, 3000.0)))
+    assert f"one seed  ·  achieved is {words} than asked throughout  ·  shaded: returns in the data" in drawn.words
+
+
+def test_fractions_have_ticks(tmp_path: Path) -> None:
+    curve = Curve("DT", np.array([0.1, 0.4, 0.9]), np.array([[0.1, 0.2, 0.3]]))
+    drawn = Drawn(prompt_curve([curve], tmp_path / "a.svg", title=""))
+    assert {"0.2", "0.4", "0.6", "0.8"} <= set(drawn.texts(drawn.part("matplotlib.axis_1")))
+
+
+def test_times_start_at_zero_and_say_what_they_are(tmp_path: Path) -> None:
+    curve = Curve("DS4", np.array([100, 200, 300]), np.array([[2.0, 2.5, 2.0], [2.0, 2.5, 3.0]]))
+    drawn = Drawn(history_curve([curve], tmp_path / "a.svg", title="t", stretch=100))
+    assert {"0", "medians of 100 actions: mean and range over 2 episodes", "steps of history"} <= set(drawn.words)
+
+
 def test_one_point_shows_as_a_dot(tmp_path: Path) -> None:
     point = Curve("a", np.array([3]), np.array([[1.5]]))
     drawn = Drawn(curve_figure([point], tmp_path / "a.svg", title="", xlabel="x"))
@@ -324,6 +414,8 @@ def test_curves_that_do_not_fit_are_refused_in_one_line(x: np.ndarray, returns: 
 def test_nothing_to_draw_and_unknown_formats_are_refused(tmp_path: Path) -> None:
     with pytest.raises(LegatoError, match="no curves"):
         asl_curve([], tmp_path / "a.png", title="")
+    with pytest.raises(LegatoError, match="no curves"):
+        prompt_curve([], tmp_path / "a.png", title="")
     with pytest.raises(LegatoError, match=r"a\.jpg.*\.png, \.svg, \.pdf"):
         asl_curve([falling("a", 1)], tmp_path / "a.jpg", title="")
     assert list(tmp_path.iterdir()) == []

@@ -194,6 +194,58 @@ def learning_curves(
     return curve_figure(curves, path, title=title, xlabel=xlabel, reference=reference, band=band)
 
 
+def prompt_curve(
+    curves: Sequence[Curve],
+    path: str | Path,
+    *,
+    title: str,
+    data: tuple[float, float] | None = None,
+    target: float | None = None,
+    band: Band = "range",
+) -> Path:
+    """Return achieved against return asked for (x of the curves), with the diagonal where they are equal.
+
+    `data`, the lowest and highest return that was learnt from, shades the stretch in between; a dot marks the return
+    that is asked for by default (`target`).
+    """
+
+    def below(axes: Axes) -> list[str]:
+        return [_draw_diagonal(axes, curves, data), _shade(axes, data), _dots(axes, curves, target)]
+
+    if not curves:
+        raise LegatoError(f"no curves to draw in '{path}'")
+    return curve_figure(
+        curves,
+        path,
+        title=title,
+        xlabel="return asked for",
+        ylabel="return achieved",
+        band=band,
+        ticks=_round_ticks(curves),
+        below=below,
+    )
+
+
+def history_curve(curves: Sequence[Curve], path: str | Path, *, title: str, stretch: int, band: Band = "range") -> Path:
+    """Milliseconds per action against the steps of history, from 0 up; the "seeds" of the curves are repetitions."""
+
+    def below(axes: Axes) -> list[str]:
+        axes.update_datalim([(float(curves[0].x[0]), 0.0)])
+        return []
+
+    fewest = min(len(curve.returns) for curve in curves)
+    return curve_figure(
+        curves,
+        path,
+        title=title,
+        xlabel="steps of history",
+        ylabel="milliseconds per action",
+        band=band,
+        below=below,
+        note=f"medians of {stretch} actions: mean and {band} over {fewest} episodes",
+    )
+
+
 def curve_figure(
     curves: Sequence[Curve],
     path: str | Path,
@@ -206,12 +258,15 @@ def curve_figure(
     top: TopAxis | None = None,
     band: Band = "range",
     ticks: Sequence[float] | None = None,
+    below: Callable[[Axes], list[str]] = lambda axes: [],
+    note: str | None = None,
 ) -> Path:
     """Mean line and band over seeds for each curve; writes `path` (missing folders too) and returns it.
 
     The band is the lowest to highest seed ("range") or the 95 % bootstrap interval of the mean ("interval");
     one seed has none. Labels stand at the line ends, or in a legend below where they do not fit. The line
-    under the title says what is drawn. Raises LegatoError for no curves or a suffix other than .png, .svg and
+    under the title says what is drawn: `note` instead of what the band is, and the words that `below`, which may draw
+    more and widen the axes, returns. Raises LegatoError for no curves or a suffix other than .png, .svg and
     .pdf.
     """
     path = Path(path)
@@ -222,12 +277,13 @@ def curve_figure(
     with _styled():
         figure, axes = _blank()
         _draw_lines(axes, curves, band)
+        more = below(axes)
         _set_axes(axes, curves, xlabel, ylabel, ticks)
         dots = _mark_trained(axes, curves) if trained_at else ""
-        notes = [_seeds(curves, band), dots, _draw_scores(axes, reference)]
+        notes = [_seeds(curves, band) if note is None else note, dots, _draw_scores(axes, reference), *more]
         if not _label_ends(axes, curves):
             _legend(axes, curves)
-        _head(axes, title, "  ·  ".join(note for note in notes if note), above=_draw_top(axes, top))
+        _head(axes, title, "  ·  ".join(filter(None, notes)), above=_draw_top(axes, top))
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, bbox_inches="tight", pad_inches=0.12, metadata=METADATA[path.suffix])
     return path
@@ -246,6 +302,14 @@ def _length_ticks(curves: Sequence[Curve]) -> list[float]:
     longest = max((float(np.max(curve.x)) for curve in curves), default=1.0)
     gap = next(gap for gap in (1, 2, 5, 10, 20, 50, 10 ** len(str(int(longest)))) if longest <= 8 * gap)
     return [1.0, *np.arange(2 * gap if gap == 1 else gap, longest + 1e-9, gap)]
+
+
+def _round_ticks(curves: Sequence[Curve]) -> list[float]:
+    """Some seven round numbers over all curves, whole or not."""
+    from matplotlib.ticker import MaxNLocator
+
+    left, right = min(float(c.x[0]) for c in curves), max(float(c.x[-1]) for c in curves)
+    return list(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]).tick_values(left, right))
 
 
 @contextmanager
@@ -354,6 +418,71 @@ def _mark_trained(axes: Axes, curves: Sequence[Curve]) -> str:
         style = {"markersize": 8, "markeredgecolor": "white", "markeredgewidth": 1.4, "clip_on": False}
         axes.plot([length], [height], "o", color=_colour(i)[0], zorder=5, gid=f"trained-{i}", **style)
         note = "● length trained with"
+    return note
+
+
+def _draw_diagonal(axes: Axes, curves: Sequence[Curve], data: tuple[float, float] | None) -> str:
+    """Where achieved equals asked, as much of it in sight as the data supports; the words for it.
+
+    There are none where it bears its name itself, and none where a single return was asked for.
+    """
+    left, right = min(float(c.x[0]) for c in curves), max(float(c.x[-1]) for c in curves)
+    if left == right:
+        return ""
+    low, high = (left, right) if data is None else (max(left, data[0]), min(right, data[1]))
+    if low <= high:
+        axes.update_datalim([(low, low), (high, high)])
+        axes.autoscale_view()
+    bottom, top = axes.get_ylim()
+    line = axes.plot([left, right], [left, right], color=FAINT, linewidth=1.2, dashes=(4, 2.4), zorder=1.5)[0]
+    line.set_gid("diagonal")
+    axes.set_ylim(bottom, top)
+    across, up = WIDTH / (1.03 * (right - left)), HEIGHT / (top - bottom)  # points on paper per unit of return
+    first, last = max(left, bottom + 16 / up), min(right, top - 16 / up)  # 16: the name's height and its distance
+    room = 52 / np.hypot(across, up)  # half the name's length
+    if left >= top or right <= bottom:
+        return f"achieved is {'less' if left >= top else 'more'} than asked throughout"
+    if first + room > last - room:
+        return "dashed: achieved = asked"
+    places = np.linspace(first + room, last - room, 39)
+    means = np.stack([np.interp(places, curve.x, np.mean(curve.returns, axis=0)) for curve in curves])
+    free = np.minimum(np.abs(means - places).min(axis=0), 0.25 * (top - bottom))  # far enough is as good as farther
+    best = int(np.argmax(free - 1e-9 * np.abs(places - places.mean())))
+    above, angle = np.mean(means[:, best]) < places[best], np.arctan2(up, across)  # it stands on the free side
+    away = 3.0 if above else -3.0
+    style = {"textcoords": "offset points", "ha": "center", "va": "bottom" if above else "top", "fontsize": 9}
+    style |= {"rotation": np.degrees(angle), "rotation_mode": "anchor", "color": FAINT}
+    shift = -away * np.sin(angle), away * np.cos(angle)
+    axes.annotate("achieved = asked", (places[best], places[best]), shift, gid="diagonal-name", **style)
+    return ""
+
+
+def _shade(axes: Axes, data: tuple[float, float] | None) -> str:
+    """The stretch of returns that the data holds; the words for it."""
+    if data is None or data[0] >= data[1]:
+        return ""
+    axes.axvspan(*data, color=GRID_COLOUR, alpha=0.5, linewidth=0, zorder=0, gid="data")
+    return "shaded: returns in the data"
+
+
+def _dots(axes: Axes, curves: Sequence[Curve], target: float | None) -> str:
+    """A small dot at each asked return, a large one at the default; the words for it."""
+    note = ""
+    for i, curve in enumerate(curves):
+        style = {"color": _colour(i)[0], "markeredgecolor": "white", "clip_on": False, "linestyle": "", "marker": "o"}
+        means = np.mean(curve.returns, axis=0)
+        axes.plot(curve.x, means, markersize=5, markeredgewidth=0.8, zorder=4, gid=f"asked-{i}", **style)
+        if target in curve.x:
+            axes.plot(
+                [target],
+                means[curve.x == target],
+                markersize=9,
+                markeredgewidth=1.4,
+                zorder=5,
+                gid=f"target-{i}",
+                **style,
+            )
+            note = "● asked for by default"
     return note
 
 
