@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 import legato
-from legato.algorithms.configs import CONFIGS
+from legato.algorithms.configs import CONFIGS, OFFLINE
 from legato.cli import main
-from legato.training.settings import Settings
+from legato.training.settings import OfflineSettings, Settings
 
 SOURCE = Path(legato.__file__).parent
 
@@ -128,6 +128,9 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
         "from legato.cli import main; main(['train', '--help'])",
         "from legato.cli import main; main(['train', 'srl', '--help'])",
         "from legato.cli import main; main(['collect', '--help'])",
+        "from legato.cli import main; main(['evaluate', '--help'])",
+        "from legato.cli import main; main(['compare', '--help'])",
+        "from legato.cli import main; main(['play', '--help'])",
         "from legato.cli import main; main(['train', 'srll', '--env', 'Pendulum-v1'])",
     ],
 )
@@ -176,7 +179,7 @@ def test_every_option_is_explained_in_the_help(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "400")
     shown = help_of(["train", algorithm], capsys)
-    for config in (CONFIGS[algorithm], Settings):
+    for config in (CONFIGS[algorithm], OfflineSettings if algorithm in OFFLINE else Settings):
         texts = documented(config)
         assert list(texts) == [field.name for field in dataclasses.fields(config)]
         for name, text in texts.items():

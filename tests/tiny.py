@@ -17,6 +17,7 @@ from gymnasium import spaces
 
 from legato import api
 from legato.algorithms import algorithm as algorithm_module
+from legato.data.facts import Facts
 from legato.data.spec import Spec
 from legato.envs.environments import Checked, GymnasiumEnvironments
 from legato.policy import Policy, Step
@@ -118,6 +119,26 @@ def untrained(algorithm: str, out: Path, env: str = "Pendulum-v1", **options: An
         policy = module.policy(config, module.init(config, run.spec, jax.random.key(seed)))
         for which in ("last", "best"):
             card = Card(algorithm, config, run.spec, {"environment": env, "seed": seed, "which": which})
+            policy_file.save(run.path / "policy" / f"seed-{seed}" / which, policy, card)
+    return run
+
+
+DT2: dict[str, Any] = {"context": 2, "layers": 1, "size": 8, "dropout": 0.0, "episode_length": 8}
+BC16: dict[str, Any] = {"hidden": 16, "layers": 1}
+
+
+def untrained_on_logs(
+    algorithm: str, out: Path, spec: Spec = WIDE, facts: Facts | None = None, data: Any = None, **options: Any
+) -> Run:
+    """A run that looks finished, of policies with random weights that learnt from logs of such `facts`."""
+    sizes = {"dt": DT2, "bc": BC16}[algorithm]
+    config, settings = override(*preset("cpu", algorithm, "logs.npz"), **{"dataset": "logs.npz", **sizes, **options})
+    run = Run.create(out, algorithm, "cpu", config, settings, spec, data)
+    module = algorithm_module(algorithm)
+    for seed in run.seeds:
+        policy = module.policy(config, module.init(config, spec, jax.random.key(seed), facts or Facts.none(spec)))
+        for step, which in ((7, "best"), (9, "last")):
+            card = Card(algorithm, config, spec, {"seed": seed, "step": step, "which": which})
             policy_file.save(run.path / "policy" / f"seed-{seed}" / which, policy, card)
     return run
 

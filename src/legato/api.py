@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,9 +20,11 @@ from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories
 from legato.envs import describe, make, make_vec
 from legato.errors import LegatoError
-from legato.evaluation import sweeps
-from legato.evaluation.fas import GRID, Reference, reference
+from legato.evaluation import prompts, sweeps
+from legato.evaluation.fas import GRID, Reference, family, reference
 from legato.evaluation.latency import latency
+from legato.evaluation.normalised import Levels, levels
+from legato.evaluation.prompts import Prompts
 from legato.evaluation.sweeps import Evaluation
 from legato.policy import Policy, RandomPlans
 from legato.rollout import Clock, Experience, Rollout, logged, stack
@@ -140,12 +144,17 @@ def _to_play(path: Path, run_seed: int | None, which: Which, env: str | None) ->
     env = card.extra.get("environment") if env is None else env
     if env is None:
         raise LegatoError(f"'{path}' does not say which environment its policy is for: name it with env")
+    _fit(env, spec, path, card.algorithm)
+    return loaded, env
+
+
+def _fit(env: str, spec: Spec, path: Path, user: str) -> None:
+    """Refuse an environment that a policy of this spec does not fit."""
     environment = make(env)
-    found = describe(environment, env, user=card.algorithm, discrete=spec.choices is not None)
+    found = describe(environment, env, user=user, discrete=spec.choices is not None)
     environment.close()
     if found != spec:
         raise LegatoError(f"'{env}' has {_sizes(found)}; the policy in '{path}' was trained with {_sizes(spec)}")
-    return loaded, env
 
 
 def _sizes(spec: Spec) -> str:
@@ -178,6 +187,9 @@ def evaluate(
     max_return: float | None = None,
     offset: float = 0.0,
     clocks: bool = True,
+    sweep: bool = True,
+    targets: Sequence[float] | None = None,
+    env: str | None = None,
     quiet: bool = False,
 ) -> Evaluation:
     """Measure a run's policies over the 16 action sequence lengths, random intervals and delays, and time a decision.
@@ -185,26 +197,43 @@ def evaluate(
     The result is also kept in the run's `evaluation.json`, with figures. FAS needs reference values: known for the
     environments of Patel & Siegelmann (2025), otherwise given as `max_return` (and `offset`). `clocks=False` leaves
     random intervals and delays out.
+
+    Policies that read a target return are also asked for `targets`, by default for deciles of their data's returns and
+    for their own target, which is what everything else asks for. `sweep=False` measures only that; sweeps of the very
+    same policies that were kept before stay. `env` names the environment where the run has none, or another one.
     """
     run = run if isinstance(run, Run) else Run(run)
     if episodes < 1:
         raise LegatoError(f"an evaluation needs at least one episode; {episodes} was given")
     if max_return is not None and not max_return > 0:
         raise LegatoError(f"max_return must be positive; {max_return} was given")
+    if not run.conditioned and (targets or not sweep):
+        left_out = "targets" if targets else "sweep"
+        raise LegatoError(f"the policies of '{run.path}' ({run.label}) read no target return: leave out {left_out}")
     _kept(run)  # what could not be added to in the end is refused now
-    known = reference(run.settings.env) if max_return is None else Reference(max_return, offset)
     loaded = [policy_file.load(run.policy_path(seed, which)) for seed in run.seeds]
+    env = world_of(run, env)
+    known = reference(env) if max_return is None else Reference(max_return, offset)
     policies = stack([player.policy for player in loaded])
-    world = make_vec(run.settings.env, len(loaded) * episodes)
     length = algorithm_module(run.algorithm).plan_length(run.config)
-    axes: dict[str, tuple[Sequence[int], Callable[[int], Clock]]] = {"asl": (GRID, sweeps.asl_clock)}
-    if clocks:
+    axes: dict[str, tuple[Sequence[int], Callable[[int], Clock]]] = {}
+    facts = prompts.facts(loaded[0].policy) if run.conditioned else None
+    asked = () if facts is None else prompts.to_ask(facts, targets)
+    if facts is not None:
+        _warn(asked, prompts.supported(facts))
+    axes["asl"] = (GRID if sweep else (length,), sweeps.asl_clock)
+    if clocks and sweep:
         axes["intervals"] = (sweeps.INTERVALS, sweeps.interval_clock)
         axes["delay"] = (sweeps.delays(length), lambda delay: Clock(length, delay))
     found: dict[str, sweeps.Sweep] = {}
-    total = sum(len(x) for x, _ in axes.values())
+    answers = None
+    world = make_vec(env, len(loaded) * episodes)
+    total = len(asked) + sum(len(x) for x, _ in axes.values())
     with Progress(f"{run.label} in its world", total, quiet=quiet, unit="point") as progress:
-        done = 0
+        done = len(asked)
+        if facts is not None:
+            returns = prompts.sweep(policies, world, run.spec, run.seeds, asked, Clock(length), on_point=progress.step)
+            answers = Prompts(asked, returns, float(facts.target), prompts.supported(facts))
         for name, (x, clock) in axes.items():
             found[name] = sweeps.sweep(
                 policies,
@@ -216,9 +245,10 @@ def evaluate(
                 on_point=lambda i, done=done: progress.step(done + i),
             )
             done += len(x)
+    steps = [step for player in loaded if (step := player.card.extra.get("step")) is not None]
     result = Evaluation(
         label=run.label,
-        environment=run.settings.env,
+        environment=env,
         which=which,
         seeds=tuple(run.seeds),
         trained_length=length,
@@ -226,18 +256,69 @@ def evaluate(
         reference=known,
         latency=latency(loaded[0], length),
         latency_single=latency(loaded[0], 1),
+        prompts=answers,
+        levels=_levels(run, env),
+        steps=tuple(steps) if len(steps) == len(loaded) else None,
         **found,
     )
     world.close()
+    if not sweep:
+        result = _with_kept_sweeps(run, result)
     _keep(run, result)
     return result
 
 
-def evaluation_of(run: Run | str | Path, which: Which = "last", *, quiet: bool = False) -> Evaluation:
-    """A run's evaluation as kept in its folder; measured now when there is none."""
+def world_of(run: Run, env: str | None = None) -> str:
+    """The environment to play a run's policies in: `env`, or where they belong.
+
+    Raises `LegatoError` where nobody names one, and where the policies do not fit it.
+    """
+    found = env or run.environment
+    if found is None:
+        raise LegatoError(f"neither '{run.path}' nor its data names an environment: name one with --env")
+    if found != run.settings.env:  # which was seen to fit before training
+        _fit(found, run.spec, run.path, run.algorithm)
+    return found
+
+
+def _levels(run: Run, env: str) -> Levels | None:
+    """Of normalised scores; those of the data hold in the environment that they belong to."""
+    elsewhere = run.environment is not None and family(run.environment) != family(env)
+    return levels(env, None if elsewhere else (run.data or {}).get("reference"))
+
+
+def _warn(asked: Sequence[float], data: tuple[float, float]) -> None:
+    outside = [f"{target:g}" for target in asked if not data[0] <= target <= data[1]]
+    if outside:
+        print(  # noqa: T201
+            f"warning: asked for {', '.join(outside)}, outside the returns of the data, {data[0]:g} to {data[1]:g}",
+            file=sys.stderr,
+        )
+
+
+def _with_kept_sweeps(run: Run, result: Evaluation) -> Evaluation:
+    """The result with the sweeps over the clock that were kept of the very same policies in the same environment."""
+    body = _kept(run).get(result.which)
+    if body is None or result.steps is None:
+        return result
+    kept = Evaluation.from_json(body)
+    same = (kept.steps, kept.environment, kept.seeds) == (result.steps, result.environment, result.seeds)
+    return replace(kept, prompts=result.prompts) if same else result
+
+
+def evaluation_of(
+    run: Run | str | Path, which: Which = "last", *, env: str | None = None, quiet: bool = False
+) -> Evaluation:
+    """A run's evaluation as kept in its folder; measured now when there is none, or none in `env` over all lengths."""
     run = run if isinstance(run, Run) else Run(run)
-    kept = _kept(run).get(which)
-    return evaluate(run, which=which, quiet=quiet) if kept is None else Evaluation.from_json(kept)
+    body = _kept(run).get(which)
+    if body is None:
+        return evaluate(run, which=which, env=env, quiet=quiet)
+    kept = Evaluation.from_json(body)
+    if kept.environment == (env or run.environment or kept.environment) and kept.asl.x == GRID:
+        return kept
+    targets = kept.prompts.asked if kept.prompts else None
+    return evaluate(run, which=which, env=env or run.environment or kept.environment, targets=targets, quiet=quiet)
 
 
 def compare(
@@ -245,19 +326,28 @@ def compare(
     figure: str | Path | None = None,
     *,
     which: Which = "last",
+    env: str | None = None,
     quiet: bool = False,
 ) -> list[Evaluation]:
     """The evaluations of several runs on one environment, and the figure of all their curves.
 
-    Raises `LegatoError` when the runs are of different environments.
+    `env` names the environment where runs have none, or another one. Raises `LegatoError` when the runs are of
+    different environments.
     """
     runs = [run if isinstance(run, Run) else Run(run) for run in runs]
-    if len(worlds := {run.settings.env for run in runs}) > 1:
-        raise LegatoError(f"runs of different environments cannot be compared: {', '.join(sorted(worlds))}")
-    found = [evaluation_of(run, which, quiet=quiet) for run in runs]
+    worlds = {env} if env else {run.environment for run in runs if run.environment}
+    _one_world(worlds)
+    env = env or next(iter(worlds), None)
+    found = [evaluation_of(run, which, env=env, quiet=quiet) for run in runs]
+    _one_world({evaluation.environment for evaluation in found})
     if figure is not None:
         draw(found, figure)
     return found
+
+
+def _one_world(worlds: set[str]) -> None:
+    if len(worlds) > 1:
+        raise LegatoError(f"runs of different environments cannot be compared: {', '.join(sorted(worlds))}")
 
 
 def draw(evaluations: Sequence[Evaluation], path: str | Path) -> Path:
@@ -283,13 +373,14 @@ def _curve(evaluation: Evaluation, sweep: sweeps.Sweep, score: bool = False) -> 
 
 def _keep(run: Run, result: Evaluation) -> None:
     """Write `evaluation.json` and the figures into the run's folder."""
-    from legato.evaluation.figures import delay_curve, interval_curve
+    from legato.evaluation.figures import Curve, delay_curve, interval_curve, prompt_curve
 
     body = {**_kept(run), result.which: result.to_json()}
     write_text(run.path / "evaluation.json", json.dumps(body, indent=1) + "\n")
     folder = run.path / "figures"
     folder.mkdir(exist_ok=True)
-    draw([result], folder / f"asl-{result.which}.png")
+    if len(result.asl.x) > 1:
+        draw([result], folder / f"asl-{result.which}.png")
     for name, figure, sweep in (
         ("intervals", interval_curve, result.intervals),
         ("delay", delay_curve, result.delay),
@@ -298,6 +389,14 @@ def _keep(run: Run, result: Evaluation) -> None:
             title = f"{result.label} on {result.environment}"
             path = folder / f"{name}-{result.which}.png"
             figure([_curve(result, sweep)], path, title=title, step_seconds=result.step_seconds)
+    if (found := result.prompts) is not None and len(found.asked) > 1:
+        prompt_curve(
+            [Curve(result.label, np.array(found.asked), found.means)],
+            folder / f"prompts-{result.which}.png",
+            title=f"{result.environment}: the return asked for and achieved",
+            data=found.data,
+            target=found.target,
+        )
 
 
 def _kept(run: Run) -> dict[str, Any]:

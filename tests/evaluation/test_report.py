@@ -12,6 +12,8 @@ from rich.console import Console
 from legato.evaluation import report
 from legato.evaluation.fas import GRID, reference
 from legato.evaluation.latency import Latency
+from legato.evaluation.normalised import Levels
+from legato.evaluation.prompts import Prompts
 from legato.evaluation.sweeps import Evaluation, Sweep
 
 LENGTHS = np.array(GRID, float)
@@ -110,3 +112,60 @@ def test_lengths_that_were_not_measured_have_no_column(capsys: pytest.CaptureFix
     assert "R(4)" not in text
     assert cells(text, "SRL-4")[2:4] == ["-112", "-126"]
     assert cells(text, "SAC")[2:4] == ["-119", ""]
+
+
+ASKED = replace(
+    ONE,
+    label="DT",
+    levels=Levels(-300.0, -100.0, "D4RL"),
+    prompts=Prompts(
+        (-250.0, -150.0, 50.0),
+        np.array([[[-240.0], [-160], [-140]], [[-220], [-140], [-120]]]),
+        -150.0,
+        (-260.0, -140.0),
+    ),
+)
+
+
+def answer(text: str, asked: str) -> list[str]:
+    """The row of an asked return."""
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in text.splitlines()]
+    (found,) = [row for row in rows if row[0] == asked]
+    return found
+
+
+def test_what_was_asked_and_achieved(capsys: pytest.CaptureFixture[str]) -> None:
+    text = shown([ASKED], capsys)
+    assert "DT: the return asked for and achieved" in text
+    assert answer(text, "-250") == ["-250", "-230 [-240, -220]", "35.0", "yes, -260 to -140"]
+    assert answer(text, "(default) -150") == ["(default) -150", "-150 [-160, -140]", "75.0", "yes, -260 to -140"]
+    assert answer(text, "50") == ["50", "-130 [-140, -120]", "85.0", "no, -260 to -140"]
+    assert "asked" not in shown([ONE], capsys)
+
+
+def test_scores_stand_beside_returns_where_levels_are_known(capsys: pytest.CaptureFixture[str]) -> None:
+    """As trained: -100 - 2 * 4 - 10 on average, of -300 to -100."""
+    text = shown([ASKED, OTHER], capsys)
+    assert cells(text, "DT")[7] == "91.0"
+    assert cells(text, "SAC")[7] == ""
+    assert "score: 0 is a random, 100 an expert policy's return (D4RL), deciding as in training" in text
+    assert "score" not in shown([ONE, OTHER], capsys)
+    unscored = shown([replace(ASKED, levels=None)], capsys)
+    assert answer(unscored, "-250") == ["-250", "-230 [-240, -220]", "yes, -260 to -140"]
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_several_policies_share_the_table_of_asked_returns(capsys: pytest.CaptureFixture[str]) -> None:
+    text = shown([ASKED, replace(ASKED, label="DS4"), OTHER], capsys)
+    table = text[text.index("the return asked for") :]
+    assert [cells(table, name)[:2] for name in ("DT", "DS4")] == [["DT", "-250"], ["DS4", "-250"]]
+    assert "SAC" not in table
+
+
+@pytest.mark.parametrize(("asked", "text"), [(3234.31, "3234"), (12.34, "12.3"), (1.5, "1.50"), (0.25, "0.250")])
+def test_returns_have_the_decimals_that_their_size_needs(
+    asked: float, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = Prompts((asked,), np.zeros((1, 1, 1)), 0.0, (0.0, 1.0))
+    row = answer(shown([replace(ASKED, prompts=found)], capsys), text)
+    assert row[1] == f"{0:.{len(text.partition('.')[2])}f}"

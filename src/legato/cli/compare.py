@@ -14,6 +14,7 @@ def compare(
     runs: Annotated[tuple[str, ...], tyro.conf.Positional],
     which: Literal["last", "best"] = "last",
     figure: Path = Path("comparison.png"),
+    env: str | None = None,
     quiet: bool = False,
 ) -> None:
     """Compare runs on one environment; a run that was not evaluated yet is measured first.
@@ -22,6 +23,7 @@ def compare(
         runs: run folders
         which: the policy at the end of training, or the one that evaluated best on the way
         figure: where to draw the curves (.png, .svg or .pdf); an existing file is not overwritten
+        env: the environment to play in; by default where the runs' policies belong
         quiet: show no progress
     """
     if not runs:
@@ -32,7 +34,7 @@ def compare(
     from legato import api
     from legato.evaluation import report
 
-    report.show(api.compare(runs, figure, which=which, quiet=quiet))
+    report.show(api.compare(runs, figure, which=which, env=env, quiet=quiet))
     print(f"drawn in {figure}")
 
 

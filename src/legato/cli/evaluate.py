@@ -14,9 +14,14 @@ def evaluate(
     max_return: float | None = None,
     offset: float = 0.0,
     clocks: bool = True,
+    sweep: bool = True,
+    targets: tuple[float, ...] = (),
+    env: str | None = None,
     quiet: bool = False,
 ) -> None:
     """Measure a run over 16 action sequence lengths, random intervals and delays; print its table, keep the figures.
+
+    A policy that reads a target return is also asked for several.
 
     Args:
         run: the run folder
@@ -25,6 +30,9 @@ def evaluate(
         max_return: the return that counts as 1 in FAS, for an environment without published reference
         offset: added to every return before scoring, so that a useless policy scores about 0
         clocks: measure random intervals and delays too
+        sweep: measure clocks at all; without, only what a policy achieves when it is asked for several returns
+        targets: returns to ask for; by default deciles of the data's returns and the policy's own target
+        env: the environment to play in; by default where the run's policies belong
         quiet: show no progress
     """
     from legato import api
@@ -37,6 +45,9 @@ def evaluate(
         max_return=max_return,
         offset=offset,
         clocks=clocks,
+        sweep=sweep,
+        targets=targets,
+        env=env,
         quiet=quiet,
     )
     report.show([result])

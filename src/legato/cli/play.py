@@ -16,6 +16,7 @@ def play(
     seed: int | None = None,
     which: Literal["last", "best"] = "last",
     episode: int = 0,
+    env: str | None = None,
 ) -> None:
     """Play one greedy episode of a run's policy and say how it went; film it with --video.
 
@@ -27,6 +28,7 @@ def play(
         seed: which of the run's seeds; by default the first
         which: the policy at the end of training, or the one that evaluated best on the way
         episode: number of the test episode
+        env: the environment to play in; by default where the run's policies belong
     """
     from legato import api
     from legato.algorithms import algorithm
@@ -38,8 +40,9 @@ def play(
     policy = api.load(run, seed, which)
     clock = Clock(every if every is not None else algorithm(found.algorithm).plan_length(found.config), delay)
     seed = found.seeds[0] if seed is None else seed
-    ret, steps, decisions = films.play(policy.policy, found.settings.env, found.spec, clock, seed, episode, video)
-    print(f"{found.label} on {found.settings.env}: return {ret:.1f} in {steps} steps with {decisions} decisions")
+    env = api.world_of(found, env)
+    ret, steps, decisions = films.play(policy.policy, env, found.spec, clock, seed, episode, video)
+    print(f"{found.label} on {env}: return {ret:.1f} in {steps} steps with {decisions} decisions")
     if video is not None:
         print(video)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from legato.evaluation.fas import GRID
 from legato.evaluation.sweeps import Evaluation
 
 SHOWN = (1, 4, 8, 16, 30)  # action sequence lengths in the table
@@ -17,9 +18,11 @@ def table(evaluations: Sequence[Evaluation]) -> Any:
     first = evaluations[0]
     seeds = "seed" if len(first.seeds) == 1 else "seeds"
     episodes = first.asl.returns.shape[-1]
+    caption = "R(n): mean return when deciding every n primitive steps; [95 % bootstrap interval over seeds]"
+    scored = any(e.levels for e in evaluations)
     result = Table(
         title=f"{first.environment} · {first.which} policy · {len(first.seeds)} {seeds} x {episodes} episodes",
-        caption="R(n): mean return when deciding every n primitive steps; [95 % bootstrap interval over seeds]",
+        caption=f"{caption}\n{_levels(evaluations)}, deciding as in training" if scored else caption,
         title_style="bold",
         caption_style="dim",
     )
@@ -28,14 +31,19 @@ def table(evaluations: Sequence[Evaluation]) -> Any:
     shown = [n for n in SHOWN if n in first.asl.x]
     for n in shown:
         result.add_column(f"R({n})", justify="right", no_wrap=True)
+    if scored:
+        result.add_column("score", justify="right", no_wrap=True)
     result.add_column("decisions/s", justify="right")
     result.add_column("ms/decision", justify="right")
     best = max((e.fas.mean for e in evaluations if e.fas), default=None)
     for e in evaluations:
-        fas = "unknown" if e.fas is None else _interval(e.fas.mean, e.fas.low, e.fas.high, e.fas.count, 3)
+        missing = "unknown" if e.asl.x == GRID else "not swept"
+        fas = missing if e.fas is None else _interval(e.fas.mean, e.fas.low, e.fas.high, e.fas.count, 3)
         if e.fas is not None and e.fas.mean == best and len(evaluations) > 1:
             fas = f"[bold green]{fas}[/]"
         returns = [f"{e.asl.at(n).mean:.0f}" if n in e.asl.x else "" for n in shown]
+        if scored:
+            returns.append(f"{e.levels.score(e.as_trained.mean):.1f}" if e.levels and e.as_trained else "")
         rate = f"{1 / (e.step_seconds * e.trained_length):.3g}" if e.step_seconds else ""
         cost = f"{e.latency.p50:.2f}" if e.latency else ""
         result.add_row(e.label, fas, *returns, rate, cost)
@@ -64,13 +72,61 @@ def clocks(evaluation: Evaluation) -> Any:
     return result
 
 
+def answers(evaluations: Sequence[Evaluation]) -> Any:
+    """A rich table of what policies achieve when they are asked for several returns."""
+    from rich.table import Table
+
+    several, scored = len(evaluations) > 1, any(e.levels for e in evaluations)
+    first = evaluations[0]
+    caption = "[95 % bootstrap interval over seeds]"
+    result = Table(
+        title=f"{first.environment if several else first.label}: the return asked for and achieved",
+        caption=f"{_levels(evaluations)}; {caption}" if scored else caption,
+        title_style="bold",
+        caption_style="dim",
+    )
+    if several:
+        result.add_column("policy", style="bold", no_wrap=True)
+    result.add_column("asked", justify="right", no_wrap=True)
+    result.add_column("achieved", justify="right", no_wrap=True)
+    if scored:
+        result.add_column("score", justify="right", no_wrap=True)
+    result.add_column("in the data's returns")
+    for e in evaluations:
+        if (found := e.prompts) is None:
+            continue
+        digits = _digits([*found.asked, *found.means.ravel()])
+        low, high = (f"{end:.{digits}f}" for end in found.data)
+        for i, asked in enumerate(found.asked):
+            achieved = found.at(asked)
+            row = [e.label if i == 0 else ""] if several else []
+            row += [f"{'(default) ' if asked == found.target else ''}{asked:.{digits}f}"]
+            row += [_interval(achieved.mean, achieved.low, achieved.high, achieved.count, digits)]
+            if scored:
+                row += [f"{e.levels.score(achieved.mean):.1f}" if e.levels else ""]
+            where = "yes" if found.supported(asked) else "[yellow]no[/]"
+            result.add_row(*row, f"{where}, {low} to {high}", end_section=several and i == len(found.asked) - 1)
+    return result
+
+
+def _levels(evaluations: Sequence[Evaluation]) -> str:
+    sources = sorted({e.levels.source for e in evaluations if e.levels})
+    return f"score: 0 is a random, 100 an expert policy's return ({', '.join(sources)})"
+
+
+def _digits(values: Sequence[float]) -> int:
+    """Decimals for returns of this size: none for hundreds, three for fractions."""
+    largest = max(map(abs, values), default=0.0)
+    return next((digits for digits, size in enumerate((100, 10, 1)) if largest >= size), 3)
+
+
 def _interval(mean: float, low: float, high: float, count: int, digits: int) -> str:
     text = f"{mean:.{digits}f}"
     return text if count == 1 else f"{text} \\[{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def show(evaluations: Sequence[Evaluation]) -> None:
-    """Print the table (and of a single evaluation the other clocks), wide enough where no terminal tells a width."""
+    """Print the tables, wide enough where no terminal tells a width; the other clocks of a single evaluation only."""
     from rich.console import Console
 
     console = Console()
@@ -79,5 +135,7 @@ def show(evaluations: Sequence[Evaluation]) -> None:
     console.print(table(evaluations))
     if len(evaluations) == 1 and (evaluations[0].intervals or evaluations[0].delay):
         console.print(clocks(evaluations[0]))
-    if any(e.reference is None for e in evaluations):
+    if asked := [e for e in evaluations if e.prompts]:
+        console.print(answers(asked))
+    if any(e.reference is None and e.asl.x == GRID for e in evaluations):
         console.print(f"FAS needs reference values for {evaluations[0].environment}: give --max-return and --offset")

@@ -18,6 +18,8 @@ from legato.errors import LegatoError
 from legato.evaluation import fas as fas_score
 from legato.evaluation.fas import Reference
 from legato.evaluation.latency import Latency
+from legato.evaluation.normalised import Levels
+from legato.evaluation.prompts import Prompts
 from legato.evaluation.statistics import Interval, bootstrap
 from legato.policy import Policy
 from legato.rollout import Clock, episodes
@@ -68,6 +70,9 @@ class Evaluation:
     reference: Reference | None = None
     latency: Latency | None = None
     latency_single: Latency | None = field(default=None)
+    prompts: Prompts | None = None  # over the return that is asked for
+    levels: Levels | None = None  # of normalised scores
+    steps: tuple[int, ...] | None = None  # of training (primitive steps, or updates) behind the policy of each seed
 
     @property
     def fas_per_seed(self) -> np.ndarray | None:
@@ -81,10 +86,17 @@ class Evaluation:
         """FAS with its interval over seeds."""
         return None if self.fas_per_seed is None else bootstrap(self.fas_per_seed)
 
+    @property
+    def as_trained(self) -> Interval | None:
+        """Mean return when deciding as in training, and asked for a policy's own target where it reads one."""
+        if self.trained_length in self.asl.x:
+            return self.asl.at(self.trained_length)
+        return None if self.delay is None else self.delay.at(0)
+
     def to_json(self) -> dict[str, Any]:
         """Plain numbers, complete: `from_json` gives the same evaluation back."""
         body = asdict(self)
-        for name in ("asl", "intervals", "delay"):
+        for name in ("asl", "intervals", "delay", "prompts"):
             if body[name] is not None:
                 body[name]["returns"] = body[name]["returns"].tolist()
         fas = self.fas
@@ -102,6 +114,14 @@ class Evaluation:
             for name, kind in (("reference", Reference), ("latency", Latency), ("latency_single", Latency)):
                 if body[name] is not None:
                     body[name] = kind(**body[name])
+            if body.get("prompts") is not None:  # what older files lack is None
+                found = body["prompts"]
+                pairs = {name: tuple(map(float, found[name])) for name in ("asked", "data")}
+                body["prompts"] = Prompts(**{**found, **pairs, "returns": np.array(found["returns"], float)})
+            if body.get("levels") is not None:
+                body["levels"] = Levels(**body["levels"])
+            if body.get("steps") is not None:
+                body["steps"] = tuple(body["steps"])
             return cls(**{**body, "seeds": tuple(body["seeds"])})
         except (KeyError, TypeError, ValueError, AttributeError) as problem:
             raise LegatoError(f"this is not an evaluation that legato wrote ({problem})") from problem
