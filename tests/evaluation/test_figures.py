@@ -338,12 +338,6 @@ def test_a_diagonal_out_of_sight_is_told(tmp_path: Path, x: list[float], words: 
     assert f"one seed  ·  achieved is {words} than asked throughout  ·  shaded: returns in the data" in drawn.words
 
 
-def test_fractions_have_ticks(tmp_path: Path) -> None:
-    curve = Curve("DT", np.array([0.1, 0.4, 0.9]), np.array([[0.1, 0.2, 0.3]]))
-    drawn = Drawn(prompt_curve([curve], tmp_path / "a.svg", title=""))
-    assert {"0.2", "0.4", "0.6", "0.8"} <= set(drawn.texts(drawn.part("matplotlib.axis_1")))
-
-
 def test_times_start_at_zero_and_say_what_they_are(tmp_path: Path) -> None:
     curve = Curve("DS4", np.array([100, 200, 300]), np.array([[2.0, 2.5, 2.0], [2.0, 2.5, 3.0]]))
     drawn = Drawn(history_curve([curve], tmp_path / "a.svg", title="t", stretch=100))

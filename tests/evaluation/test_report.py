@@ -162,7 +162,9 @@ def test_several_policies_share_the_table_of_asked_returns(capsys: pytest.Captur
     assert "SAC" not in table
 
 
-@pytest.mark.parametrize(("asked", "text"), [(3234.31, "3234"), (12.34, "12.3"), (1.5, "1.50"), (0.25, "0.250")])
+@pytest.mark.parametrize(
+    ("asked", "text"), [(3234.31, "3234"), (250.4, "250"), (12.34, "12.3"), (1.5, "1.50"), (0.25, "0.250")]
+)
 def test_returns_have_the_decimals_that_their_size_needs(
     asked: float, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -212,17 +212,8 @@ def prompt_curve(
     def below(axes: Axes) -> list[str]:
         return [_draw_diagonal(axes, curves, data), _shade(axes, data), _dots(axes, curves, target)]
 
-    if not curves:
-        raise LegatoError(f"no curves to draw in '{path}'")
     return curve_figure(
-        curves,
-        path,
-        title=title,
-        xlabel="return asked for",
-        ylabel="return achieved",
-        band=band,
-        ticks=_round_ticks(curves),
-        below=below,
+        curves, path, title=title, xlabel="return asked for", ylabel="return achieved", band=band, below=below
     )
 
 
@@ -233,7 +224,7 @@ def history_curve(curves: Sequence[Curve], path: str | Path, *, title: str, stre
         axes.update_datalim([(float(curves[0].x[0]), 0.0)])
         return []
 
-    fewest = min(len(curve.returns) for curve in curves)
+    fewest = min((len(curve.returns) for curve in curves), default=0)
     return curve_figure(
         curves,
         path,
@@ -302,14 +293,6 @@ def _length_ticks(curves: Sequence[Curve]) -> list[float]:
     longest = max((float(np.max(curve.x)) for curve in curves), default=1.0)
     gap = next(gap for gap in (1, 2, 5, 10, 20, 50, 10 ** len(str(int(longest)))) if longest <= 8 * gap)
     return [1.0, *np.arange(2 * gap if gap == 1 else gap, longest + 1e-9, gap)]
-
-
-def _round_ticks(curves: Sequence[Curve]) -> list[float]:
-    """Some seven round numbers over all curves, whole or not."""
-    from matplotlib.ticker import MaxNLocator
-
-    left, right = min(float(c.x[0]) for c in curves), max(float(c.x[-1]) for c in curves)
-    return list(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]).tick_values(left, right))
 
 
 @contextmanager
@@ -472,7 +455,7 @@ def _dots(axes: Axes, curves: Sequence[Curve], target: float | None) -> str:
         style = {"color": _colour(i)[0], "markeredgecolor": "white", "clip_on": False, "linestyle": "", "marker": "o"}
         means = np.mean(curve.returns, axis=0)
         axes.plot(curve.x, means, markersize=5, markeredgewidth=0.8, zorder=4, gid=f"asked-{i}", **style)
-        if target in curve.x:
+        if target is not None and target in curve.x:
             axes.plot(
                 [target],
                 means[curve.x == target],
