@@ -91,7 +91,7 @@ def test_split_and_merge(here: Path, capsys: pytest.CaptureFixture[str]) -> None
         (["make", "Pendulum-v1", "--out", "a.npz"], "unknown task 'Pendulum-v1'; known: legato/KeyToDoor-v0, legato/R"),
         (["make", "legato/Recall-v0", "--out", "logs.npz"], "'logs.npz' exists and is not overwritten"),
         (["make", "legato/Nothing-v0", "--out", "logs.npz"], "'logs.npz' exists"),  # asked before any work is done
-        (["make", "legato/Recall-v0", "--out", "a.txt"], "'a.txt' is neither a .npz or .hdf5 file nor a Minari id"),
+        (["make", "legato/Recall-v0", "--out", "a.txt"], "'a.txt' is no .npz or .hdf5 file, no .arrays folder"),
         (["make", "legato/Recall-v0", "--out", "a.npz", "--episodes", "0"], "one at least is needed"),
         (["check", "scalar.npz"], "flat, [steps, numbers]"),
         (["check", "reference.npz"], "reference holds two returns"),

@@ -391,3 +391,12 @@ def test_envpool_trains_and_resumes(envpool: types.ModuleType, tmp_path: Path, n
 def test_envpool_does_not_know_every_environment(envpool: types.ModuleType) -> None:
     with pytest.raises(LegatoError, match="unknown EnvPool environment 'Hoper-v4'; did you mean 'Hopper-v4'"):
         make_vec("Hoper-v4", 1, "envpool")
+
+
+def test_robots_are_looked_for_where_they_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gymnasium_robotics", None)  # as if it were not installed
+    with pytest.raises(LegatoError) as problem:
+        make("AdroitHandDoor-v1")
+    assert refusal(problem) == (
+        "environment 'AdroitHandDoor-v1' needs a package that is missing: pip install 'legato[robotics]'"
+    )

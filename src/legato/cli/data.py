@@ -134,6 +134,7 @@ def facts(data: Trajectories) -> list[tuple[str, str]]:
     import numpy as np
 
     from legato.data import trajectories
+    from legato.data.facts import support
 
     about = data.about
     said = [
@@ -159,6 +160,18 @@ def facts(data: Trajectories) -> list[tuple[str, str]]:
         return [*said, ("rewards", "none: it can be imitated only")]
     earned = trajectories.returns(data)
     said.append(("return", _spread(earned)))
+    found = support(data, data.observations[data.offsets[:-1]])
+    assert found.near is not None
+    best = found.near[:, 2]
+    said.append(
+        ("ask for", f"{found.target:.5g} by default, the mean of the best episodes that hold a tenth of the steps")
+    )
+    said.append(
+        (
+            "by start",
+            f"of the 10 episodes begun nearest to a start, the best earned {best.min():.5g} to {best.max():.5g}",
+        )
+    )
     if about.reference is not None:
         low, high = about.reference
         said.append(("reference returns", f"{low:.6g} (random), {high:.6g} (expert)"))

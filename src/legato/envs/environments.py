@@ -7,6 +7,7 @@ steps any subset and never resets on its own.
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -27,6 +28,10 @@ def known_ids() -> list[str]:
     return sorted(str(name) for name in gymnasium.registry)
 
 
+# Families that Gymnasium-Robotics registers when it is imported, which takes a second.
+_ROBOTICS = ("Adroit", "AntMaze", "Fetch", "FrankaKitchen", "HandManipulate", "HandReach", "PointMaze")
+
+
 def make(environment_id: str, **kwargs: Any) -> Any:
     """One Gymnasium environment, wrapped in `Checked`.
 
@@ -35,6 +40,8 @@ def make(environment_id: str, **kwargs: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # 'v4 is out of date': the caller chose the version
         try:
+            if environment_id.startswith(_ROBOTICS):
+                gymnasium.register_envs(importlib.import_module("gymnasium_robotics"))
             environment = gymnasium.make(environment_id, disable_env_checker=True, **kwargs)
         except (
             error.NameNotFound,
@@ -51,6 +58,8 @@ def make(environment_id: str, **kwargs: Any) -> Any:
 
 
 def _missing(name: str, problem: Exception) -> LegatoError:
+    if isinstance(problem, ModuleNotFoundError) and problem.name == "gymnasium_robotics":
+        return LegatoError(f"environment '{name}' needs a package that is missing: pip install 'legato[robotics]'")
     absent = isinstance(problem, error.DependencyNotInstalled)  # else it has moved, or an import of its own failed
     extra = next((e for package, e in _EXTRAS.items() if absent and package in str(problem)), None)
     advice = f"pip install 'legato[{extra}]'" if extra else str(problem).splitlines()[0]

@@ -53,7 +53,9 @@ def many(layer: Linear, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batc
 
 
 @jax.custom_vjp
-def _product(x: Float[Array, "*batch inputs"], weight: Float[Array, "inputs outputs"]) -> Float[Array, "*batch outputs"]:
+def _product(
+    x: Float[Array, "*batch inputs"], weight: Float[Array, "inputs outputs"]
+) -> Float[Array, "*batch outputs"]:
     return x @ weight
 
 
