@@ -205,7 +205,7 @@ def update(config: Config, learner: Learner, batch: Window, key: PRNGKeyArray) -
 
     value, gradient = jax.value_and_grad(of)(learner.network)
     network, state = descend(_optimiser(config), learner.network, gradient, learner.optimiser)
-    metrics = {"loss": value, "gradient_norm": optax.global_norm(gradient)}
+    metrics = {"loss": value, "gradient_norm": optax.tree.norm(gradient)}
     return Learner(network, learner.facts, state, learner.updates + 1), metrics
 
 
