@@ -77,7 +77,7 @@ def of(data: Trajectories, spec: Spec, *, gamma: float = 1.0, scale: float = 0.0
     if not scale:
         togo = logs.returns_to_go(data, gamma).astype(np.float64)
         scale = float(np.sqrt(np.mean(togo**2))) or 1.0
-    found = support(data)
+    found = support(data, gamma=gamma)
     deciles = jnp.asarray([found.deciles[d] for d in DECILES], jnp.float32)
     return Facts(normaliser, jnp.asarray(scale, jnp.float32), jnp.asarray(found.target, jnp.float32), deciles, spec)
 
@@ -94,13 +94,21 @@ class Support:
     """`[starts, 3]`: lowest, middle and highest return of the episodes that began nearest to each start"""
 
 
-def support(data: Trajectories, starts: Float[np.ndarray, "starts obs"] | None = None, nearest: int = 10) -> Support:
+def support(
+    data: Trajectories,
+    starts: Float[np.ndarray, "starts obs"] | None = None,
+    nearest: int = 10,
+    gamma: float = 1.0,
+) -> Support:
     """The returns in the data, overall and of the episodes that began nearest to each of `starts` (in deviations).
+
+    They are discounted by `gamma`, as what is asked of a policy that learnt discounted returns-to-go; which episodes
+    are the best is judged without.
 
     Raises `LegatoError` where there are no rewards.
     """
-    earned = logs.returns(data)
-    best = logs.returns(logs.top(data, BEST))
+    earned = logs.returns(data, gamma)
+    best = logs.returns(logs.top(data, BEST), gamma)
     near = None
     if starts is not None:
         from scipy.spatial import KDTree

@@ -236,9 +236,12 @@ def rewards(data: Trajectories) -> Float32[np.ndarray, " steps"]:
     return data.rewards
 
 
-def returns(data: Trajectories) -> Float[np.ndarray, " episodes"]:
-    """Undiscounted return of each episode."""
-    return np.add.reduceat(rewards(data).astype(np.float64), data.offsets[:-1])
+def returns(data: Trajectories, gamma: float = 1.0) -> Float[np.ndarray, " episodes"]:
+    """Return of each episode, undiscounted if nothing else is said."""
+    r = rewards(data).astype(np.float64)
+    if gamma != 1:
+        r *= gamma ** (np.arange(data.steps) - np.repeat(data.offsets[:-1], data.lengths))
+    return np.add.reduceat(r, data.offsets[:-1])
 
 
 def returns_to_go(data: Trajectories, gamma: float = 1.0) -> Float32[np.ndarray, " steps"]:

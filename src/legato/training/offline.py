@@ -111,14 +111,14 @@ def check(algorithm: str, config: Any, settings: OfflineSettings, data: Trajecto
     else:
         spec = Spec(size, about.low, about.high)
     if settings.targets and data.rewards is not None:
-        _warn_of_targets(settings.targets, data)
+        _warn_of_targets(settings.targets, data, getattr(config, "gamma", 1.0))
     return spec, algorithm_module(algorithm).chosen(config, data)
 
 
-def _warn_of_targets(targets: tuple[float, ...], data: Trajectories) -> None:
+def _warn_of_targets(targets: tuple[float, ...], data: Trajectories, gamma: float) -> None:
     import sys
 
-    earned = logs.returns(data)
+    earned = logs.returns(data, gamma)
     for target in targets:
         if not earned.min() <= target <= earned.max():
             print(  # noqa: T201

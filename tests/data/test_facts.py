@@ -1,0 +1,156 @@
+"""What is kept of a dataset: units there and back, and which returns it holds, by brute force."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.data.test_trajectories import raw
+
+from legato.data import facts
+from legato.data import trajectories as logs
+from legato.data.facts import Facts
+from legato.data.spec import Spec
+from legato.data.trajectories import Trajectories, trajectories
+from legato.errors import LegatoError
+
+SPEC, CHOICE = Spec(2, (-0.2, -3.0), (0.8, 1.0)), Spec.discrete(2, 4)
+
+
+def made(lengths: list[int], seed: int = 0) -> Trajectories:
+    given = raw(lengths, seed)
+    given["actions"] = np.random.default_rng(seed).uniform(SPEC.low, SPEC.high, (sum(lengths), 2))
+    given["observations"] = np.random.default_rng(seed).normal(size=(sum(lengths), 2)) * [1, 10] + [0, 5]
+    return trajectories(**given)
+
+
+# --- units ---
+
+
+def test_units_are_the_bounds() -> None:
+    of = Facts.none(SPEC)
+    corners = jnp.array([[-0.2, -3.0], [0.8, 1.0], [0.3, -1.0]])
+    np.testing.assert_allclose(of.unit(corners), [[-1, -1], [1, 1], [0, 0]], atol=1e-6)
+    np.testing.assert_allclose(of.executed(corners), of.unit(corners))
+
+
+@given(st.lists(st.floats(-0.99, 0.99), min_size=2, max_size=2))
+def test_an_action_and_its_unit_are_inverse(unit: list[float]) -> None:
+    of, x = Facts.none(SPEC), np.array(unit, np.float32)
+    np.testing.assert_allclose(of.unit(of.action(jnp.arctanh(x), None)), x, atol=1e-5)
+    np.testing.assert_allclose(of.unit(of.action(jnp.asarray(x), None, squash=False)), x, atol=1e-6)
+
+
+def test_actions_stay_within_their_bounds() -> None:
+    of = Facts.none(SPEC)
+    for squash in (True, False):
+        np.testing.assert_allclose(of.action(jnp.array([99.0, -99.0]), None, squash=squash), [0.8, -3.0], rtol=1e-6)
+
+
+def test_choices_are_numbers_and_vectors_of_one() -> None:
+    of, numbers = Facts.none(CHOICE), jnp.array([3, 0], jnp.int32)
+    np.testing.assert_array_equal(of.unit(numbers), numbers)
+    found = of.executed(jnp.array([[3.0], [0.0]]))
+    assert found.dtype == jnp.int32
+    np.testing.assert_array_equal(found, numbers)
+    action = of.action(jnp.array([0.0, 5.0, 1.0, 2.0]), None)
+    assert action.dtype == jnp.float32
+    np.testing.assert_array_equal(action, [1])
+
+
+# --- of data ---
+
+
+def test_observations_and_returns_have_units_of_their_own() -> None:
+    data = made([4, 1, 7])
+    of = facts.of(data, SPEC, gamma=0.9)
+    seen = np.asarray(of.normaliser(jnp.asarray(data.observations)))
+    np.testing.assert_allclose(seen.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(seen.std(axis=0), 1, atol=1e-4)
+    togo = np.asarray(of.ask(jnp.asarray(logs.returns_to_go(data, 0.9))))
+    assert np.sqrt((togo**2).mean()) == pytest.approx(1, rel=1e-5)
+    assert facts.of(data, SPEC, scale=7.0).scale == 7
+    assert facts.of(data, SPEC, scale=7.0).ask(jnp.asarray(14.0)) == 2
+
+
+def test_nothing_is_divided_by_zero() -> None:
+    data = replace(made([3]), rewards=np.zeros(3, np.float32))
+    assert facts.of(data, SPEC).scale == 1
+
+
+def test_without_rewards_there_are_units_alone() -> None:
+    of = facts.of(replace(made([4, 2]), rewards=None), SPEC)
+    np.testing.assert_array_equal(of.normaliser.mean, facts.of(made([4, 2]), SPEC).normaliser.mean)
+    assert (of.scale, of.target) == (1, 0)
+    assert not of.deciles.any()
+
+
+def test_no_gradient_changes_what_is_kept() -> None:
+    of = facts.of(made([4, 2]), SPEC)
+    gradient = jax.grad(lambda it: it.ask(jnp.ones(())).sum() + it.normaliser(jnp.ones(2)).sum())(of)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradient))
+
+
+# --- which returns ---
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_default_target_is_the_mean_of_the_best_tenth(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, 30, 40).tolist()
+    data = made(lengths, seed)
+    ends = np.cumsum(lengths)
+    earned = [float(data.rewards[e - n : e].astype(float).sum()) for n, e in zip(lengths, ends, strict=True)]
+    order, steps, best = sorted(range(40), key=lambda i: -earned[i]), 0, []
+    for i in order:  # the best, as long as they fit together, and one at least
+        steps += lengths[i]
+        if steps > sum(lengths) / 10 and best:
+            break
+        best.append(earned[i])
+    found, of = facts.support(data), facts.of(data, SPEC)
+    assert found.target == pytest.approx(np.mean(best), rel=1e-5)
+    assert of.target == pytest.approx(np.mean(best), rel=1e-5)
+    ranked = sorted(earned)
+    for percent, value in found.deciles.items():
+        at = percent / 100 * 39
+        low, share = int(at), at - int(at)
+        between = ranked[low] + share * (ranked[min(low + 1, 39)] - ranked[low])
+        assert value == pytest.approx(between, rel=1e-5, abs=1e-5)
+    np.testing.assert_allclose(of.deciles, list(found.deciles.values()), rtol=1e-5, atol=1e-5)
+    assert list(found.deciles) == list(range(0, 101, 10))
+
+
+def test_a_discounted_return_is_asked_for_in_discounted_units() -> None:
+    """What a network with gamma = 0.5 read at the first steps of the best episodes."""
+    given = raw([2, 2, 2, 14])
+    given["rewards"] = np.array([1, 1, 4, 6, 2, 2, *[0] * 14])
+    of = facts.of(trajectories(**given), Spec(2, (-1.0,) * 3, (1.0,) * 3), gamma=0.5)
+    assert of.target == pytest.approx(4 + 0.5 * 6)
+    np.testing.assert_allclose(of.deciles[[0, 10]], [0, 7], rtol=1e-6)
+
+
+def test_returns_near_a_start_are_of_the_episodes_that_began_there() -> None:
+    """In units of the starts' spread: the second number is ten times as large, and counts as much."""
+    data = made([3] * 50)
+    starts = np.random.default_rng(1).normal(size=(5, 2)) * [1, 10] + [0, 5]
+    found = facts.support(data, starts, nearest=7).near
+    begun, earned = data.observations[::3].astype(float), logs.returns(data)
+    for start, row in zip(starts, found, strict=True):
+        distance = (((begun - start) / begun.std(axis=0)) ** 2).sum(axis=1)
+        near = np.sort(earned[np.argsort(distance)[:7]])
+        np.testing.assert_allclose(row, near[[0, 3, 6]], rtol=1e-6)
+    few = facts.support(made([3] * 2), starts, nearest=10).near
+    assert few.shape == (5, 3)
+    alone = facts.support(made([3]), starts).near
+    np.testing.assert_allclose(alone, np.full((5, 3), logs.returns(made([3]))[0]))
+    assert facts.support(data).near is None
+
+
+def test_without_rewards_nothing_can_be_asked_for() -> None:
+    with pytest.raises(LegatoError, match="has no rewards"):
+        facts.support(replace(made([3]), rewards=None))
