@@ -1,15 +1,22 @@
-"""What the tests of algorithms share: transitions of no particular world, and what differs between two learners."""
+"""What the tests of algorithms share: transitions, windows and episodes of no particular world, and what differs
+between two learners.
+"""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from legato.data.facts import Facts
+from legato.data.normaliser import Normaliser
 from legato.data.replay import Transition
 from legato.data.spec import Spec
+from legato.data.windows import Window
+from legato.policy import Policy, Step
 
 
 def transitions(seed: int, spec: Spec, size: int, continues: float | None = None) -> Transition:
@@ -64,3 +71,70 @@ def double(tree: Any) -> Any:
 
 def is_float(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+# --- logged episodes ---
+
+
+@cache
+def facts_of(spec: Spec, seed: int = 0, target: float = 5.0) -> Facts:
+    """Facts of which none is neutral: a scale of 2.5, and every number of an observation in units of its own."""
+    rng = np.random.default_rng(seed)
+    mean, deviation = rng.normal(size=spec.observation_size), rng.uniform(0.5, 2, spec.observation_size)
+    units = Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(deviation, jnp.float32))
+    return Facts(units, jnp.asarray(2.5), jnp.asarray(target), jnp.linspace(-1.0, 6.0, 11), spec)
+
+
+def actions_of(spec: Spec, rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Uniform in the box, or choices."""
+    if spec.choices is not None:
+        return rng.integers(0, spec.choices, shape).astype(np.int32)
+    return rng.uniform(spec.low, spec.high, (*shape, spec.action_size)).astype(np.float32)
+
+
+def windows_of(seed: int, spec: Spec, lengths: list[int], length: int, first: int = 0) -> Window:
+    """Random windows of which the first `lengths` steps are valid, the rest zeros; they begin at timestep `first`."""
+    rng, size = np.random.default_rng(seed), len(lengths)
+    mask = np.arange(length) < np.array(lengths)[:, None]
+    actions = actions_of(spec, rng, size, length)
+    before = np.concatenate([actions_of(spec, rng, size, 1), actions[:, :-1]], axis=1)
+    timesteps = np.broadcast_to(np.arange(first, first + length), mask.shape)
+    before[timesteps == 0] = 0
+    fields = (
+        rng.normal(size=(size, length, spec.observation_size)).astype(np.float32),
+        actions,
+        before,
+        rng.normal(size=(size, length)).astype(np.float32) * 3,
+        timesteps.astype(np.int32),
+    )
+    cut = (np.where(mask.reshape(*mask.shape, *(1,) * (field.ndim - 2)), field, 0) for field in fields)
+    return Window(*map(jnp.asarray, cut), jnp.asarray(mask))
+
+
+def episode_of(seed: int, spec: Spec, length: int) -> Step:
+    """What a world tells a policy over one episode, `[length, ...]`, whatever the policy asked for."""
+    rng = np.random.default_rng(seed)
+    executed = actions_of(spec, rng, length).reshape(length, -1).astype(np.float32)
+    reward = rng.normal(size=length).astype(np.float32)
+    executed[0] = reward[0] = 0
+    observations = rng.normal(size=(length, spec.observation_size)).astype(np.float32)
+    return Step(*map(jnp.asarray, (observations, reward, executed, np.arange(length) == 0)))
+
+
+@jax.jit
+def acted(policy: Policy[Any], episode: Step, command: Any = ()) -> jax.Array:
+    """The greedy actions of a policy that decides at every step of an episode, `[length, act]`."""
+
+    def turn(state: Any, step: Step) -> tuple[Any, jax.Array]:
+        actions, state = policy.decide(policy.observe(state, step), None, 1)
+        return state, actions[0]
+
+    return jax.lax.scan(turn, policy.init_state(command), episode)[1]
+
+
+def wanted(target: float, episode: Step, gamma: float) -> np.ndarray:
+    """The return still to be earned at each step: what was asked for less what was earned, one step nearer."""
+    found = [target]
+    for reward in np.asarray(episode.reward, np.float64)[1:]:
+        found.append((found[-1] - reward) / gamma)
+    return np.array(found)

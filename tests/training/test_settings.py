@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from legato.algorithms.configs import CONFIGS, SAC, SRL
+from legato.algorithms.configs import BC, DS4, DT, OFFLINE, ONLINE, SAC, SRL
 from legato.errors import LegatoError
-from legato.training.settings import PRESETS, Settings, override, preset
+from legato.training.settings import PRESETS, OfflineSettings, Settings, override, preset
 
 # Patel & Siegelmann: train steps, random steps, steps between evaluations, whatever the environment's version.
 PAPER = {
@@ -31,7 +31,7 @@ PAPER = {
 
 
 @pytest.mark.parametrize("env", PAPER)
-@pytest.mark.parametrize("algorithm", CONFIGS)
+@pytest.mark.parametrize("algorithm", ONLINE)
 def test_paper_preset_is_the_papers_table(algorithm: str, env: str) -> None:
     config, settings = preset("paper", algorithm, env)
     assert (settings.steps, settings.start_steps, settings.eval_every) == PAPER[env]
@@ -47,7 +47,7 @@ def test_paper_preset_is_the_papers_table(algorithm: str, env: str) -> None:
 
 
 @pytest.mark.parametrize("env", ["Pendulum-v1", "Hopper-v5"])
-@pytest.mark.parametrize("algorithm", CONFIGS)
+@pytest.mark.parametrize("algorithm", ONLINE)
 def test_cpu_preset_is_smaller_and_faster_and_otherwise_the_same(algorithm: str, env: str) -> None:
     paper, long = preset("paper", algorithm, env)
     config, short = preset("cpu", algorithm, env)
@@ -60,12 +60,48 @@ def test_cpu_preset_is_smaller_and_faster_and_otherwise_the_same(algorithm: str,
 
 
 @pytest.mark.parametrize(
+    ("dataset", "targets"),
+    [
+        ("D4RL/hopper/medium-v2", (3600, 1800)),
+        ("mujoco/HalfCheetah/expert-v0", (12000, 6000)),
+        ("logs/walker2d-replay.hdf5", (5000, 2500)),
+        ("my_logs.npz", ()),
+    ],
+)
+def test_paper_preset_of_logs_is_the_official_code(dataset: str, targets: tuple[float, ...]) -> None:
+    """Chen et al.: 100 000 updates of 64 windows of 20 steps, evaluated ten times, asked for these returns."""
+    for algorithm in OFFLINE:
+        config, settings = preset("paper", algorithm, dataset)
+        assert isinstance(settings, OfflineSettings)
+        assert (settings.dataset, settings.env, settings.updates) == (dataset, "", 100_000)
+        assert (settings.eval_every, settings.eval_episodes) == (10_000, 100)
+        assert (config.batch_size, config.learning_rate, config.weight_decay) == (64, 1e-4, 1e-4)
+        assert (config.clip, config.dropout) == (0.25, 0.1)
+        assert settings.targets == (() if algorithm == "bc" else targets)
+        if not isinstance(config, BC):
+            assert (config.scale, config.gamma, config.warmup) == (1000 if targets else 0, 1, 10_000)
+    config, _ = preset("paper", "dt", dataset)
+    assert isinstance(config, DT)
+    assert (config.layers, config.heads, config.size, config.context, config.episode_length) == (3, 1, 128, 20, 1000)
+    assert (config.activation, config.memory, config.positions) == ("relu", "window", "timestep")
+
+
+@pytest.mark.parametrize("algorithm", OFFLINE)
+def test_cpu_preset_of_logs_is_shorter_with_longer_steps(algorithm: str) -> None:
+    (paper, long), (config, short) = (preset(name, algorithm, "logs.npz") for name in ("paper", "cpu"))
+    assert config.learning_rate == 1e-3 == 10 * paper.learning_rate
+    assert short.updates < long.updates
+    assert config.warmup < short.updates / 10
+    assert short.checkpoint_every == short.eval_every
+
+
+@pytest.mark.parametrize(
     ("names", "words"),
     [
         (("papr", "srl", "Pendulum-v1"), "unknown preset 'papr'; did you mean 'paper'?"),
         (("gpu-farm", "srl", "Pendulum-v1"), "unknown preset 'gpu-farm'; known: cpu, paper"),
         (("paper", "slr", "Pendulum-v1"), "unknown algorithm 'slr'; did you mean 'srl'?"),
-        (("paper", "PPO", "Pendulum-v1"), "unknown algorithm 'PPO'; known: sac, srl"),
+        (("paper", "PPO", "Pendulum-v1"), "unknown algorithm 'PPO'; known: bc, ds4, dt, sac, srl"),
     ],
 )
 def test_a_misspelt_name_gets_a_suggestion(names: tuple[str, str, str], words: str) -> None:
@@ -111,6 +147,28 @@ def test_an_unknown_option_gets_a_suggestion(algorithm: str, option: dict[str, A
         (SRL, {"tau": 0.0}, "tau must lie in (0, 1]; 0.0 was given"),
         (SRL, {"learning_rate": 0.0}, "learning_rate must be positive; 0.0 was given"),
         (SAC, {"anneal_over": -2}, "anneal_over must be at least -1; -2 was given"),
+        (BC, {"fraction": 0.0}, "fraction must lie in (0, 1]; 0.0 was given"),
+        (BC, {"fraction": 1.5}, "fraction must lie in (0, 1]; 1.5 was given"),
+        (BC, {"layers": 0}, "layers must be at least 1; 0 was given"),
+        (DT, {"context": 0}, "context must be at least 1; 0 was given"),
+        (DT, {"gamma": 0.0}, "gamma must lie in (0, 1]; 0.0 was given"),
+        (DT, {"scale": -1.0}, "scale must be positive, or 0 for the data's own; -1.0 was given"),
+        (DT, {"heads": 3}, "size 128 does not divide among 3 heads"),
+        (
+            DT,
+            {"heads": 4, "size": 12, "positions": "rotary"},
+            "rotary positions turn pairs of numbers; a head of 3 has a rest",
+        ),
+        (DT, {"dropout": 1.0}, "dropout must lie in [0, 1); 1.0 was given"),
+        (DT, {"clip": 0.0}, "clip must be positive; 0.0 was given"),
+        (DT, {"warmup": -1}, "warmup must be at least 0; -1 was given"),
+        (DS4, {"order": 7}, "order counts conjugate pairs and is even; 7 was given"),
+        (DS4, {"core_learning_rate": 0.0}, "core_learning_rate must be positive; 0.0 was given"),
+        (DS4, {"weight_decay": -1e-4}, "weight_decay must be at least 0; -0.0001 was given"),
+        (DS4, {"length": 0}, "length must be at least 1; 0 was given"),
+        (OfflineSettings, {"updates": 0}, "updates must be at least 1; 0 was given"),
+        (OfflineSettings, {"seed": -1}, "seed must be at least 0; -1 was given"),
+        (OfflineSettings, {"checkpoint_every": 0}, "checkpoint_every must be at least 1; 0 was given"),
         (Settings, {"steps": 0}, "steps must be at least 1; 0 was given"),
         (Settings, {"seeds": 0}, "seeds must be at least 1; 0 was given"),
         (Settings, {"seed": -1}, "seed must be at least 0; -1 was given"),
