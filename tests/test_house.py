@@ -127,6 +127,7 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
         "from legato.cli import main; main(['data', 'make', '--help'])",
         "from legato.cli import main; main(['train', '--help'])",
         "from legato.cli import main; main(['train', 'srl', '--help'])",
+        "from legato.cli import main; main(['train', 'dt', '--dataset', 'logs.npz', '--help'])",
         "from legato.cli import main; main(['collect', '--help'])",
         "from legato.cli import main; main(['evaluate', '--help'])",
         "from legato.cli import main; main(['compare', '--help'])",

@@ -17,8 +17,10 @@ from gymnasium import spaces
 
 from legato import api
 from legato.algorithms import algorithm as algorithm_module
+from legato.data import formats
 from legato.data.facts import Facts
 from legato.data.spec import Spec
+from legato.data.trajectories import About, Trajectories, trajectories
 from legato.envs.environments import Checked, GymnasiumEnvironments
 from legato.policy import Policy, Step
 from legato.training import online, policy_file
@@ -107,6 +109,44 @@ def train(algorithm: str, out: Path, env: str = "Pendulum-v1", **options: Any) -
     """A run that takes seconds."""
     sizes = {"srl": SRL4, "sac": SAC3}[algorithm]
     return api.train(algorithm, env, out=out, quiet=True, **{**sizes, **TIMES, **options})
+
+
+# --- runs from logs ---
+
+LOGGED: dict[str, dict[str, Any]] = {
+    "bc": {"hidden": 8, "layers": 1, "batch_size": 8},
+    "dt": {"layers": 1, "size": 8, "context": 3, "batch_size": 8, "episode_length": 200, "warmup": 10},
+    "ds4": {"layers": 1, "channels": 4, "order": 4, "embedding": 4, "length": 8, "batch_size": 4, "warmup": 10},
+}
+# Checkpoints are due between two rows of metrics, and evaluations with every second of them.
+UPDATES: dict[str, Any] = {"updates": 400, "eval_every": 200, "log_every": 150, "checkpoint_every": 100}
+UPDATES |= {"eval_episodes": 2}
+
+
+def swings(**changes: Any) -> Trajectories:
+    """Twelve episodes of random numbers in the shapes of Pendulum-v1, whose returns lie between -8 and 8."""
+    rng, lengths = np.random.default_rng(0), np.arange(3, 15)
+    steps, last = int(lengths.sum()), np.cumsum(lengths) - 1
+    found = {
+        "observations": rng.normal(size=(steps, 3)),
+        "actions": rng.uniform(-2, 2, (steps, 1)),
+        "rewards": rng.normal(size=steps),
+        "terminations": np.isin(np.arange(steps), last),
+        "truncations": np.zeros(steps, bool),
+        "about": About("swings", low=(-2.0,), high=(2.0,)),
+    }
+    return trajectories(**{**found, **changes})
+
+
+def logs(path: Path, **changes: Any) -> str:
+    """The same in a file."""
+    formats.save(swings(**changes), path)
+    return str(path)
+
+
+def learn(algorithm: str, out: Path, dataset: str, **options: Any) -> Run:
+    """A run from logs that takes seconds."""
+    return api.train(algorithm, dataset=dataset, out=out, quiet=True, **{**LOGGED[algorithm], **UPDATES, **options})
 
 
 def untrained(algorithm: str, out: Path, env: str = "Pendulum-v1", **options: Any) -> Run:

@@ -131,7 +131,7 @@ def test_a_discounted_return_is_asked_for_in_discounted_units() -> None:
     given["rewards"] = np.array([1, 1, 4, 6, 2, 2, *[0] * 14])
     of = facts.of(trajectories(**given), Spec(2, (-1.0,) * 3, (1.0,) * 3), gamma=0.5)
     assert of.target == pytest.approx(4 + 0.5 * 6)
-    np.testing.assert_allclose(of.deciles[[0, 10]], [0, 7], rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(of.deciles)[[0, 10]], [0, 7], rtol=1e-6)
 
 
 def test_returns_near_a_start_are_of_the_episodes_that_began_there() -> None:

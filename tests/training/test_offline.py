@@ -1,0 +1,432 @@
+"""The loop over logs: a run that was killed or stopped ends with the numbers of one left alone; seeds do not touch each
+other; what was saved is what was trained; what does not fit is refused before there is a folder.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import jax
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+from safetensors.numpy import load_file
+from tests.tiny import LOGGED, UPDATES, flags, learn, logs, spawn, swings
+from tests.training.test_online import last_step, load, rows, same_end, saved, stop_when
+
+from legato import api
+from legato.algorithms import algorithm as algorithm_module
+from legato.algorithms.configs import BC, DS4, DT
+from legato.data import trajectories as data_logs
+from legato.data.spec import Spec
+from legato.data.trajectories import About
+from legato.envs import make_vec
+from legato.errors import LegatoError
+from legato.rollout import Clock, episodes, stack
+from legato.training import offline
+from legato.training.policy_file import fill
+from legato.training.run import Run
+from legato.training.settings import OfflineSettings
+
+# Two returns to ask for, within the data; two seeds.
+ASKED: dict[str, Any] = {"env": "Pendulum-v1", "seed": 3, "seeds": 2, "targets": (1.0, -2.0)}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return logs(tmp_path_factory.mktemp("data") / "swings.npz")
+
+
+@pytest.fixture(scope="module")
+def asked(dataset: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The Decision Transformer, seeds 3 and 4, 400 updates in one go. Read only."""
+    return learn("dt", tmp_path_factory.mktemp("runs") / "asked", dataset, **ASKED)
+
+
+@pytest.fixture(scope="module")
+def alone(dataset: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Behaviour cloning without an environment, 400 updates in one go. Read only."""
+    return learn("bc", tmp_path_factory.mktemp("runs") / "alone", dataset)
+
+
+# --- killed, stopped, resumed ---
+
+
+def test_a_killed_run_ends_like_one_left_alone(asked: Run, dataset: str, tmp_path: Path) -> None:
+    """SIGKILL some time after the first checkpoint, which lies before the first row of metrics."""
+    path = tmp_path / "killed"
+    options = flags({**LOGGED["dt"], **UPDATES, **ASKED})
+    args = ["train", "dt", "--dataset", dataset, "--out", str(path), *options]
+    code, _ = stop_when(spawn(args, tmp_path), lambda: bool(saved(path)) and last_step(path) >= 150, signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    assert last_step(path) < 400
+    offline.resume(path, quiet=True)
+    same_end(path, asked.path)
+
+
+@pytest.mark.parametrize("algorithm", ["dt", "ds4", "bc"])
+def test_an_interrupted_run_saves_and_ends_like_one_left_alone(
+    algorithm: str, alone: Run, asked: Run, dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGINT, as Ctrl-C sends it, between two checkpoints and two rows of metrics."""
+    path, turn = tmp_path / "interrupted", offline.OfflineLoop._turn
+    options = ASKED if algorithm == "dt" else {}
+
+    def interrupt(loop: offline.OfflineLoop) -> None:
+        if loop.step == 200:
+            signal.raise_signal(signal.SIGINT)
+        turn(loop)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt) as stopped:
+        patched.setattr(offline.OfflineLoop, "_turn", interrupt)
+        learn(algorithm, path, dataset, **options)
+    assert str(stopped.value) == f"stopped at update 250; continue with: legato train --resume {path}"
+    assert saved(path)[-1] == 250
+    api.train(resume=path, quiet=True)
+    unbroken = {"dt": lambda: asked, "bc": lambda: alone, "ds4": lambda: learn("ds4", tmp_path / "unbroken", dataset)}
+    same_end(path, unbroken[algorithm]().path)
+
+
+def test_an_older_checkpoint_can_be_gone_back_to_and_a_finished_run_is_left(alone: Run, tmp_path: Path) -> None:
+    for name, step in (("finished", None), ("back", 300)):
+        shutil.copytree(alone.path, tmp_path / name)
+        offline.resume(tmp_path / name, step, quiet=True)
+        same_end(tmp_path / name, alone.path)
+
+
+def test_what_is_drawn_does_not_depend_on_how_updates_are_bundled(
+    alone: Run, dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offline, "DISPATCH", 37)
+    other = learn("bc", tmp_path / "other", dataset)
+    one, two = (load_file(run.policy_path() / "weights.safetensors") for run in (alone, other))
+    for name in one:
+        np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+
+
+def test_a_dataset_that_changed_is_refused(alone: Run, dataset: str, tmp_path: Path) -> None:
+    shutil.copytree(alone.path, tmp_path / "run")
+    body = json.loads((tmp_path / "run" / "config.json").read_text())
+    changed = swings()
+    changed.actions[17] += 0.001
+    with pytest.raises(LegatoError) as problem:
+        offline.resume(tmp_path / "run", quiet=True, data=changed)
+    assert str(problem.value) == f"'{dataset}' is not what it was when '{tmp_path}/run' began; train anew"
+    body["settings"]["dataset"] = str(tmp_path / "gone.npz")
+    (tmp_path / "run" / "config.json").write_text(json.dumps(body))
+    with pytest.raises(LegatoError, match=r"^there is no file '.*gone\.npz'$"):
+        offline.resume(tmp_path / "run", quiet=True)
+
+
+def test_a_fingerprint_is_of_every_number_and_episode() -> None:
+    data = swings()
+    names = {offline.fingerprint(data), offline.fingerprint(replace(data, rewards=None))}
+    for field in ("observations", "actions", "rewards"):
+        array = getattr(data, field).copy()
+        array.flat[-1] += 0.5
+        names.add(offline.fingerprint(replace(data, **{field: array})))
+    names.add(offline.fingerprint(replace(data, offsets=np.delete(data.offsets, 3))))
+    names.add(offline.fingerprint(data_logs.select(data, range(11))))
+    assert len(names) == 7
+    assert offline.fingerprint(swings()) == offline.fingerprint(data)
+
+
+# --- what a run leaves behind ---
+
+
+def test_a_run_holds_what_was_asked_and_measured(asked: Run, dataset: str) -> None:
+    found = rows(asked)
+    assert [(row["step"], row["seed"]) for row in found] == [
+        (step, seed) for step in ("150", "200", "300", "400") for seed in ("3", "4")
+    ]
+    assert list(found[0]) == ["step", "seed", "eval_return", "eval_return_-2", "gradient_norm", "loss"]
+    assert all(np.isfinite(float(row["loss"])) and float(row["gradient_norm"]) > 0 for row in found)
+    evaluated = [row["step"] for row in found if row["eval_return"] and row["eval_return_-2"]]
+    assert evaluated == ["200", "200", "400", "400"]
+    assert saved(asked.path) == [300, 400]
+    run, data = Run(asked.path), swings()
+    assert (run.algorithm, run.seeds, run.environment, run.conditioned) == ("dt", [3, 4], "Pendulum-v1", True)
+    assert run.spec == Spec(3, (-2.0,), (2.0,))
+    assert run.data == {
+        "environment": "Pendulum-v1",
+        "reference": None,
+        "episodes": 12,
+        "steps": data.steps,
+        "fingerprint": offline.fingerprint(data),
+    }
+    card = api.load(asked.path, seed=4).card
+    assert card.extra == {
+        "environment": "Pendulum-v1",
+        "dataset": dataset,
+        "seed": 4,
+        "step": 400,
+        "run": "asked",
+        "which": "last",
+    }
+
+
+def test_metrics_are_the_means_of_the_updates_since_the_row_before(asked: Run, alone: Run, dataset: str) -> None:
+    """Redone one update at a time from the keys that the documentation names."""
+    config, data = alone.config, swings()
+    module, facts = algorithm_module("bc"), offline.data_facts.of(data, alone.spec)
+    k_init, k_update = jax.random.split(jax.random.key(0))
+    learner, packed = module.init(config, alone.spec, k_init, facts), offline.windows.episodes(data)
+
+    @jax.jit
+    def update(learner: Any, i: int) -> Any:
+        k_draw, k = jax.random.split(jax.random.fold_in(k_update, i))
+        return module.update(config, learner, offline.windows.draw(packed, k_draw, module.batches(config)), k)
+
+    losses = []
+    for i in range(300):
+        learner, metrics = update(learner, i)
+        losses.append(float(metrics["loss"]))
+    first, second = rows(alone)[:2]
+    assert float(first["loss"]) == pytest.approx(np.mean(losses[:150]), rel=1e-4)
+    assert float(second["loss"]) == pytest.approx(np.mean(losses[150:]), rel=1e-4)
+    assert np.mean(losses[150:]) < np.mean(losses[:150])
+
+
+def test_the_first_target_picks_the_best_policy(asked: Run) -> None:
+    for seed in asked.seeds:
+        of_seed = [row for row in rows(asked) if row["seed"] == str(seed) and row["eval_return"]]
+        best = max(of_seed, key=lambda row: float(row["eval_return"]))
+        assert api.load(asked.path, seed, "best").card.extra["step"] == int(best["step"])
+
+
+def test_a_saved_policy_is_the_one_that_was_trained_and_measured(asked: Run) -> None:
+    """Its numbers are the checkpoint's; played again for the same returns, it earns what the metrics say."""
+    _, state = load(asked.path)
+    module, seeds = algorithm_module("dt"), asked.seeds
+    skeleton = jax.eval_shape(
+        jax.vmap(partial(module.init, asked.config, asked.spec)), jax.random.split(jax.random.key(0), 2)
+    )
+    learners = fill(skeleton, state["learner"], "checkpoint")
+    loaded = [api.load(asked.path, seed) for seed in seeds]
+    for i, player in enumerate(loaded):
+        trained = module.policy(asked.config, jax.tree.map(lambda leaf, i=i: leaf[i], learners))
+        jax.tree.map(np.testing.assert_array_equal, trained, player.policy)
+    world = make_vec("Pendulum-v1", 4)
+    last = [row for row in rows(asked) if row["step"] == "400"]
+    for target, column in ((1.0, "eval_return"), (-2.0, "eval_return_-2")):
+        policies = stack([player.policy for player in loaded])
+        earned = episodes(policies, world, asked.spec, Clock(1), seeds, "select", command=target).mean(axis=1)
+        np.testing.assert_allclose(earned, [float(row[column]) for row in last], rtol=1e-5)
+    world.close()
+
+
+def test_a_loaded_policy_asks_for_what_the_data_hold(asked: Run) -> None:
+    player = api.load(asked.path)
+    observation = np.array([0.5, -0.5, 0.1], np.float32)
+    by_default, _ = player.act(player.begin(), observation, 3)
+    target = float(np.sort(data_logs.returns(data_logs.top(swings(), 0.1))).mean())
+    there, _ = player.act(player.begin(target), observation, 3)
+    np.testing.assert_allclose(by_default, there, rtol=1e-6)
+    elsewhere, _ = player.act(player.begin(target - 30), observation, 3)
+    assert np.abs(elsewhere - there).max() > 1e-5
+    assert by_default.shape == (3, 1)
+
+
+def test_without_an_environment_policies_are_saved_and_nothing_is_played(alone: Run) -> None:
+    assert list(rows(alone)[0]) == ["step", "seed", "gradient_norm", "loss"]
+    assert [row["step"] for row in rows(alone)] == ["150", "300", "400"]
+    assert alone.environment is None
+    for which in ("last", "best"):
+        player = api.load(alone.path, which=which)
+        assert player.card.extra["step"] == 400
+        assert player.card.extra["environment"] is None
+        assert player.act(player.begin(), np.zeros(3), 2)[0].shape == (2, 1)
+
+
+# --- several seeds ---
+
+
+def test_seeds_trained_together_are_the_seeds_trained_alone(dataset: str, tmp_path: Path) -> None:
+    """With dropout on. To 1e-5: a product of stacked matrices may add in another order."""
+    options = {"updates": 50, "dropout": 0.3}
+    together, weights = learn("bc", tmp_path / "together", dataset, seed=5, seeds=2, **options), []
+    for seed in (5, 6):
+        alone = learn("bc", tmp_path / f"alone-{seed}", dataset, seed=seed, **options)
+        one, other = (load_file(run.policy_path(seed) / "weights.safetensors") for run in (together, alone))
+        for name in other:
+            np.testing.assert_allclose(one[name], other[name], rtol=0, atol=1e-5, err_msg=name)
+        weights.append(other)
+        (a,), (b,) = ([row for row in rows(run) if row["seed"] == str(seed)] for run in (together, alone))
+        assert float(a["loss"]) == pytest.approx(float(b["loss"]), rel=1e-5)
+    moved = {name for name in weights[0] if np.abs(weights[0][name] - weights[1][name]).max() > 1e-3}
+    assert {"network.layers.0.weight", "network.layers.1.weight"} <= moved
+    assert not any(name.startswith("facts") for name in moved)
+
+
+# --- what goes wrong while training ---
+
+
+def test_a_loss_that_turns_nan_stops_and_names_itself(dataset: str, tmp_path: Path) -> None:
+    with pytest.raises(LegatoError) as problem:
+        learn("bc", tmp_path / "run", dataset, learning_rate=1e38, warmup=0)
+    words = str(problem.value).split()
+    assert words[0] in ("loss", "gradient_norm")
+    assert " ".join(words[1:5]) == "of seed 0 became"
+    assert words[5] in ("nan", "inf")
+    assert str(problem.value).endswith(" by update 50; there was no checkpoint yet")
+    assert not (tmp_path / "run" / "policy").exists()
+
+
+def test_the_seed_that_broke_is_named_and_the_checkpoint_kept(
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advance = offline.advance
+
+    def broken(*args: Any) -> Any:
+        learner, metrics = advance(*args)
+        return learner, {**metrics, "loss": metrics["loss"].at[1].set(np.nan if args[6] >= 250 else 1.0)}
+
+    monkeypatch.setattr(offline, "advance", broken)
+    with pytest.raises(LegatoError) as problem:
+        learn("bc", tmp_path / "run", dataset, seed=7, seeds=2)
+    assert str(problem.value) == "loss of seed 8 became nan by update 300; the checkpoint of update 200 is kept"
+    assert last_step(tmp_path / "run") == 200 - 50
+    assert api.load(tmp_path / "run").card.extra["step"] == 200
+
+
+# --- what does not fit ---
+
+
+class Cell(gymnasium.Env):
+    """Pendulum's spaces, or others."""
+
+    def __init__(self, observed: int = 3, action: Any = None):
+        self.observation_space = spaces.Box(-1.0, 1.0, (observed,), np.float32)
+        self.action_space = spaces.Box(-2.0, 2.0, (1,), np.float32) if action is None else action
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [
+        ({"observed": 4}, "swings and 'Cell-v0' differ in observations of so many numbers: 3 and 4"),
+        ({"action": spaces.Discrete(4)}, "swings and 'Cell-v0' differ in discrete actions: None and 4"),
+        (
+            {"action": spaces.Box(-2.0, 2.0, (2,), np.float32)},
+            "swings and 'Cell-v0' differ in actions of so many numbers: 1 and 2",
+        ),
+        (
+            {"action": spaces.Box(-1.0, 1.0, (1,), np.float32)},
+            "swings: 53 of 102 actions lie outside their bounds, first in step 2 of episode 0: number 0 is -1.49057, "
+            "not in [-1, 1]; --clip-actions moves them to the bounds",
+        ),
+        ({"action": spaces.Box(-1.0, np.inf, (1,), np.float32)}, "action[0] of 'Cell-v0' has no finite bounds"),
+    ],
+)
+def test_data_and_environment_that_differ_are_refused_before_there_is_a_folder(
+    kwargs: dict[str, Any], words: str, dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(gymnasium.registry, "Cell-v0", EnvSpec("Cell-v0", Cell, kwargs=kwargs))
+    with pytest.raises(LegatoError) as problem:
+        learn("bc", tmp_path / "run", dataset, env="Cell-v0")
+    assert str(problem.value).startswith(words)
+    assert "\n" not in str(problem.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_actions_outside_an_environments_bounds_are_moved_where_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    box = spaces.Box(-1.0, 0.5, (1,), np.float32)
+    monkeypatch.setitem(gymnasium.registry, "Cell-v0", EnvSpec("Cell-v0", Cell, kwargs={"action": box}))
+    settings = OfflineSettings(dataset="swings", env="Cell-v0", clip_actions=True)
+    spec, data = offline.check("bc", BC(), settings, swings())
+    assert spec == Spec(3, (-1.0,), (0.5,))
+    np.testing.assert_array_equal(data.actions, np.clip(swings().actions, -1, 0.5))
+
+
+def test_an_environments_bounds_stand_above_the_datas() -> None:
+    """Actions that all lie within [-1, 1] say nothing of a box twice as wide."""
+    small = swings(actions=swings().actions / 2, about=About("small"))
+    assert small.about.high == (1.0,)
+    for env, high in (("Pendulum-v1", (2.0,)), ("", (1.0,))):
+        spec, _ = offline.check("bc", BC(), OfflineSettings(env=env), small)
+        assert spec.high == high
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "options", "changes", "words"),
+    [
+        ("dt", {}, {"rewards": None}, "swings has no rewards: it can be imitated (bc), but no return can be asked for"),
+        ("ds4", {}, {"rewards": None}, "swings has no rewards: it can be imitated (bc), but no return can be asked"),
+        ("bc", {"fraction": 0.1}, {"rewards": None}, "swings has no rewards"),
+        ("dt", {"episode_length": 13}, {}, "swings has an episode of 14 steps, this model a table of 13: raise --ep"),
+        (
+            "bc",
+            {},
+            {"about": About("swings")},
+            "swings does not say how its actions are bounded; name its environment with --env",
+        ),
+        ("bc", {"env": "Hoper-v5"}, {}, "unknown environment 'Hoper-v5'; did you mean 'Hopper-v5'?"),
+        ("bc", {"hiden": 3}, {}, "unknown option 'hiden'; did you mean 'hidden'?"),
+        ("dt", {"size": 9, "heads": 2}, {}, "size 9 does not divide among 2 heads"),
+    ],
+)
+def test_what_cannot_be_learnt_from_is_refused_before_there_is_a_folder(
+    algorithm: str, options: dict[str, Any], changes: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    file = logs(tmp_path / "swings.npz", **changes)
+    with pytest.raises(LegatoError) as problem:
+        learn(algorithm, tmp_path / "run", file, **options)
+    assert str(problem.value).startswith(words)
+    assert [path.name for path in tmp_path.iterdir()] == ["swings.npz"]
+
+
+def test_without_rewards_it_can_be_imitated(tmp_path: Path) -> None:
+    run = learn("bc", tmp_path / "run", logs(tmp_path / "swings.npz", rewards=None), updates=50)
+    assert api.load(run.path).card.extra["step"] == 50
+    assert not run.conditioned
+
+
+def test_discrete_data_bring_their_own_spec() -> None:
+    actions = (np.arange(102) % 4)[:, None]
+    data = swings(actions=actions, about=About("swings", choices=4))
+    for config in (BC(), DT(), DS4()):
+        spec, found = offline.check(type(config).__name__.lower(), config, OfflineSettings(), data)
+        assert spec == Spec.discrete(3, 4)
+        np.testing.assert_array_equal(found.actions, actions[:, 0])
+
+
+def test_a_target_outside_the_data_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    earned = data_logs.returns(swings())
+    low, high = earned.min(), earned.max()
+    settings = OfflineSettings(targets=(float(low) - 1, float(low) + 1, 99.5))
+    offline.check("dt", DT(), settings, swings())
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        f"warning: a target return of {target:g} lies outside what swings holds, {low:g} to {high:g}"
+        for target in (low - 1, 99.5)
+    ]
+    offline.check("dt", DT(), OfflineSettings(targets=(float(high),)), swings())
+    assert capsys.readouterr().err == ""
+
+
+def test_targets_are_in_the_units_of_discounted_returns(capsys: pytest.CaptureFixture[str]) -> None:
+    data = swings(rewards=np.ones(102))  # 3 to 14, or 1.75 to almost 2
+    offline.check("dt", DT(gamma=0.5), OfflineSettings(targets=(1.9,)), data)
+    assert capsys.readouterr().err == ""
+    offline.check("dt", DT(gamma=0.5), OfflineSettings(targets=(5.0,)), data)
+    assert "5 lies outside what swings holds, 1.75 to 1.99" in capsys.readouterr().err
+    facts = offline.data_facts.of(data, Spec(3, (-2.0,), (2.0,)), gamma=0.5)
+    assert 1.75 <= float(facts.target) < 2
+
+
+def test_a_run_without_returns_is_asked_for_none(dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = {name: jax.numpy.zeros(1) for name in ("loss", "gradient_norm")}
+    monkeypatch.setattr(offline, "advance", lambda *args: (args[3], nothing))  # nothing is learned
+    run = learn("dt", tmp_path / "run", dataset, updates=1, returns=False, env="Pendulum-v1", targets=(1.0, 2.0))
+    assert not run.conditioned
+    assert list(rows(run)[0]) == ["step", "seed", "eval_return", "gradient_norm", "loss"]
