@@ -241,6 +241,15 @@ def test_the_cache_computes_what_was_trained_with_a_band(positions: Any) -> None
     np.testing.assert_array_equal(other[2 * K :], found[2 * K :])
 
 
+def test_the_band_is_of_three_tokens_a_step() -> None:
+    """In one layer, an observation is felt for K steps; an action, a token nearer to what follows it, as long."""
+    network, given = made(replace(CACHE, layers=1)).network, inputs(length=T)
+    plain = forward(network, **given)
+    for name, first in (("observations", 2), ("actions", 3)):
+        moved = np.abs(forward(network, **changed(given, name, 2)) - plain).max(axis=1)
+        np.testing.assert_array_equal(np.flatnonzero(moved), first + np.arange(K))
+
+
 @pytest.mark.parametrize("config", [SMALL, CACHE])
 def test_choices_are_read_back_as_they_were_executed(config: dt.Config) -> None:
     learner, episode = made(config, CHOICE), episode_of(0, CHOICE, T)
