@@ -166,6 +166,11 @@ def test_an_unknown_option_gets_a_suggestion(algorithm: str, option: dict[str, A
         (DS4, {"core_learning_rate": 0.0}, "core_learning_rate must be positive; 0.0 was given"),
         (DS4, {"weight_decay": -1e-4}, "weight_decay must be at least 0; -0.0001 was given"),
         (DS4, {"length": 0}, "length must be at least 1; 0 was given"),
+        (
+            DS4,
+            {"length": 1, "paper_alignment": True},
+            "length must be at least 2 in the paper's alignment; 1 was given",
+        ),
         (OfflineSettings, {"updates": 0}, "updates must be at least 1; 0 was given"),
         (OfflineSettings, {"seed": -1}, "seed must be at least 0; -1 was given"),
         (OfflineSettings, {"checkpoint_every": 0}, "checkpoint_every must be at least 1; 0 was given"),

@@ -257,6 +257,8 @@ class DS4:
         _check_returns(self)
         if self.order % 2:
             raise LegatoError(f"order counts conjugate pairs and is even; {self.order} was given")
+        if self.paper_alignment and self.length < 2:
+            raise LegatoError(f"length must be at least 2 in the paper's alignment; {self.length} was given")
         if self.core_learning_rate <= 0:
             raise LegatoError(f"core_learning_rate must be positive; {self.core_learning_rate} was given")
 
