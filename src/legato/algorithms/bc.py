@@ -57,7 +57,7 @@ class Learner(eqx.Module):
     updates: Int[Array, ""]
 
 
-def chosen(config: Config, data: Trajectories) -> Trajectories:
+def chosen(config: Config, data: Trajectories, limit: int | None = None) -> Trajectories:
     """The data as it is learnt from: all of it, or the best episodes, for which rewards are needed."""
     return data if config.fraction == 1 else logs.top(data, config.fraction)
 

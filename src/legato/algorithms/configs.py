@@ -106,6 +106,10 @@ def _check_offline(config: BC | DT | DS4, *positive: str) -> None:
 def _check_returns(config: DT | DS4) -> None:
     if not 0 < config.gamma <= 1:
         raise LegatoError(f"gamma must lie in (0, 1]; {config.gamma} was given")
+    if config.delayed and config.gamma < 1:
+        raise LegatoError(
+            f"a delayed return stays as it was asked; gamma {config.gamma} would discount it: leave one out"
+        )
     if config.scale < 0:
         raise LegatoError(f"scale must be positive, or 0 for the data's own; {config.scale} was given")
 

@@ -145,7 +145,7 @@ class Learner(eqx.Module):
     updates: Int[Array, ""]
 
 
-def chosen(config: Config, data: Trajectories) -> Trajectories:
+def chosen(config: Config, data: Trajectories, limit: int | None = None) -> Trajectories:
     """The data as it is learnt from. Raises `LegatoError` where rewards are missing."""
     logs.rewards(data)
     return logs.delayed(data) if config.delayed else data
@@ -198,6 +198,10 @@ def update(config: Config, learner: Learner, batch: Window, key: PRNGKeyArray) -
     """One gradient step."""
 
     def of(network: Network) -> Float[Array, ""]:
+        if config.freeze_core:  # here, so that what is frozen does not count when gradients are clipped
+            network = jax.tree.map(
+                lambda leaf, group: jax.lax.stop_gradient(leaf) if group == "core" else leaf, network, groups(network)
+            )
         if config.dtype != "float32":
             dense = jax.tree.map(lambda label: label == "rest", groups(network))
             network = jax.tree.map(lambda leaf, half: leaf.astype(config.dtype) if half else leaf, network, dense)

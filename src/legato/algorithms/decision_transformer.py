@@ -144,13 +144,18 @@ class Learner(eqx.Module):
     updates: Int[Array, ""]
 
 
-def chosen(config: Config, data: Trajectories) -> Trajectories:
-    """The data as it is learnt from. Raises `LegatoError` where rewards are missing or an episode is too long."""
+def chosen(config: Config, data: Trajectories, limit: int | None = None) -> Trajectories:
+    """The data as it is learnt from. `limit`: the steps of the longest episode that will be played, where known.
+
+    Raises `LegatoError` where rewards are missing or an episode is too long.
+    """
     logs.rewards(data)
-    longest = int(data.lengths.max())
+    longest = max(int(data.lengths.max()), limit or 0)
     if config.positions == "timestep" and longest > config.episode_length:
+        held = int(data.lengths.max()) == longest
+        who = f"{data.about.name} has an episode" if held else "its environment has episodes"
         raise LegatoError(
-            f"{data.about.name} has an episode of {longest} steps, this model a table of {config.episode_length}: "
+            f"{who} of {longest} steps, this model a table of {config.episode_length}: "
             f"raise --episode-length, or choose --positions rotary"
         )
     return logs.delayed(data) if config.delayed else data

@@ -219,7 +219,8 @@ def rotate(
     half = x.shape[-1] // 2
     angle = position[..., None, None] * 10_000.0 ** (-jnp.arange(half) / half)
     a, b = x[..., :half], x[..., half:]
-    return jnp.concatenate([a * jnp.cos(angle) - b * jnp.sin(angle), a * jnp.sin(angle) + b * jnp.cos(angle)], axis=-1)
+    turned = [a * jnp.cos(angle) - b * jnp.sin(angle), a * jnp.sin(angle) + b * jnp.cos(angle)]
+    return jnp.concatenate(turned, axis=-1).astype(x.dtype)
 
 
 def toss(key: PRNGKeyArray, shape: tuple[int, ...]) -> UInt8[Array, "*shape"]:

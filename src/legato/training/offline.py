@@ -9,6 +9,8 @@ one does. An environment is needed only to evaluate.
 from __future__ import annotations
 
 import hashlib
+import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -90,10 +92,11 @@ def resume(
 
 def check(algorithm: str, config: Any, settings: OfflineSettings, data: Trajectories) -> tuple[Spec, Trajectories]:
     """The spec, and the data as it is learnt from. Raises `LegatoError` when data, algorithm and world do not fit."""
-    about, size = data.about, data.observations.shape[1]
+    about, size, limit = data.about, data.observations.shape[1], None
     if settings.env:
         environment = make(settings.env)
         spec = describe(environment, settings.env, user=algorithm, discrete=True)
+        limit = getattr(environment.spec, "max_episode_steps", None)
         environment.close()
         for what, here, there in (
             ("observations of so many numbers", size, spec.observation_size),
@@ -110,14 +113,12 @@ def check(algorithm: str, config: Any, settings: OfflineSettings, data: Trajecto
         raise LegatoError(f"{about.name} does not say how its actions are bounded; name its environment with --env")
     else:
         spec = Spec(size, about.low, about.high)
-    if settings.targets and data.rewards is not None:
+    if settings.targets and getattr(config, "returns", False) and data.rewards is not None:
         _warn_of_targets(settings.targets, data, getattr(config, "gamma", 1.0))
-    return spec, algorithm_module(algorithm).chosen(config, data)
+    return spec, algorithm_module(algorithm).chosen(config, data, limit)
 
 
 def _warn_of_targets(targets: tuple[float, ...], data: Trajectories, gamma: float) -> None:
-    import sys
-
     earned = logs.returns(data, gamma)
     for target in targets:
         if not earned.min() <= target <= earned.max():
@@ -180,6 +181,8 @@ class OfflineLoop:
     def _build(self, data: Trajectories) -> None:
         s, seeds, spec, config = self.settings, self.run.seeds, self.run.spec, self.config
         gamma, scale = getattr(config, "gamma", 1.0), getattr(config, "scale", 0.0)
+        if self.draw.whole:  # no episode is padded beyond the longest
+            self.draw = replace(self.draw, length=min(self.draw.length, int(data.lengths.max())))
         self.step = 0  # updates so far
         self.facts = data_facts.of(data, spec, gamma=gamma, scale=scale)
         self.stream: Stream | None = None
@@ -195,6 +198,7 @@ class OfflineLoop:
         init_keys, self.update_keys = keys[:, 0], keys[:, 1]
         init = jax.vmap(partial(self.algorithm.init, config, spec), in_axes=(0, None))
         self.learner = jax.jit(init)(init_keys, self.facts)
+        self.policies = jax.jit(jax.vmap(partial(self.algorithm.policy, config)))
         self.judge = make_vec(s.env, len(seeds) * s.eval_episodes) if s.env else None
         self.targets: tuple[float | None, ...] = (None,)
         if self.run.conditioned:
@@ -298,7 +302,7 @@ class OfflineLoop:
 
     def _evaluate(self) -> np.ndarray | None:
         """Mean greedy return `[seeds, targets]`; keeps the `last` and the `best` policy. None without environment."""
-        policies = jax.jit(jax.vmap(partial(self.algorithm.policy, self.config)))(self.learner)
+        policies = self.policies(self.learner)
         found = None
         if self.judge is not None:
             spec, seeds = self.run.spec, self.run.seeds

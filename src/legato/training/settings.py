@@ -90,6 +90,9 @@ class OfflineSettings:
         for name, low in {**least, "seed": 0}.items():
             if getattr(self, name) < low:
                 raise LegatoError(f"{name} must be at least {low}; {getattr(self, name)} was given")
+        named = [f"{target:g}" for target in self.targets]
+        if twice := {name for name in named if named.count(name) > 1}:
+            raise LegatoError(f"a target return of {min(twice)} is asked for twice")
 
 
 PRESETS: dict[str, str] = {
