@@ -375,6 +375,17 @@ def test_a_frozen_core_stays_to_the_bit(taught: ds4.Learner, batch: Window) -> N
     close(after.network.out, moving.network.out, 1e-6)  # the rest learns as it would
 
 
+def test_a_frozen_cores_gradient_does_not_count_when_clipped(taught: ds4.Learner, batch: Window) -> None:
+    _, frozen = update(replace(TAUGHT, freeze_core=True), taught, batch, jax.random.key(0))
+    gradient = jax.grad(lambda network: ds4.loss(network, taught.facts, TAUGHT, batch))(taught.network)
+    of = parts(gradient)
+    both, without = (
+        np.linalg.norm(np.concatenate([of[name] for name in names])) for names in (of, ("readout", "rest"))
+    )
+    assert frozen["gradient_norm"] == pytest.approx(without, rel=1e-4)
+    assert both > 1.001 * without
+
+
 def test_bfloat16_is_of_the_dense_layers(taught: ds4.Learner, batch: Window) -> None:
     (half, of_half), (_, whole) = (
         update(config, taught, batch, jax.random.key(0)) for config in (replace(TAUGHT, dtype="bfloat16"), TAUGHT)

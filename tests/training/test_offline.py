@@ -25,6 +25,7 @@ from tests.training.test_online import last_step, load, rows, same_end, saved, s
 from legato import api
 from legato.algorithms import algorithm as algorithm_module
 from legato.algorithms.configs import BC, DS4, DT
+from legato.data import formats
 from legato.data import trajectories as data_logs
 from legato.data.spec import Spec
 from legato.data.trajectories import About
@@ -34,7 +35,7 @@ from legato.rollout import Clock, episodes, stack
 from legato.training import offline
 from legato.training.policy_file import fill
 from legato.training.run import Run
-from legato.training.settings import OfflineSettings
+from legato.training.settings import OfflineSettings, override, preset
 
 # Two returns to ask for, within the data; two seeds.
 ASKED: dict[str, Any] = {"env": "Pendulum-v1", "seed": 3, "seeds": 2, "targets": (1.0, -2.0)}
@@ -376,6 +377,25 @@ def test_an_environments_bounds_stand_above_the_datas() -> None:
         ("bc", {"env": "Hoper-v5"}, {}, "unknown environment 'Hoper-v5'; did you mean 'Hopper-v5'?"),
         ("bc", {"hiden": 3}, {}, "unknown option 'hiden'; did you mean 'hidden'?"),
         ("dt", {"size": 9, "heads": 2}, {}, "size 9 does not divide among 2 heads"),
+        (
+            "dt",
+            {"delayed": True, "gamma": 0.9},
+            {},
+            "a delayed return stays as it was asked; gamma 0.9 would discount it: leave",
+        ),
+        (
+            "ds4",
+            {"delayed": True, "gamma": 0.9},
+            {},
+            "a delayed return stays as it was asked; gamma 0.9 would discount it: leave",
+        ),
+        ("dt", {"targets": (3.0, 1.0, 3.0000001)}, {}, "a target return of 3 is asked for twice"),
+        (
+            "dt",
+            {"env": "Pendulum-v1", "episode_length": 199, "clip_actions": True},
+            {},
+            "its environment has episodes of 200 steps, this model a table of 199: raise --episode-length",
+        ),
     ],
 )
 def test_what_cannot_be_learnt_from_is_refused_before_there_is_a_folder(
@@ -434,3 +454,14 @@ def test_a_run_without_returns_is_asked_for_none(dataset: str, tmp_path: Path, m
     run = learn("dt", tmp_path / "run", dataset, updates=1, returns=False, env="Pendulum-v1", targets=(1.0, 2.0))
     assert not run.conditioned
     assert list(rows(run)[0]) == ["step", "seed", "eval_return", "gradient_norm", "loss"]
+
+
+def test_whole_episodes_are_padded_to_the_longest_and_no_further(dataset: str, tmp_path: Path) -> None:
+    config, settings = override(*preset("cpu", "ds4", dataset), updates=1, length=1000)
+    data = formats.load(dataset)
+    spec, data = offline.check("ds4", config, settings, data)
+    run = Run.create(tmp_path / "run", "ds4", "cpu", config, settings, spec)
+    loop = offline.OfflineLoop(run, data, quiet=True)
+    assert (loop.draw.whole, loop.draw.length) == (True, int(data.lengths.max()))
+    loop.metrics.close()
+    loop.checkpoints.close()
