@@ -20,7 +20,7 @@ from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.data.windows import Draw, Window
 from legato.nn.mlp import Linear
-from legato.nn.optimisation import adamw, descend
+from legato.nn.optimisation import adamw, descend, warmed
 from legato.nn.transformer import drop, toss
 from legato.policy import LastStep, Policy, Step, held
 
@@ -70,7 +70,8 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = No
 
 
 def _optimiser(config: Config) -> optax.GradientTransformation:
-    return adamw(config.learning_rate, config.warmup, config.weight_decay, config.clip)
+    rate = warmed(config.learning_rate, config.warmup, config.anneal_over)
+    return adamw(rate, config.weight_decay, config.clip)
 
 
 def loss(network: Network, facts: Facts, batch: Window, key: PRNGKeyArray | None = None) -> Float[Array, ""]:

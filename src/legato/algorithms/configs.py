@@ -93,6 +93,8 @@ def _check_offline(config: BC | DT | DS4, *positive: str) -> None:
             raise LegatoError(f"{name} must be at least 1; {getattr(config, name)} was given")
     if config.learning_rate <= 0:
         raise LegatoError(f"learning_rate must be positive; {config.learning_rate} was given")
+    if config.anneal_over < -1:
+        raise LegatoError(f"anneal_over must be at least -1; {config.anneal_over} was given")
     if config.warmup < 0:
         raise LegatoError(f"warmup must be at least 0; {config.warmup} was given")
     if config.weight_decay < 0:
@@ -132,6 +134,8 @@ class BC:
     """AdamW step size [DT]"""
     warmup: int = 0
     """updates over which the step size rises to its value [DT: 10 000 for its transformer]"""
+    anneal_over: int = 0
+    """updates over which the step size falls towards zero, to a twentieth at least; 0: never, -1: the run"""
     weight_decay: float = 1e-4
     """AdamW decay of every parameter [DT]"""
     clip: float = 0.25
@@ -181,6 +185,8 @@ class DT:
     """AdamW step size [DT]"""
     warmup: int = 10_000
     """updates over which the step size rises to its value [DT]"""
+    anneal_over: int = 0
+    """updates over which the step size falls towards zero, to a twentieth at least; 0: never, -1: the run"""
     weight_decay: float = 1e-4
     """AdamW decay of every parameter [DT]"""
     clip: float = 0.25
@@ -249,6 +255,8 @@ class DS4:
     """AdamW step size [DS4]"""
     warmup: int = 10_000
     """updates over which the step size rises to its value [DS4]"""
+    anneal_over: int = 0
+    """updates over which the step size falls towards zero, to a twentieth at least; 0: never, -1: the run"""
     weight_decay: float = 1e-4
     """AdamW decay of the dense layers; the systems have none [DS4]"""
     clip: float = 0.25

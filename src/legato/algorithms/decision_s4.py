@@ -160,7 +160,9 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = No
 
 def _optimiser(config: Config) -> optax.GradientTransformation:
     """AdamW; the systems' parameters have no decay, and their cores a step size of their own, or none."""
-    rate, core = warmed(config.learning_rate, config.warmup), warmed(config.core_learning_rate, config.warmup)
+    rate, core = (
+        warmed(size, config.warmup, config.anneal_over) for size in (config.learning_rate, config.core_learning_rate)
+    )
     return optax.chain(
         optax.clip_by_global_norm(config.clip),
         optax.multi_transform(

@@ -28,7 +28,7 @@ from legato.data.trajectories import Trajectories
 from legato.data.windows import Draw, Window
 from legato.errors import LegatoError
 from legato.nn.mlp import Linear
-from legato.nn.optimisation import adamw, descend
+from legato.nn.optimisation import adamw, descend, warmed
 from legato.nn.transformer import Cache, LayerNorm, Transformer, drop, toss
 from legato.policy import Policy, Step, held
 
@@ -169,7 +169,8 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = No
 
 
 def _optimiser(config: Config) -> optax.GradientTransformation:
-    return adamw(config.learning_rate, config.warmup, config.weight_decay, config.clip)
+    rate = warmed(config.learning_rate, config.warmup, config.anneal_over)
+    return adamw(rate, config.weight_decay, config.clip)
 
 
 def loss(network: Network, facts: Facts, batch: Window, key: PRNGKeyArray | None = None) -> Float[Array, ""]:

@@ -30,14 +30,14 @@ def annealed(learning_rate: float, over: int, updates: Int[Array, ""]) -> float 
     return cast(Array, fall(updates))
 
 
-def adamw(learning_rate: float, warmup: int, decay: float, clip: float) -> optax.GradientTransformation:
-    """AdamW on a gradient of global norm `clip` at most; the step size rises on a line over `warmup` updates."""
-    return optax.chain(optax.clip_by_global_norm(clip), optax.adamw(warmed(learning_rate, warmup), weight_decay=decay))
+def adamw(rate: optax.Schedule, decay: float, clip: float) -> optax.GradientTransformation:
+    """AdamW on a gradient of global norm `clip` at most."""
+    return optax.chain(optax.clip_by_global_norm(clip), optax.adamw(rate, weight_decay=decay))
 
 
-def warmed(learning_rate: float, over: int) -> optax.Schedule:
-    """The step size of the i-th update, min(1, (i + 1) / over) of `learning_rate`."""
-    return lambda count: learning_rate * jnp.minimum(1.0, (count + 1) / max(over, 1))
+def warmed(learning_rate: float, over: int, anneal_over: int = 0) -> optax.Schedule:
+    """The step size of the i-th update: min(1, (i + 1) / over) of what `annealed` leaves of `learning_rate`."""
+    return lambda i: annealed(learning_rate, anneal_over, jnp.asarray(i)) * jnp.minimum(1.0, (i + 1) / max(over, 1))
 
 
 def descend(

@@ -61,6 +61,8 @@ def start(
     if data is None:
         data = formats.load(settings.dataset, clip_actions=settings.clip_actions, download=settings.download)
     spec, data = check(algorithm, config, settings, data)
+    if config.anneal_over == -1:
+        config = replace(config, anneal_over=settings.updates)
     about = data.about
     found = {
         "environment": settings.env or about.environment,

@@ -160,14 +160,15 @@ def _offline(name: str, algorithm: str, dataset: str) -> tuple[Config, OfflineSe
             config = replace(config, scale=1000.0 if targets else 0.0)
         settings = replace(settings, updates=100_000, eval_every=10_000, eval_episodes=100, checkpoint_every=5_000)
         return config, settings if isinstance(config, BC) else replace(settings, targets=targets)
+    # Fewer updates, so longer steps, which shrink towards the end; nothing is seen often enough to need dropout.
+    config = replace(config, learning_rate=1e-3, warmup=100, anneal_over=-1, dropout=0.0)
     settings = replace(settings, updates=2_000, eval_every=500, checkpoint_every=500)
     if isinstance(config, BC):
-        return replace(config, learning_rate=1e-3, warmup=100, batch_size=256), settings
+        return replace(config, batch_size=256), settings
     if isinstance(config, DT):
-        config = replace(config, layers=2, size=64, context=10, learning_rate=1e-3, warmup=200)
-        return config, replace(settings, updates=1_000, eval_every=250, checkpoint_every=250)
-    config = replace(config, order=32, layers=2, length=250, batch_size=16, learning_rate=1e-3, warmup=100)
-    return config, replace(settings, updates=500, eval_every=125, checkpoint_every=125)
+        return replace(config, layers=2, size=64, context=10), settings
+    config = replace(config, order=32, layers=2, length=250, batch_size=16)
+    return config, replace(settings, updates=1_000, eval_every=250, checkpoint_every=250)
 
 
 def override(config: Config, settings: AnySettings, **changes: Any) -> tuple[Config, AnySettings]:
