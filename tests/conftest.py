@@ -20,10 +20,13 @@ for name, value in {"jax_platforms": "cpu", "jax_disable_most_optimizations": Tr
     os.environ[name.upper()] = str(value)
     jax.config.update(name, value)
 
-# What was compiled in one test is found again in the next, in a folder that goes when this process does.
-COMPILED = tempfile.mkdtemp(prefix="legato-compiled-")
-atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
-jax.config.update("jax_compilation_cache_dir", COMPILED)
+# What was compiled in one test is found again in the next, by the other processes of this session and by the commands
+# that tests start too, in a folder that goes when the first process does.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="legato-compiled-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 # The mathematics is run with every annotated shape and dtype enforced; what moves data between host and device is not,

@@ -44,6 +44,8 @@ def test_info_says_what_is_in_it(here: Path, capsys: pytest.CaptureFixture[str])
         "action": "3 numbers, -2 to 2",
         "actions used": f"{load('logs.npz').actions.min():.3g} to {load('logs.npz').actions.max():.3g}",
         "return": "mean 76.667, median 60, from 20 to 150, half of them 40 to 105",
+        "ask for": "150 by default, the mean of the best episodes that hold a tenth of the steps",
+        "by start": "of the 10 episodes begun nearest to a start, the best earned 150 to 150",
         "reference returns": "-10 (random), 90 (expert)",
         "normalised return": "86.7 on average",
     }
