@@ -457,7 +457,7 @@ def test_a_run_without_returns_is_asked_for_none(dataset: str, tmp_path: Path, m
 
 
 def test_whole_episodes_are_padded_to_the_longest_and_no_further(dataset: str, tmp_path: Path) -> None:
-    config, settings = override(*preset("cpu", "ds4", dataset), updates=1, length=1000)
+    config, settings = override(*preset("cpu", "ds4", dataset), updates=1, length=1000, anneal_over=0)
     data = formats.load(dataset)
     spec, data = offline.check("ds4", config, settings, data)
     run = Run.create(tmp_path / "run", "ds4", "cpu", config, settings, spec)
