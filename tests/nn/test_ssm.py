@@ -428,3 +428,20 @@ def test_a_frozen_group_stays_as_it_is_to_the_bit(frozen: str) -> None:
     for label, a, b in zip(labels, jax.tree.leaves(it), jax.tree.leaves(after), strict=True):
         same = np.asarray(a) == np.asarray(b)
         assert same.all() if label == frozen else not same.all()
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("length", "chunk"), [(1, 4), (3, 4), (4, 4), (9, 4), (40, 7)])
+def test_products_convolve_as_the_kernel_does(length: int, chunk: int) -> None:
+    """Chunks that fill, do not fill and outlast the sequence; value and gradients, over two axes of batch."""
+    it = jax.tree.map(lambda leaf: leaf.astype(float), made(S4D, "zoh"))
+    u = jax.random.normal(jax.random.key(5), (2, 3, length, it.d.size), float)
+    by_kernel = lambda it, u: ssm.convolved(u, it.kernel(length)) + it.d * u  # noqa: E731
+    by_products = lambda it, u: it.chunked(u, chunk)  # noqa: E731
+    np.testing.assert_allclose(by_products(it, u), by_kernel(it, u), atol=1e-12)
+    of = [
+        jax.jit(jax.grad(lambda it, u, f=f: jnp.sum(jnp.sin(f(it, u))), (0, 1)))(it, u)
+        for f in (by_products, by_kernel)
+    ]
+    for one, other in zip(*map(jax.tree.leaves, of), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-10)

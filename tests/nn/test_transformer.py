@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
 from scipy.special import softmax
 
-from legato.nn.transformer import Block, LayerNorm, Transformer, drop, rotate, toss
+from legato.nn.layers import LayerNorm
+from legato.nn.transformer import Block, Transformer, rotate
 
 SIZE, HEADS, LAYERS = 8, 2, 3
 POSITIONS = pytest.mark.parametrize("positions", ["none", "learned", "rotary"])
@@ -151,14 +151,7 @@ def test_rotary_positions_tell_distances_only() -> None:
     np.testing.assert_allclose(np.linalg.norm(rotate(q, jnp.array([7]))), np.linalg.norm(q), rtol=1e-6)
 
 
-def test_dropout_keeps_the_mean_and_needs_a_key() -> None:
-    x = jnp.ones((200, 200))
-    found = drop(x, 0.1, toss(jax.random.key(0), x.shape))
-    assert set(np.unique(found)) == {0.0, np.float32(256 / 230)}  # 0.1 is 26/256
-    assert float(found.mean()) == pytest.approx(1, abs=0.01)
-    bytes_ = np.asarray(toss(jax.random.key(1), (301, 77)))
-    assert stats.chisquare(np.bincount(bytes_.ravel(), minlength=256)).pvalue > 0.01
-    assert drop(x, 0.1, None) is x
+def test_dropout_needs_a_key() -> None:
     it, y = made(dropout=0.3), tokens(4)
     a, b = it(y, key=jax.random.key(0)), it(y, key=jax.random.key(1))
     assert not np.allclose(a, b)

@@ -19,9 +19,9 @@ from legato.data.facts import Facts
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.data.windows import Draw, Window
+from legato.nn.layers import drop, toss
 from legato.nn.mlp import Linear
 from legato.nn.optimisation import adamw, descend, warmed
-from legato.nn.transformer import drop, toss
 from legato.policy import LastStep, Policy, Step, held
 
 Metrics = dict[str, Float[Array, ""]]

@@ -25,10 +25,10 @@ from legato.data.facts import Facts
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.data.windows import Draw, Window
+from legato.nn.layers import LayerNorm, drop, toss
 from legato.nn.mlp import Linear
 from legato.nn.optimisation import descend, warmed
 from legato.nn.ssm import S4, S4D, S5, groups
-from legato.nn.transformer import LayerNorm, drop, toss
 from legato.policy import Policy, Step, held
 
 Metrics = dict[str, Float[Array, ""]]

@@ -27,9 +27,10 @@ from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.data.windows import Draw, Window
 from legato.errors import LegatoError
+from legato.nn.layers import LayerNorm, drop, toss
 from legato.nn.mlp import Linear
 from legato.nn.optimisation import adamw, descend, warmed
-from legato.nn.transformer import Cache, LayerNorm, Transformer, drop, toss
+from legato.nn.transformer import Cache, Transformer
 from legato.policy import Policy, Step, held
 
 Metrics = dict[str, Float[Array, ""]]

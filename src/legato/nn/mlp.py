@@ -44,7 +44,7 @@ class Linear(eqx.Module):
 
 
 def many(layer: Linear, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
-    """`layer(x)` for thousands of rows, a third cheaper to differentiate on a CPU (in reverse, once).
+    """`layer(x)` for thousands of rows, cheaper to differentiate on a CPU (in reverse, once).
 
     The weight's gradient x^T d is a product over rows, of which XLA's CPU backend computes the transposed factor anew
     in passing, in its slow order. Here the narrower factor is laid out first, and alone.

@@ -7,32 +7,18 @@ cache is a shift register of that width, so stepping computes exactly what was t
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from legato.nn.layers import LayerNorm, drop, toss
 from legato.nn.mlp import Linear, many
 
 Positions = Literal["none", "learned", "rotary"]
 Activation = Literal["relu", "gelu"]
-
-
-class LayerNorm(eqx.Module):
-    """(x - mean) / sqrt(variance + 1e-5) over the last axis, scaled and shifted."""
-
-    scale: Float[Array, " size"]
-    shift: Float[Array, " size"]
-
-    def __init__(self, size: int):
-        self.scale, self.shift = jnp.ones(size), jnp.zeros(size)
-
-    def __call__(self, x: Float[Array, "*batch size"]) -> Float[Array, "*batch size"]:
-        centred = x - x.mean(-1, keepdims=True)
-        return centred * jax.lax.rsqrt(jnp.mean(centred**2, -1, keepdims=True) + 1e-5) * self.scale + self.shift
 
 
 class Block(eqx.Module):
@@ -221,18 +207,3 @@ def rotate(
     a, b = x[..., :half], x[..., half:]
     turned = [a * jnp.cos(angle) - b * jnp.sin(angle), a * jnp.sin(angle) + b * jnp.cos(angle)]
     return jnp.concatenate(turned, axis=-1).astype(x.dtype)
-
-
-def toss(key: PRNGKeyArray, shape: tuple[int, ...]) -> UInt8[Array, "*shape"]:
-    """Random bytes for dropout, four to a number of the generator, which would else take a quarter of a step."""
-    size = math.prod(shape)
-    words = jax.random.bits(key, (-(-size // 4),))
-    return jax.lax.bitcast_convert_type(words, jnp.uint8).reshape(-1)[:size].reshape(shape)
-
-
-def drop(x: Float[Array, "*shape"], rate: float, tossed: UInt8[Array, "*shape"] | None) -> Float[Array, "*shape"]:
-    """Dropout at `rate`, rounded to 1/256, where random bytes are given."""
-    if tossed is None or rate == 0:
-        return x
-    out = round(256 * rate)
-    return jnp.where(tossed >= out, x * (256 / (256 - out)), 0)
