@@ -25,6 +25,7 @@ from legato.data import formats
 from legato.data import trajectories as logs
 from legato.envs import make_vec
 from legato.evaluation.latency import latency
+from legato.evaluation.normalised import Levels, levels
 from legato.evaluation.statistics import bootstrap
 from legato.rollout import Clock, episodes, stack
 
@@ -40,12 +41,16 @@ ALGORITHMS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def scored(name: str, dataset: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Returns of the last policies, `[seeds]`, and milliseconds per action; trained now if need be."""
-    path = Path(options.out) / re.sub(r"\W+", "-", dataset) / name.replace("%", "")
+def folder(name: str, dataset: str, options: argparse.Namespace) -> Path:
+    return Path(options.out) / re.sub(r"\W+", "-", dataset) / name.replace("%", "")
+
+
+def scored(name: str, dataset: str, options: argparse.Namespace) -> list[float]:
+    """Returns of the last policies, `[seeds]`; trained now if need be."""
+    path = folder(name, dataset, options)
     kept = path / "scores.json"
     if kept.exists():
-        return json.loads(kept.read_text())
+        return json.loads(kept.read_text())["returns"]
     algorithm, changes = ALGORITHMS[name]
     shutil.rmtree(path, ignore_errors=True)  # of a benchmark that was stopped
     changes = {**changes, "seeds": options.seeds, "eval_every": 10**9}  # at the end only
@@ -56,10 +61,8 @@ def scored(name: str, dataset: str, options: argparse.Namespace) -> dict[str, An
     policies = stack([player.policy for player in players])
     found = episodes(policies, world, run.spec, Clock(1), run.seeds, "test").mean(axis=1)
     world.close()
-    cost = latency(players[0], 1, calls=300)
-    result = {"returns": found.tolist(), "p50": cost.p50, "mean": cost.mean}
-    kept.write_text(json.dumps(result) + "\n")
-    return result
+    kept.write_text(json.dumps({"returns": found.tolist()}) + "\n")
+    return found.tolist()
 
 
 def main() -> None:
@@ -74,28 +77,21 @@ def main() -> None:
     print(f"| dataset | behaviour | {' | '.join(options.algorithms)} |")
     print("|---|" + "---|" * (1 + len(options.algorithms)))
     table: list[list[float]] = []
-    costs: dict[str, list[float]] = {name: [] for name in options.algorithms}
     for dataset in options.datasets:
         data = formats.load(dataset)
-        low, high = data.about.reference or (0.0, 100.0)
-
-        def score(returns: Any, low: float = low, high: float = high) -> np.ndarray:
-            return 100 * (np.asarray(returns) - low) / (high - low)
-
-        row, cells = [float(score(logs.returns(data).mean()))], []
+        scale = levels(data.about.environment or "", data.about.reference) or Levels(0.0, 100.0, "nobody")
+        row, cells = [float(scale.score(logs.returns(data)).mean())], []
         for name in options.algorithms:
-            result = scored(name, dataset, options)
-            interval = bootstrap(score(result["returns"]))
+            interval = bootstrap(scale.score(scored(name, dataset, options)))
             row.append(interval.mean)
-            costs[name].append(result["p50"])
             cells.append(f"{interval.mean:.1f} [{interval.low:.1f}, {interval.high:.1f}]")
         table.append(row)
         print(f"| {dataset} | {row[0]:.1f} | {' | '.join(cells)} |", flush=True)
     means = np.mean(table, axis=0)
     print("| mean | " + " | ".join(f"{mean:.1f}" for mean in means) + " |")
-    print(
-        "| ms per action, p50 | | " + " | ".join(f"{np.median(costs[name]):.2f}" for name in options.algorithms) + " |"
-    )
+    players = [legato.load(folder(name, options.datasets[0], options)) for name in options.algorithms]
+    costs = [latency(player, 1).p50 for player in players]  # side by side, now
+    print("| ms per action, p50 | | " + " | ".join(f"{cost:.2f}" for cost in costs) + " |")
 
 
 if __name__ == "__main__":

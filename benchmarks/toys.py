@@ -44,6 +44,15 @@ def shown(title: str, head: tuple[str, ...], rows: list[tuple[str, list[np.ndarr
         print(f"{name:34}" + "".join(f"{cell:>22}" for cell in cells), flush=True)
 
 
+def earned(players: list[Player], env: str, asked: Any, test: int) -> np.ndarray:
+    """Each seed's mean return over test episodes."""
+    world = make_vec(env, len(players) * test)
+    policies, spec = stack([player.policy for player in players]), players[0].spec
+    found = episodes(policies, world, spec, Clock(1), list(range(len(players))), "test", command=asked)
+    world.close()
+    return found.mean(axis=1)
+
+
 # --- shortest paths ---
 
 
@@ -107,11 +116,7 @@ def keys(seeds: int, test: int = 300) -> None:
     clone = BC(learning_rate=1e-3, batch_size=256)
 
     def success(players: list[Player], asked: Any) -> np.ndarray:
-        world = make_vec("legato/KeyToDoor-v0", seeds * test)
-        policies, spec = stack([player.policy for player in players]), players[0].spec
-        found = episodes(policies, world, spec, Clock(1), list(range(seeds)), "test", command=asked)
-        world.close()
-        return 100 * found.mean(axis=1)
+        return 100 * earned(players, "legato/KeyToDoor-v0", asked, test)
 
     rows = []
     for count, updates in ((10_000, 900), (1_000, 900)):
@@ -159,11 +164,7 @@ def recall(seeds: int, length: int = 400, updates: int = 300, test: int = 100) -
     )
 
     def correct(players: list[Player]) -> np.ndarray:
-        world = make_vec("legato/RecallLong-v0" if length == 400 else "legato/Recall-v0", seeds * test)
-        policies, spec = stack([player.policy for player in players]), players[0].spec
-        found = episodes(policies, world, spec, Clock(1), list(range(seeds)), "test", command=1.0)
-        world.close()
-        return 50 + 50 * found.mean(axis=1)
+        return 50 + 50 * earned(players, "legato/RecallLong-v0" if length == 400 else "legato/Recall-v0", 1.0, test)
 
     rows = [(f"DS4 after {n} updates", [correct(trained("ds4", long, data, n, seeds))]) for n in (100, 200, updates)]
     rows.append(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from jaxtyping import PRNGKeyArray
 
 from legato.algorithms import algorithm as algorithm_module
 from legato.algorithms.configs import OFFLINE
+from legato.data import facts as data_facts
 from legato.data import formats
 from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories
@@ -220,7 +220,7 @@ def evaluate(
     facts = prompts.facts(loaded[0].policy) if run.conditioned else None
     asked = () if facts is None else prompts.to_ask(facts, targets)
     if facts is not None:
-        _warn(asked, prompts.supported(facts))
+        data_facts.warn(asked, *prompts.supported(facts))
     axes["asl"] = (GRID if sweep else (length,), sweeps.asl_clock)
     if clocks and sweep:
         axes["intervals"] = (sweeps.INTERVALS, sweeps.interval_clock)
@@ -285,15 +285,6 @@ def _levels(run: Run, env: str) -> Levels | None:
     """Of normalised scores; those of the data hold in the environment that they belong to."""
     elsewhere = run.environment is not None and family(run.environment) != family(env)
     return levels(env, None if elsewhere else (run.data or {}).get("reference"))
-
-
-def _warn(asked: Sequence[float], data: tuple[float, float]) -> None:
-    outside = [f"{target:g}" for target in asked if not data[0] <= target <= data[1]]
-    if outside:
-        print(  # noqa: T201
-            f"warning: asked for {', '.join(outside)}, outside the returns of the data, {data[0]:g} to {data[1]:g}",
-            file=sys.stderr,
-        )
 
 
 def _with_kept_sweeps(run: Run, result: Evaluation) -> Evaluation:

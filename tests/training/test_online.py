@@ -371,7 +371,7 @@ def test_a_policy_that_acts_on_broken_weights_is_explained_by_the_loss(tmp_path:
     times = {"start_steps": 0, "log_every": 10_000, "eval_every": 10_000, "checkpoint_every": 10_000}
     with pytest.raises(LegatoError) as problem:
         train("sac", tmp_path / "run", learning_rate=1e30, **times)
-    found = re.fullmatch(r"\w+ of seed 0 became \S+ at step (\d+); there was no checkpoint yet", str(problem.value))
+    found = re.fullmatch(r"\w+ of seed 0 became \S+ by step (\d+); there was no checkpoint yet", str(problem.value))
     assert found
     assert int(found[1]) < 60
 
@@ -380,9 +380,10 @@ def test_the_value_and_the_seed_named_are_those_that_broke(decisions: Run, tmp_p
     """Of seeds 5 and 6, only 6 breaks."""
     shutil.copytree(decisions.path, tmp_path / "run")
     loop = online.Loop(Run(tmp_path / "run"), resume=True, quiet=True)
-    loop.unread = [(608, {"q": np.array([1.5, 2.5])}), (616, {"q": np.array([-3.0, np.inf])})]  # type: ignore[dict-item]
-    with pytest.raises(LegatoError, match=r"^q of seed 6 became inf at step 616; the checkpoint of step 600 is kept$"):
-        loop._collect_metrics()
+    loop.averages.add(608, {"q": jax.numpy.array([1.5, 2.5])})
+    loop.averages.add(616, {"q": jax.numpy.array([-3.0, np.inf])})
+    with pytest.raises(LegatoError, match=r"^q of seed 6 became inf by step 616; the checkpoint of step 600 is kept$"):
+        loop._checkpoint()
     loop.checkpoints.close()
     loop.metrics.close()
 

@@ -131,10 +131,10 @@ def _write(data: Trajectories, target: str) -> None:
 
 def facts(data: Trajectories) -> list[tuple[str, str]]:
     """What `info` prints, line by line."""
-    import numpy as np
 
     from legato.data import trajectories
     from legato.data.facts import support
+    from legato.evaluation.normalised import Levels
 
     about = data.about
     said = [
@@ -175,7 +175,9 @@ def facts(data: Trajectories) -> list[tuple[str, str]]:
     if about.reference is not None:
         low, high = about.reference
         said.append(("reference returns", f"{low:.6g} (random), {high:.6g} (expert)"))
-        said.append(("normalised return", f"{100 * (np.mean(earned) - low) / (high - low):.1f} on average"))
+        if low < high:
+            score = Levels(low, high, "the dataset").score(earned).mean()
+            said.append(("normalised return", f"{score:.1f} on average"))
     return said
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import equinox as eqx
@@ -80,6 +82,16 @@ def of(data: Trajectories, spec: Spec, *, gamma: float = 1.0, scale: float = 0.0
     found = support(data, gamma=gamma)
     deciles = jnp.asarray([found.deciles[d] for d in DECILES], jnp.float32)
     return Facts(normaliser, jnp.asarray(scale, jnp.float32), jnp.asarray(found.target, jnp.float32), deciles, spec)
+
+
+def warn(asked: Sequence[float], low: float, high: float) -> None:
+    """Say on stderr which of the returns asked for lie outside those of the data."""
+    outside = [f"{target:g}" for target in asked if not low <= target <= high]
+    if outside:
+        print(  # noqa: T201
+            f"warning: asked for {', '.join(outside)}, outside the returns of the data, {low:g} to {high:g}",
+            file=sys.stderr,
+        )
 
 
 @dataclass(frozen=True)

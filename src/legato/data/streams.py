@@ -18,7 +18,7 @@ from jaxtyping import Float32, Int
 
 from legato.data import trajectories as logs
 from legato.data.trajectories import Trajectories
-from legato.data.windows import Window
+from legato.data.windows import Draw, Window
 from legato.errors import LegatoError
 
 DEPTH = 2  # windows prepared ahead
@@ -32,12 +32,10 @@ class Stream:
         per step; without rewards they are zero.
     seeds
         Each draws windows of its own.
-    size
-        Windows per update and seed.
-    length
-        Steps per window, K.
-    whole
-        Whole episodes, of long ones a stretch of K steps, instead of windows from any step on.
+    draw
+        What an update of each seed sees: windows from any step on, or whole episodes, of long ones a stretch.
+    chunk
+        Updates whose windows are handed out together.
     first
         The number of the first update.
 
@@ -48,20 +46,22 @@ class Stream:
         self,
         data: Trajectories,
         seeds: list[int],
-        size: int,
-        length: int,
-        whole: bool,
+        draw: Draw,
         chunk: int,
         first: int = 0,
         gamma: float = 1.0,
     ):
-        for name, value, least in (("size", size, 1), ("length", length, 1), ("chunk", chunk, 1), ("first", first, 0)):
+        for name, value, least in (
+            ("size", draw.size, 1),
+            ("length", draw.length, 1),
+            ("chunk", chunk, 1),
+            ("first", first, 0),
+        ):
             if value < least:
                 raise LegatoError(f"a stream's {name} must be at least {least}; {value} was given")
         if not seeds or min(seeds) < 0:
             raise LegatoError(f"a stream needs seeds, none of them negative; {seeds} were given")
-        self.data, self.seeds, self.size, self.length = data, list(seeds), size, length
-        self.whole, self.chunk, self.first = whole, chunk, first
+        self.data, self.seeds, self.draw, self.chunk, self.first = data, list(seeds), draw, chunk, first
         self.returns_to_go = returns_to_go(data, gamma)
         self._ready: queue.Queue[Window | BaseException | None] = queue.Queue()
         self._room = threading.Semaphore(DEPTH)
@@ -123,25 +123,22 @@ class Stream:
 
     def _windows(self, update: int) -> Window:
         updates = range(update, update + self.chunk)
-        start = np.array([[self._starts(s, u) for s in self.seeds] for u in updates])
-        return window(self.data, self.returns_to_go, start, self.length)
-
-    def _starts(self, seed: int, update: int) -> Int[np.ndarray, " size"]:
-        return starts(self.data, seed, update, self.size, self.length if self.whole else None)
+        start = np.array([[starts(self.data, seed, update, self.draw) for seed in self.seeds] for update in updates])
+        return window(self.data, self.returns_to_go, start, self.draw.length)
 
 
-def starts(data: Trajectories, seed: int, update: int, size: int, whole: int | None = None) -> Int[np.ndarray, " size"]:
+def starts(data: Trajectories, seed: int, update: int, draw: Draw) -> Int[np.ndarray, " size"]:
     """The rows at which an update's windows begin: drawn uniformly from all steps, with replacement.
 
-    `whole` moves each to its episode's first step, which draws episodes in proportion to their lengths; where an
-    episode is longer than so many steps, to a random one that leaves as many.
+    Of whole episodes each moves to its episode's first step, which draws episodes in proportion to their lengths; where
+    an episode is longer than the window, to a random one that leaves as many.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(update,)))
-    at = rng.integers(data.steps, size=size)
-    if whole is None:
+    at = rng.integers(data.steps, size=draw.size)
+    if not draw.whole:
         return at
     episode = _episode(data, at)
-    return data.offsets[episode] + rng.integers(np.maximum(data.lengths[episode] - whole, 0) + 1)
+    return data.offsets[episode] + rng.integers(np.maximum(data.lengths[episode] - draw.length, 0) + 1)
 
 
 def window(

@@ -9,7 +9,6 @@ one does. An environment is needed only to evaluate.
 from __future__ import annotations
 
 import hashlib
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,9 +32,10 @@ from legato.envs import describe, make, make_vec
 from legato.errors import LegatoError
 from legato.rollout import Clock, episodes
 from legato.training import policy_file
+from legato.training.averages import Averages
 from legato.training.checkpoint import Checkpoints
 from legato.training.interruption import Interrupted, interruptible
-from legato.training.policy_file import Card, fill, named_leaves
+from legato.training.policy_file import fill, named_leaves
 from legato.training.progress import Progress
 from legato.training.run import Metrics, Run
 from legato.training.settings import OfflineSettings
@@ -116,19 +116,9 @@ def check(algorithm: str, config: Any, settings: OfflineSettings, data: Trajecto
     else:
         spec = Spec(size, about.low, about.high)
     if settings.targets and getattr(config, "returns", False) and data.rewards is not None:
-        _warn_of_targets(settings.targets, data, getattr(config, "gamma", 1.0))
+        earned = logs.returns(data, getattr(config, "gamma", 1.0))
+        data_facts.warn(settings.targets, float(earned.min()), float(earned.max()))
     return spec, algorithm_module(algorithm).chosen(config, data, limit)
-
-
-def _warn_of_targets(targets: tuple[float, ...], data: Trajectories, gamma: float) -> None:
-    earned = logs.returns(data, gamma)
-    for target in targets:
-        if not earned.min() <= target <= earned.max():
-            print(  # noqa: T201
-                f"warning: a target return of {target:g} lies outside what {data.about.name} holds, "
-                f"{earned.min():g} to {earned.max():g}",
-                file=sys.stderr,
-            )
 
 
 def fingerprint(data: Trajectories) -> str:
@@ -190,10 +180,7 @@ class OfflineLoop:
         self.stream: Stream | None = None
         self.data: Episodes | None = None
         if streamed(data, s.stream):
-            draw = self.draw
-            self.open = lambda step: Stream(
-                data, seeds, draw.size, draw.length, draw.whole, DISPATCH, first=step, gamma=gamma
-            )
+            self.open = lambda step: Stream(data, seeds, self.draw, DISPATCH, first=step, gamma=gamma)
         else:
             self.data = windows.episodes(data, gamma)
         keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(jnp.array(seeds))  # [seeds, 2]
@@ -207,9 +194,7 @@ class OfflineLoop:
             self.targets = s.targets or (float(self.facts.target),)
         self.eval_names = ["eval_return", *(f"eval_return_{t:g}" for t in self.targets[1:] if t is not None)]
         self.best = np.full(len(seeds), -np.inf)
-        self.sums: dict[str, np.ndarray] = {}  # of metrics since the last row, [seeds]
-        self.count = 0
-        self.unread: list[tuple[int, int, dict[str, Array]]] = []
+        self.averages = Averages(seeds, "update")
         one_step = windows.episodes(logs.select(data, [0]))  # of any episode: only shapes are asked for
         batch = jax.eval_shape(lambda d, k: windows.draw(d, k, self.draw), one_step, init_keys[0])
         one = jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), self.learner)
@@ -252,7 +237,7 @@ class OfflineLoop:
             self.algorithm, self.config, self.draw, self.learner, food, self.update_keys, self.step, count
         )
         self.step += count
-        self.unread.append((self.step, count, metrics))
+        self.averages.add(self.step, metrics, count)
 
     def _report(self, before: int, progress: Progress) -> None:
         """Evaluate, log and checkpoint when their time has come; the end of the run counts for all three."""
@@ -261,11 +246,11 @@ class OfflineLoop:
         def due(every: int) -> bool:
             return self.step // every > before // every or self.step >= s.updates
 
-        self._collect_metrics()
+        self.averages.read(self.checkpoints.steps())
         progress.step(self.step)
         evaluated = self._evaluate() if due(s.eval_every) else None
         if evaluated is not None or due(s.log_every):
-            loss = np.mean(self.sums["loss"]) / self.count
+            loss = self.averages.mean("loss")
             self._log(evaluated)
             self.metrics.speed(self.step, progress.rate(self.step), "updates")
             text = f"loss {loss:.4g}"
@@ -281,26 +266,11 @@ class OfflineLoop:
         asked = [f" asked for {t:.0f}" if t is not None else "" for t in self.targets]
         return ", ".join(f"return {mean:.1f}{words}" for mean, words in zip(means, asked, strict=True))
 
-    def _collect_metrics(self) -> None:
-        """Read the updates' metrics from the device; a NaN stops the run and is named."""
-        for step, count, metrics in self.unread:
-            for name, values in jax.device_get(metrics).items():
-                if not np.isfinite(values).all():
-                    place = int(np.flatnonzero(~np.isfinite(values))[0])
-                    seed, saved = self.run.seeds[place], self.checkpoints.steps()
-                    kept = f"the checkpoint of update {saved[-1]} is kept" if saved else "there was no checkpoint yet"
-                    raise LegatoError(f"{name} of seed {seed} became {values[place]} by update {step}; {kept}")
-                self.sums[name] = self.sums.get(name, np.zeros(len(self.run.seeds))) + values
-            self.count += count
-        self.unread = []
-
     def _log(self, evaluated: np.ndarray | None) -> None:
-        for i, seed in enumerate(self.run.seeds):
-            row = {name: float(total[i] / self.count) for name, total in self.sums.items()}
+        for i, (seed, row) in enumerate(zip(self.run.seeds, self.averages.take(), strict=True)):
             if evaluated is not None:
                 row |= dict(zip(self.eval_names, map(float, evaluated[i]), strict=True))
             self.metrics.write(self.step, seed, row)
-        self.sums, self.count = {}, 0
 
     def _evaluate(self) -> np.ndarray | None:
         """Mean greedy return `[seeds, targets]`; keeps the `last` and the `best` policy. None without environment."""
@@ -314,40 +284,31 @@ class OfflineLoop:
                 for command in commands
             ]
             found = np.stack(returns, axis=1)
-        for i, seed in enumerate(self.run.seeds):
-            policy = jax.tree.map(lambda leaf, i=i: leaf[i], policies)
-            origin = {
-                "environment": (self.run.data or {}).get("environment"),
-                "dataset": self.settings.dataset,
-                "seed": seed,
-                "step": self.step,
-                "run": self.run.path.name,
-            }
-            better = found is None or found[i, 0] > self.best[i]
-            for which in ("last", "best") if better else ("last",):
-                card = Card(self.run.algorithm, self.config, self.run.spec, {**origin, "which": which})
-                policy_file.save(self.run.path / "policy" / f"seed-{seed}" / which, policy, card)
+        scores = np.full(len(self.best), np.inf) if found is None else found[:, 0]
+        origin = {"environment": (self.run.data or {}).get("environment"), "dataset": self.settings.dataset}
+        policy_file.keep(self.run, policies, scores > self.best, self.step, origin)
         if found is not None:
-            self.best = np.maximum(self.best, found[:, 0])
+            self.best = np.maximum(self.best, scores)
         return found
 
     def _checkpoint(self) -> None:
-        self._collect_metrics()
+        self.averages.read(self.checkpoints.steps())
         self.checkpoints.save(self.step, self._state())
 
     def _state(self) -> dict[str, Any]:
         """All that the loop carries, as nested dicts of arrays that nobody else holds."""
+        count, sums = self.averages.state()
         return {
             "learner": named_leaves(self.learner),
-            "loop": {"step": np.array(self.step), "best": self.best.copy(), "count": np.array(self.count)},
-            "sums": {name: total.copy() for name, total in self.sums.items()},
+            "loop": {"step": np.array(self.step), "best": self.best.copy(), "count": count},
+            "sums": sums,
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.learner = fill(self.learner, state["learner"], str(self.checkpoints.folder))
         loop = state["loop"]
-        self.step, self.count, self.best = int(loop["step"]), int(loop["count"]), loop["best"].copy()
-        self.sums = {name: total.copy() for name, total in state.get("sums", {}).items()}
+        self.step, self.best = int(loop["step"]), loop["best"].copy()
+        self.averages.restore(loop["count"], state.get("sums", {}))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3,))

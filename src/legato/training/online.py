@@ -30,9 +30,10 @@ from legato.errors import LegatoError
 from legato.policy import RandomPlans
 from legato.rollout import Clock, Experience, Rollout, episodes
 from legato.training import policy_file
+from legato.training.averages import Averages
 from legato.training.checkpoint import Checkpoints
 from legato.training.interruption import Interrupted, interruptible
-from legato.training.policy_file import Card, fill, named_leaves
+from legato.training.policy_file import fill, named_leaves
 from legato.training.progress import Progress
 from legato.training.run import Metrics, Run
 from legato.training.settings import Settings
@@ -153,10 +154,8 @@ class Loop:
         self.best = np.full(len(seeds), -np.inf)
         self.stored = np.zeros(len(seeds), np.int64)  # transitions so far
         self.held = HeldDecisions(world.count, spec)
-        self.sums: dict[str, np.ndarray] = {}  # of metrics since the last row, [seeds]
-        self.count = 0
+        self.averages = Averages(seeds, "step")
         self.recent: list[list[tuple[float, float]]] = [[] for _ in seeds]  # (return, length) since the last row
-        self.unread: list[tuple[int, dict[str, Array]]] = []
         batch = jax.eval_shape(lambda r, k: _minibatches(r, self.batches, k), self._one(self.replay), init_keys[0])
         one = jax.eval_shape(partial(self.algorithm.update, self.config), self._one(self.learner), batch, init_keys[0])
         self.metric_names = sorted(one[1])
@@ -196,7 +195,7 @@ class Loop:
         try:
             experience, ended = self.rollout.run(policies, self.plan, self.act_keys)
         except LegatoError:
-            self._collect_metrics()  # a loss that turned NaN is named instead of what it led to
+            self.averages.read(self.checkpoints.steps())  # a loss that turned NaN is named instead of what it led to
             raise
         for episode in ended:
             self.recent[episode.member // self.settings.environments].append((episode.ret, episode.length))
@@ -218,7 +217,7 @@ class Loop:
         self.step += self.turn_steps
         self.updates += count
         if count:
-            self.unread.append((self.step, metrics))
+            self.averages.add(self.step, metrics)
 
     def _rows(self, experience: Experience) -> tuple[np.ndarray, np.ndarray]:
         """What to store of each seed, `[seeds, rows, width]`, and how many of the rows are real, not padding."""
@@ -245,7 +244,7 @@ class Loop:
 
         progress.step(min(self.step, s.steps))
         if due(s.eval_every) or due(s.log_every) or due(s.checkpoint_every):
-            self._collect_metrics()
+            self.averages.read(self.checkpoints.steps())
         evaluated = self._evaluate() if due(s.eval_every) else None
         if evaluated is not None or due(s.log_every):
             self._log(evaluated)
@@ -256,23 +255,8 @@ class Loop:
         if due(s.checkpoint_every):
             self._checkpoint()
 
-    def _collect_metrics(self) -> None:
-        """Read the updates' metrics from the device; a NaN stops the run and is named."""
-        for step, metrics in self.unread:
-            for name, values in jax.device_get(metrics).items():
-                if not np.isfinite(values).all():
-                    place = int(np.flatnonzero(~np.isfinite(values))[0])
-                    seed = self.run.seeds[place]
-                    saved = self.checkpoints.steps()
-                    kept = f"the checkpoint of step {saved[-1]} is kept" if saved else "there was no checkpoint yet"
-                    raise LegatoError(f"{name} of seed {seed} became {values[place]} at step {step}; {kept}")
-                self.sums[name] = self.sums.get(name, np.zeros(len(self.run.seeds))) + values
-            self.count += 1
-        self.unread = []
-
     def _log(self, evaluated: np.ndarray | None) -> None:
-        for i, seed in enumerate(self.run.seeds):
-            row: dict[str, float] = {name: float(total[i] / self.count) for name, total in self.sums.items()}
+        for i, (seed, row) in enumerate(zip(self.run.seeds, self.averages.take(), strict=True)):
             if self.recent[i]:
                 row["return"], row["length"] = (float(x) for x in np.mean(self.recent[i], axis=0))
             row["episodes"] = len(self.recent[i])
@@ -280,34 +264,23 @@ class Loop:
                 row["eval_return"] = float(evaluated[i])
             self.metrics.write(self.step, seed, row)
             self.recent[i] = []
-        self.sums, self.count = {}, 0
 
     def _evaluate(self) -> np.ndarray:
         """Mean greedy return per seed, deciding as often as in training; keeps the `last` and the `best` policy."""
         policies = self.algorithm.policy(self.config, self.learner)
         returns = episodes(policies, self.judge, self.run.spec, Clock(self.plan), self.run.seeds, "select").mean(axis=1)
-        for i, seed in enumerate(self.run.seeds):
-            policy = jax.tree.map(lambda leaf, i=i: leaf[i], policies)
-            origin = {
-                "environment": self.settings.env,
-                "seed": seed,
-                "step": self.step,
-                "run": self.run.path.name,
-            }
-            better = returns[i] > self.best[i]
-            for which in ("last", "best") if better else ("last",):
-                card = Card(self.run.algorithm, self.config, self.run.spec, {**origin, "which": which})  # type: ignore[arg-type]
-                policy_file.save(self.run.path / "policy" / f"seed-{seed}" / which, policy, card)
+        policy_file.keep(self.run, policies, returns > self.best, self.step, {"environment": self.settings.env})
         self.best = np.maximum(self.best, returns)
         return returns
 
     def _checkpoint(self) -> None:
-        self._collect_metrics()
+        self.averages.read(self.checkpoints.steps())
         self.checkpoints.save(self.step, self._state())
 
     def _state(self) -> dict[str, Any]:
         """All that the loop carries, as nested dicts of arrays that nobody else holds."""
         filled = int(min(self.stored.max(), self.replay.capacity))
+        count, sums = self.averages.state()
         recent = [(i, *episode) for i, of_seed in enumerate(self.recent) for episode in of_seed]
         return {
             "learner": named_leaves(self.learner),
@@ -318,11 +291,11 @@ class Loop:
                 "updates": np.array(self.updates),
                 "best": self.best.copy(),
                 "stored": self.stored.copy(),
-                "count": np.array(self.count),
+                "count": count,
                 "recent": np.array(recent, np.float64).reshape(-1, 3),
                 "held": self.held.open.copy(),
             },
-            "sums": {name: total.copy() for name, total in self.sums.items()},
+            "sums": sums,
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -332,9 +305,9 @@ class Loop:
         rows = self.replay.rows.at[:, : filled.shape[1]].set(filled)
         self.replay = Replay(rows, jnp.asarray(state["replay"]["added"]), self.run.spec)
         loop = state["loop"]
-        self.step, self.updates, self.count = int(loop["step"]), int(loop["updates"]), int(loop["count"])
+        self.step, self.updates = int(loop["step"]), int(loop["updates"])
         self.best, self.stored = loop["best"].copy(), loop["stored"].copy()
-        self.sums = {name: total.copy() for name, total in state.get("sums", {}).items()}
+        self.averages.restore(loop["count"], state.get("sums", {}))
         for i, ret, length in loop["recent"]:
             self.recent[int(i)].append((float(ret), float(length)))
         self.held.open[:] = loop["held"]

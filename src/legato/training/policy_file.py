@@ -16,6 +16,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -24,6 +25,7 @@ from legato.algorithms.configs import CONFIGS, Config
 from legato.data.spec import Spec
 from legato.errors import LegatoError
 from legato.policy import Player, Policy
+from legato.training.run import Run
 
 FORMAT = 1
 _CARD, _WEIGHTS = "policy.json", "weights.safetensors"
@@ -64,6 +66,18 @@ def save(folder: Path, policy: Policy[Any], card: Card) -> None:
         shutil.rmtree(old)
     else:
         os.replace(temporary, folder)
+
+
+def keep(run: Run, policies: Policy[Any], better: NDArray[np.bool_], step: int, origin: dict[str, Any]) -> None:
+    """Save policies, stacked over a run's seeds, each as the seed's `last` and, where it is better, as its `best`.
+
+    `origin` says where they come from, beside seed, step and run.
+    """
+    for i, seed in enumerate(run.seeds):
+        policy = jax.tree.map(lambda leaf, i=i: leaf[i], policies)
+        for which in ("last", "best") if better[i] else ("last",):
+            extra = {**origin, "seed": seed, "step": step, "run": run.path.name, "which": which}
+            save(run.path / "policy" / f"seed-{seed}" / which, policy, Card(run.algorithm, run.config, run.spec, extra))
 
 
 def load(folder: Path) -> LoadedPolicy:

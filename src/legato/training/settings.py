@@ -166,7 +166,7 @@ def _offline(name: str, algorithm: str, dataset: str) -> tuple[Config, OfflineSe
     if isinstance(config, BC):
         return replace(config, batch_size=256), settings
     if isinstance(config, DT):
-        return replace(config, layers=2, size=64, context=10), settings
+        return replace(config, layers=2, size=128, context=5), settings
     config = replace(config, order=32, layers=2, length=250, batch_size=16)
     return config, replace(settings, updates=1_000, eval_every=250, checkpoint_every=250)
 
