@@ -4,7 +4,8 @@
 
 Milliseconds are the best of so many rounds of compiled calls, CPU seconds beside them. The floor of an update is its
 matrix products (counted, not measured) at the rate of this machine's own product of 2048 x 2048 matrices, measured in
-the same run. Data and weights are random: neither changes what is computed.
+the same run. Two ways of computing a layer are compared with the ways not taken. Data and weights are random: neither
+changes what is computed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from legato.data import windows
 from legato.data.spec import Spec
 from legato.data.trajectories import trajectories
 from legato.evaluation.latency import latency
+from legato.nn.mlp import Linear, many
+from legato.nn.ssm import FEW, S4D, convolved
 from legato.policy import Player
 from legato.training import offline
 
@@ -72,6 +75,31 @@ def of_ds4(config: DS4) -> float:
     return dense([(n, SPEC.observation_size + SPEC.action_size + 1, e), (n, 3 * e, h), (n, h, h * (1 + config.layers))])
 
 
+def ways(rounds: int) -> None:
+    """Two choices of code against their alternatives: value and gradients of one layer, alone."""
+
+    def cost(f: Callable[..., Any], *args: Any) -> float:
+        call = jax.jit(jax.grad(lambda *args: jnp.sum(jnp.sin(f(*args))), argnums=tuple(range(len(args)))))
+        return best(lambda: call(*args), rounds)[0]
+
+    print("\n| a layer, forward and backward | as it is, ms | the other way, ms |\n|---|---|---|")
+    key = jax.random.key(0)
+    u = jax.random.normal(key, (16, 250, 64))
+    for modes in (16, 48):
+        layer = S4D(64, 2 * modes, key=key)
+        by_fft = cost(lambda layer, u: convolved(u, layer.kernel(u.shape[-2])) + layer.d * u, layer, u)
+        by_products = cost(S4D.chunked, layer, u)
+        name = f"S4D, {modes} modes, 64 channels, 16 x 250 steps"
+        if modes <= FEW:
+            print(f"| {name} | products {by_products:.1f} | FFT {by_fft:.1f} |", flush=True)
+        else:
+            print(f"| {name} | FFT {by_fft:.1f} | products {by_products:.1f} |", flush=True)
+    x = jax.random.normal(key, (64 * 60, 128))
+    wide = Linear(128, 512, key=key)
+    ours, theirs = cost(many, wide, x), cost(Linear.__call__, wide, x)
+    print(f"| linear, 3,840 rows, 128 to 512 | transposed first {ours:.1f} | in passing {theirs:.1f} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
@@ -114,6 +142,7 @@ def main() -> None:
         drawn = jax.jit(lambda data, key, draw=draw: windows.draw(data, key, draw))
         print(f"| {name} | {best(lambda drawn=drawn: drawn(data, jax.random.key(0)), rounds)[0]:.2f} |", flush=True)
 
+    ways(rounds)
     print("\n| acting, one action | p50 ms | mean ms | p99 ms | parameters |\n|---|---|---|---|---|")
     for name, module, config in (
         ("DT, 20 steps re-encoded", decision_transformer, DT()),
