@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import resource
 import shutil
 import struct
 from collections.abc import Callable
@@ -95,6 +96,22 @@ def test_a_policy_is_replaced_as_a_whole(tmp_path: Path) -> None:
     save(folder, policy, card)
     assert [p.name for p in tmp_path.iterdir()] == ["saved"]
     assert load(folder).card.algorithm == "sac"
+
+
+@pytest.mark.parametrize(("room", "part"), [(20, "card"), (2000, "weights")])
+def test_a_disk_that_takes_no_more_is_said_in_one_line_and_nothing_is_lost(saved: Path, room: int, part: str) -> None:
+    """Files may not grow beyond a limit here, which the system refuses as it refuses a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        with pytest.raises(LegatoError) as refused:
+            save(saved, *build("srl", 1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    words = f"a policy could not be written to '{saved}': File too large; the one before is kept"
+    assert str(refused.value) == words, part
+    assert [path.name for path in saved.parent.iterdir()] == ["saved"]
+    load(saved)
 
 
 @pytest.mark.parametrize("content", ["nothing", "file", "empty folder"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -50,14 +51,24 @@ class LoadedPolicy(Player):
 
 
 def save(folder: Path, policy: Policy[Any], card: Card) -> None:
-    """Write the policy; a folder of that name is replaced as a whole, so that no reader meets a half."""
+    """Write the policy; a folder of that name is replaced as a whole, so that no reader meets a half.
+
+    Raises `LegatoError` where the disk takes no more.
+    """
     temporary = folder.with_name(folder.name + ".writing")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     body = {"format": FORMAT, "algorithm": card.algorithm, "config": dataclasses.asdict(card.config)}
     body |= {"spec": dataclasses.asdict(card.spec), **card.extra}
-    (temporary / _CARD).write_text(json.dumps(body, indent=2) + "\n")
-    save_file(named_leaves(policy), temporary / _WEIGHTS)
+    try:
+        temporary.mkdir(parents=True)
+        (temporary / _CARD).write_text(json.dumps(body, indent=2) + "\n")
+        save_file(named_leaves(policy), temporary / _WEIGHTS)
+    except (OSError, SafetensorError) as problem:
+        shutil.rmtree(temporary, ignore_errors=True)
+        number = re.search(r"os error (\d+)", str(problem))  # safetensors' own words for the system's refusal
+        cause = os.strerror(int(number[1])) if number else getattr(problem, "strerror", None) or problem
+        before = "; the one before is kept" if folder.exists() else ""
+        raise LegatoError(f"a policy could not be written to '{folder}': {cause}{before}") from problem
     if folder.exists():
         old = folder.with_name(folder.name + ".old")
         shutil.rmtree(old, ignore_errors=True)
