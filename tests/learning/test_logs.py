@@ -6,6 +6,7 @@ Each network has a control beside it that learns from the same data in the same 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -23,13 +24,14 @@ from legato.policy import Player
 from legato.training import offline
 
 SPEC = Spec(1, (-1.0,), (1.0,))
+KEY = jax.random.key(0)
 
 
 def learnt(name: str, config: Any, data: Trajectories, spec: Spec, updates: int) -> Any:
     """A learner after so many updates."""
     module = algorithm_module(name)
     known = facts.of(data, spec, scale=config.scale)
-    learner = jax.tree.map(lambda leaf: leaf[None], module.init(config, spec, jax.random.key(0), known))
+    learner = jax.jit(jax.vmap(partial(module.init, config, spec), in_axes=(0, None)))(jax.random.split(KEY, 1), known)
     keys, episodes = jax.random.split(jax.random.key(1), 1), windows.episodes(data)
     learner, _ = offline.advance(module, config, module.batches(config), learner, episodes, keys, 0, updates)
     return jax.tree.map(lambda leaf: leaf[0], learner)

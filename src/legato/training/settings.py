@@ -165,8 +165,8 @@ def _offline(name: str, algorithm: str, dataset: str) -> tuple[Config, OfflineSe
     settings = replace(settings, updates=2_000, eval_every=500, checkpoint_every=500)
     if isinstance(config, BC):
         return replace(config, batch_size=256), settings
-    if isinstance(config, DT):
-        return replace(config, layers=2, size=128, context=5), settings
+    if isinstance(config, DT):  # a table over the steps of an episode is noise until each was seen often
+        return replace(config, layers=2, size=128, context=5, positions="rotary"), settings
     config = replace(config, order=32, layers=2, length=250, batch_size=16)
     return config, replace(settings, updates=1_000, eval_every=250, checkpoint_every=250)
 
