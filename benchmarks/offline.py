@@ -11,9 +11,11 @@ changes what is computed.
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -23,9 +25,10 @@ import numpy as np
 
 from legato.algorithms import bc, decision_s4, decision_transformer
 from legato.algorithms.configs import BC, DS4, DT
-from legato.data import windows
+from legato.data import formats, windows
 from legato.data.spec import Spec
-from legato.data.trajectories import trajectories
+from legato.data.streams import Stream
+from legato.data.trajectories import Trajectories, trajectories
 from legato.evaluation.latency import latency
 from legato.nn.mlp import Linear, many
 from legato.nn.ssm import FEW, S4D, convolved
@@ -100,6 +103,28 @@ def ways(rounds: int) -> None:
     print(f"| linear, 3,840 rows, 128 to 512 | transposed first {ours:.1f} | in passing {theirs:.1f} |", flush=True)
 
 
+def streaming(data: Trajectories, rounds: int) -> None:
+    """DT's updates from a set on the device, and from mapped files whose windows a thread draws ahead."""
+    config, count = DT(), 10
+    draw = decision_transformer.batches(config)
+    keys, on_device = jax.random.split(jax.random.key(1), 1), windows.episodes(data)
+    learner = decision_transformer.init(config, SPEC, jax.random.key(0))
+    held = [jax.tree.map(lambda leaf: leaf[None], learner)]
+
+    def turn(food: Any) -> Any:
+        held[0], metrics = offline.advance(decision_transformer, config, draw, held[0], food, keys, 0, count)
+        return metrics
+
+    with tempfile.TemporaryDirectory() as folder:
+        formats.save(data, Path(folder) / "logs.arrays")
+        with Stream(formats.load(str(Path(folder) / "logs.arrays")), [0], draw, count) as stream:
+            device, mapped = (
+                best(f, rounds)[0] / count for f in (lambda: turn(on_device), lambda: turn(stream.take()))
+            )
+    print("\n| DT, K=20, batch 64, per update | ms |\n|---|---|")
+    print(f"| drawn on the device | {device:.1f} |\n| streamed from mapped files | {mapped:.1f} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
@@ -108,7 +133,8 @@ def main() -> None:
     over = np.arange(STEPS) % EPISODE == EPISODE - 1
     observations = rng.normal(size=(STEPS, SPEC.observation_size))
     actions = rng.uniform(-1, 1, (STEPS, SPEC.action_size))
-    data = windows.episodes(trajectories(observations, actions, rng.normal(size=STEPS), 0 * over, over))
+    logged = trajectories(observations, actions, rng.normal(size=STEPS), 0 * over, over)
+    data = windows.episodes(logged)
     rate = peak(rounds)
     print(f"matrix products: {rate:.0f} GFLOP/s on this machine, now\n")
 
@@ -142,6 +168,7 @@ def main() -> None:
         drawn = jax.jit(lambda data, key, draw=draw: windows.draw(data, key, draw))
         print(f"| {name} | {best(lambda drawn=drawn: drawn(data, jax.random.key(0)), rounds)[0]:.2f} |", flush=True)
 
+    streaming(logged, rounds)
     ways(rounds)
     print("\n| acting, one action | p50 ms | mean ms | p99 ms | parameters |\n|---|---|---|---|---|")
     for name, module, config in (
