@@ -1,11 +1,11 @@
 # Every target prepares what it needs: a machine with Python (3.11 or newer) and make is enough.
 # make PYTHON=python3.12 <target>   chooses the Python of a new .venv
-# make test ARGS="-n 0 -k gru"      passes other arguments to pytest than -n 2 (two processes)
+# make test ARGS="-n 0 -k gru"      passes other arguments to pytest than two processes, a file of tests in one
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-ARGS   ?= -n 2
+ARGS   ?= -n 2 --dist loadfile
 
 # What `make demo` installs; 'legato[mujoco]' and the like are written '.[mujoco]' here.
 DEMO   := .
