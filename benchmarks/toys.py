@@ -38,10 +38,12 @@ def trained(algorithm: str, config: Any, data: Trajectories, updates: int, seeds
 
 
 def shown(title: str, head: tuple[str, ...], rows: list[tuple[str, list[np.ndarray]]]) -> None:
-    print(f"\n{title}\n{'':34}" + "".join(f"{name:>22}" for name in head))
+    """Means over seeds and their range; a seed that has no value is left out."""
+    print(f"\n{title}\n{'':34}" + "".join(f"{name:>24}" for name in head))
     for name, columns in rows:
-        cells = (f"{v.mean():.2f} ({v.min():.2f} to {v.max():.2f})" if len(v) > 1 else f"{v[0]:.2f}" for v in columns)
-        print(f"{name:34}" + "".join(f"{cell:>22}" for cell in cells), flush=True)
+        there = [v[~np.isnan(v)] for v in columns]
+        cells = (f"{v.mean():.1f} ({v.min():.1f} to {v.max():.1f})" if len(v) else "never" for v in there)
+        print(f"{name:34}" + "".join(f"{cell:>24}" for cell in cells), flush=True)
 
 
 def earned(players: list[Player], env: str, asked: Any, test: int) -> np.ndarray:
