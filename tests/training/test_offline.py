@@ -376,7 +376,12 @@ def test_an_environments_bounds_stand_above_the_datas() -> None:
         ("dt", {}, {"rewards": None}, "swings has no rewards: it can be imitated (bc), but no return can be asked for"),
         ("ds4", {}, {"rewards": None}, "swings has no rewards: it can be imitated (bc), but no return can be asked"),
         ("bc", {"fraction": 0.1}, {"rewards": None}, "swings has no rewards"),
-        ("dt", {"episode_length": 13}, {}, "swings has an episode of 14 steps, this model a table of 13: raise --ep"),
+        (
+            "dt",
+            {"episode_length": 13, "positions": "timestep"},
+            {},
+            "swings has an episode of 14 steps, this model a table of 13: raise --ep",
+        ),
         (
             "bc",
             {},
@@ -401,7 +406,7 @@ def test_an_environments_bounds_stand_above_the_datas() -> None:
         ("dt", {"targets": (3.0, 1.0, 3.0000001)}, {}, "a target return of 3 is asked for twice"),
         (
             "dt",
-            {"env": "Pendulum-v1", "episode_length": 199, "clip_actions": True},
+            {"env": "Pendulum-v1", "episode_length": 199, "positions": "timestep", "clip_actions": True},
             {},
             "its environment has episodes of 200 steps, this model a table of 199: raise --episode-length",
         ),
