@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-ARGS   ?= -n 2 --dist loadfile
+ARGS   ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 # What `make demo` installs; 'legato[mujoco]' and the like are written '.[mujoco]' here.
 DEMO   := .

@@ -2,16 +2,19 @@
 
     python benchmarks/locomotion.py --datasets bench/hopper/medium-v0 bench/walker2d/medium-v0
     python benchmarks/locomotion.py --datasets ... --algorithms bc 10%bc dt ds4 dt-blind dt-markov ds4-blind ds4-markov
+    python benchmarks/locomotion.py --datasets ... --algorithms dt dt:positions=timestep ds4:norm=True,batch_size=16
 
 Datasets are what `legato train --dataset` takes; they must name their environment and, for normalised scores, the
 returns of a random and of an expert policy. Every cell is the `last` policy of `--seeds` seeds, asked for the return
 that the data supports (the mean of its best tenth), in `--episodes` test episodes each: the mean over seeds, with a
-95 % bootstrap interval. Runs and scores are kept under `--out`: what is there already is not computed again.
+95 % bootstrap interval. Runs and scores are kept under `--out`: what is there already is not computed again. After a
+colon stand options of the algorithm or of training that differ from the preset's.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import re
 import shutil
@@ -41,8 +44,31 @@ ALGORITHMS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+def variant(name: str) -> tuple[str, dict[str, Any]]:
+    """The algorithm and the options that a column's name stands for."""
+    base, _, others = name.partition(":")
+    if base not in ALGORITHMS:
+        raise argparse.ArgumentTypeError(f"'{base}' is none of {', '.join(ALGORITHMS)}")
+    algorithm, changes = ALGORITHMS[base]
+    pairs = [other.partition("=") for other in others.split(",") if other]
+    return algorithm, {**changes, **{option: literal(value) for option, _, value in pairs}}
+
+
+def literal(text: str) -> Any:
+    """A number, a truth value, or a word."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def column(name: str) -> str:
+    variant(name)
+    return name
+
+
 def folder(name: str, dataset: str, options: argparse.Namespace) -> Path:
-    return Path(options.out) / re.sub(r"\W+", "-", dataset) / name.replace("%", "")
+    return Path(options.out) / re.sub(r"\W+", "-", dataset) / re.sub(r"[^\w:=,.+-]", "", name)
 
 
 def scored(name: str, dataset: str, options: argparse.Namespace) -> list[float]:
@@ -51,7 +77,7 @@ def scored(name: str, dataset: str, options: argparse.Namespace) -> list[float]:
     kept = path / "scores.json"
     if kept.exists():
         return json.loads(kept.read_text())["returns"]
-    algorithm, changes = ALGORITHMS[name]
+    algorithm, changes = variant(name)
     shutil.rmtree(path, ignore_errors=True)  # of a benchmark that was stopped
     changes = {**changes, "seeds": options.seeds, "eval_every": 10**9}  # at the end only
     run = legato.train(algorithm, dataset=dataset, preset=options.preset, out=path, quiet=True, **changes)
@@ -68,7 +94,7 @@ def scored(name: str, dataset: str, options: argparse.Namespace) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datasets", nargs="+", required=True)
-    parser.add_argument("--algorithms", nargs="+", default=["bc", "10%bc", "dt", "ds4"], choices=ALGORITHMS)
+    parser.add_argument("--algorithms", nargs="+", type=column, default=["bc", "10%bc", "dt", "ds4"])
     parser.add_argument("--preset", default="cpu")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--episodes", type=int, default=10)

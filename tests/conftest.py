@@ -46,3 +46,8 @@ def x64() -> Iterator[None]:
     """Double precision for one test, so that finite differences and transcriptions can be held to tight tolerances."""
     with jax.enable_x64(True):
         yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The few long tests first: at the end, one of two processes would wait for the other."""
+    items.sort(key=lambda item: "learning" not in item.path.parts)

@@ -115,6 +115,14 @@ def test_acting_is_the_convolution_step_by_step(config: ds4.Config) -> None:
     assert np.abs(late - found[0])[T - 1].max() > 1e-4  # the first step is remembered to the end
 
 
+def test_the_embeddings_and_the_layer_that_reads_them_are_one_layer() -> None:
+    network, given = made(SMALL).network, inputs()
+    parts = (given["observations"], given["previous"], given["returns"][:, None])
+    embeddings = (network.observation, network.action, network.ret)
+    expected = network.into(jnp.concatenate([layer(part) for layer, part in zip(embeddings, parts, strict=True)], -1))
+    np.testing.assert_allclose(network.entry()(np.concatenate(parts, -1)), expected, rtol=0, atol=1e-5)
+
+
 def test_an_update_reaches_the_policy(taught: ds4.Learner, batch: Window) -> None:
     """Whose systems were discretised before: it is made anew."""
     learner, episode = taught, episode_of(0, SPEC, T)

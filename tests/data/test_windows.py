@@ -71,6 +71,41 @@ def test_whole_episodes_weigh_as_they_are_long_and_of_long_ones_a_stretch_is_dra
     assert stats.chisquare(drawn, 50_000 * np.array(lengths) / sum(lengths)).pvalue > 0.01
 
 
+def test_short_episodes_have_buckets_of_their_own() -> None:
+    lengths, whole = np.array([100, 51, 50, 13, 12, 3]), windows.Draw(4, 1000, whole=True)
+    found = windows.buckets(lengths, whole)
+    assert [(draw.length, draw.size, draw.bucket) for draw in found] == [(13, 30, 0), (50, 8, 1), (100, 4, 2)]
+    assert all(draw.whole for draw in found)
+    # Halves that would hold next to nothing, or all but next to nothing, are left out.
+    assert [draw.length for draw in windows.buckets(np.array([100] * 20 + [10]), whole)] == [100]
+    assert [draw.length for draw in windows.buckets(np.array([100] + [10] * 9), whole)] == [13, 100]
+    assert [draw.length for draw in windows.buckets(np.array([1, 1]), whole)] == [1]
+    # Of episodes longer than may be, stretches are as long as may be.
+    cut = windows.Draw(4, 60, whole=True)
+    assert [(draw.length, draw.size) for draw in windows.buckets(lengths, cut)] == [(15, 16), (60, 4)]
+    windowed = windows.Draw(4, 60)
+    assert windows.buckets(lengths, windowed) == (windowed,)
+
+
+def test_of_buckets_every_step_weighs_alike_and_no_episode_is_cut() -> None:
+    lengths = np.array([40, 3, 20, 9, 40, 5])
+    draws = windows.buckets(lengths, windows.Draw(2, 40, whole=True))
+    assert [draw.length for draw in draws] == [5, 10, 20, 40]
+    data = windows.episodes(trajectories(**raw(lengths.tolist())), 1.0, draws)
+    turns = np.asarray(jax.vmap(lambda update: windows.turn(data, update))(jnp.arange(20_000)))
+    share = np.array([8, 9, 20, 80]) / lengths.sum()
+    assert stats.chisquare(np.bincount(turns, minlength=4), 20_000 * share).pvalue > 0.01
+    for draw, held in zip(draws, ([1, 5], [3], [2], [0, 4]), strict=True):
+        found = windows.draw(data, jax.random.key(3), windows.replace(draw, size=10_000))
+        assert found.mask.shape == (10_000, draw.length)
+        episode = np.asarray(found.observations[:, 0, 0]).astype(int)
+        np.testing.assert_array_equal(found.mask.sum(axis=1), lengths[episode])
+        seen = np.bincount(episode, minlength=len(lengths))
+        assert seen.sum() == seen[held].sum()
+        if len(held) > 1:
+            assert stats.chisquare(seen[held], 10_000 * lengths[held] / lengths[held].sum()).pvalue > 0.01
+
+
 def test_discounted_and_missing_returns() -> None:
     data = trajectories(**raw([3, 4]))
     assert not np.asarray(windows.episodes(trajectories(**{**raw([3, 4]), "rewards": None})).returns_to_go).any()

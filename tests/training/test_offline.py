@@ -263,12 +263,18 @@ def test_without_an_environment_policies_are_saved_and_nothing_is_played(alone: 
 # --- several seeds ---
 
 
-def test_seeds_trained_together_are_the_seeds_trained_alone(dataset: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("algorithm", "learnt"),
+    [("bc", {"layers.0.weight", "layers.1.weight"}), ("ds4", {"into.weight", "blocks.0.mix.weight", "out"})],
+)
+def test_seeds_trained_together_are_the_seeds_trained_alone(
+    algorithm: str, learnt: set[str], dataset: str, tmp_path: Path
+) -> None:
     """With dropout on. To 1e-5: a product of stacked matrices may add in another order."""
     options = {"updates": 50, "dropout": 0.3}
-    together, weights = learn("bc", tmp_path / "together", dataset, seed=5, seeds=2, **options), []
+    together, weights = learn(algorithm, tmp_path / "together", dataset, seed=5, seeds=2, **options), []
     for seed in (5, 6):
-        alone = learn("bc", tmp_path / f"alone-{seed}", dataset, seed=seed, **options)
+        alone = learn(algorithm, tmp_path / f"alone-{seed}", dataset, seed=seed, **options)
         one, other = (load_file(run.policy_path(seed) / "weights.safetensors") for run in (together, alone))
         for name in other:
             np.testing.assert_allclose(one[name], other[name], rtol=0, atol=1e-5, err_msg=name)
@@ -276,7 +282,7 @@ def test_seeds_trained_together_are_the_seeds_trained_alone(dataset: str, tmp_pa
         (a,), (b,) = ([row for row in rows(run) if row["seed"] == str(seed)] for run in (together, alone))
         assert float(a["loss"]) == pytest.approx(float(b["loss"]), rel=1e-5)
     moved = {name for name in weights[0] if np.abs(weights[0][name] - weights[1][name]).max() > 1e-3}
-    assert {"network.layers.0.weight", "network.layers.1.weight"} <= moved
+    assert {f"network.{name}" for name in learnt} <= moved
     assert not any(name.startswith("facts") for name in moved)
 
 
@@ -474,6 +480,7 @@ def test_whole_episodes_are_padded_to_the_longest_and_no_further(dataset: str, t
     spec, data = offline.check("ds4", config, settings, data)
     run = Run.create(tmp_path / "run", "ds4", "cpu", config, settings, spec)
     loop = offline.OfflineLoop(run, data, quiet=True)
-    assert (loop.draw.whole, loop.draw.length) == (True, int(data.lengths.max()))
+    assert [(draw.whole, draw.length) for draw in loop.draws] == [(True, 4), (True, 7), (True, 14)]
+    assert data.lengths.max() == 14
     loop.metrics.close()
     loop.checkpoints.close()

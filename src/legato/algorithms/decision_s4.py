@@ -26,7 +26,7 @@ from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.data.windows import Draw, Window
 from legato.nn.layers import LayerNorm, drop, toss
-from legato.nn.mlp import Linear
+from legato.nn.mlp import Linear, many
 from legato.nn.optimisation import descend, warmed
 from legato.nn.ssm import S4, S4D, S5, groups
 from legato.policy import Policy, Step, held
@@ -87,31 +87,34 @@ class Network(eqx.Module):
         self.choices, self.returns, self.history = spec.choices, config.returns, config.history
         self.residual, self.dropout = config.residual, config.dropout
 
+    def entry(self) -> Linear:
+        """W_in e as one layer of (s, a, R): the embeddings are linear, and so need not be formed at every step."""
+        embeddings = (self.observation, self.action, self.ret)
+        parts = jnp.split(self.into.weight, len(embeddings))
+        weight = jnp.concatenate([layer.weight @ part for layer, part in zip(embeddings, parts, strict=True)])
+        bias = jnp.concatenate([layer.bias for layer in embeddings]) @ self.into.weight + self.into.bias
+        return eqx.tree_at(lambda layer: (layer.weight, layer.bias), self.into, (weight, bias))
+
     def encode(
         self,
+        entry: Linear,
         observations: Float[Array, "*batch obs"],
         previous: Float[Array, "*batch act"],
         returns: Float[Array, "*batch"],
         tossed: Array | None = None,
     ) -> Float[Array, "*batch H"]:
-        """What enters the first block. `previous` is zero where there is none."""
-        dtype = self.into.weight.dtype
+        """What enters the first block. `previous` is zero where there is none; `entry` is `entry()`."""
         previous = previous if self.history else jnp.zeros_like(previous)
         returns = returns if self.returns else jnp.zeros_like(returns)
-        parts = (
-            self.observation(observations.astype(dtype)),
-            self.action(previous.astype(dtype)),
-            self.ret(returns[..., None].astype(dtype)),
-        )
-        u = self.into(jnp.concatenate(parts, axis=-1))
-        return drop(self.pre(jax.nn.gelu(u)), self.dropout, tossed)
+        given = jnp.concatenate([observations, previous, returns[..., None]], axis=-1).astype(entry.weight.dtype)
+        return drop(many(self.pre, jax.nn.gelu(many(entry, given))), self.dropout, tossed)
 
     def mixed(
         self, block: Block, u: Float[Array, "*batch H"], y: Float[Array, "*batch H"], tossed: Array | None = None
     ) -> Float[Array, "*batch H"]:
         """A block's output, from its input u and what its system made of that."""
         y = drop(jax.nn.gelu(y.astype(u.dtype)), self.dropout, tossed)
-        y = jax.nn.gelu(block.mix(y))
+        y = jax.nn.gelu(many(block.mix, y))
         return u + y if self.residual else y
 
     def __call__(
@@ -125,7 +128,7 @@ class Network(eqx.Module):
         tossed: Any = [None] * (1 + len(self.blocks))
         if key is not None and self.dropout:
             tossed = toss(key, (len(tossed), *returns.shape, self.out.shape[0]))
-        u = self.encode(observations, previous, returns, tossed[0])
+        u = self.encode(self.entry(), observations, previous, returns, tossed[0])
         for block, of_block in zip(self.blocks, tossed[1:], strict=True):
             x = (u if block.norm is None else block.norm(u)).astype(jnp.float32)
             if self.history:
@@ -224,9 +227,10 @@ class States(eqx.Module):
 
 
 class Recurrent(Policy[States]):
-    """Steps the recurrence once per primitive step. The systems are kept discretised."""
+    """Steps the recurrence once per primitive step. The systems are kept discretised, the embeddings in one layer."""
 
     network: Network
+    entry: Linear
     discrete: tuple[Any, ...]
     facts: Facts
     gamma: float = eqx.field(static=True)
@@ -246,7 +250,7 @@ class Recurrent(Policy[States]):
         executed = facts.executed(step.executed)
         previous = executed if network.choices is None else jax.nn.one_hot(executed, network.choices)
         previous = jnp.where(step.first, 0, previous)
-        u = network.encode(facts.normaliser(step.observation), previous, facts.ask(wanted))
+        u = network.encode(self.entry, facts.normaliser(step.observation), previous, facts.ask(wanted))
         states = []
         for block, system, x in zip(network.blocks, self.discrete, state.systems, strict=True):
             x = x if network.history else block.system.start()
@@ -261,10 +265,10 @@ class Recurrent(Policy[States]):
 
 
 def policy(config: Config, learner: Learner) -> Recurrent:
-    """The deployable part: the network, its systems discretised once, and the data's facts."""
+    """The deployable part: the network, its embeddings and systems made ready, and the data's facts."""
     network = learner.network
     discrete = tuple(block.system.discrete() for block in network.blocks)
-    return Recurrent(network, discrete, learner.facts, config.gamma, config.delayed, config.squash)
+    return Recurrent(network, network.entry(), discrete, learner.facts, config.gamma, config.delayed, config.squash)
 
 
 def batches(config: Config) -> Draw:

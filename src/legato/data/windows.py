@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import equinox as eqx
 import jax
@@ -35,6 +36,12 @@ class Draw:
     size: int
     length: int
     whole: bool = False
+    bucket: int = 0
+    """of whole episodes, which group of lengths they come from"""
+
+
+HALVINGS = 3  # the shortest bucket is as long as an eighth of the longest
+FEWEST = 0.05  # of all steps: a bucket that held less would be compiled for little
 
 
 class Episodes(eqx.Module):
@@ -46,27 +53,70 @@ class Episodes(eqx.Module):
     timesteps: Int[Array, " steps"]
     left: Int[Array, " steps"]
     """steps to the end of the episode, this one included"""
+    grouped: Int[Array, " steps"] | None = None
+    """rows, those of one bucket of episodes after those of another; None for a single bucket"""
+    edges: Int[Array, " edges"] | None = None
+    """where in `grouped` each bucket begins, and the number of steps"""
 
 
-def episodes(data: Trajectories, gamma: float = 1.0) -> Episodes:
-    """Put trajectories on the device. Without rewards the returns-to-go are zero."""
+def buckets(lengths: Int[np.ndarray, " episodes"], draw: Draw) -> tuple[Draw, ...]:
+    """What updates eat in turn, so that short episodes are not padded to the length of the longest.
+
+    `draw.length`, or the longest episode's length if that is shorter, is halved up to `HALVINGS` times. An episode
+    belongs to the shortest of these that holds it, and an update of half the length eats twice as many. Windows have
+    one bucket.
+    """
+    if not draw.whole:
+        return (draw,)
+    longest = min(draw.length, int(lengths.max()))
+    kept, held = [], 0
+    for length in sorted({-(-longest // 2**k) for k in range(1, HALVINGS + 1)} - {longest}):
+        steps = int(lengths[lengths <= length].sum())
+        if steps - held >= FEWEST * lengths.sum():
+            kept.append(length)
+            held = steps
+    return tuple(
+        replace(draw, size=draw.size * longest // length, length=length, bucket=i)
+        for i, length in enumerate([*kept, longest])
+    )
+
+
+def episodes(data: Trajectories, gamma: float = 1.0, draws: Sequence[Draw] = ()) -> Episodes:
+    """Put trajectories on the device, arranged for these draws. Without rewards the returns-to-go are zero."""
     lengths = data.lengths
     timesteps = np.arange(data.steps) - np.repeat(data.offsets[:-1], lengths)
     togo = np.zeros(data.steps, np.float32) if data.rewards is None else logs.returns_to_go(data, gamma)
     left = np.repeat(lengths, lengths) - timesteps
     integer = jnp.int32
+    grouped = edges = None
+    if len(draws) > 1:
+        bounds = np.array([draw.length for draw in draws[:-1]])
+        bucket = np.repeat(np.searchsorted(bounds, lengths), lengths)
+        grouped = jnp.asarray(np.argsort(bucket, kind="stable"), integer)
+        edges = jnp.asarray(np.cumsum([0, *np.bincount(bucket, minlength=len(draws))]), integer)
     return Episodes(
         jnp.asarray(data.observations),
         jnp.asarray(data.actions),
         jnp.asarray(togo),
         jnp.asarray(timesteps, integer),
         jnp.asarray(left, integer),
+        grouped,
+        edges,
     )
 
 
 def draw(data: Episodes, key: PRNGKeyArray, what: Draw) -> Window:
     """One update's food."""
-    return (sample_whole if what.whole else sample)(data, key, what.size, what.length)
+    if what.whole:
+        return sample_whole(data, key, what.size, what.length, what.bucket)
+    return sample(data, key, what.size, what.length)
+
+
+def turn(data: Episodes, update: Int[Array, ""]) -> Int[Array, ""]:
+    """Which bucket an update eats from: each as often as its share of the steps, for all seeds alike."""
+    assert data.edges is not None
+    step = jax.random.randint(jax.random.fold_in(jax.random.key(0), update), (), 0, data.edges[-1])
+    return jnp.searchsorted(data.edges, step, side="right").astype(jnp.int32) - 1
 
 
 def sample(data: Episodes, key: PRNGKeyArray, size: int, length: int) -> Window:
@@ -77,10 +127,16 @@ def sample(data: Episodes, key: PRNGKeyArray, size: int, length: int) -> Window:
     return window(data, jax.random.randint(key, (size,), 0, len(data.left)), length)
 
 
-def sample_whole(data: Episodes, key: PRNGKeyArray, size: int, length: int) -> Window:
-    """`size` episodes, drawn in proportion to their lengths; of a longer one, `length` steps from a random one on."""
+def sample_whole(data: Episodes, key: PRNGKeyArray, size: int, length: int, bucket: int = 0) -> Window:
+    """`size` episodes of a bucket, drawn in proportion to their lengths.
+
+    Of an episode longer than `length` it is so many steps from a random one on.
+    """
     k_step, k_start = jax.random.split(key)
-    at = jax.random.randint(k_step, (size,), 0, len(data.left))
+    if data.grouped is None or data.edges is None:
+        at = jax.random.randint(k_step, (size,), 0, len(data.left))
+    else:
+        at = data.grouped[jax.random.randint(k_step, (size,), data.edges[bucket], data.edges[bucket + 1])]
     spare = jnp.maximum(data.timesteps[at] + data.left[at] - length, 0)
     return window(data, at - data.timesteps[at] + jax.random.randint(k_start, (size,), 0, spare + 1), length)
 

@@ -155,7 +155,7 @@ class OfflineLoop:
         assert isinstance(settings, OfflineSettings)
         self.run, self.settings, self.config, self.quiet = run, settings, run.config, quiet
         self.algorithm = algorithm_module(run.algorithm)
-        self.draw: Draw = self.algorithm.batches(self.config)
+        self.draws: tuple[Draw, ...] = windows.buckets(data.lengths, self.algorithm.batches(self.config))
         self.checkpoints = Checkpoints(run.path / "checkpoints", create=not resume)
         loaded = self.checkpoints.load(from_step) if resume else None
         self._build(data)
@@ -173,16 +173,15 @@ class OfflineLoop:
     def _build(self, data: Trajectories) -> None:
         s, seeds, spec, config = self.settings, self.run.seeds, self.run.spec, self.config
         gamma, scale = getattr(config, "gamma", 1.0), getattr(config, "scale", 0.0)
-        if self.draw.whole:  # no episode is padded beyond the longest
-            self.draw = replace(self.draw, length=min(self.draw.length, int(data.lengths.max())))
         self.step = 0  # updates so far
         self.facts = data_facts.of(data, spec, gamma=gamma, scale=scale)
         self.stream: Stream | None = None
         self.data: Episodes | None = None
         if streamed(data, s.stream):
-            self.open = lambda step: Stream(data, seeds, self.draw, DISPATCH, first=step, gamma=gamma)
+            self.draws = self.draws[-1:]  # all windows of a chunk have one shape
+            self.open = lambda step: Stream(data, seeds, self.draws[0], DISPATCH, first=step, gamma=gamma)
         else:
-            self.data = windows.episodes(data, gamma)
+            self.data = windows.episodes(data, gamma, self.draws)
         keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(jnp.array(seeds))  # [seeds, 2]
         init_keys, self.update_keys = keys[:, 0], keys[:, 1]
         init = jax.vmap(partial(self.algorithm.init, config, spec), in_axes=(0, None))
@@ -196,7 +195,7 @@ class OfflineLoop:
         self.best = np.full(len(seeds), -np.inf)
         self.averages = Averages(seeds, "update")
         one_step = windows.episodes(logs.select(data, [0]))  # of any episode: only shapes are asked for
-        batch = jax.eval_shape(lambda d, k: windows.draw(d, k, self.draw), one_step, init_keys[0])
+        batch = jax.eval_shape(lambda d, k: windows.draw(d, k, self.draws[0]), one_step, init_keys[0])
         one = jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), self.learner)
         self.metric_names = sorted(jax.eval_shape(partial(self.algorithm.update, config), one, batch, init_keys[0])[1])
 
@@ -234,7 +233,7 @@ class OfflineLoop:
             self.stream = self.stream or self.open(self.step)
             food = jax.tree.map(lambda leaf: leaf[:count], self.stream.take())
         self.learner, metrics = advance(
-            self.algorithm, self.config, self.draw, self.learner, food, self.update_keys, self.step, count
+            self.algorithm, self.config, self.draws, self.learner, food, self.update_keys, self.step, count
         )
         self.step += count
         self.averages.add(self.step, metrics, count)
@@ -315,7 +314,7 @@ class OfflineLoop:
 def advance(
     algorithm: ModuleType,
     config: Any,
-    draw: Draw,
+    draws: tuple[Draw, ...],
     learner: Any,
     food: Episodes | Window,
     keys: PRNGKeyArray,
@@ -325,17 +324,23 @@ def advance(
     """`count` updates of every seed in one dispatch. Returns the sums of their metrics too.
 
     `food` is what the updates are drawn from, or the windows of these very updates, `[count, seeds, ...]`. The i-th
-    update of a run draws from `fold_in(key, i)`, whichever call makes it.
+    update of a run draws from `fold_in(key, i)`, whichever call makes it. Of several buckets, `turn(food, i)` is its.
     """
 
     def one_seed(learner: Any, key: PRNGKeyArray, given: Window | None) -> tuple[Any, dict[str, Array]]:
         def update(learner: Any, i: Array | int) -> tuple[Any, dict[str, Array]]:
             k_draw, k_update = jax.random.split(jax.random.fold_in(key, i))
+
+            def fed(what: Draw, learner: Any) -> tuple[Any, dict[str, Array]]:
+                return algorithm.update(config, learner, windows.draw(cast(Episodes, food), k_draw, what), k_update)
+
             if given is not None:
-                batch = jax.tree.map(lambda leaf: leaf[i - first], given)
-            else:
-                batch = windows.draw(cast(Episodes, food), k_draw, draw)
-            return algorithm.update(config, learner, batch, k_update)
+                return algorithm.update(config, learner, jax.tree.map(lambda leaf: leaf[i - first], given), k_update)
+            if len(draws) == 1:
+                return fed(draws[0], learner)
+            # No seed has a say in the bucket, so under vmap this is still a choice, and one branch runs.
+            bucket = windows.turn(cast(Episodes, food), jnp.asarray(i))
+            return jax.lax.switch(bucket, [partial(fed, what) for what in draws], learner)
 
         def turn(i: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
             learner, metrics = update(carry[0], i)
