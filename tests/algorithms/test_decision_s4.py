@@ -117,10 +117,10 @@ def test_acting_is_the_convolution_step_by_step(config: ds4.Config) -> None:
 
 def test_the_embeddings_and_the_layer_that_reads_them_are_one_layer() -> None:
     network, given = made(SMALL).network, inputs()
-    parts = (given["observations"], given["previous"], given["returns"][:, None])
+    parts = tuple(map(jnp.asarray, (given["observations"], given["previous"], given["returns"][:, None])))
     embeddings = (network.observation, network.action, network.ret)
     expected = network.into(jnp.concatenate([layer(part) for layer, part in zip(embeddings, parts, strict=True)], -1))
-    np.testing.assert_allclose(network.entry()(np.concatenate(parts, -1)), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(network.entry()(jnp.concatenate(parts, -1)), expected, rtol=0, atol=1e-5)
 
 
 def test_an_update_reaches_the_policy(taught: ds4.Learner, batch: Window) -> None:
