@@ -74,8 +74,8 @@ def of_dt(config: DT) -> float:
 
 def of_ds4(config: DS4) -> float:
     """GFLOP of an update's dense layers; the convolutions are not counted."""
-    n, h, e = config.batch_size * config.length, config.channels, config.embedding
-    return dense([(n, SPEC.observation_size + SPEC.action_size + 1, e), (n, 3 * e, h), (n, h, h * (1 + config.layers))])
+    n, h = config.batch_size * config.length, config.channels
+    return dense([(n, SPEC.observation_size + SPEC.action_size + 1, h), (n, h, h * (1 + config.layers))])
 
 
 def ways(rounds: int) -> None:
@@ -112,7 +112,7 @@ def streaming(data: Trajectories, rounds: int) -> None:
     held = [jax.tree.map(lambda leaf: leaf[None], learner)]
 
     def turn(food: Any) -> Any:
-        held[0], metrics = offline.advance(decision_transformer, config, draw, held[0], food, keys, 0, count)
+        held[0], metrics = offline.advance(decision_transformer, config, (draw,), held[0], food, keys, 0, count)
         return metrics
 
     with tempfile.TemporaryDirectory() as folder:
@@ -156,7 +156,7 @@ def main() -> None:
         held = [learner]
 
         def call(module: ModuleType = module, config: Any = config, held: list[Any] = held, keys: Any = keys) -> Any:
-            held[0], metrics = offline.advance(module, config, module.batches(config), held[0], data, keys, 0, 2)
+            held[0], metrics = offline.advance(module, config, (module.batches(config),), held[0], data, keys, 0, 2)
             return metrics
 
         wall, cpu = (ms / count for ms in best(call, rounds))

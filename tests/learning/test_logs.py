@@ -32,8 +32,9 @@ def learnt(name: str, config: Any, data: Trajectories, spec: Spec, updates: int)
     module = algorithm_module(name)
     known = facts.of(data, spec, scale=config.scale)
     learner = jax.jit(jax.vmap(partial(module.init, config, spec), in_axes=(0, None)))(jax.random.split(KEY, 1), known)
-    keys, episodes = jax.random.split(jax.random.key(1), 1), windows.episodes(data)
-    learner, _ = offline.advance(module, config, module.batches(config), learner, episodes, keys, 0, updates)
+    draws = windows.buckets(data.lengths, module.batches(config))
+    keys, episodes = jax.random.split(jax.random.key(1), 1), windows.episodes(data, draws=draws)
+    learner, _ = offline.advance(module, config, draws, learner, episodes, keys, 0, updates)
     return jax.tree.map(lambda leaf: leaf[0], learner)
 
 
