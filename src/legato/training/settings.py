@@ -168,7 +168,7 @@ def _offline(name: str, algorithm: str, dataset: str) -> tuple[Config, OfflineSe
     if isinstance(config, DT):  # a table over the steps of an episode is noise until each was seen often
         return replace(config, layers=2, size=128, context=5, positions="rotary"), settings
     # Few whole episodes rather than many stretches: a state that was never that old misleads the policy later on.
-    return replace(config, order=16, layers=2, norm=True, batch_size=4, learning_rate=5e-3), settings
+    return replace(config, channels=96, order=16, layers=2, norm=True, batch_size=4, learning_rate=3e-3), settings
 
 
 def override(config: Config, settings: AnySettings, **changes: Any) -> tuple[Config, AnySettings]:
