@@ -10,7 +10,7 @@ ARGS   ?= -n 2 --dist loadfile --no-loadscope-reorder
 # What `make demo` installs; 'legato[mujoco]' and the like are written '.[mujoco]' here.
 DEMO   := .
 
-PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input install -qq -c constraints.txt
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input install -qq --no-compile -c constraints.txt
 
 # Pyright looks for a newer version of itself at every start; it need not.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
