@@ -100,6 +100,7 @@ BAD = {
     "play RUN --every 0": "a decision interval needs 1 <= low <= high; 0 was given",
     "play RUN --delay 9": "a delay of 9 steps does not fit decisions every 4: 0 <= delay <= interval is needed",
     "play RUN --seed 7": "'RUN' has no seed 7; it has 2",
+    "play RUN --target 3": "the policies of 'RUN' (SRL-4) read no target return: leave out target",
     "play RUN --episode -1": "episodes are numbered from 0; -1 was given",
     # worlds
     "train srl --env CartPole-v1": "discrete actions of 'CartPole-v1' are not supported by srl; no algorithm supports",

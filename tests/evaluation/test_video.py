@@ -20,7 +20,7 @@ from tests.tiny import WIDE, Diary, Scribe, world
 from legato.data.spec import Spec
 from legato.errors import LegatoError
 from legato.evaluation.video import play
-from legato.policy import OpenLoop
+from legato.policy import OpenLoop, Policy, Step
 from legato.rollout import Clock, episode_seed, episodes, stack
 
 SCRIBE = Scribe(jnp.ones(()))
@@ -100,6 +100,43 @@ def test_a_world_of_gymnasiums_is_filmed(tmp_path: Path, monkeypatch: pytest.Mon
             film.seek(i)
             pictures.append(np.asarray(film.convert("RGB")).astype(float))
     assert all(np.abs(a - b).max() > 50 for a, b in itertools.pairwise(pictures))  # it moves
+
+
+class Obeying(Policy[Any]):
+    """Acts as it is told to."""
+
+    def init_state(self, command: Any) -> Any:
+        return jnp.asarray(command, float)
+
+    def observe(self, state: Any, step: Step) -> Any:
+        return state
+
+    def decide(self, state: Any, key: Any, length: int) -> Any:
+        return jnp.full((length, 4), state), state
+
+
+def test_a_policy_is_told_what_is_asked_of_it(cinema: str) -> None:
+    """A reward is a quarter of the action, less the step."""
+    for asked in (8.0, 20.0):
+        assert play(Obeying(), cinema, WIDE, Clock(1), 0, command=asked)[0] == 9 * asked / 4 - 36
+
+
+def test_a_world_without_pictures_is_played_but_not_filmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose constructor knows no render mode, or knows only others."""
+
+    class Ascii(Diary):
+        metadata = {"render_modes": ["ansi"]}  # noqa: RUF012
+
+        def __init__(self, render_mode: str | None = None):
+            super().__init__(limit=9)
+
+    monkeypatch.setitem(gymnasium.registry, "Dark-v0", EnvSpec("Dark-v0", lambda: Diary(limit=9)))
+    monkeypatch.setitem(gymnasium.registry, "Ascii-v0", EnvSpec("Ascii-v0", Ascii))
+    for name in ("Dark-v0", "Ascii-v0"):
+        assert play(SCRIBE, name, WIDE, Clock(4), 0)[1:] == (9, 3)
+        with pytest.raises(LegatoError, match=f"^'{name}' draws no pictures; leave the video out$"):
+            play(SCRIBE, name, WIDE, Clock(4), 0, video=tmp_path / "one.gif")
+    assert not list(tmp_path.iterdir())
 
 
 # --- refused, before anything is played ---

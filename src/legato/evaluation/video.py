@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 
 from legato.data.spec import Spec
@@ -25,18 +26,22 @@ def play(
     seed: int,
     episode: int = 0,
     video: Path | None = None,
+    command: Any = (),
 ) -> tuple[float, int, int]:
     """Play one greedy test episode; film it when `video` is given. Returns (return, primitive steps, decisions).
 
-    Raises `LegatoError` for a video of unknown format, one that exists already, or one whose writer is not installed.
+    `command` is what the policy is asked for.
+
+    Raises `LegatoError` for a video of unknown format, one that exists already, or one whose writer is not installed,
+    and for an environment that draws no pictures.
     """
     if episode < 0:
         raise LegatoError(f"episodes are numbered from 0; {episode} was given")
     if video is not None:
         _check(video)
-    environment = make(environment_id, render_mode=None if video is None else "rgb_array")
+    environment = make(environment_id) if video is None else _drawn(environment_id)
     world = GymnasiumEnvironments(environment_id, [environment])
-    rollout = Rollout(world, spec, clock, [seed], "test", once=True, first_episode=episode)
+    rollout = Rollout(world, spec, clock, [seed], "test", once=True, command=command, first_episode=episode)
     frames, ended = [], []
     while not ended:
         _, ended = rollout.run(stack([policy]), 1, None)
@@ -47,6 +52,17 @@ def play(
     if video is not None:
         _write(video, frames, fps)
     return ended[0].ret, ended[0].length, ended[0].decisions
+
+
+def _drawn(environment_id: str) -> gymnasium.Env[Any, Any]:
+    try:
+        environment = make(environment_id, render_mode="rgb_array")
+    except TypeError as problem:  # its constructor knows no `render_mode`
+        raise LegatoError(f"'{environment_id}' draws no pictures; leave the video out") from problem
+    if "rgb_array" not in environment.metadata.get("render_modes", ()):
+        environment.close()
+        raise LegatoError(f"'{environment_id}' draws no pictures; leave the video out")
+    return environment
 
 
 def _check(video: Path) -> None:
