@@ -114,6 +114,7 @@ def keys(seeds: int, test: int = 300) -> None:
         batch_size=128,
         scale=1.0,
         episode_length=15,
+        dropout=0.0,
     )
     clone = BC(learning_rate=1e-3, batch_size=256)
 
@@ -121,7 +122,7 @@ def keys(seeds: int, test: int = 300) -> None:
         return 100 * earned(players, "legato/KeyToDoor-v0", asked, test)
 
     rows = []
-    for count, updates in ((10_000, 900), (1_000, 900)):
+    for count, updates in ((10_000, 1_800), (1_000, 900)):
         data = tasks.keys(count)
         dt = trained("dt", config, data, updates, seeds)
         blind = trained("dt", replace(config, returns=False), data, 300, seeds)
