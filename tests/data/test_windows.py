@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,7 +78,7 @@ def test_short_episodes_have_buckets_of_their_own() -> None:
     found = windows.buckets(lengths, whole)
     assert [(draw.length, draw.size, draw.bucket) for draw in found] == [(13, 30, 0), (50, 8, 1), (100, 4, 2)]
     assert all(draw.whole for draw in found)
-    # Halves that would hold next to nothing, or all but next to nothing, are left out.
+    # A half that would hold next to nothing is left out, and one that holds no more than a shorter one.
     assert [draw.length for draw in windows.buckets(np.array([100] * 20 + [10]), whole)] == [100]
     assert [draw.length for draw in windows.buckets(np.array([100] + [10] * 9), whole)] == [13, 100]
     assert [draw.length for draw in windows.buckets(np.array([1, 1]), whole)] == [1]
@@ -92,11 +94,11 @@ def test_of_buckets_every_step_weighs_alike_and_no_episode_is_cut() -> None:
     draws = windows.buckets(lengths, windows.Draw(2, 40, whole=True))
     assert [draw.length for draw in draws] == [5, 10, 20, 40]
     data = windows.episodes(trajectories(**raw(lengths.tolist())), 1.0, draws)
-    turns = np.asarray(jax.vmap(lambda update: windows.turn(data, update))(jnp.arange(20_000)))
+    turns = np.asarray(jax.vmap(lambda update: windows.bucket_of(data, update))(jnp.arange(20_000)))
     share = np.array([8, 9, 20, 80]) / lengths.sum()
     assert stats.chisquare(np.bincount(turns, minlength=4), 20_000 * share).pvalue > 0.01
     for draw, held in zip(draws, ([1, 5], [3], [2], [0, 4]), strict=True):
-        found = windows.draw(data, jax.random.key(3), windows.replace(draw, size=10_000))
+        found = windows.draw(data, jax.random.key(3), replace(draw, size=10_000))
         assert found.mask.shape == (10_000, draw.length)
         episode = np.asarray(found.observations[:, 0, 0]).astype(int)
         np.testing.assert_array_equal(found.mask.sum(axis=1), lengths[episode])

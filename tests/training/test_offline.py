@@ -306,7 +306,7 @@ def test_every_seed_eats_from_the_updates_bucket_what_it_would_eat_alone() -> No
     assert np.abs(together[0, :, 2] - together[1, :, 2]).max() > 0.1
     np.testing.assert_array_equal(told(keys, 20, 7)[:, 20:27], together[:, 20:27])
     for i in range(updates):
-        draw = draws[int(offline.windows.turn(food, i))]
+        draw = draws[int(offline.windows.bucket_of(food, i))]
         assert tuple(together[0, i, :2]) == tuple(together[1, i, :2]) == (draw.size, draw.length)
         k_draw, _ = jax.random.split(jax.random.fold_in(keys[1], i))
         expected = offline.windows.draw(food, k_draw, draw).actions.sum()

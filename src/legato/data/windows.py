@@ -112,7 +112,7 @@ def draw(data: Episodes, key: PRNGKeyArray, what: Draw) -> Window:
     return sample(data, key, what.size, what.length)
 
 
-def turn(data: Episodes, update: Int[Array, ""]) -> Int[Array, ""]:
+def bucket_of(data: Episodes, update: Int[Array, ""]) -> Int[Array, ""]:
     """Which bucket an update eats from: each as often as its share of the steps, for all seeds alike."""
     assert data.edges is not None
     step = jax.random.randint(jax.random.fold_in(jax.random.key(0), update), (), 0, data.edges[-1])

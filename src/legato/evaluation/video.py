@@ -57,7 +57,9 @@ def play(
 def _drawn(environment_id: str) -> gymnasium.Env[Any, Any]:
     try:
         environment = make(environment_id, render_mode="rgb_array")
-    except TypeError as problem:  # its constructor knows no `render_mode`
+    except TypeError as problem:
+        if "render_mode" not in str(problem):  # what its constructor does not know
+            raise
         raise LegatoError(f"'{environment_id}' draws no pictures; leave the video out") from problem
     if "rgb_array" not in environment.metadata.get("render_modes", ()):
         environment.close()

@@ -324,7 +324,7 @@ def advance(
     """`count` updates of every seed in one dispatch. Returns the sums of their metrics too.
 
     `food` is what the updates are drawn from, or the windows of these very updates, `[count, seeds, ...]`. The i-th
-    update of a run draws from `fold_in(key, i)`, whichever call makes it. Of several buckets, `turn(food, i)` is its.
+    update of a run draws from `fold_in(key, i)`, whichever call makes it. Of several buckets, the i-th eats from `bucket_of(food, i)`.
     """
 
     def one_seed(learner: Any, key: PRNGKeyArray, given: Window | None) -> tuple[Any, dict[str, Array]]:
@@ -339,7 +339,7 @@ def advance(
             if len(draws) == 1:
                 return fed(draws[0], learner)
             # No seed has a say in the bucket, so under vmap this is still a choice, and one branch runs.
-            bucket = windows.turn(cast(Episodes, food), jnp.asarray(i))
+            bucket = windows.bucket_of(cast(Episodes, food), jnp.asarray(i))
             return jax.lax.switch(bucket, [partial(fed, what) for what in draws], learner)
 
         def turn(i: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
