@@ -324,7 +324,8 @@ def advance(
     """`count` updates of every seed in one dispatch. Returns the sums of their metrics too.
 
     `food` is what the updates are drawn from, or the windows of these very updates, `[count, seeds, ...]`. The i-th
-    update of a run draws from `fold_in(key, i)`, whichever call makes it. Of several buckets, the i-th eats from `bucket_of(food, i)`.
+    update of a run draws from `fold_in(key, i)`, whichever call makes it. Of several buckets it
+    eats from `bucket_of(food, i)`.
     """
 
     def one_seed(learner: Any, key: PRNGKeyArray, given: Window | None) -> tuple[Any, dict[str, Array]]:
