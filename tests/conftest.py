@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import jax
@@ -46,6 +47,18 @@ def x64() -> Iterator[None]:
     """Double precision for one test, so that finite differences and transcriptions can be held to tight tolerances."""
     with jax.enable_x64(True):
         yield
+
+
+MAPPINGS = 30_000  # of the 65,530 pieces of memory that Linux grants a process unless told otherwise
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_compiled() -> Iterator[None]:
+    """Every compiled function holds pieces of memory; a process that has used up its number of these crashes."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MAPPINGS:
+        jax.clear_caches()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
