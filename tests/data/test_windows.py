@@ -64,7 +64,7 @@ def test_whole_episodes_weigh_as_they_are_long_and_of_long_ones_a_stretch_is_dra
     long = np.asarray(found.observations[:, 0, 0]) == 3
     assert not begun[~long].any()
     assert stats.chisquare(np.bincount(begun[long], minlength=21)).pvalue > 0.01
-    whole = windows.draw(data, jax.random.key(0), windows.Draw(1000, 30, whole=True))
+    whole = data.draw(jax.random.key(0), windows.Draw(1000, 30, whole=True))
     assert not np.asarray(whole.timesteps[:, 0]).any()
     np.testing.assert_array_equal(
         found.mask.sum(axis=1), np.minimum(10, lengths)[found.observations[:, 0, 0].astype(int)]
@@ -98,7 +98,7 @@ def test_of_buckets_every_step_weighs_alike_and_no_episode_is_cut() -> None:
     share = np.array([8, 9, 20, 80]) / lengths.sum()
     assert stats.chisquare(np.bincount(turns, minlength=4), 20_000 * share).pvalue > 0.01
     for draw, held in zip(draws, ([1, 5], [3], [2], [0, 4]), strict=True):
-        found = windows.draw(data, jax.random.key(3), replace(draw, size=10_000))
+        found = data.draw(jax.random.key(3), replace(draw, size=10_000))
         assert found.mask.shape == (10_000, draw.length)
         episode = np.asarray(found.observations[:, 0, 0]).astype(int)
         np.testing.assert_array_equal(found.mask.sum(axis=1), lengths[episode])

@@ -193,7 +193,7 @@ def test_metrics_are_the_means_of_the_updates_since_the_row_before(asked: Run, a
     @jax.jit
     def update(learner: Any, i: int) -> Any:
         k_draw, k = jax.random.split(jax.random.fold_in(k_update, i))
-        return module.update(config, learner, offline.windows.draw(packed, k_draw, module.batches(config)), k)
+        return module.update(config, learner, packed.draw(k_draw, module.batches(config)), k)
 
     losses = []
     for i in range(300):
@@ -309,7 +309,7 @@ def test_every_seed_eats_from_the_updates_bucket_what_it_would_eat_alone() -> No
         draw = draws[int(offline.windows.bucket_of(food, i))]
         assert tuple(together[0, i, :2]) == tuple(together[1, i, :2]) == (draw.size, draw.length)
         k_draw, _ = jax.random.split(jax.random.fold_in(keys[1], i))
-        expected = offline.windows.draw(food, k_draw, draw).actions.sum()
+        expected = food.draw(k_draw, draw).actions.sum()
         assert together[1, i, 2] == pytest.approx(float(expected), abs=1e-4)
     assert {tuple(sizes) for sizes in together[0, :, :2]} == {(7, 4), (4, 7), (2, 14)}
 

@@ -70,7 +70,7 @@ def test_cpu_preset_is_smaller_and_faster_and_otherwise_the_same(algorithm: str,
 )
 def test_paper_preset_of_logs_is_the_official_code(dataset: str, targets: tuple[float, ...]) -> None:
     """Chen et al.: 100 000 updates of 64 windows of 20 steps, evaluated ten times, asked for these returns."""
-    for algorithm in OFFLINE:
+    for algorithm in ("bc", "dt", "ds4"):
         config, settings = preset("paper", algorithm, dataset)
         assert isinstance(settings, OfflineSettings)
         assert (settings.dataset, settings.env, settings.updates) == (dataset, "", 100_000)
@@ -89,11 +89,11 @@ def test_paper_preset_of_logs_is_the_official_code(dataset: str, targets: tuple[
 @pytest.mark.parametrize("algorithm", OFFLINE)
 def test_cpu_preset_of_logs_is_shorter_with_longer_steps(algorithm: str) -> None:
     (paper, long), (config, short) = (preset(name, algorithm, "logs.npz") for name in ("paper", "cpu"))
-    longer = {"bc": 10, "dt": 10, "ds4": 30}[algorithm]
+    longer = {"bc": 10, "dt": 10, "ds4": 30, "tt": 5 / 3}[algorithm]
     assert config.learning_rate == pytest.approx(longer * paper.learning_rate)
     assert short.updates < long.updates
     assert config.warmup <= short.updates / 5
-    assert short.checkpoint_every == short.eval_every
+    assert short.checkpoint_every == (short.eval_every if algorithm != "tt" else 500)  # planning takes its time
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_cpu_preset_of_logs_is_shorter_with_longer_steps(algorithm: str) -> None
         (("papr", "srl", "Pendulum-v1"), "unknown preset 'papr'; did you mean 'paper'?"),
         (("gpu-farm", "srl", "Pendulum-v1"), "unknown preset 'gpu-farm'; known: cpu, paper"),
         (("paper", "slr", "Pendulum-v1"), "unknown algorithm 'slr'; did you mean 'srl'?"),
-        (("paper", "PPO", "Pendulum-v1"), "unknown algorithm 'PPO'; known: bc, ds4, dt, sac, srl"),
+        (("paper", "PPO", "Pendulum-v1"), "unknown algorithm 'PPO'; known: bc, ds4, dt, sac, srl, tt"),
     ],
 )
 def test_a_misspelt_name_gets_a_suggestion(names: tuple[str, str, str], words: str) -> None:

@@ -1,8 +1,9 @@
 """How a policy is learned: one file, one algorithm.
 
 Every algorithm module offers `Config`, `init`, `update`, `policy`, `batches` and `plan_length` as plain functions over
-pytrees; those that learn by acting `HOLDS_ACTION` too, those that learn from logs `chosen`. `algorithm(name)` imports
-one by its name, so that commands that need none start quickly.
+pytrees; those that learn by acting `HOLDS_ACTION` too, those that learn from logs `chosen` and, where updates eat
+something else than windows of the data, `prepare`. `algorithm(name)` imports one by its name, so that commands which
+need none start quickly.
 """
 
 from __future__ import annotations
@@ -12,7 +13,14 @@ from types import ModuleType
 
 from legato.errors import unknown
 
-MODULES = {"sac": "sac", "srl": "srl", "bc": "bc", "dt": "decision_transformer", "ds4": "decision_s4"}
+MODULES = {
+    "sac": "sac",
+    "srl": "srl",
+    "bc": "bc",
+    "dt": "decision_transformer",
+    "ds4": "decision_s4",
+    "tt": "trajectory_transformer",
+}
 NAMES = tuple(MODULES)
 
 

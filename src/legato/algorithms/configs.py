@@ -3,7 +3,8 @@
 They stand apart from the algorithms because this file does not import JAX: `--help` and misspelt options are answered
 at once. Sources: [SRL] the official code of Patel & Siegelmann, arXiv 2410.08979; [SAC] Haarnoja et al.,
 arXiv 1812.05905; [DT] the official gym code of Chen et al., arXiv 2106.01345; [DS4] Bar-David et al., arXiv 2306.05167,
-whose code is not public: its values are those of the code that descends from it.
+whose code is not public: its values are those of the code that descends from it; [TT] the official code of Janner et
+al., arXiv 2106.02039.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class SRL:
                 raise LegatoError(f"{name} must be at least 1; {getattr(self, name)} was given")
 
 
-def _check_offline(config: BC | DT | DS4, *positive: str) -> None:
+def _check_offline(config: BC | DT | DS4 | TT, *positive: str) -> None:
     for name in ("batch_size", *positive):
         if getattr(config, name) < 1:
             raise LegatoError(f"{name} must be at least 1; {getattr(config, name)} was given")
@@ -275,10 +276,97 @@ class DS4:
             raise LegatoError(f"core_learning_rate must be positive; {self.core_learning_rate} was given")
 
 
+@dataclass(frozen=True)
+class TT:
+    """Trajectory Transformer: a model of trajectories as tokens, and a beam search in it for every decision."""
+
+    bins: int = 100
+    """tokens per number of an observation, action, reward or value [TT]"""
+    edges: Literal["quantile", "uniform"] = "quantile"
+    """bins that hold equally many of the data's numbers, or equally wide ones [TT: either]"""
+    centres: Literal["middle", "mean"] = "middle"
+    """what a token is read back as: the middle of its bin [TT], or the mean of the data in it"""
+    window: int = 10
+    """steps that a training window holds [TT]"""
+    layers: int = 4
+    """blocks of the transformer [TT]"""
+    heads: int = 4
+    """attention heads [TT]"""
+    size: int = 128
+    """width of the tokens; the blocks' MLPs are four times as wide [TT]"""
+    dropout: float = 0.1
+    """share left out of tokens, attention weights and block outputs in training [TT]"""
+    action_weight: float = 5.0
+    """of an action's token in the loss; all others count 1 [TT]"""
+    returns: bool = True
+    """tokens of reward and value, which the search for return needs; without, the same network imitates [TT]"""
+    goals: bool = False
+    """put an observation to be reached in front of the window: in training, the last one of the episode [TT]"""
+    gamma: float = 0.99
+    """discount of values per primitive step, in the data and in the search [TT]"""
+    penalty: float | None = -100.0
+    """the reward at a true termination is replaced by this; None leaves it [TT]"""
+    search: Literal["return", "likelihood"] = "return"
+    """what a plan is searched for: expected return, or what the data would have done"""
+    context: int = 5
+    """steps that the planner reads, the one being written included [TT]"""
+    horizon: int = 15
+    """primitive steps of a plan [TT: 5 to 20]"""
+    beams: int = 128
+    """sequences that the search keeps [TT: 32 to 128]"""
+    expand: int = 2
+    """continuations tried of each sequence, of a search for return [TT]"""
+    action_cdf: float = 0.6
+    """the least likely action tokens that together have less than this are not sampled; 0: all may be [TT]"""
+    action_k: int = 0
+    """only so many of the likeliest action tokens may be sampled; 0: any number [TT: 40 on one dataset]"""
+    observation_k: int = 1
+    """the same of observations: 1 takes the likeliest [TT]"""
+    percentile: float = 0.0
+    """judge rewards and values by this share of their distribution, 0 to 1, instead of by their mean (0) [TT: mean]"""
+    batch_size: int = 256
+    """windows per update [TT]"""
+    learning_rate: float = 6e-4
+    """AdamW step size [TT]"""
+    warmup: int = 4_000
+    """updates over which the step size rises to its value [TT: one pass over the data]"""
+    anneal_over: int = 0
+    """updates over which the step size then falls along a cosine to a tenth; 0: never, -1: the run [TT: 20 passes]"""
+    weight_decay: float = 0.1
+    """AdamW decay of matrices; biases, norms and tables have none [TT]"""
+    clip: float = 1.0
+    """largest global norm of a gradient [TT]"""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """of the network's arithmetic in training; parameters and optimiser stay float32"""
+
+    def __post_init__(self) -> None:
+        _check_offline(self, "window", "layers", "heads", "size", "horizon", "beams", "expand", "observation_k")
+        for name, least in (("bins", 2), ("window", 2), ("context", 2), ("action_k", 0)):
+            if getattr(self, name) < least:
+                raise LegatoError(f"{name} must be at least {least}; {getattr(self, name)} was given")
+        for name in ("action_cdf", "percentile"):
+            if not 0 <= getattr(self, name) < 1:
+                raise LegatoError(f"{name} must lie in [0, 1); {getattr(self, name)} was given")
+        if not 0 < self.gamma <= 1:
+            raise LegatoError(f"gamma must lie in (0, 1]; {self.gamma} was given")
+        if self.action_weight <= 0:
+            raise LegatoError(f"action_weight must be positive; {self.action_weight} was given")
+        if self.size % self.heads:
+            raise LegatoError(f"size {self.size} does not divide among {self.heads} heads")
+        if self.context > self.window:
+            raise LegatoError(
+                f"a planner cannot read {self.context} steps in a model of {self.window}: lower --context"
+            )
+        if self.search == "return" and not self.returns:
+            raise LegatoError("a search for return needs tokens of reward and value: choose --search likelihood")
+        if self.goals and self.search == "return":
+            raise LegatoError("a goal is reached by likelihood: choose --search likelihood")
+
+
 Online = SAC | SRL
-Offline = BC | DT | DS4
+Offline = BC | DT | DS4 | TT
 Config = Online | Offline
 
 ONLINE: dict[str, type[Online]] = {"sac": SAC, "srl": SRL}
-OFFLINE: dict[str, type[Offline]] = {"bc": BC, "dt": DT, "ds4": DS4}
+OFFLINE: dict[str, type[Offline]] = {"bc": BC, "dt": DT, "ds4": DS4, "tt": TT}
 CONFIGS: dict[str, type[Config]] = {**ONLINE, **OFFLINE}

@@ -261,6 +261,13 @@ def delayed(data: Trajectories) -> Trajectories:
     return replace(data, rewards=late)
 
 
+def penalised(data: Trajectories, penalty: float | None) -> Trajectories:
+    """The same episodes with `penalty` for the last reward of those that truly terminate; None changes nothing."""
+    if penalty is None:
+        return data
+    return replace(data, rewards=np.where(data.terminations, np.float32(penalty), rewards(data)))
+
+
 # --- whole sets ---
 
 

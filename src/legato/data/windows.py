@@ -58,6 +58,12 @@ class Episodes(eqx.Module):
     edges: Int[Array, " edges"] | None = None
     """where in `grouped` each bucket begins, and the number of steps"""
 
+    def draw(self, key: PRNGKeyArray, what: Draw) -> Window:
+        """One update's food."""
+        if what.whole:
+            return sample_whole(self, key, what.size, what.length, what.bucket)
+        return sample(self, key, what.size, what.length)
+
 
 def buckets(lengths: Int[np.ndarray, " episodes"], draw: Draw) -> tuple[Draw, ...]:
     """What updates eat in turn, so that short episodes are not padded to the length of the longest.
@@ -103,13 +109,6 @@ def episodes(data: Trajectories, gamma: float = 1.0, draws: Sequence[Draw] = ())
         grouped,
         edges,
     )
-
-
-def draw(data: Episodes, key: PRNGKeyArray, what: Draw) -> Window:
-    """One update's food."""
-    if what.whole:
-        return sample_whole(data, key, what.size, what.length, what.bucket)
-    return sample(data, key, what.size, what.length)
 
 
 def bucket_of(data: Episodes, update: Int[Array, ""]) -> Int[Array, ""]:

@@ -55,12 +55,15 @@ class Block(eqx.Module):
         self.heads, self.activation, self.rotary, self.dropout = heads, activation, rotary, dropout
 
     def project(
-        self, x: Float[Array, "*batch tokens size"], position: Int[Array, "*#batch tokens"]
+        self, x: Float[Array, "*batch tokens size"], position: Int[Array, "*#batch tokens"] | None = None
     ) -> tuple[Array, Array, Array]:
-        """Queries, keys and values `[*batch, tokens, heads, size / heads]`."""
+        """Queries, keys and values `[*batch, tokens, heads, size / heads]`; `position` is for rotary ones."""
         q, k, v = jnp.split(many(self.qkv, self.before(x)), 3, axis=-1)
         q, k, v = (part.reshape(*part.shape[:-1], self.heads, -1) for part in (q, k, v))
-        return (rotate(q, position), rotate(k, position), v) if self.rotary else (q, k, v)
+        if not self.rotary:
+            return q, k, v
+        assert position is not None
+        return rotate(q, position), rotate(k, position), v
 
     def attend(
         self,
@@ -76,8 +79,15 @@ class Block(eqx.Module):
         score = jnp.einsum("...qhd,...khd->...hqk", q, k) * q.shape[-1] ** -0.5
         weight = jax.nn.softmax(jnp.where(sees[..., None, :, :], score, -jnp.inf), axis=-1)
         read = jnp.einsum("...hqk,...khd->...qhd", drop(weight, self.dropout, of_weight), v)
-        x = x + drop(many(self.out, read.reshape(x.shape)), self.dropout, of_out)
-        h = {"relu": jax.nn.relu, "gelu": jax.nn.gelu}[self.activation](many(self.up, self.between(x)))
+        return self.after(x, read.reshape(x.shape), of_out, of_mlp)
+
+    def after(
+        self, x: Array, read: Array, of_out: Array | None = None, of_mlp: Array | None = None
+    ) -> Float[Array, "*batch size"]:
+        """What becomes of the tokens `x` once their queries have `read`."""
+        x = x + drop(many(self.out, read), self.dropout, of_out)
+        h = many(self.up, self.between(x))
+        h = jax.nn.relu(h) if self.activation == "relu" else jax.nn.gelu(h, approximate=False)
         return x + drop(many(self.down, h), self.dropout, of_mlp)
 
 
@@ -135,16 +145,20 @@ class Transformer(eqx.Module):
         x: Float[Array, "*batch tokens size"],
         valid: Bool[Array, "*batch tokens"] | None = None,
         *,
+        hidden: Bool[Array, " tokens"] | None = None,
         read: slice | None = None,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "*batch read size"]:
         """The outputs at all tokens, or at those that `read` takes: the last block then computes no others.
 
-        Tokens that are not `valid` are seen by themselves only. With a `key` dropout is on.
+        Tokens that are not `valid` are seen by themselves only, `hidden` ones not even by themselves (the first token
+        is none of them). With a `key` dropout is on.
         """
         tokens = jnp.arange(x.shape[-2])
         back = tokens[:, None] - tokens
         sees = (back >= 0) & (back < (self.band or len(tokens)))
+        if hidden is not None:
+            sees = sees & ~hidden
         if valid is not None:
             sees = sees & valid[..., None, :] | (back == 0)
         tossed = None if key is None or not self.blocks[0].dropout else self._toss(key, x.shape)

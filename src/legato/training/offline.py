@@ -26,6 +26,7 @@ from legato.data import formats, windows
 from legato.data import trajectories as logs
 from legato.data.spec import Spec
 from legato.data.streams import Stream
+from legato.data.tokens import Encoded
 from legato.data.trajectories import Trajectories
 from legato.data.windows import Draw, Episodes, Window
 from legato.envs import describe, make, make_vec
@@ -174,14 +175,19 @@ class OfflineLoop:
         s, seeds, spec, config = self.settings, self.run.seeds, self.run.spec, self.config
         gamma, scale = getattr(config, "gamma", 1.0), getattr(config, "scale", 0.0)
         self.step = 0  # updates so far
-        self.facts = data_facts.of(data, spec, gamma=gamma, scale=scale)
+        self.facts: Any
         self.stream: Stream | None = None
-        self.data: Episodes | None = None
-        if streamed(data, s.stream):
+        self.data: Episodes | Encoded | None = None
+        prepare = getattr(self.algorithm, "prepare", None)
+        if prepare is not None:
+            self.facts, self.data = prepare(config, spec, data, self.run.path / "tokens.npz", fingerprint(data))
+        else:
+            self.facts = data_facts.of(data, spec, gamma=gamma, scale=scale)
+            if not streamed(data, s.stream):
+                self.data = windows.episodes(data, gamma, self.draws)
+        if self.data is None:
             self.draws = self.draws[-1:]  # all windows of a chunk have one shape
             self.open = lambda step: Stream(data, seeds, self.draws[0], DISPATCH, first=step, gamma=gamma)
-        else:
-            self.data = windows.episodes(data, gamma, self.draws)
         keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(jnp.array(seeds))  # [seeds, 2]
         init_keys, self.update_keys = keys[:, 0], keys[:, 1]
         init = jax.vmap(partial(self.algorithm.init, config, spec), in_axes=(0, None))
@@ -194,8 +200,8 @@ class OfflineLoop:
         self.eval_names = ["eval_return", *(f"eval_return_{t:g}" for t in self.targets[1:] if t is not None)]
         self.best = np.full(len(seeds), -np.inf)
         self.averages = Averages(seeds, "update")
-        one_step = windows.episodes(logs.select(data, [0]))  # of any episode: only shapes are asked for
-        batch = jax.eval_shape(lambda d, k: windows.draw(d, k, self.draws[0]), one_step, init_keys[0])
+        food = self.data or windows.episodes(logs.select(data, [0]))  # of any episode: only shapes are asked for
+        batch = jax.eval_shape(lambda d, k: d.draw(k, self.draws[0]), food, init_keys[0])
         one = jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), self.learner)
         self.metric_names = sorted(jax.eval_shape(partial(self.algorithm.update, config), one, batch, init_keys[0])[1])
 
@@ -316,7 +322,7 @@ def advance(
     config: Any,
     draws: tuple[Draw, ...],
     learner: Any,
-    food: Episodes | Window,
+    food: Episodes | Encoded | Window,
     keys: PRNGKeyArray,
     first: int,
     count: int,
@@ -333,7 +339,7 @@ def advance(
             k_draw, k_update = jax.random.split(jax.random.fold_in(key, i))
 
             def fed(what: Draw, learner: Any) -> tuple[Any, dict[str, Array]]:
-                return algorithm.update(config, learner, windows.draw(cast(Episodes, food), k_draw, what), k_update)
+                return algorithm.update(config, learner, cast(Episodes, food).draw(k_draw, what), k_update)
 
             if given is not None:
                 return algorithm.update(config, learner, jax.tree.map(lambda leaf: leaf[i - first], given), k_update)

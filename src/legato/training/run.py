@@ -21,7 +21,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, Literal
 
-from legato.algorithms.configs import BC, CONFIGS, DS4, DT, OFFLINE, SAC, SRL, Config
+from legato.algorithms.configs import BC, CONFIGS, DS4, DT, OFFLINE, SAC, SRL, TT, Config
 from legato.data.spec import Spec
 from legato.errors import LegatoError
 from legato.training.settings import AnySettings, OfflineSettings, Settings
@@ -130,7 +130,7 @@ class Run:
 
 
 def label(algorithm: str, config: Config) -> str:
-    """The field's name for a configuration: `SRL-8`, `SAC`, `SAC-4`, `10%BC`, `DT (cache)`."""
+    """The field's name for a configuration: `SRL-8`, `SAC`, `SAC-4`, `10%BC`, `DT (cache)`, `TT (uniform)`."""
     name = algorithm.upper()
     if isinstance(config, SRL):
         return f"SRL-{config.horizon}"
@@ -138,6 +138,10 @@ def label(algorithm: str, config: Config) -> str:
         return name if config.action_repeat == 1 else f"{name}-{config.action_repeat}"
     if isinstance(config, BC):
         return name if config.fraction == 1 else f"{100 * config.fraction:g}%BC"
+    if isinstance(config, TT):
+        said = ["uniform"] if config.edges == "uniform" else []
+        said += ["likelihood"] if config.search == "likelihood" else []
+        return f"{name} ({', '.join(said)})" if said else name
     said = ["cache"] if isinstance(config, DT) and config.memory == "cache" else []
     said += [f"no {what}" for what in ("returns", "history") if not getattr(config, what)]
     return f"{name} ({', '.join(said)})" if said else name

@@ -1,0 +1,274 @@
+"""Trajectory Transformer (Janner et al. 2021, arXiv 2106.02039): decisions from a model of whole trajectories.
+
+    tokens  s^1 ... s^N a^1 ... a^M r V   of each step, every number in one of its bins (`data.tokens`)
+    V_t     = sum_{k > t} gamma^(k-t-1) r_k
+    L       = mean of w_i CE(p(token_i | token_<i), token_i)        w = 5 for actions, 1 for all else
+    act     : the first actions of a beam search in p (`planning.beam`), for return or for likelihood
+
+A window is L steps; after a true termination its tokens are the stop, which is learnt as well. What follows an episode
+that was cut is not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from legato.algorithms.configs import TT as Config
+from legato.data import tokens as encoding
+from legato.data import trajectories as logs
+from legato.data.spec import Spec
+from legato.data.tokens import Discretiser, Encoded, Layout, Recipe, Windows
+from legato.data.trajectories import Trajectories
+from legato.data.windows import Draw
+from legato.models.trajectory import TrajectoryModel
+from legato.nn.mlp import Linear
+from legato.nn.optimisation import descend
+from legato.planning import beam
+from legato.planning.beam import Filter, Plan, Search
+from legato.policy import Policy, Step
+
+Metrics = dict[str, Float[Array, ""]]
+
+FAR = 0.5  # of a column's range: how far beyond the data an observation lies that is counted as foreign to the model
+
+
+class Facts(eqx.Module):
+    """What the policy keeps of its data."""
+
+    discretiser: Discretiser
+    spec: Spec = eqx.field(static=True)
+
+    @classmethod
+    def none(cls, config: Config, spec: Spec) -> Facts:
+        """Of no data: bins of no width."""
+        width = _layout(config, spec).width
+        return cls(Discretiser(jnp.zeros((width, config.bins + 1)), jnp.zeros((width, config.bins))), spec)
+
+
+class Learner(eqx.Module):
+    """Everything the Trajectory Transformer carries while training."""
+
+    network: TrajectoryModel
+    facts: Facts
+    optimiser: optax.OptState
+    updates: Int[Array, ""]
+
+
+def _layout(config: Config, spec: Spec) -> Layout:
+    return Layout(spec.observation_size, spec.action_size, config.returns, config.returns)
+
+
+def chosen(config: Config, data: Trajectories, limit: int | None = None) -> Trajectories:
+    """The data as it is learnt from: all of it.
+
+    Raises `LegatoError` where rewards are wanted and missing, and where there are fewer steps or bins than are needed.
+    """
+    if config.returns:
+        logs.rewards(data)
+    encoding.enough(data.steps, config.bins, config.edges, data.about.choices)
+    return data
+
+
+def prepare(config: Config, spec: Spec, data: Trajectories, kept: Path | None, name: str) -> tuple[Facts, Encoded]:
+    """The bins of the data, and the data as tokens on the device. A file keeps both, for this very data."""
+    recipe = Recipe(
+        config.bins, config.edges, config.centres, config.gamma, config.penalty, config.returns, config.returns
+    )
+    discretiser, food = encoding.prepare(data, spec, recipe, kept, name)
+    return Facts(discretiser, spec), food
+
+
+def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = None) -> Learner:
+    """A learner before its first update. `facts` say what the data is like."""
+    network = TrajectoryModel(
+        _layout(config, spec),
+        config.bins,
+        window=config.window,
+        layers=config.layers,
+        heads=config.heads,
+        size=config.size,
+        dropout=config.dropout,
+        goals=config.goals,
+        key=key,
+    )
+    facts = Facts.none(config, spec) if facts is None else facts
+    return Learner(network, facts, _optimiser(config).init(cast(Any, network)), jnp.zeros((), jnp.int32))
+
+
+def step_size(config: Config, i: Int[Array, ""]) -> Float[Array, ""]:
+    """Of the i-th update: risen over the warm-up, then on a cosine to a tenth, where it stays.
+
+    The official code's cosine climbs again after its lowest point.
+    """
+    risen = jnp.minimum(1.0, (i + 1) / max(config.warmup, 1))
+    if config.anneal_over == 0:
+        return config.learning_rate * risen
+    progress = jnp.clip((i - config.warmup) / max(config.anneal_over - config.warmup, 1), 0, 1)
+    return config.learning_rate * risen * jnp.maximum(0.1, 0.5 * (1 + jnp.cos(jnp.pi * progress)))
+
+
+def _optimiser(config: Config) -> optax.GradientTransformation:
+    decay = optax.adamw(
+        lambda i: step_size(config, jnp.asarray(i)), 0.9, 0.95, weight_decay=config.weight_decay, mask=matrices
+    )
+    return optax.chain(optax.clip_by_global_norm(config.clip), decay)
+
+
+def matrices(network: Any) -> Any:
+    """Which parameters decay: the weights of linear layers and heads."""
+
+    def of(node: Any) -> Any:
+        if isinstance(node, Linear):
+            return eqx.tree_at(lambda layer: (layer.weight, layer.bias), node, (True, False))
+        return False
+
+    found = jax.tree.map(of, network, is_leaf=lambda node: isinstance(node, Linear))
+    return eqx.tree_at(lambda n: n.heads, found, True)
+
+
+def loss(
+    network: TrajectoryModel, batch: Windows, action_weight: float = 5.0, key: PRNGKeyArray | None = None
+) -> tuple[Float[Array, ""], Metrics]:
+    """L over the tokens that are to be learnt, and the plain mean of the cross-entropy. With a `key` dropout is on."""
+    layout = network.layout
+    flat = batch.tokens.reshape(len(batch.tokens), -1)
+    known = jnp.repeat(batch.known, layout.width, axis=-1)[:, 1:]
+    logits = network(flat[:, :-1], batch.goals if network.goal is not None else None, key=key).astype(jnp.float32)
+    error = optax.softmax_cross_entropy_with_integer_labels(logits, flat[:, 1:])
+    column = jnp.arange(1, flat.shape[-1]) % layout.width
+    acts = (column >= layout.observations) & (column < layout.observations + layout.actions)
+    count = known.sum()
+    weighted = jnp.sum(jnp.where(known, error * jnp.where(acts, action_weight, 1.0), 0)) / count
+    return weighted, {"cross_entropy": jnp.sum(jnp.where(known, error, 0)) / count}
+
+
+def update(config: Config, learner: Learner, batch: Windows, key: PRNGKeyArray) -> tuple[Learner, Metrics]:
+    """One gradient step."""
+
+    def of(network: TrajectoryModel) -> tuple[Float[Array, ""], Metrics]:
+        if config.dtype != "float32":
+            network = jax.tree.map(lambda leaf: leaf.astype(config.dtype), network)
+        return loss(network, batch, config.action_weight, key)
+
+    (value, metrics), gradient = jax.value_and_grad(of, has_aux=True)(learner.network)
+    network, state = descend(_optimiser(config), learner.network, gradient, learner.optimiser)
+    metrics = {"loss": value, **metrics, "gradient_norm": optax.tree.norm(gradient)}
+    return Learner(network, learner.facts, state, learner.updates + 1), metrics
+
+
+# --- acting ---
+
+
+class Memory(eqx.Module):
+    """The last steps as tokens, newest last, and the present observation."""
+
+    past: Int[Array, "steps columns"]
+    count: Int[Array, ""]
+    """how many of the past steps there are"""
+    newest: Int[Array, " obs"]
+    goal: Int[Array, " obs"]
+    time: Int[Array, ""]
+    """primitive steps since the episode began; -1 before the first"""
+    foreign: Int[Array, ""]
+    """observed numbers so far that lay far outside the data"""
+
+
+class Planning(Policy[Memory]):
+    """Searches for a plan at each decision and acts by its first steps; beyond its end, the last action is held."""
+
+    network: TrajectoryModel
+    facts: Facts
+    search: Search = eqx.field(static=True)
+    context: int = eqx.field(static=True)
+    by_return: bool = eqx.field(static=True)
+
+    def init_state(self, command: Any) -> Memory:
+        layout, spec = self.network.layout, self.facts.spec
+        goal = jnp.zeros(spec.observation_size, jnp.int32)
+        if self.network.goal is not None and not isinstance(command, tuple):
+            goal = self._observed.encode(jnp.asarray(command, jnp.float32))
+        zero = jnp.zeros((), jnp.int32)
+        newest = jnp.zeros(spec.observation_size, jnp.int32)
+        return Memory(jnp.zeros((self.context - 1, layout.width), jnp.int32), zero, newest, goal, zero - 1, zero)
+
+    @property
+    def _observed(self) -> Discretiser:
+        return self.facts.discretiser.columns(slice(0, self.network.layout.observations))
+
+    @property
+    def _acted(self) -> Discretiser:
+        n = self.network.layout.observations
+        return self.facts.discretiser.columns(slice(n, n + self.network.layout.actions))
+
+    def observe(self, state: Memory, step: Step) -> Memory:
+        layout = self.network.layout
+        row = [state.newest, self._acted.encode(step.executed)]
+        if layout.rewards:
+            n = layout.observations + layout.actions
+            row.append(self.facts.discretiser.columns(slice(n, n + 1)).encode(step.reward[None]))
+        if layout.values:  # not known, and seen by nobody
+            row.append(jnp.full(1, self.network.bins - 1, jnp.int32))
+        past = jnp.concatenate([state.past[1:], jnp.concatenate(row)[None]])
+        foreign = jnp.sum(self._observed.outside(step.observation, FAR), dtype=jnp.int32)
+        return Memory(
+            jnp.where(step.first, state.past, past),
+            jnp.where(step.first, 0, jnp.minimum(state.count + 1, len(past))),
+            self._observed.encode(step.observation),
+            state.goal,
+            state.time + 1,
+            state.foreign + foreign,
+        )
+
+    def decide(self, state: Memory, key: PRNGKeyArray | None, length: int) -> tuple[Array, Memory]:
+        # A search draws in any case; without a key, what it draws depends on the time alone.
+        key = jax.random.fold_in(jax.random.key(0), state.time) if key is None else key
+        tokens = self.plan(state, key).tokens
+        n = self.network.layout.observations
+        actions = self._acted.decode(self._real(tokens[:, n : n + self.network.layout.actions]))
+        held = jnp.minimum(jnp.arange(length), self.search.horizon - 1)
+        return actions[held], state
+
+    def plan(self, state: Memory, key: PRNGKeyArray) -> Plan:
+        """What the search finds from here."""
+        known = (self.network, self.facts.discretiser, self.search, state.past, state.count, state.newest)
+        if self.by_return:
+            return beam.best_return(*known, key)
+        goal = state.goal if self.network.goal is not None else None
+        return beam.likeliest(self.network, self.search, state.past, state.count, state.newest, goal)
+
+    def _real(self, actions: Int[Array, "horizon act"]) -> Int[Array, "horizon act"]:
+        """Actions of a plan; where it foresees the episode's end, the last action before."""
+        stops: Bool[Array, " horizon"] = jnp.any(actions >= self.network.bins, axis=-1)
+        last = jax.lax.cummax(jnp.where(stops, 0, jnp.arange(len(stops))))
+        return actions[last]
+
+
+def policy(config: Config, learner: Learner) -> Planning:
+    """The deployable part: the network, the data's bins and the search."""
+    search = Search(
+        config.horizon,
+        config.beams,
+        config.expand,
+        config.gamma,
+        Filter(config.action_k or None, config.action_cdf or None),
+        Filter(config.observation_k),
+        config.percentile or None,
+    )
+    return Planning(learner.network, learner.facts, search, config.context, config.search == "return")
+
+
+def batches(config: Config) -> Draw:
+    """Windows of L steps."""
+    return Draw(config.batch_size, config.window)
+
+
+def plan_length(config: Config) -> int:
+    """Primitive steps between decisions while training."""
+    return 1

@@ -1,0 +1,1 @@
+"""How to choose with a model: searches that turn a model of what happens into the next actions."""

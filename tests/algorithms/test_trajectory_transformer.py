@@ -1,0 +1,207 @@
+"""The Trajectory Transformer: its loss, what decays, what it remembers, and that it plans for what it was asked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import legato
+from legato.algorithms import trajectory_transformer as tt
+from legato.algorithms.configs import TT
+from legato.data.spec import Spec
+from legato.data.tokens import Windows
+from legato.data.trajectories import About, Trajectories, trajectories
+from legato.errors import LegatoError
+from legato.policy import Step
+from legato.training import offline
+from legato.training.settings import OfflineSettings, preset
+
+SPEC = Spec(2, (-1.0,), (1.0,))
+TINY = TT(
+    bins=6, window=4, layers=1, heads=2, size=16, dropout=0.0, context=3, horizon=2, beams=4, batch_size=8, warmup=5
+)
+
+
+def bandit(episodes: int = 60, seed: int = 0) -> Trajectories:
+    """Episodes of four steps; the reward is the action's sign times that of the first observed number."""
+    rng = np.random.default_rng(seed)
+    s = rng.normal(size=(4 * episodes, 2)).astype(np.float32)
+    a = rng.uniform(-1, 1, (4 * episodes, 1)).astype(np.float32)
+    ends = np.arange(4 * episodes) % 4 == 3
+    about = About("bandit", low=SPEC.low, high=SPEC.high)
+    return trajectories(s, a, np.sign(a[:, 0] * s[:, 0]), ends, np.zeros_like(ends), about=about)
+
+
+def learner(config: TT = TINY, data: Trajectories | None = None) -> tt.Learner:
+    facts, _ = tt.prepare(config, SPEC, bandit() if data is None else data, None, "")
+    return tt.init(config, SPEC, jax.random.key(0), facts)
+
+
+def shown(observation: list[float], action: float = 0.0, reward: float = 0.0, first: bool = False) -> Step:
+    numbers = (jnp.asarray(x, jnp.float32) for x in (observation, reward, [action]))
+    return Step(*numbers, jnp.asarray(first))
+
+
+def test_the_loss_is_a_weighted_mean_over_what_is_to_be_learnt() -> None:
+    """Actions count five times; steps that are not known, and the first token, which nothing predicts, do not count."""
+    network = learner().network
+    rng = np.random.default_rng(0)
+    batch = Windows(
+        jnp.asarray(rng.integers(0, 7, (3, 4, 5))),
+        jnp.asarray([[True] * 4, [True, True, False, False], [True] * 3 + [False]]),
+        jnp.zeros((3, 2), int),
+    )
+    value, metrics = jax.jit(tt.loss)(network, batch)
+    tokens = np.asarray(batch.tokens).reshape(3, 20)
+    p = np.asarray(jax.nn.log_softmax(jax.jit(lambda t: network(t))(jnp.asarray(tokens[:, :-1]))))
+    plain, weighted = [], []
+    for row in range(3):
+        for place in range(1, 20):
+            if batch.known[row, place // 5]:
+                error = -p[row, place - 1, tokens[row, place]]
+                plain.append(error)
+                weighted.append(error * (5.0 if place % 5 == 2 else 1.0))
+    assert float(value) == pytest.approx(np.mean(weighted), rel=1e-5)
+    assert float(metrics["cross_entropy"]) == pytest.approx(np.mean(plain), rel=1e-5)
+
+
+def test_only_matrices_decay() -> None:
+    network = learner().network
+    decays = {jax.tree_util.keystr(path): on for path, on in jax.tree_util.tree_leaves_with_path(tt.matrices(network))}
+    assert {name.rpartition(".")[2] for name, on in decays.items() if on} == {"weight", "heads"}
+    assert all(on for name, on in decays.items() if name.endswith(".weight"))
+    assert not any(decays[name] for name in decays if name in (".table", ".positions") or ".bias" in name)
+
+
+def test_the_step_size_rises_and_falls_to_a_tenth() -> None:
+    config = replace(TINY, learning_rate=2.0, warmup=10, anneal_over=50)
+    found = [float(tt.step_size(config, jnp.asarray(i))) for i in (0, 4, 9, 10, 30, 49, 50, 90)]
+    expected = [0.2, 1.0, 2.0, 2.0, 1.0, 0.2, 0.2, 0.2]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert float(tt.step_size(replace(config, anneal_over=0), jnp.asarray(90))) == 2.0
+
+
+def test_memory_is_the_last_steps_and_counts_what_is_foreign() -> None:
+    policy = tt.policy(TINY, learner())
+    bins = policy.facts.discretiser
+    state = policy.observe(policy.init_state(()), shown([0.1, 0.2], first=True))
+    assert int(state.count) == 0 and not np.asarray(state.past).any()
+    rows = []
+    for i in range(4):
+        observation, action, reward = [0.3 * i, -0.2 * i], 0.4 * i - 0.9, float(i % 2)
+        rows.append([*np.asarray(state.newest), *np.asarray(bins.encode(jnp.array([0, 0, action, reward, 0])))[2:4], 5])
+        state = policy.observe(state, shown(observation, action, reward))
+    assert int(state.count) == 2 and int(state.time) == 4 and int(state.foreign) == 0
+    np.testing.assert_array_equal(state.past, rows[-2:])
+    state = policy.observe(state, shown([1e6, -1e6]))
+    assert int(state.foreign) == 2
+    assert np.isfinite(policy.decide(state, None, 1)[0]).all()
+
+
+def test_a_plan_is_as_long_as_asked_and_begins_the_same() -> None:
+    policy = tt.policy(TINY, learner())
+    state = policy.observe(policy.init_state(()), shown([0.1, 0.2], first=True))
+    long = np.asarray(jax.jit(lambda state: policy.decide(state, None, 5)[0])(state))
+    np.testing.assert_array_equal(jax.jit(lambda state: policy.decide(state, None, 1)[0])(state), long[:1])
+    np.testing.assert_array_equal(long[2:], np.tile(long[1], (3, 1)))  # the horizon is 2: the last one is held
+    assert (np.abs(long) <= 1).all()
+
+
+def test_where_a_plan_foresees_the_end_the_last_action_is_held() -> None:
+    policy = tt.policy(replace(TINY, horizon=5), learner())
+    tokens = jnp.array([[3], [6], [2], [6], [6]])
+    np.testing.assert_array_equal(policy._real(tokens)[:, 0], [3, 3, 2, 2, 2])
+
+
+@pytest.mark.parametrize("search", ["return", "likelihood"])
+def test_it_plans_for_what_it_was_asked(search: Any, tmp_path: Path) -> None:
+    """From random actions: the search for return finds those that pay; imitation does as the data, now so, now so."""
+    config = replace(TINY, size=32, search=search, beams=8, batch_size=64, learning_rate=3e-3, action_weight=1.0)
+    config = replace(config, warmup=20, anneal_over=-1, action_cdf=0.0, gamma=0.5, penalty=None)
+    rarely = {"eval_every": 400, "log_every": 400, "checkpoint_every": 400}
+    settings = OfflineSettings(dataset="bandit", updates=400, **rarely)
+    run = offline.start("tt", "cpu", config, settings, tmp_path / "run", data=bandit(400), quiet=True)
+    player = legato.load(run.path)
+    rng, right = np.random.default_rng(1), []
+    for _ in range(20):
+        memory, action, reward = player.begin(), np.zeros(1), 0.0
+        for _ in range(4):
+            s = rng.normal(size=2)
+            action, memory = player.act(memory, s, reward=reward)
+            reward = float(np.sign(action[0, 0] * s[0]))
+            right.append(reward > 0)
+    assert np.mean(right) > 0.85 if search == "return" else 0.2 < np.mean(right) < 0.8
+
+
+def test_seeds_side_by_side_are_seeds_alone() -> None:
+    facts, food = tt.prepare(TINY, SPEC, bandit(), None, "")
+    keys = jax.random.split(jax.random.key(5), 2)
+    alone = jax.jit(
+        lambda key: tt.update(TINY, tt.init(TINY, SPEC, key, facts), food.draw(key, tt.batches(TINY)), key)[1]["loss"]
+    )
+    together = jax.jit(jax.vmap(alone))(keys)
+    np.testing.assert_allclose(together, [alone(key) for key in keys], rtol=1e-5)
+
+
+def test_bfloat16_is_close_and_keeps_parameters_whole() -> None:
+    facts, food = tt.prepare(TINY, SPEC, bandit(), None, "")
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        config = replace(TINY, dtype=dtype)  # type: ignore[arg-type]
+        step = jax.jit(lambda learner, batch, config=config: tt.update(config, learner, batch, jax.random.key(2)))
+        batch = food.draw(jax.random.key(1), tt.batches(config))
+        after, metrics = step(tt.init(config, SPEC, jax.random.key(0), facts), batch)
+        found[dtype] = float(metrics["loss"])
+        assert {leaf.dtype for leaf in jax.tree.leaves(after.network)} == {jnp.dtype("float32")}
+    assert found["float32"] != found["bfloat16"]
+    assert found["bfloat16"] == pytest.approx(found["float32"], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"context": 5}, "cannot read 5 steps in a model of 4"),
+        ({"context": 1}, "context must be at least 2"),
+        ({"bins": 1}, "bins must be at least 2"),
+        ({"returns": False}, "--search likelihood"),
+        ({"goals": True}, "--search likelihood"),
+        ({"heads": 3}, "does not divide among 3 heads"),
+        ({"percentile": 1.0}, "percentile must lie in"),
+        ({"gamma": 0.0}, "gamma must lie in"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(LegatoError, match=words):
+        replace(TINY, **changes)
+
+
+def test_data_that_cannot_be_learnt_from_is_refused_before_a_folder_is_made(tmp_path: Path) -> None:
+    settings = OfflineSettings(dataset="bandit", updates=1)
+    for data, config, words in (
+        (bandit(2), replace(TINY, bins=9), "8 steps cannot fill 9 bins"),
+        (replace(bandit(), rewards=None), TINY, "no rewards"),
+    ):
+        with pytest.raises(LegatoError, match=words):
+            offline.start("tt", "cpu", config, settings, tmp_path / "run", data=data, quiet=True)
+        assert not (tmp_path / "run").exists()
+
+
+def test_the_papers_plans_are_those_of_each_dataset() -> None:
+    def planned(name: str) -> tuple:
+        config, settings = preset("paper", "tt", name)
+        assert isinstance(config, TT)
+        return config.horizon, config.beams, config.action_cdf, config.action_k, config.batch_size, settings.updates  # type: ignore[union-attr]
+
+    assert planned("D4RL/hopper/medium-v2") == (15, 128, 0.6, 0, 256, 195_000)
+    assert planned("D4RL/halfcheetah/medium-replay-v2") == (5, 32, 0.6, 0, 256, 195_000)
+    assert planned("D4RL/halfcheetah/medium-expert-v2") == (15, 32, 0.6, 0, 256, 195_000)
+    assert planned("D4RL/walker2d/medium-replay-v2") == (20, 32, 0.0, 40, 256, 312_000)
+    assert planned("D4RL/hopper/medium-replay-v2") == (15, 128, 0.6, 0, 256, 312_000)
+    assert planned("D4RL/ant/medium-v2") == (5, 128, 0.6, 0, 128, 390_000)
+    assert planned("D4RL/ant/medium-expert-v2") == (15, 128, 0.6, 0, 256, 195_000)
