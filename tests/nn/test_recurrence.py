@@ -43,10 +43,11 @@ def scan(step: Any, network: Network, carry: Any, xs: Any) -> Any:
 
 
 def problem(turns: int, batch: tuple[int, ...]) -> tuple[Network, Any, Any]:
-    k1, k2, k3, k4, k5 = jax.random.split(jax.random.key(0), 5)
-    carry = (jax.random.normal(k1, (*batch, HIDDEN)), jax.random.normal(k2, (*batch, OUTPUTS)))
-    scale = jax.random.normal(k4, (turns, *batch, 1))
-    return Network(k5), carry, {"x": jax.random.normal(k3, (turns, *batch, INPUTS)), "scale": scale}
+    rng = np.random.default_rng(0)
+    normal = lambda *shape: jnp.asarray(rng.normal(size=shape), float)  # noqa: E731
+    carry = (normal(*batch, HIDDEN), normal(*batch, OUTPUTS))
+    xs = {"x": normal(turns, *batch, INPUTS), "scale": normal(turns, *batch, 1)}
+    return Network(jax.random.key(0)), carry, xs
 
 
 def loss(loop: Any, network: Network, carry: Any, xs: Any) -> jax.Array:
@@ -66,9 +67,14 @@ def close(found: Any, expected: Any) -> None:
 @pytest.mark.parametrize("batch", [(), (4,), (2, 3)])
 def test_values_and_every_gradient_are_those_of_a_scan(turns: int, batch: tuple[int, ...]) -> None:
     of = problem(turns, batch)
-    close(jax.jit(partial(recur, Network.step))(*of), scan(Network.step, *of))
-    found = jax.jit(jax.value_and_grad(partial(loss, recur), argnums=(0, 1, 2)))(*of)
-    expected = jax.value_and_grad(partial(loss, scan), argnums=(0, 1, 2))(*of)
+
+    @jax.jit
+    def both(*of: Any) -> Any:
+        losses = [jax.value_and_grad(partial(loss, loop), argnums=(0, 1, 2))(*of) for loop in (recur, scan)]
+        return [loop(Network.step, *of) for loop in (recur, scan)], losses
+
+    (values, of_scan), (found, expected) = both(*of)
+    close(values, of_scan)
     close(found, expected)
     network = found[1][0]
     assert all(np.any(leaf) for leaf in jax.tree.leaves((network.cell, network.out)))
@@ -78,11 +84,13 @@ def test_values_and_every_gradient_are_those_of_a_scan(turns: int, batch: tuple[
 @pytest.mark.usefixtures("x64")
 def test_several_networks_side_by_side() -> None:
     _, carry, xs = problem(3, (4,))
-    networks = jax.vmap(Network)(jax.random.split(jax.random.key(1), 2))
-    gradients = jax.vmap(jax.grad(partial(loss, recur)), in_axes=(0, None, None))(networks, carry, xs)
+    networks = jax.jit(jax.vmap(Network))(jax.random.split(jax.random.key(1), 2))
+    networks = jax.tree.map(np.asarray, networks)
+    gradients = jax.jit(jax.vmap(jax.grad(partial(loss, recur)), in_axes=(0, None, None)))(networks, carry, xs)
+    gradients, alone = jax.tree.map(np.asarray, gradients), jax.jit(jax.grad(partial(loss, scan)))
     for i in range(2):
         one = jax.tree.map(lambda leaf, i=i: leaf[i], networks)
-        close(jax.tree.map(lambda leaf, i=i: leaf[i], gradients), jax.grad(partial(loss, scan))(one, carry, xs))
+        close(jax.tree.map(lambda leaf, i=i: leaf[i], gradients), alone(one, carry, xs))
 
 
 def products(jaxpr: Any, shape: tuple[int, ...]) -> int:
