@@ -165,7 +165,7 @@ def main() -> None:
 
     print("\n| drawing a batch | ms |\n|---|---|")
     for name, draw in (("64 windows of 20", windows.Draw(64, 20)), ("64 x 1000", windows.Draw(64, 1000, whole=True))):
-        drawn = jax.jit(lambda data, key, draw=draw: windows.draw(data, key, draw))
+        drawn = jax.jit(lambda data, key, draw=draw: data.draw(key, draw))
         print(f"| {name} | {best(lambda drawn=drawn: drawn(data, jax.random.key(0)), rounds)[0]:.2f} |", flush=True)
 
     streaming(logged, rounds)
