@@ -3,9 +3,11 @@
     python benchmarks/toys.py paths      # shortest paths from random walks: does the policy obey the return asked for?
     python benchmarks/toys.py keys       # Key-to-Door from random moves: is credit given over a gap?
     python benchmarks/toys.py recall     # a cue, 399 steps of noise, an answer: how far back does memory reach?
+    python benchmarks/toys.py rooms      # four rooms, from guided walks: does a search reach the goal it is given?
 
 Each prints one table of means over `--seeds` seeds (trained side by side), a few minutes on two cores. The tasks and
-what is expected of them: Chen et al. 2021 (arXiv 2106.01345), section 5 and appendix, and `legato.envs.tasks`.
+what is expected of them: Chen et al. 2021 (arXiv 2106.01345), section 5 and appendix; Janner et al. 2021 (arXiv
+2106.02039), section 4; and `legato.envs.tasks`.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Any
 import numpy as np
 
 import legato
-from legato.algorithms.configs import BC, DS4, DT
+from legato.algorithms.configs import BC, DS4, DT, TT
 from legato.data.trajectories import Trajectories
 from legato.envs import make, make_vec, tasks
 from legato.policy import Player
@@ -177,16 +179,67 @@ def recall(seeds: int, length: int = 400, updates: int = 300, test: int = 100) -
     shown(f"recall over {length} steps ({seeds} seeds, {test} test episodes each; chance: 50)", ("correct, %",), rows)
 
 
+# --- four rooms ---
+
+
+def arrives(player: Player, pairs: int, told: bool) -> float:
+    """The share of held-out starts and goals at which the policy arrives; `told` of a goal or, by turns, of another."""
+    world = make(tasks.FOUR_ROOMS)
+    places = [world.reset(seed=1_000_000 + i) for i in range(pairs)]
+    there = 0.0
+    for i, (observation, info) in enumerate(places):
+        goal = info["goal"] if told else places[(i + 1) % pairs][1]["goal"]
+        world.reset(options={"start": observation, "goal": info["goal"]})
+        memory, over = player.begin(goal), False
+        while not over:
+            actions, memory = player.act(memory, observation)
+            observation, reward, terminated, truncated, _ = world.step(actions[0])
+            over = terminated or truncated
+        there += float(reward)
+    return 100 * there / pairs
+
+
+def rooms(seeds: int, pairs: int = 100) -> None:
+    rows = []
+    for count in (500, 2000):
+        data = tasks.journeys(count)
+        config = TT(
+            returns=False,
+            goals=True,
+            search="likelihood",
+            centres="mean",
+            layers=2,
+            heads=4,
+            size=64,
+            window=6,
+            context=3,
+            horizon=2,
+            beams=8,
+            action_cdf=0.0,
+            observation_k=0,
+            dropout=0.0,
+            batch_size=128,
+            learning_rate=1e-3,
+            warmup=100,
+            anneal_over=-1,
+            action_weight=1.0,
+        )
+        players = trained("tt", config, data, 1500, seeds)
+        for name, told in ((f"{count} walks: TT, told the goal", True), ("told another goal", False)):
+            rows.append((name, [np.array([arrives(player, pairs, told) for player in players])]))
+    shown(f"four rooms ({seeds} seeds, {pairs} held-out pairs of start and goal)", ("arrives, %",), rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", choices=("paths", "keys", "recall"))
+    parser.add_argument("task", choices=("paths", "keys", "recall", "rooms"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--length", type=int, default=400, help="of recall, 100 or 400")
     options = parser.parse_args()
     if options.task == "recall":
         recall(options.seeds, options.length)
     else:
-        {"paths": paths, "keys": keys}[options.task](options.seeds)
+        {"paths": paths, "keys": keys, "rooms": rooms}[options.task](options.seeds)
 
 
 if __name__ == "__main__":

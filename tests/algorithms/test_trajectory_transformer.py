@@ -163,6 +163,24 @@ def test_bfloat16_is_close_and_keeps_parameters_whole() -> None:
     assert found["bfloat16"] == pytest.approx(found["float32"], rel=0.05)
 
 
+def test_a_goal_is_one_that_the_data_knows(tmp_path: Path) -> None:
+    config = replace(TINY, goals=True, returns=False, search="likelihood")
+    made = tt.policy(config, learner(config))
+    state = made.init_state(np.array([0.5, -0.5]))
+    bins = made.facts.discretiser
+    np.testing.assert_array_equal(state.goal, bins.encode(jnp.array([0.5, -0.5, 0.0]))[:2])
+    for goal, words in (
+        ((), "begin with an observation of 2 numbers"),
+        (np.zeros(3), "begin with an observation of 2 numbers"),
+        (np.array([0.0, 99.0]), "number 1 of the goal is 99; the data lies between"),
+    ):
+        with pytest.raises(LegatoError, match=words):
+            made.init_state(goal)
+    settings = OfflineSettings(dataset="bandit", env="legato/FourRooms-v0", updates=1)
+    with pytest.raises(LegatoError, match="leave --env out"):
+        offline.start("tt", "cpu", config, settings, tmp_path / "run", data=bandit(), quiet=True)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -211,6 +211,15 @@ def test_windows_are_the_steps_and_stops_after_the_end() -> None:
         np.testing.assert_array_equal(found.goals[row], food.tokens[end - 1, :2])
 
 
+def test_the_goal_is_where_an_episode_ended() -> None:
+    """After the last step, where that was recorded."""
+    data = logged()
+    after = replace(data, ends=data.observations[[3, 9, 14]])
+    food = made(after)
+    found = food.windows(jnp.asarray(data.offsets[:-1]), 2)
+    np.testing.assert_array_equal(found.goals, food.tokens[np.array([3, 9, 14]), :2])
+
+
 def test_every_step_begins_a_window_as_often() -> None:
     data = logged((5, 1, 9))
     bins = 15  # one row per bin: a window's first token says where it begins

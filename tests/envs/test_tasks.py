@@ -24,12 +24,14 @@ SPECS = {
     "legato/KeyToDoor-v0": Spec.discrete(21, 4),
     "legato/Recall-v0": Spec(2, (-1.0,), (1.0,)),
     "legato/RecallLong-v0": Spec(2, (-1.0,), (1.0,)),
+    "legato/FourRooms-v0": Spec(2, (-0.5, -0.5), (0.5, 0.5)),
 }
 SETS: dict[str, Callable[[int, int], Trajectories]] = {
     "legato/ShortestPath-v0": lambda episodes, seed: tasks.walks(episodes, seed),
     "legato/KeyToDoor-v0": lambda episodes, seed: tasks.keys(episodes, seed),
     "legato/Recall-v0": lambda episodes, seed: tasks.recalls(episodes, 100, seed),
     "legato/RecallLong-v0": lambda episodes, seed: tasks.recalls(episodes, 400, seed),
+    "legato/FourRooms-v0": lambda episodes, seed: tasks.journeys(episodes, seed),
 }
 
 
@@ -69,12 +71,12 @@ def test_a_seed_fixes_the_whole_episode(name: str) -> None:
     first = members.reset(everyone, np.array([5, 5]))
     np.testing.assert_array_equal(first[0], first[1])
     starts = {members.reset(everyone[:1], np.array([seed])).tobytes() for seed in range(30)}
-    assert len(starts) == 30 if "Recall" in name else 10 < len(starts) < 30
+    assert len(starts) == 30 if SPECS[name].choices is None else 10 < len(starts) < 30
     members.reset(everyone, np.array([7, 7]))
     high = SPECS[name].high[0] + 0.999 * (SPECS[name].choices is not None)
     for _ in range(400):
         action = np.floor(rng.uniform(0, high)) if SPECS[name].choices else rng.uniform(-1, 1)
-        observation, *rest = members.step(everyone, np.full((2, 1), action, np.float32))
+        observation, *rest = members.step(everyone, np.full((2, SPECS[name].action_size), action, np.float32))
         np.testing.assert_array_equal(observation[0], observation[1])
         assert all(value[0] == value[1] for value in rest)
         if rest[1].any() or rest[2].any():
@@ -378,6 +380,74 @@ def test_registered_lengths_and_others() -> None:
     assert play(make("legato/Recall-v0", length=150), np.ones((150, 1)), seed=0)[2].index((True, False)) == 149
     with pytest.raises(LegatoError, match="at least 1 step, not 0"):
         make("legato/Recall-v0", length=0)
+
+
+# --- four rooms ---
+
+
+def walked(start: tuple[float, float], *actions: tuple[float, float], goal: tuple[float, float] = (10.9, 10.9)) -> Any:
+    environment = tasks.FourRooms()
+    options = {"start": start, "goal": goal}
+    return play(environment, np.array(actions), seed=0, options=options)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("side", [-1, 1])
+def test_walls_stop_what_would_cross_them_and_doors_do_not(axis: int, side: int) -> None:
+    """From both sides of both walls, at every height: through within 0.75 of a door's middle and nowhere else."""
+    for along in np.linspace(0.05, 10.95, 50):
+        start = np.array([along, along])
+        start[axis] = 5.5 + 0.2 * side
+        action = np.zeros(2)
+        action[axis] = -0.45 * side
+        (_, after), _, _ = walked(tuple(start), tuple(action))
+        crossed = (after[axis] < 5.5) != (start[axis] < 5.5)
+        assert crossed == (min(abs(along - 2.75), abs(along - 8.25)) <= 0.75)
+        assert after[1 - axis] == np.float32(along)
+
+
+def test_a_point_slides_along_walls_and_stays_in_the_square() -> None:
+    observations, rewards, _ = walked((5.4, 5.0), (0.5, -0.5), (0.5, -0.5), (9.0, 9.0))
+    np.testing.assert_allclose(observations, [[5.4, 5.0], [5.49, 4.5], [5.49, 4.0], [5.49, 4.5]], atol=1e-6)
+    assert rewards == [0, 0, 0]
+    observations, _, _ = walked((0.2, 10.8), (-0.5, 0.5))
+    np.testing.assert_allclose(observations[-1], [0, 11])
+
+
+def test_the_goal_pays_once_and_a_journey_has_a_hundred_steps() -> None:
+    _, rewards, flags = walked((1.0, 1.0), (0.5, 0.0), (0.5, 0.0), goal=(2.4, 1.0))
+    assert rewards == [0, 1] and flags == [(False, False), (True, False)]
+    _, rewards, flags = walked((1.0, 1.0), *[(0.0, 0.0)] * 100)
+    assert not any(rewards) and flags == [(False, False)] * 99 + [(False, True)]
+
+
+def test_whoever_follows_the_way_arrives_from_anywhere() -> None:
+    """In hardly more steps than the way is long; and through no more doors than lie between the rooms."""
+    environment, rng = tasks.FourRooms(), np.random.default_rng(0)
+    for seed in range(300):
+        start, info = environment.reset(seed=seed)
+        way = environment.way()
+        apart = int(((start >= 5.5) != (info["goal"] >= 5.5)).sum())
+        assert len(way) == apart + 1
+        legs = np.abs(np.diff([start, *way], axis=0)).max(axis=1)
+        step, over, reward = 0, False, 0.0
+        while not over and step < 100:
+            step += 1
+            _, reward, over, _, _ = environment.step(environment.guide(rng))
+        assert reward == 1 and step <= 1.3 * np.ceil(legs / 0.5).sum() + 4
+    assert environment.way()[-1] is environment.goal
+
+
+def test_starts_and_goals_are_anywhere_or_as_given() -> None:
+    environment = tasks.FourRooms()
+    drawn = [(start, info["goal"]) for start, info in (environment.reset(seed=seed) for seed in range(3000))]
+    places = np.array(drawn)
+    assert (np.linalg.norm(places[:, 0] - places[:, 1], axis=1) >= 1).all()
+    counts, _, _ = np.histogram2d(*places.reshape(-1, 2).T, bins=2, range=[[0, 11], [0, 11]])
+    assert all(likely(int(count), 6000, 0.25) for count in counts.ravel())
+    for bad in ((1, 2, 3), (-0.1, 1), (1, 11.5), (np.nan, 1)):
+        with pytest.raises(LegatoError, match="is no place"):
+            environment.reset(options={"goal": bad})
 
 
 # --- recorded ---

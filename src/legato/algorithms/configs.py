@@ -321,7 +321,7 @@ class TT:
     action_k: int = 0
     """only so many of the likeliest action tokens may be sampled; 0: any number [TT: 40 on one dataset]"""
     observation_k: int = 1
-    """the same of observations: 1 takes the likeliest [TT]"""
+    """the same of observations: 1 takes the likeliest [TT]; 0: any number"""
     percentile: float = 0.0
     """judge rewards and values by this share of their distribution, 0 to 1, instead of by their mean (0) [TT: mean]"""
     batch_size: int = 256
@@ -340,8 +340,8 @@ class TT:
     """of the network's arithmetic in training; parameters and optimiser stay float32"""
 
     def __post_init__(self) -> None:
-        _check_offline(self, "window", "layers", "heads", "size", "horizon", "beams", "expand", "observation_k")
-        for name, least in (("bins", 2), ("window", 2), ("context", 2), ("action_k", 0)):
+        _check_offline(self, "window", "layers", "heads", "size", "horizon", "beams", "expand")
+        for name, least in (("bins", 2), ("window", 2), ("context", 2), ("action_k", 0), ("observation_k", 0)):
             if getattr(self, name) < least:
                 raise LegatoError(f"{name} must be at least {least}; {getattr(self, name)} was given")
         for name in ("action_cdf", "percentile"):

@@ -17,7 +17,9 @@ from typing import Any, cast
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from legato.algorithms.configs import TT as Config
@@ -27,6 +29,7 @@ from legato.data.spec import Spec
 from legato.data.tokens import Discretiser, Encoded, Layout, Recipe, Windows
 from legato.data.trajectories import Trajectories
 from legato.data.windows import Draw
+from legato.errors import LegatoError
 from legato.models.trajectory import TrajectoryModel
 from legato.nn.mlp import Linear
 from legato.nn.optimisation import descend
@@ -192,11 +195,23 @@ class Planning(Policy[Memory]):
     def init_state(self, command: Any) -> Memory:
         layout, spec = self.network.layout, self.facts.spec
         goal = jnp.zeros(spec.observation_size, jnp.int32)
-        if self.network.goal is not None and not isinstance(command, tuple):
-            goal = self._observed.encode(jnp.asarray(command, jnp.float32))
+        if self.network.goal is not None:
+            goal = self._observed.encode(self._wanted(command))
         zero = jnp.zeros((), jnp.int32)
         newest = jnp.zeros(spec.observation_size, jnp.int32)
         return Memory(jnp.zeros((self.context - 1, layout.width), jnp.int32), zero, newest, goal, zero - 1, zero)
+
+    def _wanted(self, goal: Any) -> Float[Array, " obs"]:
+        """A goal that the data knows. Raises `LegatoError` for none, and for one beyond what was observed."""
+        size = self.facts.spec.observation_size
+        if np.shape(goal) != (size,):
+            raise LegatoError(f"this policy walks to a goal: begin with an observation of {size} numbers")
+        goal = jnp.asarray(goal, jnp.float32)
+        if eqx.is_array(goal) and not isinstance(goal, Tracer) and bool((far := self._observed.outside(goal)).any()):
+            i = int(far.argmax())
+            low, high = (float(self._observed.edges[i, end]) for end in (0, -1))
+            raise LegatoError(f"number {i} of the goal is {goal[i]:g}; the data lies between {low:g} and {high:g}")
+        return goal
 
     @property
     def _observed(self) -> Discretiser:
@@ -258,7 +273,7 @@ def policy(config: Config, learner: Learner) -> Planning:
         config.expand,
         config.gamma,
         Filter(config.action_k or None, config.action_cdf or None),
-        Filter(config.observation_k),
+        Filter(config.observation_k or None),
         config.percentile or None,
     )
     return Planning(learner.network, learner.facts, search, config.context, config.search == "return")

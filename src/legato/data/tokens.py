@@ -204,7 +204,7 @@ class Windows(eqx.Module):
     known: Bool[Array, "*batch L"]
     """which steps are to be learnt: all up to the end, and stops after a true termination"""
     goals: Int[Array, "*batch obs"]
-    """tokens of the episode's last observation"""
+    """tokens of the episode's last observation: that after its last step, where it is known"""
 
 
 class Encoded(eqx.Module):
@@ -215,8 +215,10 @@ class Encoded(eqx.Module):
     """steps to the end of the episode, this one included"""
     terminates: Bool[Array, " steps"]
     """does the step's episode terminate, rather than being cut?"""
+    goals: Int[Array, "episodes obs"]
+    """the last observation of each episode"""
+    episode: Int[Array, " steps"]
     stop: int = eqx.field(static=True)
-    observations: int = eqx.field(static=True)
 
     def draw(self, key: PRNGKeyArray, what: Draw) -> Windows:
         """Windows of `what.length` steps, whose first steps are drawn uniformly from all steps."""
@@ -228,18 +230,27 @@ class Encoded(eqx.Module):
         there = step < self.left[start][..., None]
         rows = jnp.where(there, start[..., None] + step, start[..., None])
         tokens = jnp.where(there[..., None], self.tokens[rows].astype(jnp.int32), self.stop)
-        goals = self.tokens[start + self.left[start] - 1, : self.observations].astype(jnp.int32)
+        goals = self.goals[self.episode[start]].astype(jnp.int32)
         return Windows(tokens, there | self.terminates[start][..., None], goals)
 
 
-def encoded(data: Trajectories, tokens: np.ndarray, layout: Layout, bins: int) -> Encoded:
+def encoded(data: Trajectories, tokens: np.ndarray, layout: Layout, discretiser: Discretiser) -> Encoded:
     """Put tokens on the device, with what is to be known of their episodes."""
     lengths = data.lengths
     timesteps = np.arange(data.steps) - np.repeat(data.offsets[:-1], lengths)
     left = np.repeat(lengths, lengths) - timesteps
     terminates = np.repeat(data.terminations[data.offsets[1:] - 1], lengths)
+    last = tokens[data.offsets[1:] - 1, : layout.observations]
+    if data.ends is not None:
+        last = encode(discretiser.columns(slice(0, layout.observations)), data.ends)
+    episode = np.repeat(np.arange(len(data)), lengths)
     return Encoded(
-        jnp.asarray(tokens), jnp.asarray(left, jnp.int32), jnp.asarray(terminates), bins, layout.observations
+        jnp.asarray(tokens),
+        jnp.asarray(left, jnp.int32),
+        jnp.asarray(terminates),
+        jnp.asarray(last),
+        jnp.asarray(episode, jnp.int32),
+        discretiser.bins,
     )
 
 
@@ -271,7 +282,7 @@ def prepare(
         found = discretiser, encode(discretiser, rows)
         if kept is not None:
             _write(kept, digest, *found)
-    return found[0], encoded(data, found[1], layout, recipe.bins)
+    return found[0], encoded(data, found[1], layout, found[0])
 
 
 def _read(path: Path, digest: str, shape: tuple[int, int]) -> tuple[Discretiser, np.ndarray] | None:

@@ -1,9 +1,10 @@
 """The small tasks on which papers show that a policy reads its return or its memory, and experience for each of them.
 
 `legato/ShortestPath-v0` and `legato/KeyToDoor-v0` follow Chen et al. 2021 (Decision Transformer), whose own worlds
-are unpublished; `legato/Recall-v0` and `legato/RecallLong-v0` are passive T-mazes (Bakker 2001; Ni et al. 2023). All
-end by themselves, without a time limit around them. `walks`, `keys` and `recalls` record what is learnt from, in these
-very environments.
+are unpublished; `legato/Recall-v0` and `legato/RecallLong-v0` are passive T-mazes (Bakker 2001; Ni et al. 2023);
+`legato/FourRooms-v0` is the continuous four rooms of Janner et al. 2021 (Trajectory Transformer), unpublished too. All
+end by themselves, without a time limit around them. `walks`, `keys`, `recalls` and `journeys` record what is learnt
+from, in these very environments.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 SHORTEST_PATH, KEY_TO_DOOR = "legato/ShortestPath-v0", "legato/KeyToDoor-v0"
 RECALLS = {100: "legato/Recall-v0", 400: "legato/RecallLong-v0"}  # by their steps
+FOUR_ROOMS = "legato/FourRooms-v0"
 
 
 def register() -> None:
@@ -31,6 +33,7 @@ def register() -> None:
         SHORTEST_PATH: ("ShortestPath", {"graph": GRAPH}),
         KEY_TO_DOOR: ("KeyToDoor", {}),
         **{name: ("Recall", {"length": length}) for length, name in RECALLS.items()},
+        FOUR_ROOMS: ("FourRooms", {}),
     }
     for name, (kind, kwargs) in known.items():
         if name not in gymnasium.registry:
@@ -249,11 +252,99 @@ def recalls(episodes: int = 1000, length: int = 100, seed: int = 0) -> Trajector
     return _record(environment, RECALLS.get(length), "expert recalls", episodes, seed, lambda rng: environment.expert())
 
 
+# --- four rooms ---
+
+SIDE, WALL, DOORS, HALF, REACH, STRIDE, JOURNEY = 11.0, 5.5, (2.75, 8.25), 0.75, 0.5, 0.5, 100
+
+
+class FourRooms(gymnasium.Env[np.ndarray, Any]):
+    """A point that walks to a goal through four rooms of a square: 11 x 11, two walls crossing in the middle.
+
+    Each half of a wall has a door 1.5 wide at its middle, so the rooms form a ring. Observes `(x, y)` only: where the
+    goal is, `info["goal"]` says, and a policy is told. An action is a step of at most 0.5 along each axis; walls stop
+    what would cross them, and the point slides along. The reward is 1 within 0.5 of the goal, where the episode
+    terminates, and 0 before; after 100 steps it is truncated. Start and goal are uniform, at least 1 apart, or given:
+    `reset(options={"start": (x, y), "goal": (x, y)})`.
+    """
+
+    observation_space = spaces.Box(0.0, SIDE, (2,), np.float32)
+    action_space = spaces.Box(-STRIDE, STRIDE, (2,), np.float32)
+
+    def __init__(self) -> None:
+        self.place, self.goal, self.time = np.zeros(2), np.zeros(2), 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        given = [_place(name, (options or {}).get(name)) for name in ("start", "goal")]
+        while True:
+            drawn = self.np_random.uniform(0, SIDE, (2, 2))
+            start, goal = (drew if asked is None else asked for drew, asked in zip(drawn, given, strict=True))
+            if np.linalg.norm(start - goal) >= 1 or all(asked is not None for asked in given):
+                break
+        self.place, self.goal, self.time = start.copy(), goal.copy(), 0
+        return self.place.astype(np.float32), {"goal": self.goal.astype(np.float32)}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        action = np.clip(np.asarray(action, np.float64), -STRIDE, STRIDE)
+        for axis in (0, 1):  # one axis after the other, so that a wall stops one and not both
+            before = self.place[axis]
+            after = float(np.clip(before + action[axis], 0, SIDE))
+            through = min(abs(self.place[1 - axis] - door) for door in DOORS) <= HALF
+            if (before < WALL) != (after < WALL) and not through:
+                after = WALL - 0.01 if before < WALL else WALL
+            self.place[axis] = after
+        self.time += 1
+        there = bool(np.linalg.norm(self.place - self.goal) <= REACH)
+        info = {"goal": self.goal.astype(np.float32)}
+        return self.place.astype(np.float32), float(there), there, self.time >= JOURNEY and not there, info
+
+    def way(self) -> list[np.ndarray]:
+        """The middles of the doors to be passed from here, and the goal: the shorter way round, where there are two."""
+        (column, row), (to_column, to_row) = ((place >= WALL).astype(int) for place in (self.place, self.goal))
+        across = [np.array([WALL, DOORS[row]]), np.array([WALL, DOORS[to_row]])]  # in this row, or in the goal's
+        up = [np.array([DOORS[column], WALL]), np.array([DOORS[to_column], WALL])]
+        if row == to_row:
+            doors = [[]] if column == to_column else [[across[0]]]
+        elif column == to_column:
+            doors = [[up[0]]]
+        else:
+            doors = [[across[0], up[1]], [up[0], across[1]]]
+        ways = [[*passed, self.goal] for passed in doors]
+        return min(ways, key=lambda way: np.linalg.norm(np.diff([self.place, *way], axis=0), axis=1).sum())
+
+    def guide(self, rng: np.random.Generator) -> np.ndarray:
+        """The action that `journeys` records: towards the next door's middle or the goal, with noise."""
+        way = self.way()
+        # A door counts as passed from its threshold on; before, its middle is aimed at.
+        target = next(p for i, p in enumerate(way) if i == len(way) - 1 or np.linalg.norm(p - self.place) > 0.3)
+        toward = target - self.place
+        step = toward * min(1.0, STRIDE / max(np.abs(toward).max(), 1e-9)) + 0.05 * rng.standard_normal(2)
+        return np.clip(step, -STRIDE, STRIDE).astype(np.float32)
+
+
+def _place(name: str, given: Any) -> np.ndarray | None:
+    if given is None:
+        return None
+    place = np.asarray(given, np.float64)
+    if place.shape != (2,) or not ((place >= 0) & (place <= SIDE)).all():
+        raise LegatoError(f"{name} {given!r} of '{FOUR_ROOMS}' is no place: two numbers from 0 to {SIDE:g}")
+    return place
+
+
+def journeys(episodes: int = 1000, seed: int = 0) -> Trajectories:
+    """Walks from anywhere to anywhere in the four rooms, by a guide who knows the doors."""
+    environment = FourRooms()
+    return _record(environment, FOUR_ROOMS, "guided journeys", episodes, seed, environment.guide)
+
+
 # --- experience ---
 
 
 def generate(environment_id: str, episodes: int, seed: int = 0) -> Trajectories:
-    """Experience in one of the tasks: `walks`, `keys` or `recalls`. Raises `LegatoError`, naming the nearest id."""
+    """Experience in one of the tasks: `walks`, `keys`, `recalls` or `journeys`.
+
+    Raises `LegatoError`, naming the nearest id, for any other.
+    """
     if environment_id == SHORTEST_PATH:
         return walks(episodes, seed)
     if environment_id == KEY_TO_DOOR:
@@ -261,7 +352,9 @@ def generate(environment_id: str, episodes: int, seed: int = 0) -> Trajectories:
     for length, name in RECALLS.items():
         if environment_id == name:
             return recalls(episodes, length, seed)
-    raise unknown("task", environment_id, (SHORTEST_PATH, KEY_TO_DOOR, *RECALLS.values()))
+    if environment_id == FOUR_ROOMS:
+        return journeys(episodes, seed)
+    raise unknown("task", environment_id, (SHORTEST_PATH, KEY_TO_DOOR, *RECALLS.values(), FOUR_ROOMS))
 
 
 def _record(
