@@ -271,9 +271,17 @@ def test_updates_are_counted_per_step_or_per_decision(
     ],
 )
 def test_annealing_over_the_whole_run_is_over_its_updates(
-    tmp_path: Path, algorithm: str, options: dict[str, Any], updates: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str, options: dict[str, Any], updates: int
 ) -> None:
+    learnt_with = []
+
+    def listen(_: Any, config: Any, count: int, learner: Any, replay: Any, *rest: Any) -> Any:
+        learnt_with.append(config.anneal_over)
+        return learner, replay, {}  # nothing is learned
+
+    monkeypatch.setattr(online, "advance", listen)
     run = api.train(algorithm, "Pendulum-v1", out=tmp_path / "run", quiet=True, **{"anneal_over": -1, **options})
+    assert set(learnt_with) == {updates}
     assert Run(run.path).config.anneal_over == updates  # in config.json too: a resumed run anneals as before
 
 
