@@ -16,8 +16,8 @@ from jaxtyping import install_import_hook
 
 # The numbers of a test must not depend on what else the machine has, nor on how many cores; and as most tests compile
 # much and compute little, compiling is kept cheap: few optimisations, and the older code generator, which is done in
-# half the time or less. Without AVX's fused products and sums rounding does not depend on how many numbers one operation
-# takes at once. The same holds for the commands that tests start.
+# half the time or less. Without AVX's fused products and sums rounding does not depend on how many numbers one
+# operation takes at once. The same holds for the commands that tests start.
 FLAGS = ("force_host_platform_device_count=1", "cpu_multi_thread_eigen=false", "cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join(f"--xla_{flag}" for flag in (*FLAGS, "cpu_max_isa=SSE4_2"))
 for name, value in {"jax_platforms": "cpu", "jax_disable_most_optimizations": True}.items():
