@@ -18,8 +18,9 @@ from jaxtyping import install_import_hook
 # much and compute little, compiling is kept cheap: few optimisations, and the older code generator, which is done in
 # half the time or less. Without AVX's fused products and sums rounding does not depend on how many numbers one
 # operation takes at once. The same holds for the commands that tests start.
-FLAGS = ("force_host_platform_device_count=1", "cpu_multi_thread_eigen=false", "cpu_use_fusion_emitters=false")
-os.environ["XLA_FLAGS"] = " ".join(f"--xla_{flag}" for flag in (*FLAGS, "cpu_max_isa=SSE4_2"))
+FLAGS = ("force_host_platform_device_count=1", "cpu_multi_thread_eigen=false", "cpu_max_isa=SSE4_2")
+FLAGS += ("backend_extra_options=xla_cpu_disable_new_fusion_emitters",)  # unknown ones of these are let pass
+os.environ["XLA_FLAGS"] = " ".join(f"--xla_{flag}" for flag in FLAGS)
 for name, value in {"jax_platforms": "cpu", "jax_disable_most_optimizations": True}.items():
     os.environ[name.upper()] = str(value)
     jax.config.update(name, value)

@@ -164,7 +164,7 @@ def test_bfloat16_is_close_and_keeps_parameters_whole() -> None:
 
 
 def test_a_goal_is_one_that_the_data_knows(tmp_path: Path) -> None:
-    config = replace(TINY, goals=True, returns=False, search="likelihood")
+    config = replace(TINY, goals="last", returns=False, search="likelihood")
     made = tt.policy(config, learner(config))
     state = made.init_state(np.array([0.5, -0.5]))
     bins = made.facts.discretiser
@@ -188,7 +188,7 @@ def test_a_goal_is_one_that_the_data_knows(tmp_path: Path) -> None:
         ({"context": 1}, "context must be at least 2"),
         ({"bins": 1}, "bins must be at least 2"),
         ({"returns": False}, "--search likelihood"),
-        ({"goals": True}, "--search likelihood"),
+        ({"goals": "last"}, "--search likelihood"),
         ({"heads": 3}, "does not divide among 3 heads"),
         ({"percentile": 1.0}, "percentile must lie in"),
         ({"gamma": 0.0}, "gamma must lie in"),

@@ -220,6 +220,25 @@ def test_the_goal_is_where_an_episode_ended() -> None:
     np.testing.assert_array_equal(found.goals, food.tokens[np.array([3, 9, 14]), :2])
 
 
+def test_later_goals_are_all_that_follow_the_window_alike() -> None:
+    """Of an episode that the window outlasts, its end."""
+    data = logged((9, 4))
+    ends = data.observations[[0, 9]]
+    bins = 13  # one step to a bin, so that a token names its row
+    food = tokens.prepare(replace(data, ends=ends), SPEC, Recipe(bins=bins), later=True)[1]
+    found: Windows = food.draw(jax.random.key(0), Draw(6000, 3))
+    row = {int(token): i for i, token in enumerate(food.tokens[:, 0])}
+    seen: dict[int, list[int]] = {}
+    for first, goal in zip(np.asarray(found.tokens[:, 0, 0]), np.asarray(found.goals[:, 0]), strict=True):
+        seen.setdefault(row[int(first)], []).append(row[int(goal)])
+    for start in range(13):
+        last = 0 if start < 9 else 9  # what `ends` repeat
+        after = [*range(start + 3, 9 if start < 9 else 13), last]
+        assert set(seen[start]) == set(after)
+        if len(after) > 1:
+            assert stats.chisquare([seen[start].count(goal) for goal in after]).pvalue > 0.001
+
+
 def test_every_step_begins_a_window_as_often() -> None:
     data = logged((5, 1, 9))
     bins = 15  # one row per bin: a window's first token says where it begins

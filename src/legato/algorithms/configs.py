@@ -300,8 +300,8 @@ class TT:
     """of an action's token in the loss; all others count 1 [TT]"""
     returns: bool = True
     """tokens of reward and value, which the search for return needs; without, the same network imitates [TT]"""
-    goals: bool = False
-    """put an observation to be reached in front of the window: in training, the last one of the episode [TT]"""
+    goals: Literal["none", "last", "later"] = "none"
+    """put an observation to be reached in front of the window: in training the episode's last [TT], or any after it"""
     gamma: float = 0.99
     """discount of values per primitive step, in the data and in the search [TT]"""
     penalty: float | None = -100.0
@@ -359,7 +359,7 @@ class TT:
             )
         if self.search == "return" and not self.returns:
             raise LegatoError("a search for return needs tokens of reward and value: choose --search likelihood")
-        if self.goals and self.search == "return":
+        if self.goals != "none" and self.search == "return":
             raise LegatoError("a goal is reached by likelihood: choose --search likelihood")
 
 

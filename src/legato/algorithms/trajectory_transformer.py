@@ -84,7 +84,7 @@ def prepare(config: Config, spec: Spec, data: Trajectories, kept: Path | None, n
     recipe = Recipe(
         config.bins, config.edges, config.centres, config.gamma, config.penalty, config.returns, config.returns
     )
-    discretiser, food = encoding.prepare(data, spec, recipe, kept, name)
+    discretiser, food = encoding.prepare(data, spec, recipe, kept, name, later=config.goals == "later")
     return Facts(discretiser, spec), food
 
 
@@ -98,7 +98,7 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = No
         heads=config.heads,
         size=config.size,
         dropout=config.dropout,
-        goals=config.goals,
+        goals=config.goals != "none",
         key=key,
     )
     facts = Facts.none(config, spec) if facts is None else facts

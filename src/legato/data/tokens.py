@@ -204,7 +204,7 @@ class Windows(eqx.Module):
     known: Bool[Array, "*batch L"]
     """which steps are to be learnt: all up to the end, and stops after a true termination"""
     goals: Int[Array, "*batch obs"]
-    """tokens of the episode's last observation: that after its last step, where it is known"""
+    """tokens of an observation that the episode reaches after these steps"""
 
 
 class Encoded(eqx.Module):
@@ -216,25 +216,40 @@ class Encoded(eqx.Module):
     terminates: Bool[Array, " steps"]
     """does the step's episode terminate, rather than being cut?"""
     goals: Int[Array, "episodes obs"]
-    """the last observation of each episode"""
+    """the last observation of each episode: that after its last step, where it is known"""
     episode: Int[Array, " steps"]
     stop: int = eqx.field(static=True)
+    later: bool = eqx.field(static=True)
+    """are goals any observation after the window, all as likely, rather than the last one of all?"""
 
     def draw(self, key: PRNGKeyArray, what: Draw) -> Windows:
         """Windows of `what.length` steps, whose first steps are drawn uniformly from all steps."""
-        return self.windows(jax.random.randint(key, (what.size,), 0, len(self.left)), what.length)
+        if not self.later:
+            return self.windows(jax.random.randint(key, (what.size,), 0, len(self.left)), what.length)
+        k_start, k_goal = jax.random.split(key)
+        start = jax.random.randint(k_start, (what.size,), 0, len(self.left))
+        spare = jnp.maximum(self.left[start] - what.length, 0)
+        return self.windows(start, what.length, jax.random.randint(k_goal, start.shape, 0, spare + 1))
 
-    def windows(self, start: Int[Array, "*batch"], length: int) -> Windows:
-        """The windows that begin at these rows."""
+    def windows(self, start: Int[Array, "*batch"], length: int, after: Int[Array, "*batch"] | None = None) -> Windows:
+        """The windows that begin at these rows. Their goals are the last observations, or those `after` so many steps
+        behind the window, where the episode is that long."""
         step = jnp.arange(length)
         there = step < self.left[start][..., None]
         rows = jnp.where(there, start[..., None] + step, start[..., None])
         tokens = jnp.where(there[..., None], self.tokens[rows].astype(jnp.int32), self.stop)
-        goals = self.goals[self.episode[start]].astype(jnp.int32)
+        goals = self.goals[self.episode[start]]
+        if after is not None:
+            row = start + length + after
+            inside = (length + after < self.left[start])[..., None]
+            goals = jnp.where(inside, self.tokens[jnp.where(inside[..., 0], row, start), : goals.shape[-1]], goals)
+        goals = goals.astype(jnp.int32)
         return Windows(tokens, there | self.terminates[start][..., None], goals)
 
 
-def encoded(data: Trajectories, tokens: np.ndarray, layout: Layout, discretiser: Discretiser) -> Encoded:
+def encoded(
+    data: Trajectories, tokens: np.ndarray, layout: Layout, discretiser: Discretiser, later: bool = False
+) -> Encoded:
     """Put tokens on the device, with what is to be known of their episodes."""
     lengths = data.lengths
     timesteps = np.arange(data.steps) - np.repeat(data.offsets[:-1], lengths)
@@ -251,6 +266,7 @@ def encoded(data: Trajectories, tokens: np.ndarray, layout: Layout, discretiser:
         jnp.asarray(last),
         jnp.asarray(episode, jnp.int32),
         discretiser.bins,
+        later,
     )
 
 
@@ -268,7 +284,7 @@ class Recipe:
 
 
 def prepare(
-    data: Trajectories, spec: Spec, recipe: Recipe, kept: Path | None = None, name: str = ""
+    data: Trajectories, spec: Spec, recipe: Recipe, kept: Path | None = None, name: str = "", *, later: bool = False
 ) -> tuple[Discretiser, Encoded]:
     """The bins of a set and the set in them. A file `kept` is read where it was made from the same numbers, `name`, by
     the same recipe, and written anew where it was not."""
@@ -282,7 +298,7 @@ def prepare(
         found = discretiser, encode(discretiser, rows)
         if kept is not None:
             _write(kept, digest, *found)
-    return found[0], encoded(data, found[1], layout, found[0])
+    return found[0], encoded(data, found[1], layout, found[0], later)
 
 
 def _read(path: Path, digest: str, shape: tuple[int, int]) -> tuple[Discretiser, np.ndarray] | None:

@@ -96,7 +96,7 @@ def resume(
 def check(algorithm: str, config: Any, settings: OfflineSettings, data: Trajectories) -> tuple[Spec, Trajectories]:
     """The spec, and the data as it is learnt from. Raises `LegatoError` when data, algorithm and world do not fit."""
     about, size, limit = data.about, data.observations.shape[1], None
-    if settings.env and getattr(config, "goals", False):
+    if settings.env and getattr(config, "goals", "none") != "none":
         raise LegatoError("a policy with goals is measured with goals of its own: leave --env out")
     if settings.env:
         environment = make(settings.env)
