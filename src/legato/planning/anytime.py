@@ -21,6 +21,9 @@ from legato.planning import beam
 from legato.planning.beam import Beam, Search
 
 
+Known = tuple[TrajectoryModel, Discretiser]
+
+
 class InTime(NamedTuple):
     """The best plan that was found in time."""
 
@@ -54,8 +57,14 @@ class Anytime:
             raise LegatoError(f"a planner reads from 2 to {model.window} steps in this model, not {context}")
         self.search, self.clock = search, clock
         self._known = (model, discretiser)
-        self._begin = jax.jit(lambda known, *args: beam.begin(*known, search, *args))
-        self._extend = jax.jit(lambda known, *args: beam.extend(*known, search, *args))
+
+        def begin(known: Known, past: Array, count: Array, newest: Array, key: PRNGKeyArray) -> Beam:
+            return beam.begin(known[0], known[1], search, past, count, newest, key)
+
+        def extend(known: Known, found: Beam, key: PRNGKeyArray) -> Beam:
+            return beam.extend(known[0], known[1], search, found, key)
+
+        self._begin, self._extend = jax.jit(begin), jax.jit(extend)
         past = np.zeros((context - 1, model.layout.width), np.int32)
         newest = np.zeros(model.layout.observations, np.int32)
         for _ in range(2):  # the first time it is compiled
