@@ -20,7 +20,6 @@ from legato.models.trajectory import TrajectoryModel
 from legato.planning import beam
 from legato.planning.beam import Beam, Search
 
-
 Known = tuple[TrajectoryModel, Discretiser]
 
 
