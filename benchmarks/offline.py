@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from timing import best, peak
 
 from legato.algorithms import bc, decision_s4, decision_transformer
 from legato.algorithms.configs import BC, DS4, DT
@@ -37,23 +37,6 @@ from legato.training import offline
 
 SPEC = Spec(11, (-1.0,) * 3, (1.0,) * 3)
 STEPS, EPISODE = 50_000, 1000
-
-
-def best(call: Callable[[], Any], rounds: int) -> tuple[float, float]:
-    """(wall, CPU) milliseconds of the quickest round, compilation before."""
-    jax.block_until_ready(call())
-    found = []
-    for _ in range(rounds):
-        wall, cpu = time.perf_counter(), time.process_time()
-        jax.block_until_ready(call())
-        found.append((1000 * (time.perf_counter() - wall), 1000 * (time.process_time() - cpu)))
-    return min(wall for wall, _ in found), min(cpu for _, cpu in found)
-
-
-def peak(rounds: int) -> float:
-    """GFLOP/s of a product of matrices."""
-    x, product = jnp.ones((2048, 2048)), jax.jit(jnp.matmul)
-    return 2 * 2048**3 / 1e6 / best(lambda: product(x, x), rounds)[0]
 
 
 def dense(layers: list[tuple[int, int, int]]) -> float:

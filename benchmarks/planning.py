@@ -12,13 +12,13 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from timing import best, peak
 
 from legato.algorithms import trajectory_transformer as tt
 from legato.algorithms.configs import TT
@@ -28,23 +28,6 @@ from legato.data.trajectories import About, trajectories
 
 SPEC = Spec(11, (-1.0,) * 3, (1.0,) * 3)
 PLANS = ((32, 5, 2), (32, 5, 5), (64, 5, 5), (32, 15, 5), (128, 5, 5), (128, 15, 5))  # beams, horizon, context
-
-
-def best(call: Callable[[], Any], rounds: int) -> tuple[float, float]:
-    """(wall, CPU) seconds of the quickest round, compilation before."""
-    jax.block_until_ready(call())
-    found = []
-    for _ in range(rounds):
-        wall, cpu = time.perf_counter(), time.process_time()
-        jax.block_until_ready(call())
-        found.append((time.perf_counter() - wall, time.process_time() - cpu))
-    return min(wall for wall, _ in found), min(cpu for _, cpu in found)
-
-
-def peak(rounds: int) -> float:
-    """GFLOP/s of a product of matrices."""
-    x, product = jnp.ones((2048, 2048)), jax.jit(jnp.matmul)
-    return 2 * 2048**3 / 1e9 / best(lambda: product(x, x), rounds)[0]
 
 
 def tokens_of(config: TT, beams: int, horizon: int, context: int) -> int:
@@ -81,7 +64,7 @@ def plan(config: TT, beams: int, horizon: int, context: int, rounds: int, rate: 
     before = time.perf_counter()
     compiled = search.lower(policy, memory, jax.random.key(0)).compile()
     compiling = time.perf_counter() - before
-    wall, cpu = best(lambda: compiled(policy, memory, jax.random.key(0)), rounds)
+    wall, cpu = (ms / 1000 for ms in best(lambda: compiled(policy, memory, jax.random.key(0)), rounds))
     count = tokens_of(config, beams, horizon, context)
     flops = of_tokens(config, count, context * 8)
     print(
@@ -106,7 +89,7 @@ def update(config: TT, batch: int, rounds: int, rate: float, name: str) -> None:
         held[0], metrics = step(held[0])
         return metrics
 
-    wall, cpu = best(call, rounds)
+    wall, cpu = (ms / 1000 for ms in best(call, rounds))
     places = batch * (config.window * width - 1)
     heads = 2 * places * config.size * (config.bins + 1) / 1e9
     flops = 3 * (of_tokens(config, places, config.window * width) + heads)

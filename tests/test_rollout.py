@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from tests.tiny import WIDE, Diary, Scribe, world
 
 from legato.data.spec import Spec
 from legato.data.trajectories import About
-from legato.errors import LegatoError
+from legato.errors import LegatoError, LegatoWarning
 from legato.policy import LastStep, OpenLoop, Policy, Step, begin, play
 from legato.rollout import Clock, Episode, Experience, Rollout, Stream, episode_seed, episodes, logged, stack
 
@@ -511,3 +512,19 @@ def test_longer_plans_than_needed_change_nothing(clock: Clock) -> None:
 
     np.testing.assert_array_equal(returns(LENGTH), returns(None))
     np.testing.assert_array_equal(returns(1), returns(None))
+
+
+class Worried(Scribe):
+    """Remarks on everything that it was told."""
+
+    def remark(self, state: Any) -> str | None:
+        return f"{len(jax.tree.leaves(state))} leaves of memory"
+
+
+def test_what_a_policy_remarks_on_is_said() -> None:
+    policies, diary = stack([Worried(jnp.ones(()))]), Diary(3)
+    with pytest.warns(LegatoWarning, match="leaves of memory"):
+        episodes(policies, world(diary), WIDE, Clock(1), [0], "test", length=LENGTH)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        episodes(stack([SCRIBE]), world(Diary(3)), WIDE, Clock(1), [0], "test", length=LENGTH)

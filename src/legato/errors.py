@@ -1,4 +1,4 @@
-"""The one kind of error a user sees: a single line that names the thing, the value and what to do."""
+"""The one kind of error a user sees, and of warning: a single line that names the thing, the value and what to do."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from collections.abc import Iterable
 
 class LegatoError(Exception):
     """Bad input or a run that cannot go on. Its message is one line; the commands print it and exit with 2."""
+
+
+class LegatoWarning(UserWarning):
+    """Something that goes on, but that its user should know of."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> LegatoError:

@@ -55,6 +55,10 @@ class Policy(eqx.Module, Generic[State]):
         action.
         """
 
+    def remark(self, state: State) -> str | None:
+        """What its user should be warned of, by the memory of one or many episodes; None: of nothing."""
+        return None
+
 
 class LastStep(eqx.Module):
     """The memory of a policy that reads only the newest observation and the action executed before it."""
@@ -209,6 +213,10 @@ class Player:
             memory = memory._replace(executed=np.asarray(executed, np.float32))
         actions, memory = self._call(length)(self._weights, memory, read)
         return np.asarray(actions), memory
+
+    def remark(self, memory: Memory) -> str | None:
+        """What there is to warn of in the episode so far; None: nothing."""
+        return self.policy.remark(jax.tree.unflatten(self._memory, memory.state)) if self._memory else None
 
     def _call(self, length: int) -> Callable[..., tuple[Array, Memory]]:
         if length not in self._compiled:

@@ -7,6 +7,7 @@ code collects for training and evaluates.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -21,7 +22,7 @@ from legato.data.replay import pack
 from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories, from_members
 from legato.envs import Environments
-from legato.errors import LegatoError
+from legato.errors import LegatoError, LegatoWarning
 from legato.policy import Policy, Step
 
 Stream = Literal["train", "select", "test", "latency", "collect"]
@@ -317,6 +318,11 @@ class Rollout:
             self._reset(m, index)
         return ended
 
+    def warn(self, policies: Policy[Any]) -> None:
+        """Say what the policies remark on; Python says the same thing once."""
+        if self.memory is not None and (remark := policies.remark(self.memory)) is not None:
+            warnings.warn(remark, LegatoWarning, stacklevel=3)
+
     # --- checkpoints ---
 
     def state(self) -> dict[str, Any]:
@@ -415,6 +421,7 @@ def episodes(
         _, ended = rollout._step(weights, structure, keys)
         for episode in ended:
             returns[episode.member] = episode.ret
+    rollout.warn(policies)
     return returns.reshape(rollout.groups, rollout.per_group)
 
 

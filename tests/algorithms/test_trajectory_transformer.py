@@ -98,9 +98,11 @@ def test_memory_is_the_last_steps_and_counts_what_is_foreign() -> None:
         rows.append([*np.asarray(state.newest), *np.asarray(bins.encode(jnp.array([0, 0, action, reward, 0])))[2:4], 5])
         state = policy.observe(state, shown(observation, action, reward))
     assert int(state.count) == 2 and int(state.time) == 4 and int(state.foreign) == 0
+    assert policy.remark(state) is None
     np.testing.assert_array_equal(state.past, rows[-2:])
     state = policy.observe(state, shown([1e6, -1e6]))
     assert int(state.foreign) == 2
+    assert "outside the policy's data" in (policy.remark(state) or "")
     assert np.isfinite(policy.decide(state, None, 1)[0]).all()
 
 
@@ -208,6 +210,8 @@ def test_data_that_cannot_be_learnt_from_is_refused_before_a_folder_is_made(tmp_
         with pytest.raises(LegatoError, match=words):
             offline.start("tt", "cpu", config, settings, tmp_path / "run", data=data, quiet=True)
         assert not (tmp_path / "run").exists()
+    with pytest.raises(LegatoError, match="leave out --stream"):
+        offline.check("tt", TINY, replace(settings, stream="always"), bandit())
 
 
 def test_the_papers_plans_are_those_of_each_dataset() -> None:
@@ -223,3 +227,4 @@ def test_the_papers_plans_are_those_of_each_dataset() -> None:
     assert planned("D4RL/hopper/medium-replay-v2") == (15, 128, 0.6, 0, 256, 312_000)
     assert planned("D4RL/ant/medium-v2") == (5, 128, 0.6, 0, 128, 390_000)
     assert planned("D4RL/ant/medium-expert-v2") == (15, 128, 0.6, 0, 256, 195_000)
+    assert planned("logs/important_hopper_medium.hdf5") == (15, 128, 0.6, 0, 256, 195_000)  # no ant

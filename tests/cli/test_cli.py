@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import legato
 from legato import api
 from legato.algorithms.configs import CONFIGS
 from legato.cli import COMMANDS, demo, main
-from legato.errors import LegatoError
+from legato.errors import LegatoError, LegatoWarning
 from legato.evaluation.sweeps import Evaluation
 from legato.training import online
 from legato.training.run import Run
@@ -226,6 +227,17 @@ def test_without_debug_a_process_says_one_line(tmp_path: Path) -> None:
     out, err = process.communicate()
     assert (process.returncode, out) == (2, "")
     assert err == "error: 'nowhere' is not a run folder: it has no config.json\n"
+
+
+def test_a_warning_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def warned(args: list[str]) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            warnings.warn("it goes on", LegatoWarning, stacklevel=1)
+
+    monkeypatch.setattr("legato.cli._dispatch", warned)
+    main([])
+    assert capsys.readouterr().err == "warning: it goes on\n"
 
 
 @pytest.mark.parametrize("words", ["", "stopped at step 8; continue with: legato train --resume here"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import jax
 import jax.numpy as jnp
@@ -274,3 +276,15 @@ def test_encoded_sets_are_kept_and_made_again_when_anything_changed(
         kept.write_bytes(damaged)
         np.testing.assert_array_equal(prepared(Recipe(bins=5)), first)
         assert kept.read_bytes() != damaged
+
+
+def test_a_full_disk_costs_the_file_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: IO[bytes], **_: np.ndarray) -> None:
+        file.write(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    data, kept = logged(), tmp_path / "tokens.npz"
+    expected = np.asarray(tokens.prepare(data, SPEC, Recipe(bins=5))[1].tokens)
+    monkeypatch.setattr(np, "savez", full)
+    np.testing.assert_array_equal(tokens.prepare(data, SPEC, Recipe(bins=5), kept, "a")[1].tokens, expected)
+    assert not [*tmp_path.iterdir()]

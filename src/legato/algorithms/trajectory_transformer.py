@@ -207,7 +207,7 @@ class Planning(Policy[Memory]):
         if np.shape(goal) != (size,):
             raise LegatoError(f"this policy walks to a goal: begin with an observation of {size} numbers")
         goal = jnp.asarray(goal, jnp.float32)
-        if eqx.is_array(goal) and not isinstance(goal, Tracer) and bool((far := self._observed.outside(goal)).any()):
+        if not isinstance(goal, Tracer) and bool((far := self._observed.outside(goal)).any()):
             i = int(far.argmax())
             low, high = (float(self._observed.edges[i, end]) for end in (0, -1))
             raise LegatoError(f"number {i} of the goal is {goal[i]:g}; the data lies between {low:g} and {high:g}")
@@ -257,6 +257,11 @@ class Planning(Policy[Memory]):
             return beam.best_return(*known, key)
         goal = state.goal if self.network.goal is not None else None
         return beam.likeliest(self.network, self.search, state.past, state.count, state.newest, goal)
+
+    def remark(self, state: Memory) -> str | None:
+        if not np.any(state.foreign):
+            return None
+        return f"observations lay outside the policy's data by more than {FAR:g} of a column's range"
 
     def _real(self, actions: Int[Array, "horizon act"]) -> Int[Array, "horizon act"]:
         """Actions of a plan; where it foresees the episode's end, the last action before."""

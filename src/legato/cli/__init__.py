@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
-from legato.errors import LegatoError, unknown
+from legato.errors import LegatoError, LegatoWarning, unknown
 
 COMMANDS = {
     "demo": "train SRL-8, SAC and SAC-4 on Pendulum and compare them at every decision frequency",
@@ -40,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if debug:
         args.remove("--debug")
     try:
-        _dispatch(args)
+        with warnings.catch_warnings():
+            _shorten_warnings()
+            _dispatch(args)
     except LegatoError as problem:
         if debug:
             raise
@@ -55,6 +59,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt as stop:
         print(str(stop) or "stopped", file=sys.stderr)
         sys.exit(130)
+
+
+def _shorten_warnings() -> None:
+    """The library's own warnings are one line, like its errors."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+        if issubclass(category, LegatoWarning):
+            print(f"warning: {message}", file=sys.stderr)
+        else:
+            usual(message, category, *rest)
+
+    warnings.showwarning = show
 
 
 def _dispatch(args: list[str]) -> None:

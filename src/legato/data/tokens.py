@@ -213,8 +213,8 @@ class Encoded(eqx.Module):
     tokens: Int[Array, "steps columns"]
     left: Int[Array, " steps"]
     """steps to the end of the episode, this one included"""
-    terminates: Bool[Array, " steps"]
-    """does the step's episode terminate, rather than being cut?"""
+    terminates: Bool[Array, " episodes"]
+    """rather than being cut"""
     goals: Int[Array, "episodes obs"]
     """the last observation of each episode: that after its last step, where it is known"""
     episode: Int[Array, " steps"]
@@ -244,27 +244,23 @@ class Encoded(eqx.Module):
             inside = (length + after < self.left[start])[..., None]
             goals = jnp.where(inside, self.tokens[jnp.where(inside[..., 0], row, start), : goals.shape[-1]], goals)
         goals = goals.astype(jnp.int32)
-        return Windows(tokens, there | self.terminates[start][..., None], goals)
+        return Windows(tokens, there | self.terminates[self.episode[start]][..., None], goals)
 
 
 def encoded(
     data: Trajectories, tokens: np.ndarray, layout: Layout, discretiser: Discretiser, later: bool = False
 ) -> Encoded:
     """Put tokens on the device, with what is to be known of their episodes."""
-    lengths = data.lengths
-    timesteps = np.arange(data.steps) - np.repeat(data.offsets[:-1], lengths)
-    left = np.repeat(lengths, lengths) - timesteps
-    terminates = np.repeat(data.terminations[data.offsets[1:] - 1], lengths)
-    last = tokens[data.offsets[1:] - 1, : layout.observations]
+    final = data.offsets[1:] - 1
+    last = tokens[final, : layout.observations]
     if data.ends is not None:
         last = encode(discretiser.columns(slice(0, layout.observations)), data.ends)
-    episode = np.repeat(np.arange(len(data)), lengths)
     return Encoded(
         jnp.asarray(tokens),
-        jnp.asarray(left, jnp.int32),
-        jnp.asarray(terminates),
+        jnp.asarray(np.repeat(data.lengths, data.lengths) - logs.timesteps(data), jnp.int32),
+        jnp.asarray(data.terminations[final]),
         jnp.asarray(last),
-        jnp.asarray(episode, jnp.int32),
+        jnp.asarray(np.repeat(np.arange(len(data)), data.lengths), jnp.int32),
         discretiser.bins,
         later,
     )
@@ -313,12 +309,15 @@ def _read(path: Path, digest: str, shape: tuple[int, int]) -> tuple[Discretiser,
 
 def _write(path: Path, digest: str, discretiser: Discretiser, tokens: np.ndarray) -> None:
     beside = path.with_name(path.name + ".part")
-    with beside.open("wb") as file:
-        np.savez(
-            file,
-            digest=np.array(digest),
-            edges=np.asarray(discretiser.edges),
-            centres=np.asarray(discretiser.centres),
-            tokens=tokens,
-        )
-    beside.replace(path)
+    try:
+        with beside.open("wb") as file:
+            np.savez(
+                file,
+                digest=np.array(digest),
+                edges=np.asarray(discretiser.edges),
+                centres=np.asarray(discretiser.centres),
+                tokens=tokens,
+            )
+        beside.replace(path)
+    except OSError:  # a full disk: the file only saves the time to make it again
+        beside.unlink(missing_ok=True)

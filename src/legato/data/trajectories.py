@@ -236,11 +236,16 @@ def rewards(data: Trajectories) -> Float32[np.ndarray, " steps"]:
     return data.rewards
 
 
+def timesteps(data: Trajectories) -> Int64[np.ndarray, " steps"]:
+    """Of each step, how many came before it in its episode."""
+    return np.arange(data.steps) - np.repeat(data.offsets[:-1], data.lengths)
+
+
 def returns(data: Trajectories, gamma: float = 1.0) -> Float[np.ndarray, " episodes"]:
     """Return of each episode, undiscounted if nothing else is said."""
     r = rewards(data).astype(np.float64)
     if gamma != 1:
-        r *= gamma ** (np.arange(data.steps) - np.repeat(data.offsets[:-1], data.lengths))
+        r *= gamma ** timesteps(data)
     return np.add.reduceat(r, data.offsets[:-1])
 
 

@@ -90,7 +90,7 @@ def buckets(lengths: Int[np.ndarray, " episodes"], draw: Draw) -> tuple[Draw, ..
 def episodes(data: Trajectories, gamma: float = 1.0, draws: Sequence[Draw] = ()) -> Episodes:
     """Put trajectories on the device, arranged for these draws. Without rewards the returns-to-go are zero."""
     lengths = data.lengths
-    timesteps = np.arange(data.steps) - np.repeat(data.offsets[:-1], lengths)
+    timesteps = logs.timesteps(data)
     togo = np.zeros(data.steps, np.float32) if data.rewards is None else logs.returns_to_go(data, gamma)
     left = np.repeat(lengths, lengths) - timesteps
     integer = jnp.int32

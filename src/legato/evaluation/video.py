@@ -47,6 +47,7 @@ def play(
         _, ended = rollout.run(stack([policy]), 1, None)
         if video is not None:
             frames.append(np.asarray(environment.render()))
+    rollout.warn(policy)
     fps = environment.metadata.get("render_fps", 30)
     world.close()
     if video is not None:

@@ -89,7 +89,7 @@ class Anytime:
         found: Beam = jax.block_until_ready(self._begin(self._known, past, count, newest, k_first))
         late = 1000 * (self.clock() - started) > milliseconds
         steps = 1
-        for k_step in jax.random.split(k_rest, max(self.search.horizon - 1, 1))[: self.search.horizon - 1]:
+        for k_step in jax.random.split(k_rest, self.search.horizon - 1):
             before = self.clock()
             if 1000 * (before - started + self.slowest) > milliseconds:
                 break

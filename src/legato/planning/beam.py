@@ -260,7 +260,7 @@ def worth(
 
 
 class Hypotheses(eqx.Module):
-    """The likeliest sequences so far, `[rows, beams]`: at first one row, which all share; later one row each."""
+    """The likeliest sequences so far, best first."""
 
     tokens: Int[Array, "beams horizon columns"]
     score: Float[Array, " beams"]

@@ -118,6 +118,8 @@ def check(algorithm: str, config: Any, settings: OfflineSettings, data: Trajecto
         raise LegatoError(f"{about.name} does not say how its actions are bounded; name its environment with --env")
     else:
         spec = Spec(size, about.low, about.high)
+    if settings.stream == "always" and hasattr(algorithm_module(algorithm), "prepare"):
+        raise LegatoError(f"'{algorithm}' prepares its data on the device: leave out --stream")
     if settings.targets and getattr(config, "returns", False) and data.rewards is not None:
         earned = logs.returns(data, getattr(config, "gamma", 1.0))
         data_facts.warn(settings.targets, float(earned.min()), float(earned.max()))

@@ -6,6 +6,7 @@ Imports no JAX, so that commands answer quickly.
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -173,27 +174,27 @@ def _offline(name: str, algorithm: str, dataset: str) -> tuple[Config, OfflineSe
     return replace(config, channels=96, order=16, layers=2, norm=True, batch_size=4, learning_rate=3e-3), settings
 
 
-# How the official code of Janner et al. plans, by dataset, where it differs from its base; the first name that fits.
-_PAPER_PLANS: dict[tuple[str, str], dict[str, Any]] = {
-    ("halfcheetah", "medium-expert"): {"beams": 32},
-    ("halfcheetah", "medium"): {"horizon": 5, "beams": 32},
-    ("walker2d", "medium-expert"): {"horizon": 5},
-    ("walker2d", "medium-replay"): {"horizon": 20, "beams": 32, "action_k": 40, "action_cdf": 0.0},
-    ("ant", "medium-expert"): {},
-    ("ant", ""): {"horizon": 5, "batch_size": 128},
+# How the official code of Janner et al. learns and plans, by words of the dataset's name, where it differs from its
+# base; the first entry whose words are all there.
+_PAPER_PLANS: dict[str, dict[str, Any]] = {
+    "halfcheetah medium expert": {"beams": 32},
+    "halfcheetah medium": {"horizon": 5, "beams": 32},
+    "hopper medium replay": {"updates": 312_000},
+    "walker2d medium expert": {"horizon": 5},
+    "walker2d medium replay": {"horizon": 20, "beams": 32, "action_k": 40, "action_cdf": 0.0, "updates": 312_000},
+    "ant medium expert": {},
+    "ant": {"horizon": 5, "batch_size": 128, "updates": 390_000},
 }
 
 
 def _trajectory_transformer(name: str, config: TT, settings: OfflineSettings) -> tuple[TT, OfflineSettings]:
-    data = settings.dataset.lower()
     if name == "paper":
-        plan = next((plan for (world, kind), plan in _PAPER_PLANS.items() if world in data and kind in data), {})
-        config = replace(config, anneal_over=80_000, **plan)
-        updates = 195_000 * 256 // config.batch_size
-        if "medium-replay" in data and not config.batch_size < 256 and "halfcheetah" not in data:
-            updates = 312_000
+        words = set(re.split(r"[^a-z0-9]+", settings.dataset.lower()))
+        found = next((found for needed, found in _PAPER_PLANS.items() if words.issuperset(needed.split())), {})
+        updates = found.get("updates", 195_000)
+        config = replace(config, anneal_over=80_000, **{k: v for k, v in found.items() if k != "updates"})
         return config, replace(settings, updates=updates, eval_every=updates // 3, checkpoint_every=5_000)
-    # A smaller network and few beams; bins are read back as the mean of their data, which 2,000 updates gain most from.
+    # A smaller network and few beams; bins are read back as the mean of their data.
     config = replace(config, layers=3, size=96, heads=3, window=6, context=4, batch_size=32, learning_rate=1e-3)
     config = replace(config, warmup=100, anneal_over=-1, dropout=0.0, centres="mean", horizon=5, beams=16)
     return config, replace(settings, updates=2_000, eval_every=2_000, eval_episodes=5, checkpoint_every=500)
