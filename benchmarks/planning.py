@@ -60,7 +60,7 @@ def plan(config: TT, beams: int, horizon: int, context: int, rounds: int, rate: 
     state = policy.init_state(())
     newest = jnp.asarray(food.tokens[context, :11], jnp.int32)
     memory = tt.Memory(past, jnp.asarray(context - 1), newest, state.goal, state.time + 1, state.foreign)
-    search = jax.jit(lambda policy, memory, key: policy.plan(memory, key).score)
+    search = jax.jit(lambda policy, memory, key: policy.plans(memory, key).score)
     before = time.perf_counter()
     compiled = search.lower(policy, memory, jax.random.key(0)).compile()
     compiling = time.perf_counter() - before

@@ -286,6 +286,8 @@ class TT:
     """bins that hold equally many of the data's numbers, or equally wide ones [TT: either]"""
     centres: Literal["middle", "mean"] = "middle"
     """what a token is read back as: the middle of its bin [TT], or the mean of the data in it"""
+    ordered: bool = False
+    """begin with embeddings that are alike for neighbouring bins, instead of independent ones [TT]"""
     window: int = 10
     """steps that a training window holds [TT]"""
     layers: int = 4
@@ -316,6 +318,8 @@ class TT:
     """sequences that the search keeps [TT: 32 to 128]"""
     expand: int = 2
     """continuations tried of each sequence, of a search for return [TT]"""
+    elite: int = 1
+    """execute the mean of the actions of so many best plans, of a search for return [TT: 1]"""
     action_cdf: float = 0.6
     """the least likely action tokens that together have less than this are not sampled; 0: all may be [TT]"""
     action_k: int = 0
@@ -357,6 +361,10 @@ class TT:
             raise LegatoError(
                 f"a planner cannot read {self.context} steps in a model of {self.window}: lower --context"
             )
+        if not 1 <= self.elite <= self.beams:
+            raise LegatoError(f"there is no mean of {self.elite} plans among {self.beams}")
+        if self.elite > 1 and self.search == "likelihood":
+            raise LegatoError("only of a search for return the mean of several plans is taken: leave --elite out")
         if self.search == "return" and not self.returns:
             raise LegatoError("a search for return needs tokens of reward and value: choose --search likelihood")
         if self.goals != "none" and self.search == "return":

@@ -34,7 +34,7 @@ from legato.models.trajectory import TrajectoryModel
 from legato.nn.mlp import Linear
 from legato.nn.optimisation import descend
 from legato.planning import beam
-from legato.planning.beam import Filter, Plan, Search
+from legato.planning.beam import Filter, Plans, Search
 from legato.policy import Policy, Step
 
 Metrics = dict[str, Float[Array, ""]]
@@ -99,6 +99,7 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = No
         size=config.size,
         dropout=config.dropout,
         goals=config.goals != "none",
+        ordered=config.ordered,
         key=key,
     )
     facts = Facts.none(config, spec) if facts is None else facts
@@ -244,19 +245,19 @@ class Planning(Policy[Memory]):
     def decide(self, state: Memory, key: PRNGKeyArray | None, length: int) -> tuple[Array, Memory]:
         # A search draws in any case; without a key, what it draws depends on the time alone.
         key = jax.random.fold_in(jax.random.key(0), state.time) if key is None else key
-        tokens = self.plan(state, key).tokens
         n = self.network.layout.observations
-        actions = self._acted.decode(self._real(tokens[:, n : n + self.network.layout.actions]))
+        actions = self.plans(state, key).tokens[: self.search.elite, :, n : n + self.network.layout.actions]
+        mean = self._acted.decode(jax.vmap(self._real)(actions)).mean(axis=0)
         held = jnp.minimum(jnp.arange(length), self.search.horizon - 1)
-        return actions[held], state
+        return mean[held], state
 
-    def plan(self, state: Memory, key: PRNGKeyArray) -> Plan:
+    def plans(self, state: Memory, key: PRNGKeyArray) -> Plans:
         """What the search finds from here."""
-        known = (self.network, self.facts.discretiser, self.search, state.past, state.count, state.newest)
+        past = state.past, state.count, state.newest
         if self.by_return:
-            return beam.best_return(*known, key)
+            return beam.best_return(self.network, self.facts.discretiser, self.search, *past, key)
         goal = state.goal if self.network.goal is not None else None
-        return beam.likeliest(self.network, self.search, state.past, state.count, state.newest, goal)
+        return beam.likeliest(self.network, self.search, *past, goal)
 
     def remark(self, state: Memory) -> str | None:
         if not np.any(state.foreign):
@@ -280,6 +281,7 @@ def policy(config: Config, learner: Learner) -> Planning:
         Filter(config.action_k or None, config.action_cdf or None),
         Filter(config.observation_k or None),
         config.percentile or None,
+        config.elite,
     )
     return Planning(learner.network, learner.facts, search, config.context, config.search == "return")
 

@@ -96,6 +96,5 @@ class Anytime:
             found = jax.block_until_ready(self._extend(self._known, found, k_step))
             self.slowest = max(self.slowest, self.clock() - before)
             steps += 1
-        best = found.best
-        took = 1000 * (self.clock() - started)
-        return InTime(np.asarray(best.tokens[:steps]), float(best.score), took, late)
+        tokens, score = np.asarray(found.tokens[0, :steps]), float(found.score[0])
+        return InTime(tokens, score, 1000 * (self.clock() - started), late)

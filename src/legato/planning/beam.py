@@ -80,14 +80,16 @@ class Search:
     observations: Filter = GREEDY
     percentile: float | None = None
     """judge rewards and values by this share of their distribution instead of by their mean"""
+    elite: int = 1
+    """plans whose actions are averaged, of a search for return"""
 
 
-class Plan(eqx.Module):
-    """What a search found."""
+class Plans(eqx.Module):
+    """What a search found, best first."""
 
-    tokens: Int[Array, "horizon columns"]
-    """the steps of the plan; the first begins with the present observation"""
-    score: Float[Array, ""]
+    tokens: Int[Array, "plans horizon columns"]
+    """the steps of each plan; the first begins with the present observation"""
+    score: Float[Array, " plans"]
     """the return from now on that is expected of it, or its log-probability"""
 
 
@@ -106,8 +108,8 @@ class Beam(eqx.Module):
     """t + 1"""
 
     @property
-    def best(self) -> Plan:
-        return Plan(self.tokens[0], self.score[0])
+    def plans(self) -> Plans:
+        return Plans(self.tokens, self.score)
 
 
 def best_return(
@@ -118,15 +120,15 @@ def best_return(
     count: Int[Array, ""],
     newest: Int[Array, " obs"],
     key: PRNGKeyArray,
-) -> Plan:
-    """The plan of largest expected return, after the last `count` of the `past` steps, from the newest observation."""
+) -> Plans:
+    """Plans of large expected return, after the last `count` of the `past` steps, from the newest observation."""
     k_first, k_rest = jax.random.split(key)
     beam = begin(model, discretiser, search, past, count, newest, k_first)
 
     def turn(beam: Beam, key: PRNGKeyArray) -> tuple[Beam, None]:
         return extend(model, discretiser, search, beam, key), None
 
-    return jax.lax.scan(turn, beam, jax.random.split(k_rest, search.horizon - 1))[0].best
+    return jax.lax.scan(turn, beam, jax.random.split(k_rest, search.horizon - 1))[0].plans
 
 
 def begin(
@@ -274,8 +276,8 @@ def likeliest(
     count: Int[Array, ""],
     newest: Int[Array, " obs"],
     goal: Int[Array, " obs"] | None = None,
-) -> Plan:
-    """The likeliest plan found, after the last `count` of the `past` steps, from the `newest` observation.
+) -> Plans:
+    """The likeliest plans found, after the last `count` of the `past` steps, from the `newest` observation.
 
     Each token is the best of all continuations by one token of the `beams` best sequences before. The plan's last step
     is written to its end; with a horizon of 1 and without reward and value it is the action alone, as a policy that
@@ -300,7 +302,7 @@ def likeliest(
         return _spell(model, read, now, h[:, None], found, window, t, 0, allowed)
 
     found, _ = jax.lax.fori_loop(1, search.horizon, turn, (found, window))
-    return Plan(found.tokens[0], found.score[0])
+    return Plans(found.tokens, found.score)
 
 
 def _spell(
