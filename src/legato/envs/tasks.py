@@ -257,7 +257,8 @@ def recalls(episodes: int = 1000, length: int = 100, seed: int = 0) -> Trajector
 # --- four rooms ---
 
 SIDE, WALL, DOORS, HALF, REACH, STRIDE, JOURNEY = 11.0, 5.5, (2.75, 8.25), 0.75, 0.5, 0.5, 100
-SPOT, ACROSS, OUTING = (9.5, 7.0), (0, 0), 8.0  # the only goal, the room across from it, the length of an outing
+SPOT, ACROSS = (9.5, 7.0), (0, 0)  # the only goal, and the room across from it
+OUTING, STRAIGHT = 8.0, 6  # length of an outing, and steps of one without a guide
 
 
 class FourRooms(gymnasium.Env[np.ndarray, Any]):
@@ -329,6 +330,14 @@ class FourRooms(gymnasium.Env[np.ndarray, Any]):
         """How long a way from here is."""
         return float(np.linalg.norm(np.diff([self.place, *way], axis=0), axis=1).sum())
 
+    def next_door(self, rng: np.random.Generator) -> np.ndarray:
+        """A place in a room next to this one, on a way that is no longer than an outing; all are equally likely."""
+        while True:
+            place = rng.uniform(0, SIDE, 2)
+            way = self.way(place)
+            if len(way) == 2 and self.length(way) <= OUTING:
+                return place
+
     def guide(self, rng: np.random.Generator, to: np.ndarray | None = None) -> np.ndarray:
         """The action that `journeys` records: towards the next door's middle or the end of the way, with noise."""
         way = self.way(to)
@@ -355,26 +364,26 @@ def journeys(episodes: int = 1000, seed: int = 0) -> Trajectories:
 
 
 def outings(episodes: int = 1000, seed: int = 0) -> Trajectories:
-    """Short guided walks in the four rooms with one goal, from anywhere to some other place that is near.
+    """Short walks in the four rooms with one goal, of which none leads from the room across to the goal.
 
-    The way there is at most 8 long, about a room and a half, and leads through one door at most. Where the goal is, the
-    guide does not know: few outings come upon it, none of them from the room across, and those that do end there. The
-    others are cut where they arrive.
+    Half of them are guided, from anywhere to some place in a room next door, on a way at most 8 long. The others go
+    straight on for 6 steps, into walls and along them. Where the goal is, nobody knows: a few per cent of all walks
+    come upon it, and end there. The others are cut where they arrive.
     """
-    environment, to = FourRooms(SPOT), np.zeros(2)
+    environment, to, ahead = FourRooms(SPOT), np.zeros(2), np.zeros(2)
 
     def act(rng: np.random.Generator) -> np.ndarray | None:
-        nonlocal to
-        if environment.time and np.linalg.norm(environment.place - to) <= REACH:
-            return None
-        while not environment.time:
-            to = rng.uniform(0, SIDE, 2)
-            way = environment.way(to)
-            if len(way) <= 2 and 1 <= environment.length(way) <= OUTING:
-                break
-        return environment.guide(rng, to)
+        nonlocal to, ahead
+        if not environment.time:
+            angle = rng.uniform(0, 2 * np.pi)
+            ahead = STRIDE * np.array([np.cos(angle), np.sin(angle)]) * (rng.random() < 0.5)
+            to = environment.next_door(rng)
+        if ahead.any():
+            return None if environment.time == STRAIGHT else ahead.astype(np.float32)
+        arrived = environment.time > 0 and np.linalg.norm(environment.place - to) <= REACH
+        return None if arrived else environment.guide(rng, to)
 
-    return _record(environment, SPARSE_ROOMS, "guided outings", episodes, seed, act)
+    return _record(environment, SPARSE_ROOMS, "short outings", episodes, seed, act)
 
 
 # --- experience ---

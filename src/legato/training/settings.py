@@ -217,9 +217,10 @@ def _implicit_q_learning(name: str, config: IQL, settings: OfflineSettings) -> t
     if name == "paper":
         every, played = (100_000, 100) if config.reward_shift else (5_000, 10)
         return config, replace(settings, updates=1_000_000, eval_every=every, eval_episodes=played)
-    # Fewer updates, so longer steps, which shrink towards the end.
-    config = replace(config, hidden=128, learning_rate=1e-3, tau=0.01, dropout=0.0, anneal_critics=True)
-    return config, replace(settings, updates=10_000, eval_every=2_500, checkpoint_every=2_500)
+    # Fewer updates, so longer steps, which shrink towards the end; a third layer, so that V can fall off at a wall.
+    config = replace(config, hidden=128, layers=3, batch_size=128, learning_rate=1e-3, tau=0.01, dropout=0.0)
+    config = replace(config, anneal_critics=True)
+    return config, replace(settings, updates=20_000, eval_every=5_000, checkpoint_every=5_000)
 
 
 def override(config: Config, settings: AnySettings, **changes: Any) -> tuple[Config, AnySettings]:
