@@ -37,6 +37,7 @@ ALGORITHMS: dict[str, tuple[str, dict[str, Any]]] = {
     "10%bc": ("bc", {"fraction": 0.1}),
     "dt": ("dt", {}),
     "ds4": ("ds4", {}),
+    "iql": ("iql", {}),
     "dt-blind": ("dt", {"returns": False}),
     "dt-markov": ("dt", {"history": False}),
     "ds4-blind": ("ds4", {"returns": False}),

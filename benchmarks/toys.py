@@ -4,6 +4,7 @@
     python benchmarks/toys.py keys       # Key-to-Door from random moves: is credit given over a gap?
     python benchmarks/toys.py recall     # a cue, 399 steps of noise, an answer: how far back does memory reach?
     python benchmarks/toys.py rooms      # four rooms, from guided walks: does a search reach the goal it is given?
+    python benchmarks/toys.py maze       # four rooms with one goal, from parts of the way: are they put together?
 
 Each prints one table of means over `--seeds` seeds (trained side by side), a few minutes on two cores. The tasks and
 what is expected of them: Chen et al. 2021 (arXiv 2106.01345), section 5 and appendix; Janner et al. 2021 (arXiv
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 
 import legato
-from legato.algorithms.configs import BC, DS4, DT, TT
+from legato.algorithms.configs import BC, DS4, DT, IQL, TT
 from legato.data.trajectories import Trajectories
 from legato.envs import make, make_vec, tasks
 from legato.policy import Player
@@ -48,9 +49,9 @@ def shown(title: str, head: tuple[str, ...], rows: list[tuple[str, list[np.ndarr
         print(f"{name:34}" + "".join(f"{cell:>24}" for cell in cells), flush=True)
 
 
-def earned(players: list[Player], env: str, asked: Any, test: int) -> np.ndarray:
+def earned(players: list[Player], env: str, asked: Any, test: int, **world_of: Any) -> np.ndarray:
     """Each seed's mean return over test episodes."""
-    world = make_vec(env, len(players) * test)
+    world = make_vec(env, len(players) * test, **world_of)
     policies, spec = stack([player.policy for player in players]), players[0].spec
     found = episodes(policies, world, spec, Clock(1), list(range(len(players))), "test", command=asked)
     world.close()
@@ -231,16 +232,58 @@ def rooms(seeds: int, pairs: int = 100) -> None:
     shown(f"four rooms ({seeds} seeds, {pairs} held-out pairs of start and goal)", ("arrives, %",), rows)
 
 
+# --- four rooms, one goal ---
+
+
+def maze(seeds: int, count: int = 4000, test: int = 100) -> None:
+    data = tasks.outings(count)
+    iql = IQL(
+        expectile=0.9,
+        beta=10.0,
+        reward_shift=-1.0,
+        hidden=64,
+        layers=3,  # with two, V runs on through walls for much longer
+        batch_size=128,
+        learning_rate=3e-3,
+        tau=0.01,
+        anneal_over=-1,
+        anneal_critics=True,
+    )
+    clone = BC(learning_rate=1e-3, batch_size=256, dropout=0.0, anneal_over=-1)
+    share = float(data.lengths[data.terminations[data.offsets[1:] - 1]].sum() / data.steps)
+
+    def row(name: str, players: list[Player]) -> tuple[str, list[np.ndarray]]:
+        rooms: tuple[Any, ...] = (tasks.ACROSS, None)
+        return name, [100 * earned(players, tasks.SPARSE_ROOMS, (), test, room=room) for room in rooms]
+
+    rows = [
+        row("IQL", trained("iql", iql, data, 20_000, seeds)),
+        row("the same, beta = 0 (imitation)", trained("iql", replace(iql, beta=0.0), data, 5_000, seeds)),
+        row("BC", trained("bc", clone, data, 5_000, seeds)),
+        row(
+            f"{100 * share:.0f}%BC (walks that arrived)",
+            trained("bc", replace(clone, fraction=share), data, 5_000, seeds),
+        ),
+    ]
+    found = 100 * data.terminations.sum() / count
+    shown(
+        f"four rooms, one goal ({seeds} seeds, {test} test episodes each), from {count} short outings: {found:.1f} % came "
+        "upon the goal, none from the room across",
+        ("from the room across, %", "from anywhere, %"),
+        rows,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", choices=("paths", "keys", "recall", "rooms"))
+    parser.add_argument("task", choices=("paths", "keys", "recall", "rooms", "maze"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--length", type=int, default=400, help="of recall, 100 or 400")
     options = parser.parse_args()
     if options.task == "recall":
         recall(options.seeds, options.length)
     else:
-        {"paths": paths, "keys": keys, "rooms": rooms}[options.task](options.seeds)
+        {"paths": paths, "keys": keys, "rooms": rooms, "maze": maze}[options.task](options.seeds)
 
 
 if __name__ == "__main__":

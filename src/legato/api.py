@@ -50,7 +50,7 @@ def train(
     """Train an algorithm on an environment or on logged episodes, in a new run folder, or `resume` a run.
 
     `options` override any hyper-parameter or setting of the preset: `train("srl", "Pendulum-v1", horizon=8, seeds=4)`.
-    What learns from logs (bc, dt, ds4) needs a `dataset`; with an `env` it is evaluated on the way.
+    What learns from logs (bc, dt, ds4, tt, iql) needs a `dataset`; with an `env` it is evaluated on the way.
     Raises `LegatoError` for anything that does not fit, before the folder is made.
     """
     if resume is not None:

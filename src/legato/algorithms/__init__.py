@@ -20,6 +20,7 @@ MODULES = {
     "dt": "decision_transformer",
     "ds4": "decision_s4",
     "tt": "trajectory_transformer",
+    "iql": "iql",
 }
 NAMES = tuple(MODULES)
 

@@ -4,7 +4,7 @@ They stand apart from the algorithms because this file does not import JAX: `--h
 at once. Sources: [SRL] the official code of Patel & Siegelmann, arXiv 2410.08979; [SAC] Haarnoja et al.,
 arXiv 1812.05905; [DT] the official gym code of Chen et al., arXiv 2106.01345; [DS4] Bar-David et al., arXiv 2306.05167,
 whose code is not public: its values are those of the code that descends from it; [TT] the official code of Janner et
-al., arXiv 2106.02039.
+al., arXiv 2106.02039; [IQL] the official code of Kostrikov et al., arXiv 2110.06169.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal
 from legato.errors import LegatoError
 
 
-def _check_common(config: SAC | SRL) -> None:
+def _check_common(config: SAC | SRL | IQL) -> None:
     for name in ("hidden", "batch_size"):
         if getattr(config, name) < 1:
             raise LegatoError(f"{name} must be at least 1; {getattr(config, name)} was given")
@@ -371,10 +371,55 @@ class TT:
             raise LegatoError("a goal is reached by likelihood: choose --search likelihood")
 
 
+@dataclass(frozen=True)
+class IQL:
+    """Implicit Q-learning: the value of the best actions in the data, and a policy that imitates these."""
+
+    expectile: float = 0.7
+    """which of the data's actions V is of: 0.5 the average one, towards 1 the best [IQL: 0.9 in AntMaze]"""
+    beta: float = 3.0
+    """how sharply better actions are preferred, per unit of Q - V; 0 imitates all alike [IQL: 10 in AntMaze]"""
+    gamma: float = 0.99
+    """discount per primitive step [IQL]"""
+    tau: float = 0.005
+    """Polyak rate of the target critics, every update [IQL]"""
+    reward_scale: float = 1.0
+    """rewards are divided by this [IQL]; 0: by a thousandth of the range of the data's returns [IQL: in locomotion]"""
+    reward_shift: float = 0.0
+    """is added to every reward then; -1 where only arriving is paid, with 1 [IQL: in AntMaze]"""
+    hidden: int = 256
+    """width of the hidden layers of actor, critics and V [IQL]"""
+    layers: int = 2
+    """hidden layers of each [IQL]"""
+    dropout: float = 0.0
+    """share of the actor's hidden units left out in training [IQL: 0.1 in Kitchen and Adroit]"""
+    batch_size: int = 256
+    """transitions per update [IQL]"""
+    learning_rate: float = 3e-4
+    """Adam step size of actor, critics and V [IQL]"""
+    anneal_over: int = -1
+    """updates over which the actor's step size falls along a cosine to zero; 0: never, -1: the run [IQL]"""
+    anneal_critics: bool = False
+    """let the step size of critics and V fall as well, towards zero, to a twentieth at least [IQL: off]"""
+
+    def __post_init__(self) -> None:
+        _check_common(self)
+        if self.layers < 1:
+            raise LegatoError(f"layers must be at least 1; {self.layers} was given")
+        if not 0 < self.expectile < 1:
+            raise LegatoError(f"expectile must lie in (0, 1); {self.expectile} was given")
+        if not 0 <= self.beta < float("inf"):
+            raise LegatoError(f"beta must be at least 0 and finite; {self.beta} was given")
+        if not 0 <= self.reward_scale < float("inf"):
+            raise LegatoError(f"reward_scale must be positive, or 0 for the data's own; {self.reward_scale} was given")
+        if not 0 <= self.dropout < 1:
+            raise LegatoError(f"dropout must lie in [0, 1); {self.dropout} was given")
+
+
 Online = SAC | SRL
-Offline = BC | DT | DS4 | TT
+Offline = BC | DT | DS4 | TT | IQL
 Config = Online | Offline
 
 ONLINE: dict[str, type[Online]] = {"sac": SAC, "srl": SRL}
-OFFLINE: dict[str, type[Offline]] = {"bc": BC, "dt": DT, "ds4": DS4, "tt": TT}
+OFFLINE: dict[str, type[Offline]] = {"bc": BC, "dt": DT, "ds4": DS4, "tt": TT, "iql": IQL}
 CONFIGS: dict[str, type[Config]] = {**ONLINE, **OFFLINE}

@@ -2,9 +2,10 @@
 
 `legato/ShortestPath-v0` and `legato/KeyToDoor-v0` follow Chen et al. 2021 (Decision Transformer), whose own worlds
 are unpublished; `legato/Recall-v0` and `legato/RecallLong-v0` are passive T-mazes (Bakker 2001; Ni et al. 2023);
-`legato/FourRooms-v0` is the continuous four rooms of Janner et al. 2021 (Trajectory Transformer), unpublished too. All
-end by themselves, without a time limit around them. `walks`, `keys`, `recalls` and `journeys` record what is learnt
-from, in these very environments.
+`legato/FourRooms-v0` is the continuous four rooms of Janner et al. 2021 (Trajectory Transformer), unpublished too, and
+`legato/FourRoomsSparse-v0` the same with one goal, where a way must be put together from parts, as in the AntMazes of
+Fu et al. 2020 (D4RL). All end by themselves, without a time limit around them. `walks`, `keys`, `recalls`, `journeys`
+and `outings` record what is learnt from, in these very environments.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 SHORTEST_PATH, KEY_TO_DOOR = "legato/ShortestPath-v0", "legato/KeyToDoor-v0"
 RECALLS = {100: "legato/Recall-v0", 400: "legato/RecallLong-v0"}  # by their steps
-FOUR_ROOMS = "legato/FourRooms-v0"
+FOUR_ROOMS, SPARSE_ROOMS = "legato/FourRooms-v0", "legato/FourRoomsSparse-v0"
 
 
 def register() -> None:
@@ -34,6 +35,7 @@ def register() -> None:
         KEY_TO_DOOR: ("KeyToDoor", {}),
         **{name: ("Recall", {"length": length}) for length, name in RECALLS.items()},
         FOUR_ROOMS: ("FourRooms", {}),
+        SPARSE_ROOMS: ("FourRooms", {"goal": SPOT}),
     }
     for name, (kind, kwargs) in known.items():
         if name not in gymnasium.registry:
@@ -255,6 +257,8 @@ def recalls(episodes: int = 1000, length: int = 100, seed: int = 0) -> Trajector
 # --- four rooms ---
 
 SIDE, WALL, DOORS, HALF, REACH, STRIDE, JOURNEY = 11.0, 5.5, (2.75, 8.25), 0.75, 0.5, 0.5, 100
+SPOT, ACROSS = (9.5, 7.0), (0, 0)  # the only goal, and the room across from it
+OUTING, STRAIGHT = 8.0, 6  # length of an outing, and steps of one without a guide
 
 
 class FourRooms(gymnasium.Env[np.ndarray, Any]):
@@ -264,20 +268,27 @@ class FourRooms(gymnasium.Env[np.ndarray, Any]):
     goal is, `info["goal"]` says, and a policy is told. An action is a step of at most 0.5 along each axis; walls stop
     what would cross them, and the point slides along. The reward is 1 within 0.5 of the goal, where the episode
     terminates, and 0 before; after 100 steps it is truncated. Start and goal are uniform, at least 1 apart, or given:
-    `reset(options={"start": (x, y), "goal": (x, y)})`.
+    `reset(options={"start": (x, y), "goal": (x, y)})`. With a `goal` all episodes have this one, and with a `room`,
+    `(0, 0)` to `(1, 1)`, all begin there.
     """
 
     observation_space = spaces.Box(0.0, SIDE, (2,), np.float32)
     action_space = spaces.Box(-STRIDE, STRIDE, (2,), np.float32)
 
-    def __init__(self) -> None:
+    def __init__(self, goal: tuple[float, float] | None = None, room: tuple[int, int] | None = None):
+        if room is not None and not (len(room) == 2 and all(number in (0, 1) for number in room)):
+            raise LegatoError(f"room {room!r} of '{FOUR_ROOMS}' is none of (0, 0), (0, 1), (1, 0) and (1, 1)")
+        self.only, self.room = _place("goal", goal), room
         self.place, self.goal, self.time = np.zeros(2), np.zeros(2), 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
         given = [_place(name, (options or {}).get(name)) for name in ("start", "goal")]
+        given[1] = self.only if given[1] is None else given[1]
         while True:
             drawn = self.np_random.uniform(0, SIDE, (2, 2))
+            if self.room is not None:
+                drawn[0] = WALL * (np.array(self.room) + drawn[0] / SIDE)
             start, goal = (drew if asked is None else asked for drew, asked in zip(drawn, given, strict=True))
             if np.linalg.norm(start - goal) >= 1 or all(asked is not None for asked in given):
                 break
@@ -298,9 +309,13 @@ class FourRooms(gymnasium.Env[np.ndarray, Any]):
         info = {"goal": self.goal.astype(np.float32)}
         return self.place.astype(np.float32), float(there), there, self.time >= JOURNEY and not there, info
 
-    def way(self) -> list[np.ndarray]:
-        """The middles of the doors to be passed from here, and the goal: the shorter way round, where there are two."""
-        (column, row), (to_column, to_row) = ((place >= WALL).astype(int) for place in (self.place, self.goal))
+    def way(self, to: np.ndarray | None = None) -> list[np.ndarray]:
+        """The middles of the doors to be passed from here, and the goal, or the place `to` be reached instead.
+
+        The shorter way round, where there are two.
+        """
+        last = self.goal if to is None else to
+        (column, row), (to_column, to_row) = ((place >= WALL).astype(int) for place in (self.place, last))
         across = [np.array([WALL, DOORS[row]]), np.array([WALL, DOORS[to_row]])]  # in this row, or in the goal's
         up = [np.array([DOORS[column], WALL]), np.array([DOORS[to_column], WALL])]
         if row == to_row:
@@ -309,12 +324,23 @@ class FourRooms(gymnasium.Env[np.ndarray, Any]):
             doors = [[up[0]]]
         else:
             doors = [[across[0], up[1]], [up[0], across[1]]]
-        ways = [[*passed, self.goal] for passed in doors]
-        return min(ways, key=lambda way: np.linalg.norm(np.diff([self.place, *way], axis=0), axis=1).sum())
+        return min(([*passed, last] for passed in doors), key=self.length)
 
-    def guide(self, rng: np.random.Generator) -> np.ndarray:
-        """The action that `journeys` records: towards the next door's middle or the goal, with noise."""
-        way = self.way()
+    def length(self, way: list[np.ndarray]) -> float:
+        """How long a way from here is."""
+        return float(np.linalg.norm(np.diff([self.place, *way], axis=0), axis=1).sum())
+
+    def next_door(self, rng: np.random.Generator) -> np.ndarray:
+        """A place in a room next to this one, on a way that is no longer than an outing; all are equally likely."""
+        while True:
+            place = rng.uniform(0, SIDE, 2)
+            way = self.way(place)
+            if len(way) == 2 and self.length(way) <= OUTING:
+                return place
+
+    def guide(self, rng: np.random.Generator, to: np.ndarray | None = None) -> np.ndarray:
+        """The action that `journeys` records: towards the next door's middle or the end of the way, with noise."""
+        way = self.way(to)
         # A door counts as passed from its threshold on; before, its middle is aimed at.
         target = next(p for i, p in enumerate(way) if i == len(way) - 1 or np.linalg.norm(p - self.place) > 0.3)
         toward = target - self.place
@@ -337,11 +363,34 @@ def journeys(episodes: int = 1000, seed: int = 0) -> Trajectories:
     return _record(environment, FOUR_ROOMS, "guided journeys", episodes, seed, environment.guide)
 
 
+def outings(episodes: int = 1000, seed: int = 0) -> Trajectories:
+    """Short walks in the four rooms with one goal, of which none leads from the room across to the goal.
+
+    Half of them are guided, from anywhere to some place in a room next door, on a way at most 8 long. The others go
+    straight on for 6 steps, into walls and along them. Where the goal is, nobody knows: a few per cent of all walks
+    come upon it, and end there. The others are cut where they arrive.
+    """
+    environment, to, ahead = FourRooms(SPOT), np.zeros(2), np.zeros(2)
+
+    def act(rng: np.random.Generator) -> np.ndarray | None:
+        nonlocal to, ahead
+        if not environment.time:
+            angle = rng.uniform(0, 2 * np.pi)
+            ahead = STRIDE * np.array([np.cos(angle), np.sin(angle)]) * (rng.random() < 0.5)
+            to = environment.next_door(rng)
+        if ahead.any():
+            return None if environment.time == STRAIGHT else ahead.astype(np.float32)
+        arrived = environment.time > 0 and np.linalg.norm(environment.place - to) <= REACH
+        return None if arrived else environment.guide(rng, to)
+
+    return _record(environment, SPARSE_ROOMS, "short outings", episodes, seed, act)
+
+
 # --- experience ---
 
 
 def generate(environment_id: str, episodes: int, seed: int = 0) -> Trajectories:
-    """Experience in one of the tasks: `walks`, `keys`, `recalls` or `journeys`.
+    """Experience in one of the tasks: `walks`, `keys`, `recalls`, `journeys` or `outings`.
 
     Raises `LegatoError`, naming the nearest id, for any other.
     """
@@ -354,7 +403,9 @@ def generate(environment_id: str, episodes: int, seed: int = 0) -> Trajectories:
             return recalls(episodes, length, seed)
     if environment_id == FOUR_ROOMS:
         return journeys(episodes, seed)
-    raise unknown("task", environment_id, (SHORTEST_PATH, KEY_TO_DOOR, *RECALLS.values(), FOUR_ROOMS))
+    if environment_id == SPARSE_ROOMS:
+        return outings(episodes, seed)
+    raise unknown("task", environment_id, (SHORTEST_PATH, KEY_TO_DOOR, *RECALLS.values(), FOUR_ROOMS, SPARSE_ROOMS))
 
 
 def _record(
@@ -365,7 +416,10 @@ def _record(
     seed: int,
     act: Callable[[np.random.Generator], Any],
 ) -> Trajectories:
-    """Plays episodes one after another. The environment has a generator of `seed`, and the actions one of their own."""
+    """Plays episodes one after another. The environment has a generator of `seed`, and the actions one of their own.
+
+    Where there is no action, after the first, the episode is cut.
+    """
     from legato.data.trajectories import About, trajectories  # brings SciPy, which whoever only plays need not wait for
 
     if episodes < 1:
@@ -379,6 +433,9 @@ def _record(
         over = False
         while not over:
             action = act(rng)
+            if action is None:
+                truncations[-1] = True
+                break
             observations.append(observation)
             actions.append(action)
             observation, reward, terminated, truncated, _ = environment.step(action)

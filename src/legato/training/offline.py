@@ -28,6 +28,7 @@ from legato.data.spec import Spec
 from legato.data.streams import Stream
 from legato.data.tokens import Encoded
 from legato.data.trajectories import Trajectories
+from legato.data.transitions import Transitions
 from legato.data.windows import Draw, Episodes, Window
 from legato.envs import describe, make, make_vec
 from legato.errors import LegatoError
@@ -181,7 +182,7 @@ class OfflineLoop:
         self.step = 0  # updates so far
         self.facts: Any
         self.stream: Stream | None = None
-        self.data: Episodes | Encoded | None = None
+        self.data: Episodes | Encoded | Transitions | None = None
         prepare = getattr(self.algorithm, "prepare", None)
         if prepare is not None:
             self.facts, self.data = prepare(config, spec, data, self.run.path / "tokens.npz", fingerprint(data))
@@ -326,7 +327,7 @@ def advance(
     config: Any,
     draws: tuple[Draw, ...],
     learner: Any,
-    food: Episodes | Encoded | Window,
+    food: Episodes | Encoded | Transitions | Window,
     keys: PRNGKeyArray,
     first: int,
     count: int,

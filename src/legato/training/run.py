@@ -143,7 +143,7 @@ def label(algorithm: str, config: Config) -> str:
         said += ["likelihood"] if config.search == "likelihood" else []
         return f"{name} ({', '.join(said)})" if said else name
     said = ["cache"] if isinstance(config, DT) and config.memory == "cache" else []
-    said += [f"no {what}" for what in ("returns", "history") if not getattr(config, what)]
+    said += [f"no {what}" for what in ("returns", "history") if not getattr(config, what, True)]
     return f"{name} ({', '.join(said)})" if said else name
 
 

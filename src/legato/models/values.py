@@ -1,0 +1,47 @@
+"""What is still to be earned: V(s), and Q(s, a) by two critics, over observations and actions as they were logged.
+
+Any algorithm that learns them from logs keeps `critic`, `value` and `facts` in its policy, and others search by them:
+`quality(loaded.policy.critic, loaded.policy.facts, s, a)`.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from legato.data.facts import Facts
+from legato.data.spec import Spec
+from legato.nn.ensembles import TwinCritic
+from legato.nn.mlp import MLP
+
+
+def critics(spec: Spec, hidden: int, layers: int, *, key: PRNGKeyArray) -> TwinCritic:
+    """Q_1 and Q_2, untrained; of a choice they read which it is, one-hot."""
+    return TwinCritic(spec.observation_size, spec.choices or spec.action_size, [hidden] * layers, key=key)
+
+
+def qualities(
+    critic: TwinCritic,
+    facts: Facts,
+    s: Float[Array, "*batch obs"],
+    a: Float[Array, "*batch act"] | Int[Array, "*batch"],
+) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
+    """Q_1(s, a) and Q_2(s, a). Actions are in the environment's units; choices are numbers."""
+    read = facts.unit(a) if facts.spec.choices is None else jax.nn.one_hot(a, facts.spec.choices)
+    return critic(facts.normaliser(s), read)
+
+
+def quality(
+    critic: TwinCritic,
+    facts: Facts,
+    s: Float[Array, "*batch obs"],
+    a: Float[Array, "*batch act"] | Int[Array, "*batch"],
+) -> Float[Array, "*batch"]:
+    """min_i Q_i(s, a)."""
+    return jnp.minimum(*qualities(critic, facts, s, a))
+
+
+def worth(value: MLP, facts: Facts, s: Float[Array, "*batch obs"]) -> Float[Array, "*batch"]:
+    """V(s)."""
+    return value(facts.normaliser(s))[..., 0]
