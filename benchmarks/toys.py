@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,17 @@ import numpy as np
 
 import legato
 from legato.algorithms.configs import BC, DS4, DT, IQL, TT
+from legato.api import searching_by
 from legato.data.trajectories import Trajectories
 from legato.envs import make, make_vec, tasks
 from legato.policy import Player
 from legato.rollout import Clock, episodes, stack
 from legato.training import offline
+from legato.training.policy_file import LoadedPolicy
 from legato.training.settings import OfflineSettings
 
 
-def trained(algorithm: str, config: Any, data: Trajectories, updates: int, seeds: int) -> list[Player]:
+def trained(algorithm: str, config: Any, data: Trajectories, updates: int, seeds: int) -> list[LoadedPolicy]:
     """The policies of so many seeds after so many updates."""
     rarely = {"eval_every": updates, "log_every": updates, "checkpoint_every": updates}
     settings = OfflineSettings(dataset=data.about.name, updates=updates, seeds=seeds, **rarely)
@@ -49,7 +52,7 @@ def shown(title: str, head: tuple[str, ...], rows: list[tuple[str, list[np.ndarr
         print(f"{name:34}" + "".join(f"{cell:>24}" for cell in cells), flush=True)
 
 
-def earned(players: list[Player], env: str, asked: Any, test: int, **world_of: Any) -> np.ndarray:
+def earned(players: Sequence[Player], env: str, asked: Any, test: int, **world_of: Any) -> np.ndarray:
     """Each seed's mean return over test episodes."""
     world = make_vec(env, len(players) * test, **world_of)
     policies, spec = stack([player.policy for player in players]), players[0].spec
@@ -80,7 +83,7 @@ def paths(seeds: int) -> None:
     distance = tasks.distances()
     starts = [node for node in range(tasks.NODES) if distance[node] > 0]
 
-    def row(name: str, players: list[Player], asked: Any) -> tuple[str, list[np.ndarray]]:
+    def row(name: str, players: Sequence[Player], asked: Any) -> tuple[str, list[np.ndarray]]:
         found = [[walk(player, node, asked(node)) for node in starts] for player in players]
         reached = np.array([[steps is not None for steps in of_seed] for of_seed in found])
         best = np.array([[steps == distance[node] for node, steps in zip(starts, s, strict=True)] for s in found])
@@ -121,7 +124,7 @@ def keys(seeds: int, test: int = 300) -> None:
     )
     clone = BC(learning_rate=1e-3, batch_size=256)
 
-    def success(players: list[Player], asked: Any) -> np.ndarray:
+    def success(players: Sequence[Player], asked: Any) -> np.ndarray:
         return 100 * earned(players, "legato/KeyToDoor-v0", asked, test)
 
     rows = []
@@ -169,7 +172,7 @@ def recall(seeds: int, length: int = 400, updates: int = 300, test: int = 100) -
         context=20, layers=2, size=64, learning_rate=1e-3, warmup=100, scale=1.0, episode_length=length, dropout=0.0
     )
 
-    def correct(players: list[Player]) -> np.ndarray:
+    def correct(players: Sequence[Player]) -> np.ndarray:
         return 50 + 50 * earned(players, "legato/RecallLong-v0" if length == 400 else "legato/Recall-v0", 1.0, test)
 
     rows = [
@@ -252,12 +255,38 @@ def maze(seeds: int, count: int = 4000, test: int = 100) -> None:
     clone = BC(learning_rate=1e-3, batch_size=256, dropout=0.0, anneal_over=-1)
     share = float(data.lengths[data.terminations[data.offsets[1:] - 1]].sum() / data.steps)
 
-    def row(name: str, players: list[Player]) -> tuple[str, list[np.ndarray]]:
+    search = TT(
+        penalty=None,
+        bins=25,
+        edges="uniform",
+        centres="mean",
+        ordered=True,
+        layers=2,
+        size=64,
+        window=4,
+        context=3,
+        horizon=3,
+        beams=16,
+        expand=4,
+        action_cdf=0.0,
+        dropout=0.0,
+        batch_size=64,
+        learning_rate=2e-3,
+        warmup=100,
+        anneal_over=-1,
+        action_weight=1.0,
+    )
+
+    def row(name: str, players: Sequence[Player]) -> tuple[str, list[np.ndarray]]:
         rooms: tuple[Any, ...] = (tasks.ACROSS, None)
         return name, [100 * earned(players, tasks.SPARSE_ROOMS, (), test, room=room) for room in rooms]
 
+    valued = trained("iql", iql, data, 20_000, seeds)
+    model = trained("tt", search, data, 1_500, seeds)
     rows = [
-        row("IQL", trained("iql", iql, data, 20_000, seeds)),
+        row("TT, by its own values", model),
+        row("TT(+Q), by IQL's Q", [searching_by(player, critic) for player, critic in zip(model, valued, strict=True)]),
+        row("IQL", valued),
         row("the same, beta = 0 (imitation)", trained("iql", replace(iql, beta=0.0), data, 5_000, seeds)),
         row("BC", trained("bc", clone, data, 5_000, seeds)),
         row(
@@ -267,8 +296,8 @@ def maze(seeds: int, count: int = 4000, test: int = 100) -> None:
     ]
     found = 100 * data.terminations.sum() / count
     shown(
-        f"four rooms, one goal ({seeds} seeds, {test} test episodes each), from {count} short outings: {found:.1f} % came "
-        "upon the goal, none from the room across",
+        f"four rooms, one goal ({seeds} seeds, {test} test episodes each), from {count} short outings: {found:.1f} % "
+        "came upon the goal, none from the room across",
         ("from the room across, %", "from anywhere, %"),
         rows,
     )

@@ -14,6 +14,7 @@ from jaxtyping import PRNGKeyArray
 
 from legato.algorithms import algorithm as algorithm_module
 from legato.algorithms.configs import OFFLINE
+from legato.algorithms.trajectory_transformer import Planning
 from legato.data import facts as data_facts
 from legato.data import formats
 from legato.data.spec import Spec
@@ -70,10 +71,42 @@ def train(
     return online.start(algorithm, preset, config, cast(Settings, settings), out, quiet=quiet)
 
 
-def load(path: str | Path, seed: int | None = None, which: Which = "last") -> LoadedPolicy:
-    """A saved policy, ready to act, from a run folder (of `seed`, `last` or `best`) or from a policy folder."""
+def load(
+    path: str | Path, seed: int | None = None, which: Which = "last", *, critic: str | Path | None = None
+) -> LoadedPolicy:
+    """A saved policy, ready to act, from a run folder (of `seed`, `last` or `best`) or from a policy folder.
+
+    A Trajectory Transformer that searches for return does so by the Q of a `critic`, a run or policy folder of `iql`,
+    instead of by its own values: TT(+Q). Of a run it is the same seed's, if it has one, and otherwise the first.
+    """
+    loaded = policy_file.load(_policy(path, seed, which))
+    if critic is None:
+        return loaded
+    seeds = Run(critic).seeds if (Path(critic) / "config.json").exists() else []
+    trained = loaded.card.extra.get("seed", seed)
+    same = trained if trained in seeds else seeds[0] if seeds else None
+    return searching_by(loaded, policy_file.load(_policy(critic, same, which)))
+
+
+def searching_by(searcher: LoadedPolicy, critic: LoadedPolicy) -> LoadedPolicy:
+    """The Trajectory Transformer, searching for return by a critic's Q instead of by its own values: TT(+Q).
+
+    Raises `LegatoError` where one does not search, the other does not judge, or they are of different sizes.
+    """
+    if not isinstance(searcher.policy, Planning) or not searcher.policy.by_return:
+        raise LegatoError(f"a policy of '{searcher.card.algorithm}' searches for no return: it takes no critic")
+    module = algorithm_module(critic.card.algorithm)
+    if not hasattr(module, "judge"):
+        raise LegatoError(f"a policy of '{critic.card.algorithm}' has no Q to search by; train iql on the same data")
+    if critic.spec != searcher.spec:
+        raise LegatoError(f"the critic judges {_sizes(critic.spec)}; the policy has {_sizes(searcher.spec)}")
+    judge = module.judge(critic.card.config, critic.policy)
+    return LoadedPolicy(replace(searcher.policy, judge=judge), searcher.card)
+
+
+def _policy(path: str | Path, seed: int | None, which: Which) -> Path:
     path = Path(path)
-    return policy_file.load(Run(path).policy_path(seed, which) if (path / "config.json").exists() else path)
+    return Run(path).policy_path(seed, which) if (path / "config.json").exists() else path
 
 
 def collect(
@@ -190,6 +223,7 @@ def evaluate(
     sweep: bool = True,
     targets: Sequence[float] | None = None,
     env: str | None = None,
+    critic: str | Path | None = None,
     quiet: bool = False,
 ) -> Evaluation:
     """Measure a run's policies over the 16 action sequence lengths, random intervals and delays, and time a decision.
@@ -201,6 +235,8 @@ def evaluate(
     Policies that read a target return are also asked for `targets`, by default for deciles of their data's returns and
     for their own target, which is what everything else asks for. `sweep=False` measures only that; sweeps of the very
     same policies that were kept before stay. `env` names the environment where the run has none, or another one.
+
+    With a `critic` (see `load`) the result is kept beside the others, as `last+q`.
     """
     run = run if isinstance(run, Run) else Run(run)
     if episodes < 1:
@@ -211,7 +247,7 @@ def evaluate(
         left_out = "targets" if targets else "sweep"
         raise LegatoError(f"the policies of '{run.path}' ({run.label}) read no target return: leave out {left_out}")
     _kept(run)  # what could not be added to in the end is refused now
-    loaded = [policy_file.load(run.policy_path(seed, which)) for seed in run.seeds]
+    loaded = [load(run.path, seed, which, critic=critic) for seed in run.seeds]
     env = world_of(run, env)
     known = reference(env) if max_return is None else Reference(max_return, offset)
     policies = stack([player.policy for player in loaded])
@@ -247,9 +283,9 @@ def evaluate(
             done += len(x)
     steps = [step for player in loaded if (step := player.card.extra.get("step")) is not None]
     result = Evaluation(
-        label=run.label,
+        label=run.label if critic is None else f"{run.label} (+Q)",
         environment=env,
-        which=which,
+        which=which if critic is None else f"{which}+q",
         seeds=tuple(run.seeds),
         trained_length=length,
         step_seconds=world.step_seconds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import equinox as eqx
 import jax
@@ -12,8 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from legato.data.facts import Facts
+from legato.data.spec import Spec
 from legato.data.tokens import Discretiser, Layout
 from legato.models.trajectory import TrajectoryModel
+from legato.models.values import Judge, critics
 from legato.planning import beam
 from legato.planning.beam import REMOVED, Filter, Search, worth
 
@@ -188,13 +192,18 @@ def test_plans_are_those_of_windows_read_anew(context: int) -> None:
     assert len(distinct) > 4  # the model tells histories apart
 
 
-def test_with_room_for_everything_the_best_plan_is_found() -> None:
-    """Two bins, one action and two steps: four sequences, and beams that see each of them many times."""
+@pytest.mark.parametrize("by_critic", [False, True])
+def test_with_room_for_everything_the_best_plan_is_found(by_critic: bool) -> None:
+    """Two bins, one action and two steps: few sequences, and beams that hold each of them many times."""
     layout = Layout(1, 1)
     network, bins = model(layout, bins=2), discretiser(layout, 2)
-    search = Search(2, beams=64, expand=4, gamma=0.8, actions=Filter())
+    search = Search(2, beams=128, expand=1, gamma=0.8, actions=Filter())  # nothing is left out on the way
     newest = np.array([1])
     centres = np.asarray(bins.centres)
+    spec = Spec(1, (-2.0,), (2.0,))
+    facts = replace(Facts.none(spec), scale=jnp.asarray(2.0))
+    critic = critics(spec, 8, 1, key=jax.random.key(7))
+    judge = Judge(critic, facts, 0.7, shift=-0.5) if by_critic else None
 
     def judged(actions: tuple[int, int]) -> tuple[float, np.ndarray]:
         """What the model expects of these actions, everything else being the likeliest."""
@@ -205,7 +214,12 @@ def test_with_room_for_everything_the_best_plan_is_found() -> None:
             rows = np.append(rows, of_reward.argmax(-1)[:, None], axis=1)
             of_value = read(rows)
             rows = np.append(rows, of_value.argmax(-1)[:, None], axis=1)
-            total += search.gamma**t * float(softmax(of_reward)[0, :-1] @ centres[-2])
+            reward = float(softmax(of_reward)[0, :-1] @ centres[-2])
+            if judge is not None and t == 1:
+                s, a = (centres[i, min(token, 1)] for i, token in enumerate(rows[0, -4:-2]))
+                q = min(float(q) for q in critic(jnp.array([s]), jnp.array([a / 2])))
+                return total + 0.7 * q, rows
+            total += reward / 2 - 0.5 if judge is not None else search.gamma**t * reward
             promised = search.gamma ** (t + 1) * float(softmax(of_value)[0, :-1] @ centres[-1])
             if t == 0:
                 rows = np.append(rows, read(rows).argmax(-1)[:, None], axis=1)
@@ -215,7 +229,8 @@ def test_with_room_for_everything_the_best_plan_is_found() -> None:
     every = {actions: judged(actions) for actions in itertools.product((0, 1), (0, 1, 2))}
     score, tokens = max(every.values(), key=lambda item: item[0])
     past = window_of(np.zeros((0, 4), int), 3, 4)
-    plan = eqx.filter_jit(beam.best_return)(network, bins, search, *past, jnp.asarray(newest), jax.random.key(1))
+    find = eqx.filter_jit(beam.best_return)
+    plan = find(network, bins, search, *past, jnp.asarray(newest), jax.random.key(1), judge)
     assert float(plan.score[0]) == pytest.approx(score, abs=1e-5)
     np.testing.assert_array_equal(plan.tokens[0].ravel(), tokens[0])
     assert len({round(value, 4) for value, _ in every.values()}) == 6

@@ -31,7 +31,7 @@ from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.data.transitions import Outcomes, Transitions, transitions
 from legato.data.windows import Draw
-from legato.models.values import critics, qualities, quality, worth
+from legato.models.values import Judge, critics, qualities, quality, worth
 from legato.nn.ensembles import TwinCritic
 from legato.nn.layers import drop, toss
 from legato.nn.mlp import MLP, Linear
@@ -237,6 +237,11 @@ class Extracted(Policy[LastStep]):
 def policy(config: Config, learner: Learner) -> Extracted:
     """The deployable part: the actor, and the critics that it and V were taught by, which are the targets."""
     return Extracted(learner.actor, learner.target_critic, learner.value, learner.facts)
+
+
+def judge(config: Config, policy: Extracted) -> Judge:
+    """What another algorithm's search may ask: Q, in this algorithm's own units of reward."""
+    return Judge(policy.critic, policy.facts, config.gamma, config.reward_shift)
 
 
 def batches(config: Config) -> Draw:

@@ -31,6 +31,7 @@ from legato.data.trajectories import Trajectories
 from legato.data.windows import Draw
 from legato.errors import LegatoError
 from legato.models.trajectory import TrajectoryModel
+from legato.models.values import Judge
 from legato.nn.mlp import Linear
 from legato.nn.optimisation import descend
 from legato.planning import beam
@@ -192,6 +193,8 @@ class Planning(Policy[Memory]):
     search: Search = eqx.field(static=True)
     context: int = eqx.field(static=True)
     by_return: bool = eqx.field(static=True)
+    judge: Judge | None = None
+    """a critic of another algorithm, whose Q takes the place of values: TT(+Q)"""
 
     def init_state(self, command: Any) -> Memory:
         layout, spec = self.network.layout, self.facts.spec
@@ -255,7 +258,7 @@ class Planning(Policy[Memory]):
         """What the search finds from here."""
         past = state.past, state.count, state.newest
         if self.by_return:
-            return beam.best_return(self.network, self.facts.discretiser, self.search, *past, key)
+            return beam.best_return(self.network, self.facts.discretiser, self.search, *past, key, self.judge)
         goal = state.goal if self.network.goal is not None else None
         return beam.likeliest(self.network, self.search, *past, goal)
 

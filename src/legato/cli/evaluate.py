@@ -17,6 +17,7 @@ def evaluate(
     sweep: bool = True,
     targets: tuple[float, ...] = (),
     env: str | None = None,
+    critic: str | None = None,
     quiet: bool = False,
 ) -> None:
     """Measure a run over 16 action sequence lengths, random intervals and delays; print its table, keep the figures.
@@ -33,6 +34,7 @@ def evaluate(
         sweep: measure clocks at all; without, only what a policy achieves when it is asked for several returns
         targets: returns to ask for; by default deciles of the data's returns and the policy's own target
         env: the environment to play in; by default where the run's policies belong
+        critic: a run of iql on the same data, by whose Q a search for return looks instead of by its own values
         quiet: show no progress
     """
     from legato import api
@@ -48,6 +50,7 @@ def evaluate(
         sweep=sweep,
         targets=targets,
         env=env,
+        critic=critic,
         quiet=quiet,
     )
     report.show([result])

@@ -18,6 +18,7 @@ def play(
     episode: int = 0,
     env: str | None = None,
     target: float | None = None,
+    critic: str | None = None,
 ) -> None:
     """Play one greedy episode of a run's policy and say how it went; film it with --video.
 
@@ -31,6 +32,7 @@ def play(
         episode: number of the test episode
         env: the environment to play in; by default where the run's policies belong
         target: the return to ask for; by default one that the data supports
+        critic: a run of iql on the same data, by whose Q a search for return looks instead of by its own values
     """
     from legato import api
     from legato.algorithms import algorithm
@@ -42,7 +44,7 @@ def play(
     from legato.training.run import Run
 
     found = Run(run)
-    policy = api.load(run, seed, which)
+    policy = api.load(run, seed, which, critic=critic)
     clock = Clock(every if every is not None else algorithm(found.algorithm).plan_length(found.config), delay)
     seed = found.seeds[0] if seed is None else seed
     if target is not None and not found.conditioned:

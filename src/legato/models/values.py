@@ -6,6 +6,7 @@ Any algorithm that learns them from logs keeps `critic`, `value` and `facts` in 
 
 from __future__ import annotations
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
@@ -40,6 +41,27 @@ def quality(
 ) -> Float[Array, "*batch"]:
     """min_i Q_i(s, a)."""
     return jnp.minimum(*qualities(critic, facts, s, a))
+
+
+class Judge(eqx.Module):
+    """What an action is worth, to whoever searches: min_i Q_i, in the critics' own units.
+
+    Rewards of the environment are r / `facts.scale` + `shift` in these.
+    """
+
+    critic: TwinCritic
+    facts: Facts
+    gamma: float = eqx.field(static=True)
+    """discount per primitive step"""
+    shift: float = eqx.field(static=True)
+
+    def paid(self, reward: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+        """Rewards in the critics' units."""
+        return self.facts.ask(reward) + self.shift
+
+    def __call__(self, s: Float[Array, "*batch obs"], a: Float[Array, "*batch act"]) -> Float[Array, "*batch"]:
+        """min_i Q_i(s, a)."""
+        return quality(self.critic, self.facts, s, a if self.facts.spec.choices is None else a[..., 0].astype(int))
 
 
 def worth(value: MLP, facts: Facts, s: Float[Array, "*batch obs"]) -> Float[Array, "*batch"]:

@@ -3,7 +3,8 @@
 `best_return` looks for much reward: every beam is continued `expand` times by sampled actions; reward and value follow,
 and the beams with the largest
 
-    sum_{k <= t} gamma^k E[r_k] + gamma^(t+1) E[V_t]
+    sum_{k <= t} gamma^k E[r_k] + gamma^(t+1) E[V_t]          or, where a critic judges,
+    sum_{k < t} gamma^k E[r_k] + gamma^t min_i Q_i(s_t, a_t)
 
 go on to a predicted next state. `likeliest` looks for what the data would have done: the sequence of largest
 log-probability, token by token. Both are one compiled program per plan. In each the model reads a window of C steps:
@@ -23,6 +24,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from legato.data.tokens import Discretiser
 from legato.models.trajectory import Now, Past, TrajectoryModel
+from legato.models.values import Judge
 
 REMOVED = -1000.0  # the logit of a token that a filter takes out; where it takes out all, all are alike
 
@@ -120,13 +122,14 @@ def best_return(
     count: Int[Array, ""],
     newest: Int[Array, " obs"],
     key: PRNGKeyArray,
+    judge: Judge | None = None,
 ) -> Plans:
     """Plans of large expected return, after the last `count` of the `past` steps, from the newest observation."""
     k_first, k_rest = jax.random.split(key)
-    beam = begin(model, discretiser, search, past, count, newest, k_first)
+    beam = begin(model, discretiser, search, past, count, newest, k_first, judge)
 
     def turn(beam: Beam, key: PRNGKeyArray) -> tuple[Beam, None]:
-        return extend(model, discretiser, search, beam, key), None
+        return extend(model, discretiser, search, beam, key, judge), None
 
     return jax.lax.scan(turn, beam, jax.random.split(k_rest, search.horizon - 1))[0].plans
 
@@ -139,6 +142,7 @@ def begin(
     count: Int[Array, ""],
     newest: Int[Array, " obs"],
     key: PRNGKeyArray,
+    judge: Judge | None = None,
 ) -> Beam:
     """All beams after their first step: `beams` x `expand` continuations of one and the same state."""
     read, now, h = model.prime(past[None], count, newest[None])
@@ -151,10 +155,17 @@ def begin(
         jnp.zeros(1),
         jnp.zeros((), jnp.int32),
     )
-    return _act(model, discretiser, search, beam, read, now, h, tokens, search.beams * search.expand, key)
+    return _act(model, discretiser, search, beam, read, now, h, tokens, search.beams * search.expand, key, judge)
 
 
-def extend(model: TrajectoryModel, discretiser: Discretiser, search: Search, beam: Beam, key: PRNGKeyArray) -> Beam:
+def extend(
+    model: TrajectoryModel,
+    discretiser: Discretiser,
+    search: Search,
+    beam: Beam,
+    key: PRNGKeyArray,
+    judge: Judge | None = None,
+) -> Beam:
     """All beams one step further."""
     k_observation, k_act = jax.random.split(key)
     observations = model.layout.observations
@@ -163,7 +174,7 @@ def extend(model: TrajectoryModel, discretiser: Discretiser, search: Search, bea
     now, _, h, tokens = _write(
         model, read, now, h[:, None], tokens, (0, observations), search.observations, k_observation
     )
-    return _act(model, discretiser, search, beam, read, now, h[:, 0], tokens, search.expand, k_act)
+    return _act(model, discretiser, search, beam, read, now, h[:, 0], tokens, search.expand, k_act, judge)
 
 
 def _write(
@@ -208,6 +219,7 @@ def _act(
     tokens: Int[Array, "rows 1 columns"],
     expand: int,
     key: PRNGKeyArray,
+    judge: Judge | None,
 ) -> Beam:
     """`expand` actions for each row, what they are worth, and the best of all."""
     layout, rows = model.layout, len(h)
@@ -228,9 +240,15 @@ def _act(
     tokens = tokens.at[..., value].set(GREEDY.pick(of_value, key))
 
     r, v = (worth(x, discretiser.centres[i], search.percentile) for x, i in ((of_reward, reward), (of_value, value)))
-    discount = search.gamma ** beam.steps.astype(jnp.float32)
-    paid = beam.paid[:, None] + discount * r
-    score, index = jax.lax.top_k((paid + discount * search.gamma * v).reshape(-1), search.beams)
+    gamma = search.gamma if judge is None else judge.gamma
+    discount = gamma ** beam.steps.astype(jnp.float32)
+    paid = beam.paid[:, None] + discount * (r if judge is None else judge.paid(r))
+    if judge is None:
+        expected = paid + discount * gamma * v
+    else:
+        numbers = discretiser.columns(slice(0, reward)).decode(tokens[..., :reward])
+        expected = beam.paid[:, None] + discount * judge(*jnp.split(numbers, [layout.observations], axis=-1))
+    score, index = jax.lax.top_k(expected.reshape(-1), search.beams)
     row = index // expand
     chosen = tokens.reshape(rows * expand, -1)[index]
     return Beam(
