@@ -296,8 +296,8 @@ def maze(seeds: int, count: int = 4000, test: int = 100) -> None:
     ]
     found = 100 * data.terminations.sum() / count
     shown(
-        f"four rooms, one goal ({seeds} seeds, {test} test episodes each), from {count} short outings: {found:.1f} % "
-        "came upon the goal, none from the room across",
+        f"four rooms with one goal ({seeds} seeds, {test} test episodes each), from {count} short outings, of which "
+        f"{found:.1f} % came upon it, none from the room across",
         ("from the room across, %", "from anywhere, %"),
         rows,
     )

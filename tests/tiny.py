@@ -116,6 +116,7 @@ def train(algorithm: str, out: Path, env: str = "Pendulum-v1", **options: Any) -
 LOGGED: dict[str, dict[str, Any]] = {
     "bc": {"hidden": 8, "layers": 1, "batch_size": 8},
     "dt": {"layers": 1, "size": 8, "context": 3, "batch_size": 8, "episode_length": 200, "warmup": 10},
+    "iql": {"hidden": 8, "layers": 1, "batch_size": 8},
     "ds4": {"layers": 1, "channels": 4, "order": 4, "embedding": 4, "length": 3, "batch_size": 4, "warmup": 10},
 }
 # Checkpoints are due between two rows of metrics, and evaluations with every second of them.

@@ -90,7 +90,7 @@ def test_split_and_merge(here: Path, capsys: pytest.CaptureFixture[str]) -> None
         (["split", "logs.npz", "--out", "a.npz", "logs.npz"], "'logs.npz' exists and is not overwritten"),
         (["split", "logs.npz", "--out", "a.npz", "a.npz"], "name two"),
         (["make", "legato/KeyToDor-v0", "--out", "a.npz"], "unknown task 'legato/KeyToDor-v0'; did you mean"),
-        (["make", "Pendulum-v1", "--out", "a.npz"], "unknown task 'Pendulum-v1'; known: legato/FourRooms-v0, legato/K"),
+        (["make", "Pendulum-v1", "--out", "a.npz"], "unknown task 'Pendulum-v1'; known: legato/FourRooms-v0, legato/F"),
         (["make", "legato/Recall-v0", "--out", "logs.npz"], "'logs.npz' exists and is not overwritten"),
         (["make", "legato/Nothing-v0", "--out", "logs.npz"], "'logs.npz' exists"),  # asked before any work is done
         (["make", "legato/Recall-v0", "--out", "a.txt"], "'a.txt' is no .npz or .hdf5 file, no .arrays folder"),
@@ -127,6 +127,7 @@ def test_clipping_is_offered_and_done(here: Path, capsys: pytest.CaptureFixture[
         ("legato/KeyToDoor-v0", "keys.hdf5"),
         ("legato/Recall-v0", "mine/recalls-v0"),
         ("legato/RecallLong-v0", "long.npz"),
+        ("legato/FourRoomsSparse-v0", "sparse.npz"),
     ],
 )
 def test_a_set_of_a_task_is_made(name: str, target: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,6 +26,7 @@ SHORT = flags({**UPDATES, "updates": 60, "checkpoint_every": 50, "log_every": 50
     [
         ("dt", ["--env", "Pendulum-v1", "--targets", "2", "-1.5", "--seed", "4"], "dt-swings.npz-4-1"),
         ("ds4", ["--no-history"], "ds4-no-history-swings.npz-0-1"),
+        ("iql", ["--expectile", "0.9", "--reward-shift", "-1"], "iql-swings.npz-0-1"),
         ("bc", ["--fraction", "0.25"], "25-bc-swings.npz-0-1"),
     ],
 )

@@ -25,6 +25,7 @@ SPECS = {
     "legato/Recall-v0": Spec(2, (-1.0,), (1.0,)),
     "legato/RecallLong-v0": Spec(2, (-1.0,), (1.0,)),
     "legato/FourRooms-v0": Spec(2, (-0.5, -0.5), (0.5, 0.5)),
+    "legato/FourRoomsSparse-v0": Spec(2, (-0.5, -0.5), (0.5, 0.5)),
 }
 SETS: dict[str, Callable[[int, int], Trajectories]] = {
     "legato/ShortestPath-v0": lambda episodes, seed: tasks.walks(episodes, seed),
@@ -32,6 +33,7 @@ SETS: dict[str, Callable[[int, int], Trajectories]] = {
     "legato/Recall-v0": lambda episodes, seed: tasks.recalls(episodes, 100, seed),
     "legato/RecallLong-v0": lambda episodes, seed: tasks.recalls(episodes, 400, seed),
     "legato/FourRooms-v0": lambda episodes, seed: tasks.journeys(episodes, seed),
+    "legato/FourRoomsSparse-v0": lambda episodes, seed: tasks.outings(episodes, seed),
 }
 
 
@@ -450,6 +452,45 @@ def test_starts_and_goals_are_anywhere_or_as_given() -> None:
             environment.reset(options={"goal": bad})
 
 
+def test_the_one_goal_is_the_same_for_all_and_a_room_can_be_begun_in() -> None:
+    world = make(tasks.SPARSE_ROOMS)
+    starts = np.array([world.reset(seed=seed)[0] for seed in range(2000)])
+    assert {tuple(world.reset(seed=seed)[1]["goal"]) for seed in range(20)} == {(9.5, 7.0)}
+    assert (np.linalg.norm(starts - [9.5, 7.0], axis=1) >= 1).all()
+    assert all(likely(int((starts[:, axis] < 5.5).sum()), 2000, 0.5) for axis in (0, 1))
+    np.testing.assert_array_equal(world.reset(options={"goal": (1.0, 2.0)})[1]["goal"], [1, 2])
+    _, rewards, flags = play(world, [(0.5, 0.0)] * 2, options={"start": (8.2, 7.0)})
+    assert rewards == [0, 1] and flags == [(False, False), (True, False)]
+    for room in ((0, 0), (1, 0)):
+        inside = make(tasks.SPARSE_ROOMS, room=room)
+        starts = np.array([inside.reset(seed=seed)[0] for seed in range(500)])
+        np.testing.assert_array_equal(np.unique(starts >= 5.5, axis=0), [np.array(room, bool)])
+        assert (starts.max(axis=0) - starts.min(axis=0) > 5).all()
+    for bad in ((0, 2), (1,), (0.5, 1)):
+        with pytest.raises(LegatoError, match="is none of"):
+            make(tasks.SPARSE_ROOMS, room=bad)
+
+
+def test_no_outing_leads_from_the_room_across_to_the_goal() -> None:
+    """Few lead there at all, and the others are short; half of them are straight until a wall is in the way."""
+    data = tasks.outings(1500, seed=1)
+    assert data.ends is not None and data.rewards is not None
+    starts, arrived = data.observations[data.offsets[:-1]], data.terminations[data.offsets[1:] - 1]
+    assert 0.01 < arrived.mean() < 0.05
+    np.testing.assert_array_equal(data.rewards, data.terminations)
+    np.testing.assert_array_equal(arrived, np.linalg.norm(data.ends - [9.5, 7.0], axis=1) <= 0.5)
+    across = (starts < 5.5).all(axis=1)
+    assert across.mean() > 0.2
+    assert not (data.ends[across] >= 5.5).all(axis=1).any()  # nor into its room
+    actions = [data.actions[data.episode(i)] for i in range(len(data))]
+    straight = np.array([1 < len(a) <= 6 and (a == a[0]).all() for a in actions])
+    assert likely(int(straight.sum()), len(data), 0.5)
+    np.testing.assert_array_equal(data.lengths[straight & ~arrived], 6)
+    doors = ((starts >= 5.5) != (data.ends >= 5.5)).sum(axis=1)
+    assert (doors[~straight] <= 1).all() and doors[~straight].mean() > 0.8
+    assert data.lengths.max() < 40
+
+
 # --- recorded ---
 
 
@@ -479,6 +520,8 @@ def test_a_recorded_set_is_replayed_by_its_environment(name: str) -> None:
         observations, rewards, flags = play(environment, data.actions[at], seed=8 if i == 0 else None)
         np.testing.assert_array_equal(observations, [*data.observations[at], data.ends[i]])
         assert rewards == data.rewards[at].tolist()
+        if name == tasks.SPARSE_ROOMS and flags[-1] == (False, False):
+            flags[-1] = (False, True)  # cut where its recorder stopped
         assert flags == list(zip(data.terminations[at], data.truncations[at], strict=True))
 
 

@@ -73,7 +73,7 @@ def test_a_killed_run_ends_like_one_left_alone(asked: Run, dataset: str, tmp_pat
     same_end(path, asked.path)
 
 
-@pytest.mark.parametrize("algorithm", ["dt", "ds4", "bc"])
+@pytest.mark.parametrize("algorithm", ["dt", "ds4", "bc", "iql"])
 def test_an_interrupted_run_saves_and_ends_like_one_left_alone(
     algorithm: str, alone: Run, asked: Run, dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,8 +92,8 @@ def test_an_interrupted_run_saves_and_ends_like_one_left_alone(
     assert str(stopped.value) == f"stopped at update 250; continue with: legato train --resume {path}"
     assert saved(path)[-1] == 250
     api.train(resume=path, quiet=True)
-    unbroken = {"dt": lambda: asked, "bc": lambda: alone, "ds4": lambda: learn("ds4", tmp_path / "unbroken", dataset)}
-    same_end(path, unbroken[algorithm]().path)
+    unbroken = {"dt": asked, "bc": alone}.get(algorithm) or learn(algorithm, tmp_path / "unbroken", dataset)
+    same_end(path, unbroken.path)
 
 
 def test_an_older_checkpoint_can_be_gone_back_to_and_a_finished_run_is_left(alone: Run, tmp_path: Path) -> None:
@@ -410,6 +410,8 @@ def test_an_environments_bounds_stand_above_the_datas() -> None:
         ("dt", {}, {"rewards": None}, "swings has no rewards: it can be imitated (bc), but no return can be asked for"),
         ("ds4", {}, {"rewards": None}, "swings has no rewards: it can be imitated (bc), but no return can be asked"),
         ("bc", {"fraction": 0.1}, {"rewards": None}, "swings has no rewards"),
+        ("iql", {}, {"rewards": None}, "swings has no rewards"),
+        ("iql", {"expectile": 1.0}, {}, "expectile must lie in (0, 1); 1.0 was given"),
         (
             "dt",
             {"episode_length": 13, "positions": "timestep"},

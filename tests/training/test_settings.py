@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from legato.algorithms.configs import BC, DS4, DT, OFFLINE, ONLINE, SAC, SRL
+from legato.algorithms.configs import BC, DS4, DT, IQL, OFFLINE, ONLINE, SAC, SRL
 from legato.errors import LegatoError
 from legato.training.settings import PRESETS, OfflineSettings, Settings, override, preset
 
@@ -86,13 +86,36 @@ def test_paper_preset_of_logs_is_the_official_code(dataset: str, targets: tuple[
     assert (config.activation, config.memory, config.positions) == ("relu", "window", "timestep")
 
 
+@pytest.mark.parametrize(
+    ("dataset", "changes"),
+    [
+        ("D4RL/hopper/medium-v2", {"reward_scale": 0.0}),
+        ("mujoco/HalfCheetah/expert-v0", {"reward_scale": 0.0}),
+        ("antmaze-large-play-v0", {"expectile": 0.9, "beta": 10.0, "reward_shift": -1.0}),
+        ("rooms/sparse.npz", {"expectile": 0.9, "beta": 10.0, "reward_shift": -1.0}),
+        ("D4RL/pen/human-v2", {"beta": 0.5, "dropout": 0.1}),
+        ("open_logs.npz", {}),
+    ],
+)
+def test_paper_preset_of_values_is_the_official_code(dataset: str, changes: dict[str, float]) -> None:
+    """Kostrikov et al.: a million updates of 256 transitions; AntMaze is evaluated less often, in more episodes."""
+    config, settings = preset("paper", "iql", dataset)
+    assert config == IQL(**changes)  # type: ignore[arg-type]
+    assert isinstance(config, IQL) and isinstance(settings, OfflineSettings)
+    base = {"expectile": 0.7, "beta": 3.0, "gamma": 0.99, "tau": 0.005, "reward_scale": 1.0, "reward_shift": 0.0}
+    base |= {"hidden": 256, "layers": 2, "dropout": 0.0, "batch_size": 256, "learning_rate": 3e-4, "anneal_over": -1}
+    assert dataclasses.asdict(config) == {**base, "anneal_critics": False, **changes}
+    often = (100_000, 100) if "reward_shift" in changes else (5_000, 10)
+    assert (settings.updates, settings.eval_every, settings.eval_episodes) == (1_000_000, *often)
+
+
 @pytest.mark.parametrize("algorithm", OFFLINE)
 def test_cpu_preset_of_logs_is_shorter_with_longer_steps(algorithm: str) -> None:
     (paper, long), (config, short) = (preset(name, algorithm, "logs.npz") for name in ("paper", "cpu"))
-    longer = {"bc": 10, "dt": 10, "ds4": 30, "tt": 5 / 3}[algorithm]
+    longer = {"bc": 10, "dt": 10, "ds4": 30, "tt": 5 / 3, "iql": 10 / 3}[algorithm]
     assert config.learning_rate == pytest.approx(longer * paper.learning_rate)
     assert short.updates < long.updates
-    assert config.warmup <= short.updates / 5
+    assert getattr(config, "warmup", 0) <= short.updates / 5
     assert short.checkpoint_every == (short.eval_every if algorithm != "tt" else 500)  # planning takes its time
 
 
@@ -102,7 +125,7 @@ def test_cpu_preset_of_logs_is_shorter_with_longer_steps(algorithm: str) -> None
         (("papr", "srl", "Pendulum-v1"), "unknown preset 'papr'; did you mean 'paper'?"),
         (("gpu-farm", "srl", "Pendulum-v1"), "unknown preset 'gpu-farm'; known: cpu, paper"),
         (("paper", "slr", "Pendulum-v1"), "unknown algorithm 'slr'; did you mean 'srl'?"),
-        (("paper", "PPO", "Pendulum-v1"), "unknown algorithm 'PPO'; known: bc, ds4, dt, sac, srl, tt"),
+        (("paper", "PPO", "Pendulum-v1"), "unknown algorithm 'PPO'; known: bc, ds4, dt, iql, sac, srl, tt"),
     ],
 )
 def test_a_misspelt_name_gets_a_suggestion(names: tuple[str, str, str], words: str) -> None:
@@ -172,6 +195,12 @@ def test_an_unknown_option_gets_a_suggestion(algorithm: str, option: dict[str, A
             {"length": 1, "paper_alignment": True},
             "length must be at least 2 in the paper's alignment; 1 was given",
         ),
+        (IQL, {"hidden": 0}, "hidden must be at least 1; 0 was given"),
+        (IQL, {"layers": 0}, "layers must be at least 1; 0 was given"),
+        (IQL, {"expectile": 0.0}, "expectile must lie in (0, 1); 0.0 was given"),
+        (IQL, {"beta": -1.0}, "beta must be at least 0 and finite; -1.0 was given"),
+        (IQL, {"reward_scale": -1.0}, "reward_scale must be positive, or 0 for the data's own; -1.0 was given"),
+        (IQL, {"dropout": 1.0}, "dropout must lie in [0, 1); 1.0 was given"),
         (OfflineSettings, {"updates": 0}, "updates must be at least 1; 0 was given"),
         (OfflineSettings, {"seed": -1}, "seed must be at least 0; -1 was given"),
         (OfflineSettings, {"checkpoint_every": 0}, "checkpoint_every must be at least 1; 0 was given"),
