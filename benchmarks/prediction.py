@@ -1,16 +1,16 @@
 """How far ahead do models foretell? The Trajectory Transformer, its Markovian variant and a probabilistic ensemble.
 
-    python benchmarks/prediction.py --dataset DATA [--masked] [--seeds 1] [--keep FOLDER] [--figure FILE]
+    python benchmarks/prediction.py --dataset DATA [--masked] [--markov] [--seeds 1] [--keep FOLDER] [--figure FILE]
 
 A tenth of the episodes is held out; of the others all models learn, and all begin where a held-out episode began. The
 curve is that of `legato.evaluation.prediction` (Janner et al. 2021, section 4.1). With `--masked` every number of every
-observation is hidden by a coin of its own in the data and in what a model sees of its own samples, while what is held
-against them are the real, complete states in the same bins: masks are independent of the world, so a number that is seen
-is distributed as all are, and both tables have the same unit and the same bound.
+observation is hidden by a coin of its own, in the data and in what a model sees of its own samples. What is held
+against them are the real, complete states in the same bins: masks are independent of the world, so a number that is
+seen is distributed as all are, and both tables have the same unit and the same bound.
 
 * TT: window as asked, states and actions sampled token by token, uniform bins
 * TT, context cut: the same network that is shown the step before only
-* TT, Markovian: a network trained on windows of two steps, on as many tokens
+* TT, Markovian (with `--markov`): a network trained on windows of two steps, on as many tokens
 * ensemble: 5 perceptrons of the dynamics, 5 of the behaviour that fills its actions in
 * ensemble, real actions: the same, but doing what each held-out episode did; more than the others are told
 * the data itself: the training episodes in the place of samples, what a perfect model would come to
@@ -92,10 +92,11 @@ def one(
 
     found: dict[str, Samples] = {}
     full = trained(f"tt-{kind}", config_of(options.window, options), seen, seed, options, folder)
-    markov = trained(f"markov-{kind}", config_of(2, options), seen, seed, options, folder)
     found["TT"] = prediction.of_transformer(full, starts, samples, steps, seed=seed, mask=mask)
     found["TT, context cut"] = prediction.of_transformer(full, starts, samples, steps, context=2, seed=seed, mask=mask)
-    found["TT, Markovian"] = prediction.of_transformer(markov, starts, samples, steps, seed=seed, mask=mask)
+    if options.markov:
+        markov = trained(f"markov-{kind}", config_of(2, options), seen, seed, options, folder)
+        found["TT, Markovian"] = prediction.of_transformer(markov, starts, samples, steps, seed=seed, mask=mask)
     began = time.perf_counter()
     bounds = (data.about.low or (), data.about.high or ())
     rival = prediction.rival(
@@ -118,6 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True, help="episodes of one behaviour, from resets")
     parser.add_argument("--masked", action="store_true", help="hide every observed number with probability 0.5")
+    parser.add_argument("--markov", action="store_true", help="train a network on windows of two steps as well")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--updates", type=int, default=2_000)
     parser.add_argument("--ensemble-updates", type=int, default=5_000)

@@ -17,6 +17,7 @@ from legato.policy import Policy
 from legato.rollout import Clock, Rollout, stack
 
 FORMATS = (".mp4", ".gif")
+SLOW = 25  # steps per second of motions that are compared
 
 
 def play(
@@ -55,15 +56,13 @@ def play(
     return ended[0].ret, ended[0].length, ended[0].decisions
 
 
-def beside(
-    environment_id: str, motions: dict[str, Float32[np.ndarray, "steps obs"]], video: Path, slower: int = 1
-) -> Path:
+def beside(environment_id: str, motions: dict[str, Float32[np.ndarray, "steps obs"]], video: Path) -> Path:
     """Film several motions side by side, each named: sequences of observations of one MuJoCo environment.
 
     A posture is read from each observation, and drawn; what observations leave out of it, the place in the world, is
-    integrated from the velocities. Where a motion has ended (NaN), it stands still. The film runs `slower` than life so
-    many times. Raises `LegatoError` for what `play` refuses, for an environment whose observations are no postures, and
-    where there is nothing to draw with.
+    integrated from the velocities. Where a motion has ended (NaN), it stands still. The film shows at most `SLOW`
+    steps a second. Raises `LegatoError` for what `play` refuses, for an environment whose observations are no postures,
+    and where there is nothing to draw with.
     """
     ready(video, environment_id)
     environment = _drawn(environment_id)
@@ -71,8 +70,8 @@ def beside(
         pictures = [_pictures(environment, environment_id, name, motion) for name, motion in motions.items()]
     finally:
         environment.close()
-    fps = environment.metadata.get("render_fps", 30)
-    _write(video, [np.concatenate(frames, axis=1) for frames in zip(*pictures, strict=True)], max(1, fps // slower))
+    fps = min(environment.metadata.get("render_fps", 30), SLOW)
+    _write(video, [np.concatenate(frames, axis=1) for frames in zip(*pictures, strict=True)], fps)
     return video
 
 
