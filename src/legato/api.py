@@ -21,10 +21,11 @@ from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories
 from legato.envs import describe, make, make_vec
 from legato.errors import LegatoError
-from legato.evaluation import prompts, sweeps
+from legato.evaluation import prediction, prompts, sweeps, video
 from legato.evaluation.fas import GRID, Reference, family, reference
 from legato.evaluation.latency import latency
 from legato.evaluation.normalised import Levels, levels
+from legato.evaluation.prediction import Foretold, Ruler
 from legato.evaluation.prompts import Prompts
 from legato.evaluation.sweeps import Evaluation
 from legato.policy import Policy, RandomPlans
@@ -331,6 +332,99 @@ def _with_kept_sweeps(run: Run, result: Evaluation) -> Evaluation:
     kept = Evaluation.from_json(body)
     same = (kept.steps, kept.environment, kept.seeds) == (result.steps, result.environment, result.seeds)
     return replace(kept, prompts=result.prompts) if same else result
+
+
+def predict(
+    run: Run | str | Path,
+    *,
+    dataset: str | None = None,
+    which: Which = "last",
+    seed: int | None = None,
+    episodes: int = 200,
+    steps: int = 100,
+    samples: int = 200,
+    context: int | None = None,
+    ensemble: bool = True,
+    updates: int = 5_000,
+    out: str | Path | None = None,
+    film: str | Path | None = None,
+    quiet: bool = False,
+) -> Foretold:
+    """How far ahead the model of a Trajectory Transformer run foretells what episodes do from their beginning.
+
+    `samples` trajectories of `steps` steps are sampled from the beginnings of the first `episodes` of a `dataset`, and
+    these held against them (see `evaluation.prediction`). It should be one that the run did not learn from; without
+    one the episodes are those of the training data. The model reads `context` steps, by default as many as it was made
+    for. A probabilistic `ensemble` is fitted to the run's data by so many `updates`, and measured beside it.
+
+    Numbers and figure are kept in `out`, by default the run's folder. `film` shows the first real episode, and what
+    each model made of its beginning. Raises `LegatoError` for anything that does not fit, before anything is sampled.
+    """
+    run = run if isinstance(run, Run) else Run(run)
+    for name, value in (("episodes", episodes), ("steps", steps), ("samples", samples), ("updates", updates)):
+        if value < 1:
+            raise LegatoError(f"{name} must be at least 1; {value} was given")
+    settings = run.settings
+    if run.algorithm != "tt" or not isinstance(settings, OfflineSettings):
+        raise LegatoError(f"'{run.path}' ({run.label}) holds no model of trajectories: train one with legato train tt")
+    policy = cast(Planning, load(run.path, seed, which).policy)
+    if film is not None:
+        film = video.ready(Path(film), run.environment)
+    learnt = _learnt(run, settings) if ensemble or dataset is None else None
+    given = learnt if dataset is None else formats.load(dataset, clip_actions=settings.clip_actions)
+    assert given is not None
+    if given.observations.shape[1] != run.spec.observation_size:
+        raise LegatoError(
+            f"{given.about.name} has observations of {given.observations.shape[1]} numbers; "
+            f"the run was trained on {run.spec.observation_size}"
+        )
+    real = prediction.references(given, steps, episodes)
+    starts, ruler = real[:, 0], Ruler.of(policy.observed)
+    label = "TT" if context is None or context == policy.network.window else f"TT, context {context}"
+    total = samples + (2 * updates if ensemble else 0)
+    with Progress(f"{run.label} foretells", total, quiet=quiet, unit="sample or update") as progress:
+        found = {
+            label: prediction.of_transformer(policy, starts, samples, steps, context=context, on_samples=progress.step)
+        }
+        if ensemble and learnt is not None:
+            rival = prediction.rival(
+                learnt, run.spec, updates=updates, on_updates=lambda done: progress.step(samples + done)
+            )
+            found["ensemble"] = prediction.of_ensemble(rival, starts, samples, steps)
+    measured = [prediction.measure(name, s, real[:, 1:], ruler) for name, s in found.items()]
+    if dataset is not None and learnt is not None:
+        measured.append(prediction.measure("the data itself", prediction.of_data(learnt, steps), real[:, 1:], ruler))
+    result = Foretold(run.environment, tuple(measured), ruler.oracle, len(real), samples, dataset is not None)
+    folder = run.path if out is None else Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "prediction.json", json.dumps(result.to_json(), indent=2) + "\n")
+    _draw_prediction(result, folder / "prediction.png")
+    if film is not None:
+        motions = {"real": real[0], **{name: np.concatenate([starts[:1], s.states[0]]) for name, s in found.items()}}
+        video.beside(cast(str, run.environment), motions, film)
+    return result
+
+
+def _learnt(run: Run, settings: OfflineSettings) -> Trajectories:
+    """The data that a run learnt from. Raises `LegatoError` where it is not what it was."""
+    data = formats.load(settings.dataset, clip_actions=settings.clip_actions)
+    _, data = offline.check(run.algorithm, run.config, settings, data)
+    if offline.fingerprint(data) != (run.data or {}).get("fingerprint"):
+        raise LegatoError(f"'{settings.dataset}' is not what it was when '{run.path}' was trained")
+    return data
+
+
+def _draw_prediction(result: Foretold, path: Path) -> None:
+    from legato.evaluation.figures import Curve, prediction_curve
+
+    steps = np.arange(1, result.steps + 1)
+    prediction_curve(
+        [Curve(p.label, steps, p.likelihood[None]) for p in result.predictions],
+        path,
+        title=f"{result.environment or 'The data'}: states foretold",
+        oracle=result.oracle,
+        episodes=result.episodes,
+    )
 
 
 def evaluation_of(

@@ -7,6 +7,7 @@ import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -19,7 +20,7 @@ from tests.tiny import WIDE, Diary, Scribe, world
 
 from legato.data.spec import Spec
 from legato.errors import LegatoError
-from legato.evaluation.video import play
+from legato.evaluation.video import beside, play, postures, ready
 from legato.policy import OpenLoop, Policy, Step
 from legato.rollout import Clock, episode_seed, episodes, stack
 
@@ -183,3 +184,92 @@ def test_a_missing_renderer_says_what_to_do(tmp_path: Path, monkeypatch: pytest.
 def test_episodes_are_numbered_from_zero(unplayed: None) -> None:
     with pytest.raises(LegatoError, match="episodes are numbered from 0; -1 was given"):
         play(SCRIBE, "Pendulum-v1", WIDE, Clock(1), 0, episode=-1)
+
+
+# --- motions side by side ---
+
+
+class Puppet(gymnasium.Env):
+    """A body on a line: observes its height and two velocities. Its picture is as bright as its place, unobserved."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 125}  # noqa: RUF012
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (3,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    model = SimpleNamespace(nq=2, nv=2)
+    dt = 0.5
+
+    def __init__(self, render_mode: str | None = None):
+        self.render_mode = render_mode
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return np.zeros(3, np.float32), {}
+
+    def set_state(self, positions: np.ndarray, velocities: np.ndarray) -> None:
+        self.at = positions, velocities
+
+    def render(self) -> Any:
+        return np.full((64, 48, 3), 10 * self.at[0][0], np.uint8)
+
+
+@pytest.fixture
+def puppet(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setitem(gymnasium.registry, "Puppet-v0", EnvSpec("Puppet-v0", Puppet))
+    return "Puppet-v0"
+
+
+def test_motions_stand_side_by_side_and_places_are_integrated(puppet: str, tmp_path: Path) -> None:
+    fast, slow = (np.tile(np.array([1.0, speed, 0.0], np.float32), (5, 1)) for speed in (10, 4))
+    slow[3:] = np.nan  # ended: it stands still
+    path = beside(puppet, {"fast": fast, "slow": slow}, tmp_path / "films" / "two.gif")
+    with Image.open(path) as film:
+        assert (film.n_frames, film.size, film.info["duration"]) == (5, (96, 64), 40)  # slower than it is
+        for i, (left, right) in enumerate(zip((0, 50, 100, 150, 200), (0, 20, 40, 40, 40), strict=True)):
+            film.seek(i)
+            picture = np.asarray(film.convert("L")).astype(float)
+            assert picture[50:, :48].mean() == pytest.approx(left, abs=4)
+            assert picture[50:, 48:].mean() == pytest.approx(right, abs=4)
+            if i == 0:
+                assert picture[:40, :48].max() > 150  # its name
+
+
+def test_what_cannot_be_drawn_is_refused(
+    puppet: str, cinema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    motion = np.zeros((2, 3), np.float32)
+    for name, path, problem in (
+        (cinema, "a.gif", "'Cinema-v0' does not observe the postures of a MuJoCo body: there is no film of it"),
+        (puppet, "a.avi", r"a video ends in \.mp4 or \.gif"),
+        (None, "a.gif", "a film needs an environment, and neither the run nor its data names one"),
+    ):
+        with pytest.raises(LegatoError, match=problem):
+            ready(tmp_path / path, name)
+    wide = np.zeros((2, 9), np.float32)
+    with pytest.raises(LegatoError, match="does not observe the postures"):
+        beside(puppet, {"wide": wide}, tmp_path / "a.gif")
+
+    def broken(self: Puppet) -> Any:
+        raise AttributeError("no library")
+
+    monkeypatch.setattr(Puppet, "render", broken)
+    with pytest.raises(LegatoError, match="'Puppet-v0' cannot be drawn here: set MUJOCO_GL to egl, osmesa or glfw"):
+        beside(puppet, {"one": motion}, tmp_path / "a.gif")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["Hopper-v5", "Walker2d-v5", "HalfCheetah-v5"])
+def test_postures_are_those_that_were_observed(name: str) -> None:
+    """Put back into the body, an observation is observed again; the place is that of the body, nearly."""
+    pytest.importorskip("mujoco")
+    environment = gymnasium.make(name)
+    observation, _ = environment.reset(seed=0)
+    world, seen, places = environment.unwrapped, [observation], [environment.unwrapped.data.qpos[0]]  # type: ignore
+    for _ in range(20):
+        seen.append(environment.step(environment.action_space.sample())[0])
+        places.append(world.data.qpos[0])  # type: ignore[attr-defined]
+    found = postures(environment, name, np.stack(seen).astype(np.float32))
+    for observation, (positions, velocities) in zip(seen, found, strict=True):
+        world.set_state(positions, velocities)  # type: ignore[attr-defined]
+        np.testing.assert_allclose(world._get_obs(), observation, atol=1e-5)  # type: ignore[attr-defined]
+    walked = np.array([positions[0] for positions, _ in found])
+    np.testing.assert_allclose(walked, np.array(places) - places[0], atol=0.1)
+    environment.close()

@@ -200,7 +200,7 @@ class Planning(Policy[Memory]):
         layout, spec = self.network.layout, self.facts.spec
         goal = jnp.zeros(spec.observation_size, jnp.int32)
         if self.network.goal is not None:
-            goal = self._observed.encode(self._wanted(command))
+            goal = self.observed.encode(self._wanted(command))
         zero = jnp.zeros((), jnp.int32)
         newest = jnp.zeros(spec.observation_size, jnp.int32)
         return Memory(jnp.zeros((self.context - 1, layout.width), jnp.int32), zero, newest, goal, zero - 1, zero)
@@ -211,14 +211,15 @@ class Planning(Policy[Memory]):
         if np.shape(goal) != (size,):
             raise LegatoError(f"this policy walks to a goal: begin with an observation of {size} numbers")
         goal = jnp.asarray(goal, jnp.float32)
-        if not isinstance(goal, Tracer) and bool((far := self._observed.outside(goal)).any()):
+        if not isinstance(goal, Tracer) and bool((far := self.observed.outside(goal)).any()):
             i = int(far.argmax())
-            low, high = (float(self._observed.edges[i, end]) for end in (0, -1))
+            low, high = (float(self.observed.edges[i, end]) for end in (0, -1))
             raise LegatoError(f"number {i} of the goal is {goal[i]:g}; the data lies between {low:g} and {high:g}")
         return goal
 
     @property
-    def _observed(self) -> Discretiser:
+    def observed(self) -> Discretiser:
+        """The bins of what is observed."""
         return self.facts.discretiser.columns(slice(0, self.network.layout.observations))
 
     @property
@@ -235,11 +236,11 @@ class Planning(Policy[Memory]):
         if layout.values:  # not known, and seen by nobody
             row.append(jnp.full(1, self.network.bins - 1, jnp.int32))
         past = jnp.concatenate([state.past[1:], jnp.concatenate(row)[None]])
-        foreign = jnp.sum(self._observed.outside(step.observation, FAR), dtype=jnp.int32)
+        foreign = jnp.sum(self.observed.outside(step.observation, FAR), dtype=jnp.int32)
         return Memory(
             jnp.where(step.first, state.past, past),
             jnp.where(step.first, 0, jnp.minimum(state.count + 1, len(past))),
-            self._observed.encode(step.observation),
+            self.observed.encode(step.observation),
             state.goal,
             state.time + 1,
             state.foreign + foreign,

@@ -237,6 +237,40 @@ def history_curve(curves: Sequence[Curve], path: str | Path, *, title: str, stre
     )
 
 
+def prediction_curve(
+    curves: Sequence[Curve],
+    path: str | Path,
+    *,
+    title: str,
+    oracle: float | None = None,
+    episodes: int | None = None,
+    band: Band = "range",
+) -> Path:
+    """Log-likelihood in nats of real states against the steps that they were foretold ahead.
+
+    `oracle`, the most that bins of that width allow, is a dotted line; `episodes` is how many real ones there were.
+    """
+
+    def below(axes: Axes) -> list[str]:
+        words = [] if episodes is None else [f"{episodes} real episodes"]
+        if oracle is None:
+            return words
+        axes.update_datalim([(float(curves[0].x[0]), oracle)])
+        axes.autoscale_view()
+        axes.axhline(oracle, color=FAINT, linewidth=1, dashes=(1, 3), zorder=1, gid="oracle")
+        return [*words, "dotted: the most that bins allow"]
+
+    return curve_figure(
+        curves,
+        path,
+        title=title,
+        xlabel="steps ahead",
+        ylabel="log-likelihood (nats)",
+        band=band,
+        below=below,
+    )
+
+
 def curve_figure(
     curves: Sequence[Curve],
     path: str | Path,

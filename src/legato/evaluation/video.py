@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from jaxtyping import Float32
 
 from legato.data.spec import Spec
 from legato.envs.environments import GymnasiumEnvironments, make
@@ -16,6 +17,7 @@ from legato.policy import Policy
 from legato.rollout import Clock, Rollout, stack
 
 FORMATS = (".mp4", ".gif")
+SLOW = 25  # steps per second of motions that are compared
 
 
 def play(
@@ -53,6 +55,86 @@ def play(
     if video is not None:
         _write(video, frames, fps)
     return ended[0].ret, ended[0].length, ended[0].decisions
+
+
+def beside(environment_id: str, motions: dict[str, Float32[np.ndarray, "steps obs"]], video: Path) -> Path:
+    """Film several motions side by side, each named: sequences of observations of one MuJoCo environment.
+
+    A posture is read from each observation, and drawn; what observations leave out of it, the place in the world, is
+    integrated from the velocities. Where a motion has ended (NaN), it stands still. The film shows at most `SLOW`
+    steps a second. Raises `LegatoError` for what `play` refuses, for an environment whose observations are no postures,
+    and where there is nothing to draw with.
+    """
+    ready(video, environment_id)
+    environment = _drawn(environment_id)
+    try:
+        pictures = [_pictures(environment, environment_id, name, motion) for name, motion in motions.items()]
+    finally:
+        environment.close()
+    fps = min(environment.metadata.get("render_fps", 30), SLOW)
+    _write(video, [np.concatenate(frames, axis=1) for frames in zip(*pictures, strict=True)], fps)
+    return video
+
+
+def ready(video: Path, environment_id: str | None) -> Path:
+    """Raise `LegatoError` now for what `beside` would refuse later: a film that cannot be written or drawn."""
+    _check(video)
+    if environment_id is None:
+        raise LegatoError("a film needs an environment, and neither the run nor its data names one")
+    environment = _drawn(environment_id)
+    try:
+        observation, _ = environment.reset(seed=0)
+        _pictures(environment, environment_id, "", np.asarray(observation, np.float32)[None])
+    finally:
+        environment.close()
+    return video
+
+
+def _pictures(
+    environment: Any, environment_id: str, name: str, motion: Float32[np.ndarray, "steps obs"]
+) -> list[np.ndarray]:
+    """One picture per step, with the motion's name."""
+    from PIL import Image, ImageDraw
+
+    world = environment.unwrapped
+    frames = []
+    environment.reset(seed=0)
+    for positions, velocities in postures(environment, environment_id, motion):
+        world.set_state(positions, velocities)
+        try:
+            picture = Image.fromarray(np.asarray(environment.render()))
+        except Exception as problem:  # every library to draw with has errors of its own
+            raise LegatoError(
+                f"'{environment_id}' cannot be drawn here: set MUJOCO_GL to egl, osmesa or glfw, whichever is installed"
+            ) from problem
+        ImageDraw.Draw(picture).text((12, 10), name, fill="white", stroke_width=2, stroke_fill="black", font_size=24)
+        frames.append(np.asarray(picture))
+    return frames
+
+
+def postures(
+    environment: Any, environment_id: str, motion: Float32[np.ndarray, "steps obs"]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(positions, velocities) of each observation, for an environment that observes these two, but for where its first
+    one or two coordinates are: they are integrated. After an end (NaN) the last posture stays.
+
+    Raises `LegatoError` for another kind of environment.
+    """
+    model = getattr(environment.unwrapped, "model", None)
+    nq, nv = (getattr(model, "nq", 0), getattr(model, "nv", 0))
+    left_out = nq + nv - motion.shape[1]
+    if nq == 0 or not 0 <= left_out <= 2:
+        raise LegatoError(f"'{environment_id}' does not observe the postures of a MuJoCo body: there is no film of it")
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    place = np.zeros(left_out)
+    for observation in np.asarray(motion, np.float64):
+        if np.isnan(observation).any():
+            found.append(found[-1] if found else (np.zeros(nq), np.zeros(nv)))
+            continue
+        seen, velocities = observation[: nq - left_out], observation[nq - left_out :]
+        found.append((np.concatenate([place, seen]), velocities))
+        place = place + environment.unwrapped.dt * velocities[:left_out]
+    return found
 
 
 def _drawn(environment_id: str) -> gymnasium.Env[Any, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax
@@ -75,20 +75,22 @@ _product.defvjp(_forward, _backward)
 
 
 class MLP(eqx.Module):
-    """Linear layers with ReLU between them; the last layer is linear.
+    """Linear layers with ReLU, or another `activation`, between them; the last layer is linear.
 
     `sizes` are the widths from the input to the output: `(14, 256, 256, 1)` has two hidden layers.
     """
 
     layers: tuple[Linear, ...]
+    activation: Callable[[Array], Array] = eqx.field(static=True)
 
-    def __init__(self, sizes: Sequence[int], *, key: PRNGKeyArray):
+    def __init__(self, sizes: Sequence[int], *, activation: Callable[[Array], Array] = jax.nn.relu, key: PRNGKeyArray):
         keys = jax.random.split(key, len(sizes) - 1)
         self.layers = tuple(
             Linear(inputs, outputs, key=k) for inputs, outputs, k in zip(sizes[:-1], sizes[1:], keys, strict=True)
         )
+        self.activation = activation
 
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
         for layer in self.layers[:-1]:
-            x = jax.nn.relu(layer(x))
+            x = self.activation(layer(x))
         return self.layers[-1](x)
