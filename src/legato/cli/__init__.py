@@ -16,6 +16,7 @@ COMMANDS = {
     "collect": "write a policy's episodes as a dataset: legato collect RUN --steps 100000 --out mine/logs-v0",
     "data": "look at logged episodes, check and convert them: legato data info D4RL/door/human-v2",
     "play": "play one episode of a run, or film it: legato play RUN --video out.mp4",
+    "attention": "see which tokens a transformer's predictions attend to: legato attention RUN --layer 1",
     "list": "what there is: legato list algorithms|envs|presets",
 }
 

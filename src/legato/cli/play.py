@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+
+if TYPE_CHECKING:
+    from legato.rollout import Clock
+    from legato.training.policy_file import LoadedPolicy
+    from legato.training.run import Run
 
 
 def play(
@@ -18,8 +23,14 @@ def play(
     episode: int = 0,
     env: str | None = None,
     target: float | None = None,
+    start: tuple[float, ...] | None = None,
+    goal: tuple[float, ...] | None = None,
+    episodes: int = 1,
+    paths: Path | None = None,
 ) -> None:
     """Play one greedy episode of a run's policy and say how it went; film it with --video.
+
+    A policy with goals is told the environment's, or --goal; it plays --episodes of them, and --paths draws its ways.
 
     Args:
         run: the run folder
@@ -31,6 +42,10 @@ def play(
         episode: number of the test episode
         env: the environment to play in; by default where the run's policies belong
         target: the return to ask for; by default one that the data supports
+        start: where to begin, in an environment that has goals; by default as the episode does
+        goal: the observation to be reached; by default the environment's goal
+        episodes: test episodes to play from --episode on, in an environment that has goals
+        paths: draw where they led (.png, .svg or .pdf); an existing file is not overwritten
     """
     from legato import api
     from legato.algorithms import algorithm
@@ -47,6 +62,14 @@ def play(
     seed = found.seeds[0] if seed is None else seed
     if target is not None and not found.conditioned:
         raise LegatoError(f"the policies of '{run}' ({found.label}) read no target return: leave out target")
+    if goal is not None and not found.goals:
+        raise LegatoError(f"the policies of '{run}' ({found.label}) are told no goal: leave out goal")
+    if found.goals or start is not None or paths is not None or episodes != 1:
+        if video is not None:
+            raise LegatoError("journeys to a goal are not filmed: leave out video, and draw them with paths")
+        world = api.world_of(found, env)
+        _travel(found, policy, world, clock, seed, range(episode, episode + episodes), start, goal, paths)
+        return
     asked = None
     if found.conditioned:
         known = prompts.facts(policy.policy)
@@ -59,6 +82,43 @@ def play(
     print(f"{found.label} on {env}: return {ret:.1f}{wanted} in {steps} steps with {decisions} decisions")
     if video is not None:
         print(video)
+
+
+def _travel(
+    found: Run,
+    policy: LoadedPolicy,
+    env: str,
+    clock: Clock,
+    seed: int,
+    episodes: range,
+    start: tuple[float, ...] | None,
+    goal: tuple[float, ...] | None,
+    figure: Path | None,
+) -> None:
+    """Play journeys, say how they went, and draw them."""
+    from legato.errors import LegatoError
+    from legato.evaluation import maps
+    from legato.evaluation.paths import floor, journey
+
+    if len(episodes) < 1:
+        raise LegatoError("at least one episode is played; 0 were asked for")
+    if start is not None and goal is not None and len(episodes) > 1:
+        raise LegatoError("from one start to one goal every episode is the same: leave out start, goal or episodes")
+    plan = None
+    if figure is not None:
+        if maps.drawable(figure).exists():
+            raise LegatoError(f"'{figure}' exists and is not overwritten; choose another --paths")
+        plan = floor(env)
+    there = {"start": start, "goal": goal, "told": found.goals}
+    went = [journey(policy.policy, env, found.spec, clock, seed, number, **there) for number in episodes]
+    for way in went:
+        a, b = (f"({', '.join(f'{x:.3g}' for x in place)})" for place in (way.places[0], way.goal))
+        how = "arrives" if way.arrived else "does not arrive"
+        print(f"{found.label} on {env}: from {a} to {b}, {how} in {way.steps} steps with {way.decisions} decisions")
+    if len(went) > 1:
+        print(f"{sum(way.arrived for way in went)} of {len(went)} arrive")
+    if figure is not None and plan is not None:
+        print(maps.paths(went, plan, figure, title=f"{found.label} on {env}"))
 
 
 def run(args: list[str]) -> None:
