@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -64,12 +64,6 @@ def play(
         raise LegatoError(f"the policies of '{run}' ({found.label}) read no target return: leave out target")
     if goal is not None and not found.goals:
         raise LegatoError(f"the policies of '{run}' ({found.label}) are told no goal: leave out goal")
-    if found.goals or start is not None or paths is not None or episodes != 1:
-        if video is not None:
-            raise LegatoError("journeys to a goal are not filmed: leave out video, and draw them with paths")
-        world = api.world_of(found, env)
-        _travel(found, policy, world, clock, seed, range(episode, episode + episodes), start, goal, paths)
-        return
     asked = None
     if found.conditioned:
         known = prompts.facts(policy.policy)
@@ -77,6 +71,16 @@ def play(
         warn([asked], *prompts.supported(known))
     env = api.world_of(found, env)
     command = () if asked is None else asked
+    if found.goals or start is not None or paths is not None or episodes != 1:
+        if video is not None:
+            raise LegatoError("journeys to a goal are not filmed: leave out video, and draw them with paths")
+        if episodes < 1:
+            raise LegatoError(f"at least one episode is played; {episodes} was given")
+        if start is not None and goal is not None and episodes > 1:
+            raise LegatoError("from one start to one goal all episodes are the same: leave out episodes")
+        told = {"start": start, "goal": goal, "command": None if found.goals else command}
+        _travel(found, policy, env, clock, seed, range(episode, episode + episodes), told, paths)
+        return
     ret, steps, decisions = films.play(policy.policy, env, found.spec, clock, seed, episode, video, command)
     wanted = "" if asked is None else f" of {asked:.1f} asked for"
     print(f"{found.label} on {env}: return {ret:.1f}{wanted} in {steps} steps with {decisions} decisions")
@@ -91,8 +95,7 @@ def _travel(
     clock: Clock,
     seed: int,
     episodes: range,
-    start: tuple[float, ...] | None,
-    goal: tuple[float, ...] | None,
+    told: dict[str, Any],
     figure: Path | None,
 ) -> None:
     """Play journeys, say how they went, and draw them."""
@@ -100,17 +103,12 @@ def _travel(
     from legato.evaluation import maps
     from legato.evaluation.paths import floor, journey
 
-    if len(episodes) < 1:
-        raise LegatoError("at least one episode is played; 0 were asked for")
-    if start is not None and goal is not None and len(episodes) > 1:
-        raise LegatoError("from one start to one goal every episode is the same: leave out start, goal or episodes")
     plan = None
     if figure is not None:
         if maps.drawable(figure).exists():
             raise LegatoError(f"'{figure}' exists and is not overwritten; choose another --paths")
         plan = floor(env)
-    there = {"start": start, "goal": goal, "told": found.goals}
-    went = [journey(policy.policy, env, found.spec, clock, seed, number, **there) for number in episodes]
+    went = [journey(policy.policy, env, found.spec, clock, seed, number, **told) for number in episodes]
     for way in went:
         a, b = (f"({', '.join(f'{x:.3g}' for x in place)})" for place in (way.places[0], way.goal))
         how = "arrives" if way.arrived else "does not arrive"

@@ -5,7 +5,7 @@ As in `figures`, every function takes plain values, writes one file and returns 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,14 +146,21 @@ def _mark_steps(axes: Axes, found: Attended, pitch: float) -> None:
     for _, low, _ in _runs(found.predicted)[1:]:
         axes.axhline(low, color=EDGE, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(True)
-    strip = {"transform": axes.get_xaxis_transform(), "clip_on": False, "linewidth": 0}
-    thick = 3.2 / (pitch * len(found.predicted))
-    for i, token in enumerate(found.tokens):
-        axes.fill_between([i - 0.5, i + 0.5], -thick, 0, color=OF_KIND[token.kind], **strip)
-    thick = 3.2 / (pitch * len(found.tokens))
-    strip["transform"] = axes.get_yaxis_transform()
-    for i, token in enumerate(found.predicted):
-        axes.fill_betweenx([i - 0.5, i + 0.5], -thick, 0, color=OF_KIND[token.kind], **strip)
+    thick = 3.2 / pitch  # in tokens
+    across, down = thick / len(found.tokens), thick / len(found.predicted)  # in sizes of the axes
+    _strip(axes, found.tokens, axes.get_xaxis_transform(), lambda i: ((i - 0.5, -down), 1, down))
+    _strip(axes, found.predicted, axes.get_yaxis_transform(), lambda i: ((-across, i - 0.5), across, 1))
+
+
+def _strip(axes: Axes, tokens: Sequence[Token], transform: Any, place: Callable[[int], tuple[Any, ...]]) -> None:
+    from matplotlib.collections import PatchCollection
+    from matplotlib.patches import Rectangle
+
+    patches = [Rectangle(*place(i)) for i in range(len(tokens))]
+    colours = [OF_KIND[token.kind] for token in tokens]
+    strip = PatchCollection(patches, facecolors=colours, edgecolors=colours, linewidths=0.1, transform=transform)
+    strip.set_clip_on(False)
+    axes.add_collection(strip, autolim=False)
 
 
 def _name_tokens(axes: Axes, found: Attended, named: bool, size: float, upright: bool, first: bool) -> None:
@@ -188,7 +195,7 @@ def _draw_shares(axes: Axes, found: Attended, share: np.ndarray, even: np.ndarra
     axes.set_xlim(-0.5, len(found.tokens) - 0.5)
     axes.set_ylim(0, top)
     ticks = np.linspace(0, top, 3 if top <= 0.5 else int(4 * top + 1.5))
-    axes.set_yticks(ticks, [f"{100 * tick:g}{' %' * (tick == top)}" if first else "" for tick in ticks])
+    axes.set_yticks(ticks, [f"{100 * tick:g}{' %' if tick == top else ''}" if first else "" for tick in ticks])
     axes.tick_params(length=0, pad=4, labelsize=8)
     axes.grid(True, axis="y")
     axes.spines["left"].set_visible(False)
@@ -266,14 +273,16 @@ def _draw_floor(axes: Axes, floor: Floor, goal: np.ndarray, scale: float) -> Non
         axes.add_patch(Circle(tuple(goal), floor.reach, facecolor=GREEN, alpha=0.2, linewidth=0))
     edge = {"markeredgecolor": "white", "linestyle": "", "zorder": 5, "clip_on": False}
     axes.plot(*goal, marker="*", color=GREEN, markersize=9 + 5 * scale, **edge)
-    axes.margins(0 if len(floor.walls) else 0.05)
+    if len(floor.walls):
+        (left, low), (right, high) = floor.walls.min(axis=(0, 1)), floor.walls.max(axis=(0, 1))
+        axes.set(xlim=(left, right), ylim=(low, high))
     axes.set_aspect("equal")
     axes.set_axis_off()
 
 
 def _draw_way(axes: Axes, journey: Journey, scale: float) -> Any:
     """The line, which it returns, and its start."""
-    style = {"linewidth": 1.0 + 0.8 * scale, "markersize": 1.6 + 2 * scale, "zorder": 3, "clip_on": False}
+    style = {"linewidth": 1.0 + 0.8 * scale, "markersize": 1.5 + 1.4 * scale, "zorder": 3, "clip_on": False}
     (line,) = axes.plot(*journey.places.T, "-o", color=BLUE if journey.arrived else VERMILION, alpha=0.85, **style)
     ring = {"markeredgecolor": INK, "linestyle": "", "zorder": 4, "clip_on": False}
     axes.plot(*journey.places[0], marker="o", color="white", markersize=4.5 + 2.5 * scale, **ring)

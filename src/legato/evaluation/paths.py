@@ -54,12 +54,12 @@ def journey(
     *,
     start: Sequence[float] | None = None,
     goal: Sequence[float] | None = None,
-    told: bool = True,
+    command: Any = None,
 ) -> Journey:
-    """Play one greedy test episode in an environment that names its goal in `info`; the policy is `told` it, or not.
+    """Play one greedy test episode in an environment that names its goal in `info`, and tell the policy this goal.
 
-    `start` and `goal` replace those that the episode would have had. Raises `LegatoError` for an environment without
-    goals, and for a start or a goal that it or the policy refuses.
+    A `command` is told instead: `()` or a target return. `start` and `goal` replace those that the episode would have
+    had. Raises `LegatoError` for an environment without goals, and for a start or goal that it or the policy refuses.
     """
     if episode < 0:
         raise LegatoError(f"episodes are numbered from 0; {episode} was given")
@@ -72,7 +72,7 @@ def journey(
         wanted = np.asarray(environment.reset(seed=seeded)[1]["goal"], np.float32)
         if goal is not None and not np.array_equal(wanted, np.asarray(goal, np.float32)):
             raise LegatoError(f"'{environment_id}' cannot be given a goal: leave it out")
-        command = wanted if told else ()
+        command = wanted if command is None else command
         policy.init_state(command)  # a rollout compiles this, and then nothing is refused
         world = GymnasiumEnvironments(environment_id, [environment])
         rollout = Rollout(world, spec, clock, [seed], "test", once=True, command=command, first_episode=episode)
