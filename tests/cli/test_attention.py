@@ -83,7 +83,7 @@ def test_window_layer_and_head_are_as_asked_for(beside: Path, capsys: pytest.Cap
 
 
 def test_journeys_are_told_and_drawn(beside: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["play", "runs/told", "--goal", "9", "9", "--start", "1", "1", "--paths", "seen/one.svg"])
+    main(["play", "runs/told", "--goal", "9", "9", "--start", "1", "1", "--every", "9", "--paths", "seen/one.svg"])
     said, path = capsys.readouterr().out.splitlines()
     assert said.startswith(
         "TT (likelihood) on legato/FourRooms-v0: from (1, 1) to (9, 9), does not arrive in 100 steps w"
