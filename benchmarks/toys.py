@@ -4,6 +4,7 @@
     python benchmarks/toys.py keys       # Key-to-Door from random moves: is credit given over a gap?
     python benchmarks/toys.py recall     # a cue, 399 steps of noise, an answer: how far back does memory reach?
     python benchmarks/toys.py rooms      # four rooms, from guided walks: does a search reach the goal it is given?
+                                         # --figure rooms.png draws where it went
     python benchmarks/toys.py maze       # four rooms with one goal, from parts of the way: are they put together?
 
 Each prints one table of means over `--seeds` seeds (trained side by side), a few minutes on two cores. The tasks and
@@ -27,6 +28,8 @@ from legato.algorithms.configs import BC, DS4, DT, IQL, TT
 from legato.api import searching_by
 from legato.data.trajectories import Trajectories
 from legato.envs import make, make_vec, tasks
+from legato.evaluation import maps
+from legato.evaluation.paths import floor, journey
 from legato.policy import Player
 from legato.rollout import Clock, episodes, stack
 from legato.training import offline
@@ -203,8 +206,14 @@ def arrives(player: Player, pairs: int, told: bool) -> float:
     return 100 * there / pairs
 
 
-def rooms(seeds: int, pairs: int = 100) -> None:
-    rows = []
+def drawn(player: Player, figure: Path, count: int = 12) -> None:
+    """Where the policy goes in as many test episodes."""
+    ways = [journey(player.policy, tasks.FOUR_ROOMS, player.spec, Clock(1), 0, i) for i in range(count)]
+    print(maps.paths(ways, floor(tasks.FOUR_ROOMS), figure, title="TT in four rooms"))
+
+
+def rooms(seeds: int, pairs: int = 100, figure: Path | None = None) -> None:
+    rows, players = [], []
     for count in (500, 2000):
         data = tasks.journeys(count)
         config = TT(
@@ -233,6 +242,8 @@ def rooms(seeds: int, pairs: int = 100) -> None:
         for name, told in ((f"{count} walks: TT, told the goal", True), ("told another goal", False)):
             rows.append((name, [np.array([arrives(player, pairs, told) for player in players])]))
     shown(f"four rooms ({seeds} seeds, {pairs} held-out pairs of start and goal)", ("arrives, %",), rows)
+    if figure is not None:
+        drawn(players[0], figure)
 
 
 # --- four rooms, one goal ---
@@ -308,11 +319,16 @@ def main() -> None:
     parser.add_argument("task", choices=("paths", "keys", "recall", "rooms", "maze"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--length", type=int, default=400, help="of recall, 100 or 400")
+    parser.add_argument("--figure", type=Path, help="of rooms: where the first seed of the larger set went")
     options = parser.parse_args()
+    if options.figure is not None and maps.drawable(options.figure).exists():
+        parser.error(f"'{options.figure}' exists and is not overwritten")
     if options.task == "recall":
         recall(options.seeds, options.length)
+    elif options.task == "rooms":
+        rooms(options.seeds, figure=options.figure)
     else:
-        {"paths": paths, "keys": keys, "rooms": rooms, "maze": maze}[options.task](options.seeds)
+        {"paths": paths, "keys": keys, "maze": maze}[options.task](options.seeds)
 
 
 if __name__ == "__main__":

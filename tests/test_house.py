@@ -132,6 +132,7 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
         "from legato.cli import main; main(['evaluate', '--help'])",
         "from legato.cli import main; main(['compare', '--help'])",
         "from legato.cli import main; main(['play', '--help'])",
+        "from legato.cli import main; main(['attention', '--help'])",
         "from legato.cli import main; main(['train', 'srll', '--env', 'Pendulum-v1'])",
     ],
 )

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
 import numpy as np
@@ -36,6 +36,9 @@ from legato.training.progress import Progress
 from legato.training.run import Run, Which, label, write_text
 from legato.training.settings import OfflineSettings, Settings, override
 from legato.training.settings import preset as named_preset
+
+if TYPE_CHECKING:  # brings the algorithms that attend
+    from legato.evaluation.attention import Attended
 
 
 def train(
@@ -303,6 +306,44 @@ def evaluate(
         result = _with_kept_sweeps(run, result)
     _keep(run, result)
     return result
+
+
+def attention(
+    run: Run | str | Path,
+    figure: str | Path | None = None,
+    *,
+    dataset: str | Path | None = None,
+    episode: int = 0,
+    step: int | None = None,
+    context: int | None = None,
+    layers: Sequence[int] = (),
+    heads: Sequence[int] = (),
+    which: Which = "last",
+    seed: int | None = None,
+) -> Attended:
+    """What a transformer's predictions attend to in the steps of a logged episode that end with `step`.
+
+    By default it is the first episode of the run's own dataset, up to its middle, as many steps as the policy reads.
+    `figure` shows these `layers` and `heads`, numbered from 1, or all. Raises `LegatoError` for a run of anything else
+    than the Trajectory or Decision Transformer, and for an episode, step, context, layer or head that there is not.
+    """
+    from legato.evaluation import maps
+    from legato.evaluation.attention import attended
+
+    run = run if isinstance(run, Run) else Run(run)
+    settings = run.settings
+    if run.algorithm not in ("tt", "dt") or not isinstance(settings, OfflineSettings):
+        raise LegatoError(f"'{run.path}' is a run of {run.algorithm}, which attends to nothing: runs of tt and dt do")
+    if figure is not None:
+        maps.drawable(figure)
+    policy = load(run.path, seed, which).policy
+    source = settings.dataset if dataset is None else dataset
+    data = formats.load(source, clip_actions=settings.clip_actions)
+    found = attended(policy, run.config, data, episode, step, context)
+    if figure is not None:
+        title = f"{run.label} on {source}: attention"
+        maps.attention(found, figure, title=title, layers=layers, heads=heads)
+    return found
 
 
 def world_of(run: Run, env: str | None = None) -> str:

@@ -110,6 +110,29 @@ def test_what_fills_a_window_up_is_not_seen(positions: Any) -> None:
     np.testing.assert_allclose(forward(network, **left)[2:], plain, rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize(
+    "config", [SMALL, replace(SMALL, positions="rotary"), replace(SMALL, memory="cache", context=2)]
+)
+def test_from_what_is_attended_to_follows_what_the_head_gives(config: dt.Config) -> None:
+    network, given = made(config).network, inputs(length=4)
+    array = [jnp.asarray(given[name]) for name in NAMES]
+    weights = np.asarray(jax.jit(dt.Network.attention)(network, *array))
+    np.testing.assert_allclose(weights.sum(axis=-1), 1, atol=1e-5)
+    back = np.arange(12)[:, None] - np.arange(12)
+    sees = (back >= 0) & (back < (6 if config.memory == "cache" else 12))
+    np.testing.assert_array_equal(weights > 0, np.broadcast_to(sees, weights.shape))
+
+    def rebuilt(network: dt.Network, weights: jax.Array) -> jax.Array:
+        x = network.triples(*array[:-1]).reshape(12, -1)
+        for block, weight in zip(network.trunk.blocks, weights, strict=True):
+            _, _, v = block.project(x, jnp.arange(12))
+            x = block.after(x, jnp.einsum("hqk,khd->qhd", weight, v).reshape(x.shape))
+        return network.head(network.trunk.norm(x)[1::3])
+
+    found = jax.jit(rebuilt)(network, jnp.asarray(weights))
+    np.testing.assert_allclose(found, forward(network, **given), atol=2e-5)
+
+
 def test_the_loss_does_not_read_what_fills_windows_up() -> None:
     learner, batch = made(SMALL), windows_of(0, SPEC, [4, 1, 2], K, first=3)
     plain = loss(learner.network, learner.facts, batch)

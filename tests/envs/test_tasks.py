@@ -408,6 +408,23 @@ def test_walls_stop_what_would_cross_them_and_doors_do_not(axis: int, side: int)
         assert after[1 - axis] == np.float32(along)
 
 
+def test_walls_are_where_they_are_drawn() -> None:
+    """Eight pieces on the axes and the middle lines: a step over the middle is stopped where a piece stands."""
+    walls = tasks.FourRooms().walls
+    assert walls.shape == (10, 2, 2)
+    assert (walls.min(), walls.max()) == (0, 11)
+    assert ((walls[:, 0] == walls[:, 1]).sum(axis=1) == 1).all()  # upright or level
+    for axis in (0, 1):
+        pieces = walls[(walls[:, :, axis] == 5.5).all(axis=1)][:, :, 1 - axis]
+        for along in np.linspace(0.05, 10.95, 50):
+            start = np.full(2, along)
+            start[axis] = 5.3
+            action = np.zeros(2)
+            action[axis] = 0.45
+            (_, after), _, _ = walked(tuple(start), tuple(action))
+            assert (after[axis] < 5.5) == ((pieces[:, 0] < along) & (along < pieces[:, 1])).any()
+
+
 def test_a_point_slides_along_walls_and_stays_in_the_square() -> None:
     observations, rewards, _ = walked((5.4, 5.0), (0.5, -0.5), (0.5, -0.5), (9.0, 9.0))
     np.testing.assert_allclose(observations, [[5.4, 5.0], [5.49, 4.5], [5.49, 4.0], [5.49, 4.5]], atol=1e-6)

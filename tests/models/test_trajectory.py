@@ -91,6 +91,36 @@ def test_what_a_goal_changes() -> None:
         assert (changed.sum() == 1) == (place % layout.width == layout.value)
 
 
+@pytest.mark.parametrize("goals", [False, True])
+@pytest.mark.parametrize("layout", [Layout(2, 2), Layout(2, 1, False, False), Layout(1, 1, True, False)])
+def test_from_what_is_attended_to_follow_the_logits(layout: Layout, goals: bool) -> None:
+    """Rows sum to 1; no later token and no value is attended to, everything else is; a goal stands in front."""
+    network, width = model(layout, goals), layout.width
+    found = jnp.asarray(random_tokens((2, 3 * width)))
+    aim = jnp.asarray(random_tokens((2, layout.observations), 5) % BINS) if goals else None
+    front, places = layout.observations * goals, 3 * width
+    weights = np.asarray(eqx.filter_jit(lambda n, *args: n.attention(*args))(network, found, aim))
+    assert weights.shape == (2, 2, 2, front + places, front + places)
+    np.testing.assert_allclose(weights.sum(axis=-1), 1, atol=1e-5)
+    key = np.arange(front + places)
+    value = np.isin(key, front + np.arange(3) * width + layout.value) if layout.value is not None else key < 0
+    seen = (key <= key[:, None]) & ~value
+    assert ((weights > 0) == seen).all()
+    column = np.arange(places) % width
+
+    def rebuilt(network: TrajectoryModel, weights: jax.Array) -> jax.Array:
+        x = network.embed(found, jnp.asarray(column)) + network.positions[:places]
+        x = x if aim is None else jnp.concatenate([network.aims(aim), x], axis=1)
+        for i, block in enumerate(network.trunk.blocks):
+            _, _, v = block.project(x)
+            x = block.after(x, jnp.einsum("bhqk,bkhd->bqhd", weights[:, i], v).reshape(x.shape))
+        h = network.trunk.norm(x)[:, front:]
+        return jnp.stack([network.logits(h[:, i], int(c + 1) % width) for i, c in enumerate(column)], axis=1)
+
+    want = run(network, found, aim) if goals else run(network, found)
+    np.testing.assert_allclose(eqx.filter_jit(rebuilt)(network, jnp.asarray(weights)), want, atol=2e-5)
+
+
 def test_stops_of_all_columns_are_one_and_tokens_are_not() -> None:
     network = model()
     column = jnp.arange(6)

@@ -110,6 +110,32 @@ def test_padding_is_not_seen_wherever_it_lies(positions: Any) -> None:
         np.testing.assert_allclose(a[1, 3:], forward(it, jnp.asarray(x[1, 3:])), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("positions", "band", "padded"), [("none", None, False), ("learned", 4, False), ("rotary", None, True)]
+)
+def test_from_what_is_attended_to_follows_what_comes_out(positions: Any, band: int | None, padded: bool) -> None:
+    """Weights `[layers, heads, queries, keys]`, of windows that are padded, or that hold hidden tokens."""
+    it, x = made(positions, band), tokens(9)
+    valid, hidden = np.arange(9) < (7 if padded else 9), ~np.array(padded) & (np.arange(9) % 4 == 3)
+    options = (jnp.asarray(valid), None) if padded else (None, jnp.asarray(hidden))
+    weights = np.asarray(jax.jit(lambda it, x, v, h: it.attention(x, v, hidden=h))(it, x, *options))
+    assert weights.shape == (LAYERS, HEADS, 9, 9)
+    np.testing.assert_allclose(weights.sum(axis=-1), 1, atol=1e-5)
+    back = np.arange(9)[:, None] - np.arange(9)
+    sees = (back >= 0) & (back < (band or 9)) & ~hidden & (valid | (back == 0))
+    np.testing.assert_array_equal(weights > 0, np.broadcast_to(sees, weights.shape))
+
+    def rebuilt(it: Transformer, x: jax.Array, weights: jax.Array) -> jax.Array:
+        x = x if it.table is None else x + it.table[:9]
+        for block, weight in zip(it.blocks, weights, strict=True):
+            _, _, v = block.project(x, jnp.arange(9))
+            x = block.after(x, jnp.einsum("hqk,khd->qhd", weight, v).reshape(x.shape))
+        return it.norm(x)
+
+    want = jax.jit(lambda it, x, v, h: it(x, v, hidden=h))(it, x, *options)
+    np.testing.assert_allclose(jax.jit(rebuilt)(it, x, jnp.asarray(weights)), want, atol=2e-5)
+
+
 @pytest.mark.parametrize("read", [slice(1, None, 3), slice(-1, None), slice(0, 2)])
 def test_reading_some_outputs_is_reading_them_of_all(read: slice) -> None:
     it, x, valid = made("rotary", band=4), tokens(2, 9), np.ones((2, 9), bool)

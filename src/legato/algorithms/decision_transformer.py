@@ -119,12 +119,7 @@ class Network(eqx.Module):
     ) -> Float[Array, "*batch read act"]:
         """What the head gives at each step, or at the last one only: actions before the tanh, or logits."""
         k_embed, k_trunk = (None, None) if key is None else jax.random.split(key)
-        kinds = (
-            (self.ret, self.asked(returns)),
-            (self.observation, observations),
-            (self.action, self.done(actions)),
-        )
-        x = jnp.stack([self.token(layer, value, timesteps) for layer, value in kinds], axis=-2)  # [*batch, K, 3, size]
+        x = self.triples(returns, observations, actions, timesteps)
         x = x if k_embed is None else drop(x, self.dropout, toss(k_embed, x.shape))
         if not self.history:  # each step alone
             x, mask = (x[..., -1:, :, :], mask[..., -1:]) if last else (x, mask)
@@ -134,6 +129,34 @@ class Network(eqx.Module):
         read = slice(tokens - 2, tokens - 1) if last else slice(1, None, 3)
         y = self.trunk(x, jnp.repeat(mask, 3, axis=-1), read=read, key=k_trunk)  # the last block: at states only
         return self.head(y.reshape(*observations.shape[:-2], -1, y.shape[-1]))
+
+    def triples(
+        self,
+        returns: Float[Array, "*batch K"],
+        observations: Float[Array, "*batch K obs"],
+        actions: Float[Array, "*batch K act"] | Int[Array, "*batch K"],
+        timesteps: Int[Array, "*batch K"],
+    ) -> Float[Array, "*batch K 3 size"]:
+        """The tokens R, s and a of each step."""
+        kinds = (
+            (self.ret, self.asked(returns)),
+            (self.observation, observations),
+            (self.action, self.done(actions)),
+        )
+        return jnp.stack([self.token(layer, value, timesteps) for layer, value in kinds], axis=-2)
+
+    def attention(
+        self,
+        returns: Float[Array, "*batch K"],
+        observations: Float[Array, "*batch K obs"],
+        actions: Float[Array, "*batch K act"] | Int[Array, "*batch K"],
+        timesteps: Int[Array, "*batch K"],
+        mask: Bool[Array, "*batch K"],
+    ) -> Float[Array, "*batch layers heads tokens tokens"]:
+        """How much each of the 3K tokens attends to each other in every layer; rows sum to 1."""
+        x = self.triples(returns, observations, actions, timesteps)
+        x = x.reshape(*mask.shape[:-1], 3 * mask.shape[-1], x.shape[-1])
+        return self.trunk.attention(x, jnp.repeat(mask, 3, axis=-1))
 
 
 class Learner(eqx.Module):

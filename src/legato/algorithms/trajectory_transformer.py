@@ -223,13 +223,13 @@ class Planning(Policy[Memory]):
         return self.facts.discretiser.columns(slice(0, self.network.layout.observations))
 
     @property
-    def _acted(self) -> Discretiser:
+    def acted(self) -> Discretiser:
         n = self.network.layout.observations
         return self.facts.discretiser.columns(slice(n, n + self.network.layout.actions))
 
     def observe(self, state: Memory, step: Step) -> Memory:
         layout = self.network.layout
-        row = [state.newest, self._acted.encode(step.executed)]
+        row = [state.newest, self.acted.encode(step.executed)]
         if layout.rewards:
             n = layout.observations + layout.actions
             row.append(self.facts.discretiser.columns(slice(n, n + 1)).encode(step.reward[None]))
@@ -251,7 +251,7 @@ class Planning(Policy[Memory]):
         key = jax.random.fold_in(jax.random.key(0), state.time) if key is None else key
         n = self.network.layout.observations
         actions = self.plans(state, key).tokens[: self.search.elite, :, n : n + self.network.layout.actions]
-        mean = self._acted.decode(jax.vmap(self._real)(actions)).mean(axis=0)
+        mean = self.acted.decode(jax.vmap(self._real)(actions)).mean(axis=0)
         held = jnp.minimum(jnp.arange(length), self.search.horizon - 1)
         return mean[held], state
 

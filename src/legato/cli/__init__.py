@@ -19,6 +19,7 @@ COMMANDS = {
     "data": "look at logged episodes, check and convert them: legato data info D4RL/door/human-v2",
     "predict": "how far ahead a Trajectory Transformer's model foretells: legato predict RUN --dataset held-out.npz",
     "play": "play one episode of a run, or film it: legato play RUN --video out.mp4",
+    "attention": "see which tokens a transformer's predictions attend to: legato attention RUN --layer 1",
     "list": "what there is: legato list algorithms|envs|presets",
 }
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
+
+if TYPE_CHECKING:
+    from legato.rollout import Clock
+    from legato.training.policy_file import LoadedPolicy
+    from legato.training.run import Run
 
 
 def play(
@@ -19,8 +24,14 @@ def play(
     env: str | None = None,
     target: float | None = None,
     critic: str | None = None,
+    start: tuple[float, ...] | None = None,
+    goal: tuple[float, ...] | None = None,
+    episodes: int = 1,
+    paths: Path | None = None,
 ) -> None:
     """Play one greedy episode of a run's policy and say how it went; film it with --video.
+
+    A policy with goals is told the environment's, or --goal; it plays --episodes of them, and --paths draws its ways.
 
     Args:
         run: the run folder
@@ -33,6 +44,10 @@ def play(
         env: the environment to play in; by default where the run's policies belong
         target: the return to ask for; by default one that the data supports
         critic: a run of iql on the same data, by whose Q a search for return looks instead of by its own values
+        start: where to begin, in an environment that has goals; by default as the episode does
+        goal: the observation to be reached; by default the environment's goal
+        episodes: test episodes to play from --episode on, in an environment that has goals
+        paths: draw where they led (.png, .svg or .pdf); an existing file is not overwritten
     """
     from legato import api
     from legato.algorithms import algorithm
@@ -49,6 +64,8 @@ def play(
     seed = found.seeds[0] if seed is None else seed
     if target is not None and not found.conditioned:
         raise LegatoError(f"the policies of '{run}' ({found.label}) read no target return: leave out target")
+    if goal is not None and not found.goals:
+        raise LegatoError(f"the policies of '{run}' ({found.label}) are told no goal: leave out goal")
     asked = None
     if found.conditioned:
         known = prompts.facts(policy.policy)
@@ -56,11 +73,52 @@ def play(
         warn([asked], *prompts.supported(known))
     env = api.world_of(found, env)
     command = () if asked is None else asked
+    if found.goals or start is not None or paths is not None or episodes != 1:
+        if video is not None:
+            raise LegatoError("journeys to a goal are not filmed: leave out video, and draw them with paths")
+        if episodes < 1:
+            raise LegatoError(f"at least one episode is played; {episodes} was given")
+        if start is not None and goal is not None and episodes > 1:
+            raise LegatoError("from one start to one goal all episodes are the same: leave out episodes")
+        told = {"start": start, "goal": goal, "command": None if found.goals else command}
+        _travel(found, policy, env, clock, seed, range(episode, episode + episodes), told, paths)
+        return
     ret, steps, decisions = films.play(policy.policy, env, found.spec, clock, seed, episode, video, command)
     wanted = "" if asked is None else f" of {asked:.1f} asked for"
     print(f"{found.label} on {env}: return {ret:.1f}{wanted} in {steps} steps with {decisions} decisions")
     if video is not None:
         print(video)
+
+
+def _travel(
+    found: Run,
+    policy: LoadedPolicy,
+    env: str,
+    clock: Clock,
+    seed: int,
+    episodes: range,
+    told: dict[str, Any],
+    figure: Path | None,
+) -> None:
+    """Play journeys, say how they went, and draw them."""
+    from legato.errors import LegatoError
+    from legato.evaluation import maps
+    from legato.evaluation.paths import floor, journey
+
+    plan = None
+    if figure is not None:
+        if maps.drawable(figure).exists():
+            raise LegatoError(f"'{figure}' exists and is not overwritten; choose another --paths")
+        plan = floor(env)
+    went = [journey(policy.policy, env, found.spec, clock, seed, number, **told) for number in episodes]
+    for way in went:
+        a, b = (f"({', '.join(f'{x:.3g}' for x in place)})" for place in (way.places[0], way.goal))
+        how = "arrives" if way.arrived else "does not arrive"
+        print(f"{found.label} on {env}: from {a} to {b}, {how} in {way.steps} steps with {way.decisions} decisions")
+    if len(went) > 1:
+        print(f"{sum(way.arrived for way in went)} of {len(went)} arrive")
+    if figure is not None and plan is not None:
+        print(maps.paths(went, plan, figure, title=f"{found.label} on {env}"))
 
 
 def run(args: list[str]) -> None:

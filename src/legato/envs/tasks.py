@@ -274,6 +274,7 @@ class FourRooms(gymnasium.Env[np.ndarray, Any]):
 
     observation_space = spaces.Box(0.0, SIDE, (2,), np.float32)
     action_space = spaces.Box(-STRIDE, STRIDE, (2,), np.float32)
+    reach = REACH
 
     def __init__(self, goal: tuple[float, float] | None = None, room: tuple[int, int] | None = None):
         if room is not None and not (len(room) == 2 and all(number in (0, 1) for number in room)):
@@ -308,6 +309,14 @@ class FourRooms(gymnasium.Env[np.ndarray, Any]):
         there = bool(np.linalg.norm(self.place - self.goal) <= REACH)
         info = {"goal": self.goal.astype(np.float32)}
         return self.place.astype(np.float32), float(there), there, self.time >= JOURNEY and not there, info
+
+    @property
+    def walls(self) -> np.ndarray:
+        """The ends of each piece of wall, `[walls, 2, 2]`: the four outer ones, and of the cross what doors leave."""
+        ends = [0.0, *(door + side for door in DOORS for side in (-HALF, HALF)), SIDE]
+        upright = [[(at, 0.0), (at, SIDE)] for at in (0.0, SIDE)]
+        upright += [[(WALL, low), (WALL, high)] for low, high in zip(ends[::2], ends[1::2], strict=True)]
+        return np.concatenate([upright, np.flip(upright, axis=-1)])
 
     def way(self, to: np.ndarray | None = None) -> list[np.ndarray]:
         """The middles of the doors to be passed from here, and the goal, or the place `to` be reached instead.

@@ -294,12 +294,10 @@ def curve_figure(
     more and widen the axes, returns. Raises LegatoError for no curves or a suffix other than .png, .svg and
     .pdf.
     """
-    path = Path(path)
-    if path.suffix not in METADATA:
-        raise LegatoError(f"cannot draw '{path}'; the name must end in {', '.join(METADATA)}")
+    path = drawable(path)
     if not curves:
         raise LegatoError(f"no curves to draw in '{path}'")
-    with _styled():
+    with styled():
         figure, axes = _blank()
         _draw_lines(axes, curves, band)
         more = below(axes)
@@ -309,9 +307,22 @@ def curve_figure(
         if not _label_ends(axes, curves):
             _legend(axes, curves)
         _head(axes, title, "  ·  ".join(filter(None, notes)), above=_draw_top(axes, top))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, bbox_inches="tight", pad_inches=0.12, metadata=METADATA[path.suffix])
+        save(figure, path)
     return path
+
+
+def drawable(path: str | Path) -> Path:
+    """The path, if figures of its suffix can be drawn; raises LegatoError if not."""
+    path = Path(path)
+    if path.suffix not in METADATA:
+        raise LegatoError(f"cannot draw '{path}'; the name must end in {', '.join(METADATA)}")
+    return path
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure, cut to what is drawn; missing folders too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, bbox_inches="tight", pad_inches=0.12, metadata=METADATA[path.suffix])
 
 
 def _scored(curve: Curve, reference: Reference | None) -> Curve:
@@ -330,7 +341,7 @@ def _length_ticks(curves: Sequence[Curve]) -> list[float]:
 
 
 @contextmanager
-def _styled() -> Iterator[None]:
+def styled() -> Iterator[None]:
     """matplotlib's own defaults and STYLE, whatever the user's matplotlibrc; restored on the way out."""
     import matplotlib as mpl
 

@@ -89,19 +89,37 @@ class TrajectoryModel(eqx.Module):
         """Logits of the token after each of `tokens`, which begin with a step's first. With a `key` dropout is on."""
         k_embed, k_trunk = (None, None) if key is None else jax.random.split(key)
         width, places = self.layout.width, tokens.shape[-1]
-        column = jnp.arange(places) % width
-        x = self.embed(tokens, column) + self.positions[:places]
-        hidden = column == self.layout.value if self.layout.values else None
-        if self.goal is not None:
-            assert goals is not None
-            x = jnp.concatenate([self.aims(goals), x], axis=-2)
-            hidden = None if hidden is None else jnp.concatenate([jnp.zeros(goals.shape[-1], bool), hidden])
+        x, hidden = self._placed(tokens, goals)
         x = x if k_embed is None else drop(x, self.dropout, toss(k_embed, x.shape))
         h = self.trunk(x, hidden=hidden, key=k_trunk)[..., x.shape[-2] - places :, :]
         # Each column's positions together, so that its head is one product.
         h = jnp.pad(h, ((0, 0), (0, -places % width), (0, 0))).reshape(len(h), -1, width, h.shape[-1])
         logits = jnp.einsum("blcs,cso->blco", h, jnp.roll(self.heads, -1, axis=0))
         return logits.reshape(len(h), -1, logits.shape[-1])[:, :places]
+
+    def attention(
+        self, tokens: Int[Array, "batch places"], goals: Int[Array, "batch obs"] | None = None
+    ) -> Float[Array, "batch layers heads queries keys"]:
+        """How much each of `tokens`, which begin with a step's first, attends to each other in every layer.
+
+        Rows sum to 1; values are attended to by nobody. A goal's tokens stand in front, among queries and keys.
+        """
+        x, hidden = self._placed(tokens, goals)
+        return self.trunk.attention(x, hidden=hidden)
+
+    def _placed(
+        self, tokens: Int[Array, "batch places"], goals: Int[Array, "batch obs"] | None
+    ) -> tuple[Float[Array, "batch all size"], Bool[Array, " all"] | None]:
+        """What the trunk reads, the goal in front, and which of it nobody sees."""
+        places = tokens.shape[-1]
+        column = jnp.arange(places) % self.layout.width
+        x = self.embed(tokens, column) + self.positions[:places]
+        hidden = column == self.layout.value if self.layout.values else None
+        if self.goal is not None:
+            assert goals is not None
+            x = jnp.concatenate([self.aims(goals), x], axis=-2)
+            hidden = None if hidden is None else jnp.concatenate([jnp.zeros(goals.shape[-1], bool), hidden])
+        return x, hidden
 
     def embed(self, tokens: Int[Array, "*#batch"], column: Int[Array, "*#batch"]) -> Float[Array, "*batch size"]:
         """Tokens of these columns, without their positions."""

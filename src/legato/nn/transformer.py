@@ -65,6 +65,13 @@ class Block(eqx.Module):
         assert position is not None
         return rotate(q, position), rotate(k, position), v
 
+    def weigh(
+        self, q: Array, k: Array, sees: Bool[Array, "*#batch queries keys"]
+    ) -> Float[Array, "*batch heads queries keys"]:
+        """How much each query attends to each key: rows sum to 1, and what is not seen has 0."""
+        score = jnp.einsum("...qhd,...khd->...hqk", q * q.shape[-1] ** -0.5, k)
+        return jax.nn.softmax(jnp.where(sees[..., None, :, :], score, -jnp.inf), axis=-1)
+
     def attend(
         self,
         x: Array,
@@ -76,8 +83,7 @@ class Block(eqx.Module):
     ) -> Float[Array, "*batch queries size"]:
         """The block's output at the tokens `x` whose queries are `q`; `tossed` is dropout of weights and both sums."""
         of_weight, of_out, of_mlp = tossed or (None,) * 3
-        score = jnp.einsum("...qhd,...khd->...hqk", q * q.shape[-1] ** -0.5, k)
-        weight = jax.nn.softmax(jnp.where(sees[..., None, :, :], score, -jnp.inf), axis=-1)
+        weight = self.weigh(q, k, sees)
         read = jnp.einsum("...hqk,...khd->...qhd", drop(weight, self.dropout, of_weight), v)
         return self.after(x, read.reshape(x.shape), of_out, of_mlp)
 
@@ -155,12 +161,7 @@ class Transformer(eqx.Module):
         is none of them). With a `key` dropout is on.
         """
         tokens = jnp.arange(x.shape[-2])
-        back = tokens[:, None] - tokens
-        sees = (back >= 0) & (back < (self.band or len(tokens)))
-        if hidden is not None:
-            sees = sees & ~hidden
-        if valid is not None:
-            sees = sees & valid[..., None, :] | (back == 0)
+        sees = self._sees(len(tokens), valid, hidden)
         tossed = None if key is None or not self.blocks[0].dropout else self._toss(key, x.shape)
         x = x if self.table is None else x + self.table[: len(tokens)]
         last = len(self.blocks) - 1
@@ -172,6 +173,37 @@ class Transformer(eqx.Module):
                 of_block = jax.tree.map(lambda leaf: leaf[..., read, :], of_block)
             x = block.attend(x, q, k, v, sees, of_block)
         return self.norm(x)
+
+    def attention(
+        self,
+        x: Float[Array, "*batch tokens size"],
+        valid: Bool[Array, "*batch tokens"] | None = None,
+        *,
+        hidden: Bool[Array, " tokens"] | None = None,
+    ) -> Float[Array, "*batch layers heads tokens tokens"]:
+        """How much each token (the last axis but one) attends to each other in every layer, without dropout."""
+        tokens = jnp.arange(x.shape[-2])
+        sees = self._sees(len(tokens), valid, hidden)
+        x = x if self.table is None else x + self.table[: len(tokens)]
+        found = []
+        for block in self.blocks:
+            q, k, v = block.project(x, tokens)
+            found.append(block.weigh(q, k, sees))
+            x = block.attend(x, q, k, v, sees, None)
+        return jnp.stack(found, axis=-4)
+
+    def _sees(
+        self, count: int, valid: Bool[Array, "*batch tokens"] | None, hidden: Bool[Array, " tokens"] | None
+    ) -> Bool[Array, "*batch tokens tokens"]:
+        """Which of so many tokens each sees."""
+        tokens = jnp.arange(count)
+        back = tokens[:, None] - tokens
+        sees = (back >= 0) & (back < (self.band or count))
+        if hidden is not None:
+            sees = sees & ~hidden
+        if valid is not None:
+            sees = sees & valid[..., None, :] | (back == 0)
+        return sees
 
     def _toss(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> tuple[Array, Array, Array]:
         """Dropout of every block, in two draws: a generator takes longer to compile than a block."""

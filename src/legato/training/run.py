@@ -112,6 +112,11 @@ class Run:
         """Do its policies read the return that is asked for?"""
         return isinstance(self.config, DT | DS4) and self.config.returns
 
+    @property
+    def goals(self) -> bool:
+        """Are its policies told a goal?"""
+        return isinstance(self.config, TT) and self.config.goals != "none"
+
     def policy_path(self, seed: int | None = None, which: Which = "last") -> Path:
         """The folder of a saved policy, by default of the first seed.
 

@@ -1,0 +1,57 @@
+"""`legato attention`: what a transformer's predictions attend to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from legato.errors import LegatoError
+
+
+def attention(
+    run: Annotated[str, tyro.conf.Positional],
+    dataset: str | None = None,
+    episode: int = 0,
+    step: int | None = None,
+    context: int | None = None,
+    layer: tuple[int, ...] = (),
+    head: tuple[int, ...] = (),
+    out: Path = Path("attention.png"),
+    which: Literal["last", "best"] = "last",
+    seed: int | None = None,
+) -> None:
+    """Show what the predictions of a Trajectory or Decision Transformer attend to in a window of logged experience.
+
+    Args:
+        run: the run folder
+        dataset: a .npz or .hdf5 file, an .arrays folder, or the id of a Minari dataset; by default the run's own
+        episode: number of the dataset's episode, from 0
+        step: the window's last step; by default the episode's middle one
+        context: steps of the window; by default as many as the policy reads
+        layer: which layers the figure shows, from 1; by default all
+        head: which heads the figure shows, from 1; by default all
+        out: where to draw (.png, .svg or .pdf); an existing file is not overwritten
+        which: the policy at the end of training, or the one that evaluated best on the way
+        seed: which of the run's seeds; by default the first
+    """
+    if out.exists():
+        raise LegatoError(f"'{out}' exists and is not overwritten; choose another --out")
+
+    from rich.console import Console
+
+    from legato import api
+    from legato.evaluation.attention import table
+
+    chosen = {"dataset": dataset, "episode": episode, "step": step, "context": context}
+    found = api.attention(run, out, **chosen, layers=layer, heads=head, which=which, seed=seed)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=120)
+    console.print(table(found))
+    print(f"drawn in {out}")
+
+
+def run(args: list[str]) -> None:
+    tyro.cli(attention, args=args, prog="legato attention")

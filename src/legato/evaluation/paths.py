@@ -1,0 +1,105 @@
+"""Journeys: episodes of a policy in a world that has goals, and that may tell the policy its goal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+from jaxtyping import Float
+
+from legato.data.spec import Spec
+from legato.envs.environments import GymnasiumEnvironments, make
+from legato.errors import LegatoError
+from legato.policy import Policy
+from legato.rollout import Clock, Experience, Rollout, episode_seed, stack
+
+
+@dataclass(frozen=True, eq=False)
+class Journey:
+    """One episode on the way to a goal."""
+
+    places: Float[np.ndarray, "steps_and_one obs"]
+    """what was observed, from the start to the end"""
+    goal: Float[np.ndarray, " obs"]
+    arrived: bool
+    """did the episode terminate, rather than run out of time?"""
+    decisions: int
+
+    @property
+    def steps(self) -> int:
+        return len(self.places) - 1
+
+
+class Placed(gymnasium.Wrapper):
+    """An environment whose episodes begin as the options say."""
+
+    def __init__(self, environment: Any, options: dict[str, Any]):
+        super().__init__(environment)
+        self.options = options
+
+    def reset(self, **kwargs: Any) -> Any:
+        return self.env.reset(**kwargs, options=self.options or None)
+
+
+def journey(
+    policy: Policy[Any],
+    environment_id: str,
+    spec: Spec,
+    clock: Clock,
+    seed: int,
+    episode: int = 0,
+    *,
+    start: Sequence[float] | None = None,
+    goal: Sequence[float] | None = None,
+    command: Any = None,
+) -> Journey:
+    """Play one greedy test episode in an environment that names its goal in `info`, and tell the policy this goal.
+
+    A `command` is told instead: `()` or a target return. `start` and `goal` replace those that the episode would have
+    had. Raises `LegatoError` for an environment without goals, and for a start or goal that it or the policy refuses.
+    """
+    if episode < 0:
+        raise LegatoError(f"episodes are numbered from 0; {episode} was given")
+    options = {name: given for name, given in (("start", start), ("goal", goal)) if given is not None}
+    environment = Placed(make(environment_id), options)
+    try:
+        seeded = episode_seed(seed, "test", episode)
+        if "goal" not in environment.env.reset(seed=seeded)[1]:
+            raise LegatoError(f"'{environment_id}' has no goals to walk to")
+        wanted = np.asarray(environment.reset(seed=seeded)[1]["goal"], np.float32)
+        if goal is not None and not np.array_equal(wanted, np.asarray(goal, np.float32)):
+            raise LegatoError(f"'{environment_id}' cannot be given a goal: leave it out")
+        command = wanted if command is None else command
+        policy.init_state(command)  # a rollout compiles this, and then nothing is refused
+        world = GymnasiumEnvironments(environment_id, [environment])
+        rollout = Rollout(world, spec, clock, [seed], "test", once=True, command=command, first_episode=episode)
+        parts, ended = [], []
+        while not ended:
+            part, ended = rollout.run(stack([policy]), 1, None)
+            parts.append(part)
+    finally:
+        environment.close()
+    found = Experience(*(np.concatenate(column)[:, 0] for column in zip(*parts, strict=True)))
+    places = np.concatenate([found.observation, found.next_observation[-1:]])
+    return Journey(places, wanted, bool(found.terminated[-1]), ended[0].decisions)
+
+
+class Floor(NamedTuple):
+    """Where journeys are drawn."""
+
+    walls: Float[np.ndarray, "walls ends xy"]
+    reach: float
+    """how near to a goal has arrived; 0 where nobody says"""
+
+
+def floor(environment_id: str) -> Floor:
+    """The floor plan of an environment that observes a place in the plane. Raises `LegatoError` for any other."""
+    environment = make(environment_id)
+    shape, inner = environment.observation_space.shape, environment.unwrapped
+    environment.close()
+    if shape != (2,):
+        raise LegatoError(f"'{environment_id}' observes no place in a plane, so there are no paths to draw")
+    return Floor(np.asarray(getattr(inner, "walls", np.zeros((0, 2, 2)))), float(getattr(inner, "reach", 0.0)))
