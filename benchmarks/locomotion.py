@@ -38,6 +38,7 @@ ALGORITHMS: dict[str, tuple[str, dict[str, Any]]] = {
     "dt": ("dt", {}),
     "ds4": ("ds4", {}),
     "iql": ("iql", {}),
+    "tt": ("tt", {}),
     "dt-blind": ("dt", {"returns": False}),
     "dt-markov": ("dt", {"history": False}),
     "ds4-blind": ("ds4", {"returns": False}),

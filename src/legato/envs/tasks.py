@@ -367,9 +367,17 @@ def _place(name: str, given: Any) -> np.ndarray | None:
 
 
 def journeys(episodes: int = 1000, seed: int = 0) -> Trajectories:
-    """Walks from anywhere to anywhere in the four rooms, by a guide who knows the doors."""
+    """Walks from anywhere to anywhere in the four rooms, by a guide who knows the doors.
+
+    One step in five is random, so that walls and the ways back from them are seen as well.
+    """
     environment = FourRooms()
-    return _record(environment, FOUR_ROOMS, "guided journeys", episodes, seed, environment.guide)
+
+    def act(rng: np.random.Generator) -> np.ndarray:
+        astray = rng.random() < 0.2
+        return rng.uniform(-STRIDE, STRIDE, 2).astype(np.float32) if astray else environment.guide(rng)
+
+    return _record(environment, FOUR_ROOMS, "guided journeys", episodes, seed, act)
 
 
 def outings(episodes: int = 1000, seed: int = 0) -> Trajectories:
