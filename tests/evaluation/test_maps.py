@@ -61,7 +61,7 @@ def test_a_panel_for_each_goal(tmp_path: Path) -> None:
     ways = [way([(1, 1), (2, 2)], (2, 2.2)), way([(9, 9), (9, 8), (9, 7)], (1, 1), False)]
     drawn = Drawn(maps.paths(ways, FLOOR, tmp_path / "a.svg", title="TT in rooms"))
     assert drawn.count("path-") == 2
-    assert {"TT in rooms", "1 steps", "does not arrive"} <= set(drawn.words)
+    assert {"TT in rooms", "1 step", "does not arrive"} <= set(drawn.words)
     assert any(word.startswith("1 of 2 arrive") for word in drawn.words)
 
 

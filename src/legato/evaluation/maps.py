@@ -256,7 +256,7 @@ def paths(journeys: Sequence[Journey], floor: Floor, path: str | Path, *, title:
             for number, journey in enumerate(panel, i):
                 _draw_way(axes, journey, side / 300).set_gid(f"path-{number}")
             if not together:
-                said = f"{panel[0].steps} steps" if panel[0].arrived else "does not arrive"
+                said = f"{panel[0].steps} step{'s' * (panel[0].steps != 1)}" if panel[0].arrived else "does not arrive"
                 axes.set_title(said, fontsize=8.5, color=INK if panel[0].arrived else COLOURS[1][1], pad=5)
         sheet.head(title, f"{arrived} of {len(journeys)} arrive  ·  ○ start, ★ goal, a dot for each step", above=top)
         save(sheet.figure, path)
