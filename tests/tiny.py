@@ -166,13 +166,23 @@ def untrained(algorithm: str, out: Path, env: str = "Pendulum-v1", **options: An
 
 DT2: dict[str, Any] = {"context": 2, "layers": 1, "size": 8, "dropout": 0.0, "episode_length": 8}
 BC16: dict[str, Any] = {"hidden": 16, "layers": 1}
+TT3: dict[str, Any] = {
+    "bins": 6,
+    "window": 3,
+    "layers": 1,
+    "heads": 2,
+    "size": 16,
+    "context": 3,
+    "beams": 8,
+    "elite": 1,
+}
 
 
 def untrained_on_logs(
-    algorithm: str, out: Path, spec: Spec = WIDE, facts: Facts | None = None, data: Any = None, **options: Any
+    algorithm: str, out: Path, spec: Spec = WIDE, facts: Any = None, data: Any = None, **options: Any
 ) -> Run:
     """A run that looks finished, of policies with random weights that learnt from logs of such `facts`."""
-    sizes = {"dt": DT2, "bc": BC16}[algorithm]
+    sizes = {"dt": DT2, "bc": BC16, "tt": TT3, "iql": BC16}[algorithm]
     config, settings = override(*preset("cpu", algorithm, "logs.npz"), **{"dataset": "logs.npz", **sizes, **options})
     run = Run.create(out, algorithm, "cpu", config, settings, spec, data)
     module = algorithm_module(algorithm)

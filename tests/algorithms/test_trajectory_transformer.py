@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.tiny import untrained_on_logs
 
 import legato
 from legato.algorithms import trajectory_transformer as tt
@@ -241,3 +242,45 @@ def test_the_papers_plans_are_those_of_each_dataset() -> None:
     assert planned("D4RL/ant/medium-v2") == (5, 128, 0.6, 0, 128, 390_000)
     assert planned("D4RL/ant/medium-expert-v2") == (15, 128, 0.6, 0, 256, 195_000)
     assert planned("logs/important_hopper_medium.hdf5") == (15, 128, 0.6, 0, 256, 195_000)  # no ant
+
+
+# --- TT(+Q) ---
+
+
+def test_a_search_by_a_critic_chooses_what_the_critic_likes(tmp_path: Path) -> None:
+    data = bandit()
+    facts, _ = tt.prepare(TINY, SPEC, data, None, "")
+    searcher = untrained_on_logs("tt", tmp_path / "tt", SPEC, facts, bins=TINY.bins, beams=64, expand=1, seeds=2)
+    critic = untrained_on_logs("iql", tmp_path / "iql", SPEC, seeds=1)
+    plain, guided = legato.load(searcher.path, 1), legato.load(searcher.path, 1, critic=critic.path)
+    assert isinstance(guided.policy, tt.Planning)
+    judge = guided.policy.judge
+    q = jax.jit(lambda s, a: judge(s, a))
+    s = np.array([0.3, -0.2], np.float32)
+    centres = np.asarray(facts.discretiser.centres)
+    # One step ahead with 64 draws of 6 actions: all were judged, and the best by Q is done.
+    read = guided.policy.observed.decode(guided.policy.observed.encode(jnp.asarray(s)))
+    worth = [float(q(read, jnp.array([action]))) for action in centres[2]]
+    done = [float(player.act(player.begin(), s)[0][0, 0]) for player in (plain, guided)]
+    assert done[1] == pytest.approx(float(centres[2][int(np.argmax(worth))])) and len(set(worth)) > 1
+    assert done[0] != done[1]  # by chance alike one time in six; these weights and this key are not
+
+
+def test_who_cannot_search_by_whom_is_one_line(tmp_path: Path) -> None:
+    facts, _ = tt.prepare(TINY, SPEC, bandit(), None, "")
+    by_return = untrained_on_logs("tt", tmp_path / "return", SPEC, facts).path
+    likely = {"search": "likelihood", "returns": False}
+    facts, _ = tt.prepare(replace(TINY, **likely), SPEC, bandit(), None, "")
+    by_likelihood = untrained_on_logs("tt", tmp_path / "likelihood", SPEC, facts, **likely).path
+    bc = untrained_on_logs("bc", tmp_path / "bc", SPEC).path
+    iql = untrained_on_logs("iql", tmp_path / "iql", SPEC).path
+    wide = untrained_on_logs("iql", tmp_path / "wide").path
+    for searcher, critic, words in (
+        (by_likelihood, iql, "a policy of 'tt' searches for no return"),
+        (bc, iql, "a policy of 'bc' searches for no return"),
+        (by_return, bc, "a policy of 'bc' has no Q to search by"),
+        (by_return, wide, "the critic judges 3 observed numbers"),
+        (by_return, tmp_path / "none", "is not a saved policy"),
+    ):
+        with pytest.raises(LegatoError, match=words):
+            legato.load(searcher, critic=critic)
