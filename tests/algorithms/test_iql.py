@@ -258,7 +258,9 @@ def chain(episodes: int, seed: int = 0) -> Trajectories:
                 walk[name].append(number)
         found.append({name: np.array(column, float) for name, column in walk.items()})
     lengths = [len(walk["actions"]) for walk in found]
-    flat = {name: np.concatenate([walk[name] for walk in found]) for name in ("actions", "rewards", "terminations")}
+    flat: dict[str, Any] = {}
+    for name in ("actions", "rewards", "terminations"):
+        flat[name] = np.concatenate([walk[name] for walk in found])
     observations = np.concatenate([walk["observations"][:-1] for walk in found])
     ends = np.stack([walk["observations"][-1] for walk in found])
     offsets = np.cumsum([0, *lengths])
