@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,7 +15,6 @@ from tests.learners import acted, close, differences, episode_of, facts_of, same
 
 import legato
 from legato.algorithms import iql
-from legato.data.facts import Facts
 from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories, trajectories
 from legato.data.transitions import Outcomes, transitions
@@ -25,6 +23,7 @@ from legato.models.values import quality, worth
 from legato.nn.mlp import MLP
 from legato.nn.optimisation import descend, polyak
 from legato.training import offline
+from legato.training.run import Run
 from legato.training.settings import OfflineSettings
 
 SPEC, CHOICE = Spec(3, (-0.2, -0.4), (0.8, 0.1)), Spec.discrete(3, 4)
@@ -259,7 +258,9 @@ def chain(episodes: int, seed: int = 0) -> Trajectories:
                 walk[name].append(number)
         found.append({name: np.array(column, float) for name, column in walk.items()})
     lengths = [len(walk["actions"]) for walk in found]
-    flat = {name: np.concatenate([walk[name] for walk in found]) for name in ("actions", "rewards", "terminations")}
+    flat: dict[str, Any] = {}
+    for name in ("actions", "rewards", "terminations"):
+        flat[name] = np.concatenate([walk[name] for walk in found])
     observations = np.concatenate([walk["observations"][:-1] for walk in found])
     ends = np.stack([walk["observations"][-1] for walk in found])
     offsets = np.cumsum([0, *lengths])
@@ -269,20 +270,25 @@ def chain(episodes: int, seed: int = 0) -> Trajectories:
 
 
 @pytest.fixture(scope="module")
-def walked(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def walked(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished run on the chain."""
     config = iql.Config(expectile=0.95, beta=20.0, gamma=0.9, tau=0.05, learning_rate=1e-2, anneal_critics=True)
     config = replace(config, hidden=16, batch_size=64)
-    rarely = {"eval_every": 1000, "log_every": 1000, "checkpoint_every": 1000}
-    settings = OfflineSettings(dataset="chain", updates=1000, **rarely)
+    settings = OfflineSettings(dataset="chain", updates=1000)
     out = tmp_path_factory.mktemp("runs") / "run"
     return offline.start("iql", "cpu", config, settings, out, data=chain(600), quiet=True)
 
 
-def test_values_are_those_of_the_best_actions_and_not_of_behaviour(walked: Any) -> None:
+def loaded(run: Run) -> iql.Extracted:
+    policy = legato.load(run.path).policy
+    assert isinstance(policy, iql.Extracted)
+    return policy
+
+
+def test_values_are_those_of_the_best_actions_and_not_of_behaviour(walked: Run) -> None:
     """0.9^(8 - s) is what going straight earns; behaviour, which turns at random, earns far less from 0 and nothing in
     the 3 steps of an episode."""
-    policy = legato.load(walked.path).policy
+    policy = loaded(walked)
     s = jnp.arange(LAST, dtype=jnp.float32)[:, None]
     best = 0.9 ** (8 - np.arange(LAST))
     found = worth(policy.value, policy.facts, s)
@@ -297,7 +303,7 @@ def test_values_are_those_of_the_best_actions_and_not_of_behaviour(walked: Any) 
     assert (found[:6] > 2 * random[:6]).all()
 
 
-def test_the_policy_walks_from_one_end_to_the_other(walked: Any) -> None:
+def test_the_policy_walks_from_one_end_to_the_other(walked: Run) -> None:
     player = legato.load(walked.path)
     memory = player.begin()
     for s in range(LAST):
@@ -305,15 +311,15 @@ def test_the_policy_walks_from_one_end_to_the_other(walked: Any) -> None:
         assert actions[0, 0] > 0.25
 
 
-def test_a_saved_policy_keeps_its_critics(walked: Any, tmp_path: Path) -> None:
+def test_a_saved_policy_keeps_its_critics(walked: Run) -> None:
     """What was loaded judges as what was trained: the targets of the checkpoint."""
-    loaded = legato.load(walked.path)
+    policy, config = loaded(walked), walked.config
+    assert isinstance(config, iql.Config)
     _, state = offline.Checkpoints(walked.path / "checkpoints").load(None)
-    skeleton = jax.eval_shape(jax.vmap(partial(iql.init, walked.config, walked.spec)), jax.random.split(keys(1)[0], 1))
+    skeleton = jax.eval_shape(jax.vmap(partial(iql.init, config, walked.spec)), jax.random.split(keys(1)[0], 1))
     learner = jax.tree.map(lambda leaf: leaf[0], offline.fill(skeleton, state["learner"], "checkpoint"))
-    assert same(loaded.policy, iql.policy(walked.config, learner))
+    assert same(policy, iql.policy(config, learner))
     assert not same(learner.critic, learner.target_critic)
     s, a = jnp.array([[3.0], [8.0]]), jnp.array([[1.0], [-0.5]])
-    q = quality(loaded.policy.critic, loaded.policy.facts, s, a)
+    q = quality(policy.critic, policy.facts, s, a)
     np.testing.assert_array_equal(q, quality(learner.target_critic, learner.facts, s, a))
-    assert isinstance(loaded.policy.facts, Facts)
