@@ -221,7 +221,9 @@ def rooms(seeds: int, pairs: int = 100, figure: Path | None = None) -> None:
             goals="later",
             search="likelihood",
             bins=25,
+            edges="uniform",  # so that the likeliest token is where the guide's steps are densest
             centres="mean",
+            ordered=True,
             layers=2,
             heads=4,
             size=64,
@@ -233,12 +235,12 @@ def rooms(seeds: int, pairs: int = 100, figure: Path | None = None) -> None:
             observation_k=0,
             dropout=0.0,
             batch_size=128,
-            learning_rate=1e-3,
+            learning_rate=2e-3,
             warmup=100,
             anneal_over=-1,
             action_weight=1.0,
         )
-        players = trained("tt", config, data, 1500, seeds)
+        players = trained("tt", config, data, 2500, seeds)
         for name, told in ((f"{count} walks: TT, told the goal", True), ("told another goal", False)):
             rows.append((name, [np.array([arrives(player, pairs, told) for player in players])]))
     shown(f"four rooms ({seeds} seeds, {pairs} held-out pairs of start and goal)", ("arrives, %",), rows)
