@@ -174,7 +174,7 @@ TT3: dict[str, Any] = {
     "size": 16,
     "context": 3,
     "beams": 8,
-    "elite": 1,
+    "elite": 0.0,
 }
 
 

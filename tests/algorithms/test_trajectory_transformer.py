@@ -118,15 +118,15 @@ def test_a_plan_is_as_long_as_asked_and_begins_the_same() -> None:
 
 def test_the_actions_of_the_best_plans_are_averaged() -> None:
     made = learner()
-    policy = tt.policy(replace(TINY, elite=3), made)
+    policy = tt.policy(replace(TINY, elite=0.7), made)
     state = policy.observe(policy.init_state(()), shown([0.1, 0.2], first=True))
     both = jax.jit(lambda state, key: (policy.decide(state, key, 2)[0], policy.plans(state, key).tokens[:3, :, 2]))
     found, tokens = map(np.asarray, both(state, jax.random.key(0)))
     assert len({plan.tobytes() for plan in tokens}) > 1 and (tokens < TINY.bins).all()
     read = np.asarray(policy.facts.discretiser.centres)[2][tokens]
     np.testing.assert_allclose(found[:, 0], read.mean(axis=0), rtol=1e-5)
-    with pytest.raises(LegatoError, match="no mean of 9 plans among 4"):
-        replace(TINY, elite=9)
+    likely = replace(TINY, elite=0.7, search="likelihood")
+    assert tt.policy(likely, made).search.elite == tt.policy(TINY, made).search.elite == 1
 
 
 def test_where_a_plan_foresees_the_end_the_last_action_is_held() -> None:
@@ -207,6 +207,7 @@ def test_a_goal_is_one_that_the_data_knows(tmp_path: Path) -> None:
         ({"goals": "last"}, "--search likelihood"),
         ({"heads": 3}, "does not divide among 3 heads"),
         ({"percentile": 1.0}, "percentile must lie in"),
+        ({"elite": 1.0}, "elite must lie in"),
         ({"gamma": 0.0}, "gamma must lie in"),
     ],
 )

@@ -318,8 +318,8 @@ class TT:
     """sequences that the search keeps [TT: 32 to 128]"""
     expand: int = 2
     """continuations tried of each sequence, of a search for return [TT]"""
-    elite: int = 1
-    """execute the mean of the actions of so many best plans, of a search for return [TT: 1]"""
+    elite: float = 0.0
+    """execute the mean of this share of the plans, the best, of a search for return; 0: the best one alone [TT]"""
     action_cdf: float = 0.6
     """the least likely action tokens that together have less than this are not sampled; 0: all may be [TT]"""
     action_k: int = 0
@@ -348,7 +348,7 @@ class TT:
         for name, least in (("bins", 2), ("window", 2), ("context", 2), ("action_k", 0), ("observation_k", 0)):
             if getattr(self, name) < least:
                 raise LegatoError(f"{name} must be at least {least}; {getattr(self, name)} was given")
-        for name in ("action_cdf", "percentile"):
+        for name in ("action_cdf", "percentile", "elite"):
             if not 0 <= getattr(self, name) < 1:
                 raise LegatoError(f"{name} must lie in [0, 1); {getattr(self, name)} was given")
         if not 0 < self.gamma <= 1:
@@ -361,10 +361,6 @@ class TT:
             raise LegatoError(
                 f"a planner cannot read {self.context} steps in a model of {self.window}: lower --context"
             )
-        if not 1 <= self.elite <= self.beams:
-            raise LegatoError(f"there is no mean of {self.elite} plans among {self.beams}")
-        if self.elite > 1 and self.search == "likelihood":
-            raise LegatoError("only of a search for return the mean of several plans is taken: leave --elite out")
         if self.search == "return" and not self.returns:
             raise LegatoError("a search for return needs tokens of reward and value: choose --search likelihood")
         if self.goals != "none" and self.search == "return":

@@ -285,7 +285,7 @@ def policy(config: Config, learner: Learner) -> Planning:
         Filter(config.action_k or None, config.action_cdf or None),
         Filter(config.observation_k or None),
         config.percentile or None,
-        config.elite,
+        max(1, round(config.elite * config.beams)) if config.search == "return" else 1,
     )
     return Planning(learner.network, learner.facts, search, config.context, config.search == "return")
 
