@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--markov", action="store_true", help="train a network on windows of two steps as well")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--updates", type=int, default=2_000)
-    parser.add_argument("--ensemble-updates", type=int, default=5_000)
+    parser.add_argument("--ensemble-updates", type=int, default=12_000)
     parser.add_argument("--window", type=int, default=10)
     parser.add_argument("--batch", type=int, default=32, help="windows per update")
     parser.add_argument("--layers", type=int, default=3)

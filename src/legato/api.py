@@ -310,7 +310,7 @@ def predict(
     samples: int = 200,
     context: int | None = None,
     ensemble: bool = True,
-    updates: int = 5_000,
+    updates: int = 12_000,
     out: str | Path | None = None,
     film: str | Path | None = None,
     quiet: bool = False,

@@ -215,7 +215,7 @@ def rival(
     data: Trajectories,
     spec: Spec,
     *,
-    updates: int = 5_000,
+    updates: int = 12_000,
     hidden: tuple[int, ...] = (200, 200, 200, 200),
     seed: int = 0,
     mask: Mask | None = None,
