@@ -386,7 +386,7 @@ def predict(
     samples: int = 200,
     context: int | None = None,
     ensemble: bool = True,
-    updates: int = 5_000,
+    updates: int = 12_000,
     out: str | Path | None = None,
     film: str | Path | None = None,
     quiet: bool = False,
@@ -434,7 +434,9 @@ def predict(
             found["ensemble"] = prediction.of_ensemble(rival, starts, samples, steps)
     measured = [prediction.measure(name, s, real[:, 1:], ruler) for name, s in found.items()]
     if dataset is not None and learnt is not None:
-        measured.append(prediction.measure("the data itself", prediction.of_data(learnt, steps), real[:, 1:], ruler))
+        measured.append(
+            prediction.measure("the data itself", prediction.of_data(learnt, steps, samples), real[:, 1:], ruler)
+        )
     result = Foretold(run.environment, tuple(measured), ruler.oracle, len(real), samples, dataset is not None)
     folder = run.path if out is None else Path(out)
     folder.mkdir(parents=True, exist_ok=True)

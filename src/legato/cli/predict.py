@@ -18,7 +18,7 @@ def predict(
     samples: int = 200,
     context: int | None = None,
     ensemble: bool = True,
-    updates: int = 5_000,
+    updates: int = 12_000,
     out: Path | None = None,
     film: Path | None = None,
     quiet: bool = False,

@@ -215,7 +215,7 @@ def rival(
     data: Trajectories,
     spec: Spec,
     *,
-    updates: int = 5_000,
+    updates: int = 12_000,
     hidden: tuple[int, ...] = (200, 200, 200, 200),
     seed: int = 0,
     mask: Mask | None = None,
@@ -274,9 +274,12 @@ def of_ensemble(
     return Samples(np.asarray(run(rival.dynamics, rival.behaviour, jnp.asarray(starts[index]), jax.random.key(seed))))
 
 
-def of_data(data: Trajectories, steps: int) -> Samples:
-    """The data's own episodes in the place of samples: what a perfect model of as many samples would come to."""
-    return Samples(references(data, steps)[:, 1:])
+def of_data(data: Trajectories, steps: int, samples: int) -> Samples:
+    """The data's own episodes in the place of samples: what a perfect model of as many samples would come to.
+
+    Fewer where there are fewer that are so long.
+    """
+    return Samples(references(data, steps, samples)[:, 1:])
 
 
 # --- what came of it ---

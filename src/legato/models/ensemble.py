@@ -98,7 +98,7 @@ def fit(
     *,
     hidden: Sequence[int] = (200, 200, 200, 200),
     members: int = 5,
-    updates: int = 5_000,
+    updates: int = 12_000,
     batch_size: int = 256,
     learning_rate: float = 1e-3,
     weight_decay: float = 1e-5,
