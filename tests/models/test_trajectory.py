@@ -159,3 +159,20 @@ def test_token_by_token_is_the_whole_window(layout: Layout, goals: bool) -> None
                 now, h_next = step(read, now, token, jnp.asarray(column))
                 found.append(network.logits(h_next, (column + 1) % width))
             np.testing.assert_allclose(np.stack(found, axis=2), want[:, :, first - 1 :], atol=2e-5)
+
+
+def test_embeddings_may_begin_alike_for_bins_that_are_near() -> None:
+    bins, size = 40, 64
+    made = TrajectoryModel(
+        Layout(2, 1), bins, window=2, layers=1, heads=2, size=size, goals=True, ordered=True, key=jax.random.key(0)
+    )
+    assert made.goal is not None
+    for table in (made.table[:-1], made.goal):
+        columns = np.asarray(table).reshape(-1, bins, size)
+        assert columns.std() == pytest.approx(0.02, rel=0.1)
+        unit = columns / np.linalg.norm(columns, axis=-1, keepdims=True)
+        alike = [
+            np.mean([np.sum(unit[:, i] * unit[:, i + by]) / len(unit) for i in range(bins - by)]) for by in (1, 5, 20)
+        ]
+        assert alike[0] > 0.8 > alike[1] > 0.3 > abs(alike[2])
+        assert abs(np.mean(unit[0] * unit[1])) < 0.05  # columns have nothing to do with each other

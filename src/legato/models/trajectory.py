@@ -67,11 +67,13 @@ class TrajectoryModel(eqx.Module):
         ordered: bool = False,
         key: PRNGKeyArray,
     ):
-        k_table, k_stop, k_goal, k_trunk, k_heads = jax.random.split(key, 5)
+        k_table, k_goal, k_trunk, k_heads = jax.random.split(key, 4)
         width = layout.width
-        drawn = smooth if ordered else independent
-        self.table = jnp.concatenate([drawn(k_table, width, bins, size), independent(k_stop, 1, 1, size)])
-        self.goal = drawn(k_goal, layout.observations, bins, size) if goals else None
+        self.table = 0.02 * jax.random.normal(k_table, (width * bins + 1, size))
+        self.goal = 0.02 * jax.random.normal(k_goal, (layout.observations * bins, size)) if goals else None
+        if ordered:
+            self.table = self.table.at[:-1].set(smooth(k_table, width, bins, size))
+            self.goal = smooth(k_goal, layout.observations, bins, size) if goals else None
         self.positions = jnp.zeros((window * width - 1, size))
         self.trunk = Transformer(size, layers, heads, dropout=dropout, key=k_trunk)
         self.heads = jax.random.uniform(k_heads, (width, size, bins + 1), minval=-1, maxval=1) * size**-0.5
@@ -215,13 +217,11 @@ class TrajectoryModel(eqx.Module):
         return h @ self.heads[column]
 
 
-def independent(key: PRNGKeyArray, columns: int, bins: int, size: int) -> Float[Array, "tokens size"]:
-    """Embeddings of which each is drawn for itself: N(0, 0.02)."""
-    return 0.02 * jax.random.normal(key, (columns * bins, size))
-
-
 def smooth(key: PRNGKeyArray, columns: int, bins: int, size: int) -> Float[Array, "tokens size"]:
-    """As large, but alike for bins that are near: random sums of cosines over a column, the shorter the weaker."""
+    """Embeddings that are alike for bins that are near: random sums of cosines over a column, the shorter the weaker.
+
+    Each number by itself is N(0, 0.02).
+    """
     k = jnp.arange(bins)
     waves = jnp.cos(jnp.pi * k * (jnp.arange(bins)[:, None] + 0.5) / bins) / jnp.sqrt(1 + (k / 4) ** 2)
     waves = waves / jnp.linalg.norm(waves, axis=-1, keepdims=True)
