@@ -105,16 +105,12 @@ def one(
         seen, Spec(data.observations.shape[1], *bounds), updates=options.ensemble_updates, seed=seed, mask=mask
     )
     print(f"ensembles, seed {seed}: {time.perf_counter() - began:.0f} s", flush=True)
-    done = np.stack([held_out.actions[held_out.episode(int(i))][:length] for i in _long(held_out, steps)[: len(real)]])
+    long = prediction.lasting(held_out, steps)[: len(real)]
+    done = np.stack([held_out.actions[held_out.episode(int(i))][:length] for i in long])
     found["ensemble"] = prediction.of_ensemble(rival, starts, samples, steps, seed=seed)
     found["ensemble, real actions"] = prediction.of_ensemble(rival, starts, samples, steps, seed=seed, actions=done)
     found["the data itself"] = prediction.of_data(data, steps, samples)
     return [prediction.measure(name, s, later, ruler) for name, s in found.items()], ruler.oracle, len(real)
-
-
-def _long(data: Trajectories, steps: int) -> np.ndarray:
-    """The episodes that `references` takes."""
-    return np.flatnonzero(data.lengths + (data.ends is not None) > steps)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float, Float32, Int
 
 from legato.algorithms.trajectory_transformer import Planning
 from legato.data.masking import Mask
@@ -99,6 +99,11 @@ class Prediction:
     """share of samples that have not ended"""
 
 
+def lasting(data: Trajectories, steps: int) -> Int[np.ndarray, " episodes"]:
+    """The episodes of which `steps` steps are known, and the observation after them."""
+    return np.flatnonzero(data.lengths + (data.ends is not None) > steps)
+
+
 def references(
     data: Trajectories, steps: int, episodes: int | None = None
 ) -> Float32[np.ndarray, "episodes steps obs"]:
@@ -106,8 +111,7 @@ def references(
 
     Raises `LegatoError` where no episode is.
     """
-    known = data.lengths + (data.ends is not None)
-    long = np.flatnonzero(known > steps)[:episodes]
+    long = lasting(data, steps)[:episodes]
     if len(long) == 0:
         raise LegatoError(f"no episode of {data.about.name} has {steps} steps; the longest has {data.lengths.max()}")
     found = []

@@ -176,6 +176,10 @@ def _offline(name: str, algorithm: str, dataset: str) -> tuple[Config, OfflineSe
     return replace(config, channels=96, order=16, layers=2, norm=True, batch_size=4, learning_rate=3e-3), settings
 
 
+def _words(dataset: str) -> set[str]:
+    return set(re.findall(r"[a-z0-9]+", dataset.lower()))
+
+
 # How the official code of Janner et al. learns and plans, by words of the dataset's name, where it differs from its
 # base; the first entry whose words are all there.
 _PAPER_PLANS: dict[str, dict[str, Any]] = {
@@ -191,7 +195,7 @@ _PAPER_PLANS: dict[str, dict[str, Any]] = {
 
 def _trajectory_transformer(name: str, config: TT, settings: OfflineSettings) -> tuple[TT, OfflineSettings]:
     if name == "paper":
-        words = set(re.split(r"[^a-z0-9]+", settings.dataset.lower()))
+        words = _words(settings.dataset)
         found = next((found for needed, found in _PAPER_PLANS.items() if words.issuperset(needed.split())), {})
         updates = found.get("updates", 195_000)
         config = replace(config, anneal_over=80_000, **{k: v for k, v in found.items() if k != "updates"})
@@ -214,7 +218,7 @@ _PAPER_VALUES: dict[tuple[str, ...], dict[str, Any]] = {
 
 
 def _implicit_q_learning(name: str, config: IQL, settings: OfflineSettings) -> tuple[IQL, OfflineSettings]:
-    words = set(re.findall(r"[a-z0-9]+", settings.dataset.lower()))
+    words = _words(settings.dataset)
     config = replace(config, **next((how for worlds, how in _PAPER_VALUES.items() if words & set(worlds)), {}))
     if name == "paper":
         every, played = (100_000, 100) if config.reward_shift else (5_000, 10)
