@@ -3,12 +3,14 @@
     python benchmarks/locomotion.py --datasets bench/hopper/medium-v0 bench/walker2d/medium-v0
     python benchmarks/locomotion.py --datasets ... --algorithms bc 10%bc dt ds4 dt-blind dt-markov ds4-blind ds4-markov
     python benchmarks/locomotion.py --datasets ... --algorithms dt dt:positions=timestep ds4:norm=True,batch_size=16
+    python benchmarks/locomotion.py --datasets ... --algorithms bc tt tt@horizon=5,beams=32
 
 Datasets are what `legato train --dataset` takes; they must name their environment and, for normalised scores, the
 returns of a random and of an expert policy. Every cell is the `last` policy of `--seeds` seeds, asked for the return
 that the data supports (the mean of its best tenth), in `--episodes` test episodes each: the mean over seeds, with a
 95 % bootstrap interval. Runs and scores are kept under `--out`: what is there already is not computed again. After a
-colon stand options of the algorithm or of training that differ from the preset's.
+colon stand options of the algorithm or of training that differ from the preset's; after an @ options of the search with
+which the policies of the column before the @ are played.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ from legato.evaluation.latency import latency
 from legato.evaluation.normalised import Levels, levels
 from legato.evaluation.statistics import bootstrap
 from legato.rollout import Clock, episodes, stack
+from legato.training.policy_file import LoadedPolicy
+from legato.training.run import Run
 
 ALGORITHMS: dict[str, tuple[str, dict[str, Any]]] = {
     "bc": ("bc", {}),
@@ -46,14 +50,20 @@ ALGORITHMS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def variant(name: str) -> tuple[str, dict[str, Any]]:
-    """The algorithm and the options that a column's name stands for."""
-    base, _, others = name.partition(":")
+def variant(name: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """The algorithm, and the options and those of the search, that a column's name stands for."""
+    trained, _, search = name.partition("@")
+    base, _, others = trained.partition(":")
     if base not in ALGORITHMS:
         raise argparse.ArgumentTypeError(f"'{base}' is none of {', '.join(ALGORITHMS)}")
     algorithm, changes = ALGORITHMS[base]
-    pairs = [other.partition("=") for other in others.split(",") if other]
-    return algorithm, {**changes, **{option: literal(value) for option, _, value in pairs}}
+    return algorithm, {**changes, **assigned(others)}, assigned(search)
+
+
+def assigned(text: str) -> dict[str, Any]:
+    """`a=1,b=2`."""
+    pairs = [pair.partition("=") for pair in text.split(",") if pair]
+    return {option: literal(value) for option, _, value in pairs}
 
 
 def literal(text: str) -> Any:
@@ -73,20 +83,33 @@ def folder(name: str, dataset: str, options: argparse.Namespace) -> Path:
     return Path(options.out) / re.sub(r"\W+", "-", dataset) / re.sub(r"[^\w:=,.+-]", "", name)
 
 
+def trained(name: str, dataset: str, options: argparse.Namespace) -> Path:
+    """The run of a column; trained now if need be."""
+    path = folder(name.partition("@")[0], dataset, options)
+    if not (path / "done").exists():
+        algorithm, changes, _ = variant(name)
+        shutil.rmtree(path, ignore_errors=True)  # of a benchmark that was stopped
+        changes = {**changes, "seeds": options.seeds, "eval_every": 10**9}  # at the end only
+        legato.train(algorithm, dataset=dataset, preset=options.preset, out=path, quiet=True, **changes)
+        (path / "done").touch()
+    return path
+
+
+def loaded(name: str, dataset: str, options: argparse.Namespace) -> list[LoadedPolicy]:
+    """The last policies of a column, one per seed."""
+    run = Run(trained(name, dataset, options))
+    return [legato.load(run.path, seed, search=variant(name)[2]) for seed in run.seeds]
+
+
 def scored(name: str, dataset: str, options: argparse.Namespace) -> list[float]:
-    """Returns of the last policies, `[seeds]`; trained now if need be."""
-    path = folder(name, dataset, options)
-    kept = path / "scores.json"
+    """Returns of the last policies, `[seeds]`."""
+    run = Run(trained(name, dataset, options))
+    kept = run.path / re.sub(r"[^\w=,.+-]", "", f"scores{name.partition('@')[2]}.json")
     if kept.exists():
         return json.loads(kept.read_text())["returns"]
-    algorithm, changes = variant(name)
-    shutil.rmtree(path, ignore_errors=True)  # of a benchmark that was stopped
-    changes = {**changes, "seeds": options.seeds, "eval_every": 10**9}  # at the end only
-    run = legato.train(algorithm, dataset=dataset, preset=options.preset, out=path, quiet=True, **changes)
     assert run.environment is not None
     world = make_vec(run.environment, options.seeds * options.episodes)
-    players = [legato.load(path, seed) for seed in run.seeds]
-    policies = stack([player.policy for player in players])
+    policies = stack([player.policy for player in loaded(name, dataset, options)])
     found = episodes(policies, world, run.spec, Clock(1), run.seeds, "test").mean(axis=1)
     world.close()
     kept.write_text(json.dumps({"returns": found.tolist()}) + "\n")
@@ -117,7 +140,7 @@ def main() -> None:
         print(f"| {dataset} | {row[0]:.1f} | {' | '.join(cells)} |", flush=True)
     means = np.mean(table, axis=0)
     print("| mean | " + " | ".join(f"{mean:.1f}" for mean in means) + " |")
-    players = [legato.load(folder(name, options.datasets[0], options)) for name in options.algorithms]
+    players = [loaded(name, options.datasets[0], options)[0] for name in options.algorithms]
     costs = [latency(player, 1).p50 for player in players]  # side by side, now
     print("| ms per action, p50 | | " + " | ".join(f"{cost:.2f}" for cost in costs) + " |")
 

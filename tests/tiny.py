@@ -175,6 +175,7 @@ TT3: dict[str, Any] = {
     "context": 3,
     "beams": 8,
     "elite": 0.0,
+    "mppi": 0.0,
 }
 
 

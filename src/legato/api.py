@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -13,14 +13,15 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from legato.algorithms import algorithm as algorithm_module
-from legato.algorithms.configs import OFFLINE
+from legato.algorithms import trajectory_transformer
+from legato.algorithms.configs import OFFLINE, TT
 from legato.algorithms.trajectory_transformer import Planning
 from legato.data import facts as data_facts
 from legato.data import formats
 from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories
 from legato.envs import describe, make, make_vec
-from legato.errors import LegatoError
+from legato.errors import LegatoError, unknown
 from legato.evaluation import prediction, prompts, sweeps, video
 from legato.evaluation.fas import GRID, Reference, family, reference
 from legato.evaluation.latency import latency
@@ -76,20 +77,42 @@ def train(
 
 
 def load(
-    path: str | Path, seed: int | None = None, which: Which = "last", *, critic: str | Path | None = None
+    path: str | Path,
+    seed: int | None = None,
+    which: Which = "last",
+    *,
+    critic: str | Path | None = None,
+    search: Mapping[str, Any] | None = None,
 ) -> LoadedPolicy:
     """A saved policy, ready to act, from a run folder (of `seed`, `last` or `best`) or from a policy folder.
 
     A Trajectory Transformer that searches for return does so by the Q of a `critic`, a run or policy folder of `iql`,
     instead of by its own values: TT(+Q). Of a run it is the same seed's, if it has one, and otherwise the first.
+    How it looks for a plan may differ from what it was trained with: `search={"beams": 32, "horizon": 5}`.
     """
     loaded = policy_file.load(_policy(path, seed, which))
+    loaded = searching(loaded, search) if search else loaded
     if critic is None:
         return loaded
     seeds = Run(critic).seeds if (Path(critic) / "config.json").exists() else []
     trained = loaded.card.extra.get("seed", seed)
     same = trained if trained in seeds else seeds[0] if seeds else None
     return searching_by(loaded, policy_file.load(_policy(critic, same, which)))
+
+
+def searching(searcher: LoadedPolicy, search: Mapping[str, Any]) -> LoadedPolicy:
+    """The Trajectory Transformer with another search: fields of its config that training does not depend on.
+
+    Raises `LegatoError` where nothing is searched, and for what is no field of a search or does not fit the model.
+    """
+    if not isinstance(searcher.policy, Planning) or not isinstance(searcher.card.config, TT):
+        raise LegatoError(f"a policy of '{searcher.card.algorithm}' does not search: it takes no options of a search")
+    for name in search:
+        if name not in trajectory_transformer.SEARCHES:
+            raise unknown("option of a search", name, trajectory_transformer.SEARCHES)
+    config = replace(searcher.card.config, **search)
+    policy = trajectory_transformer.searching(config, searcher.policy)
+    return LoadedPolicy(policy, replace(searcher.card, config=config))
 
 
 def searching_by(searcher: LoadedPolicy, critic: LoadedPolicy) -> LoadedPolicy:
@@ -228,6 +251,7 @@ def evaluate(
     targets: Sequence[float] | None = None,
     env: str | None = None,
     critic: str | Path | None = None,
+    search: Mapping[str, Any] | None = None,
     quiet: bool = False,
 ) -> Evaluation:
     """Measure a run's policies over the 16 action sequence lengths, random intervals and delays, and time a decision.
@@ -240,7 +264,7 @@ def evaluate(
     for their own target, which is what everything else asks for. `sweep=False` measures only that; sweeps of the very
     same policies that were kept before stay. `env` names the environment where the run has none, or another one.
 
-    With a `critic` (see `load`) the result is kept beside the others, as `last+q`.
+    With a `critic` or another `search` (see `load`) the result is kept beside the others: `last+q`, `last+beams=32`.
     """
     run = run if isinstance(run, Run) else Run(run)
     if episodes < 1:
@@ -251,7 +275,8 @@ def evaluate(
         left_out = "targets" if targets else "sweep"
         raise LegatoError(f"the policies of '{run.path}' ({run.label}) read no target return: leave out {left_out}")
     _kept(run)  # what could not be added to in the end is refused now
-    loaded = [load(run.path, seed, which, critic=critic) for seed in run.seeds]
+    loaded = [load(run.path, seed, which, critic=critic, search=search) for seed in run.seeds]
+    different = [*(["Q"] if critic is not None else []), *(f"{name}={x}" for name, x in (search or {}).items())]
     env = world_of(run, env)
     known = reference(env) if max_return is None else Reference(max_return, offset)
     policies = stack([player.policy for player in loaded])
@@ -287,9 +312,9 @@ def evaluate(
             done += len(x)
     steps = [step for player in loaded if (step := player.card.extra.get("step")) is not None]
     result = Evaluation(
-        label=run.label if critic is None else f"{run.label} (+Q)",
+        label=f"{run.label} (+{', '.join(different)})" if different else run.label,
         environment=env,
-        which=which if critic is None else f"{which}+q",
+        which="+".join([which, *different]).lower(),
         seeds=tuple(run.seeds),
         trained_length=length,
         step_seconds=world.step_seconds,

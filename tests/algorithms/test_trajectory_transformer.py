@@ -13,6 +13,7 @@ import pytest
 from tests.tiny import untrained_on_logs
 
 import legato
+from legato.algorithms import iql
 from legato.algorithms import trajectory_transformer as tt
 from legato.algorithms.configs import TT
 from legato.data.spec import Spec
@@ -130,6 +131,30 @@ def test_the_actions_of_the_best_plans_are_averaged() -> None:
     assert tt.policy(likely, made).search.elite == tt.policy(TINY, made).search.elite == 1
 
 
+def test_better_plans_weigh_more_in_the_mean(tmp_path: Path) -> None:
+    """exp(score / (mppi x spread)), the spread that of the bins of values; of a critic's Q in the critic's units."""
+    made = learner()
+    policy = tt.policy(replace(TINY, elite=1.0, mppi=0.02, beams=16, expand=1, action_cdf=0.0), made)
+    state = policy.observe(policy.init_state(()), shown([0.1, 0.2], first=True))
+
+    def share(policy: tt.Planning, spread: float) -> np.ndarray:
+        both = jax.jit(lambda state, key: (policy.decide(state, key, 2)[0], policy.plans(state, key)))
+        found, plans = both(state, jax.random.key(0))
+        score = np.asarray(plans.score, np.float64)
+        weight = np.exp((score - score.max()) / (0.02 * spread))
+        read = np.asarray(policy.facts.discretiser.centres)[2][np.asarray(plans.tokens)[:, 0, 2]]
+        assert found[0, 0] == pytest.approx(read @ weight / weight.sum(), rel=1e-3, abs=1e-5)
+        return weight / weight.sum()
+
+    spread = float(np.std(np.asarray(policy.facts.discretiser.centres)[-1]))
+    alone = share(policy, spread)
+    assert 0.08 < alone.max() < 0.9  # neither all alike nor one alone, or the test would be none
+    critic = legato.load(untrained_on_logs("iql", tmp_path / "iql", SPEC, seeds=1).path)
+    judge = iql.judge(critic.card.config, critic.policy)
+    tenth = replace(judge, facts=replace(judge.facts, scale=jnp.asarray(10.0)))
+    share(replace(policy, judge=tenth), spread / 10)
+
+
 def test_where_a_plan_foresees_the_end_the_last_action_is_held() -> None:
     policy = tt.policy(replace(TINY, horizon=5), learner())
     tokens = jnp.array([[3], [6], [2], [6], [6]])
@@ -208,7 +233,9 @@ def test_a_goal_is_one_that_the_data_knows(tmp_path: Path) -> None:
         ({"goals": "last"}, "--search likelihood"),
         ({"heads": 3}, "does not divide among 3 heads"),
         ({"percentile": 1.0}, "percentile must lie in"),
-        ({"elite": 1.0}, "elite must lie in"),
+        ({"elite": 1.1}, "elite must lie in"),
+        ({"elite": 1.0, "mppi": -0.1}, "mppi must be at least 0"),
+        ({"mppi": 0.1}, "mppi weighs several plans"),
         ({"gamma": 0.0}, "gamma must lie in"),
     ],
 )
@@ -269,6 +296,22 @@ def test_a_search_by_a_critic_chooses_what_the_critic_likes(tmp_path: Path) -> N
             done[name].append(float(player.act(player.begin(), s)[0][0, 0]))
         assert done["guided"][-1] == pytest.approx(float(centres[2][int(np.argmax(worth))])) and len(set(worth)) > 1
     assert done["plain"] != done["guided"]
+
+
+def test_a_trained_model_is_searched_as_it_is_told(tmp_path: Path) -> None:
+    """With other options of the search it acts as a run would that had them from the start."""
+    other = {"beams": 5, "horizon": 3, "elite": 0.7, "mppi": 0.2, "context": 2, "percentile": 0.4, "action_k": 4}
+    facts, _ = tt.prepare(TINY, SPEC, bandit(), None, "")
+    plain = untrained_on_logs("tt", tmp_path / "plain", SPEC, facts)
+    told = untrained_on_logs("tt", tmp_path / "told", SPEC, facts, **other)
+    same, found = legato.load(told.path), legato.load(plain.path, search=other)
+    assert found.card.config == same.card.config != legato.load(plain.path).card.config
+    assert isinstance(found.policy, tt.Planning) and isinstance(same.policy, tt.Planning)
+    assert (found.policy.search, found.policy.context) == (same.policy.search, same.policy.context)
+    acts = [player.act(player.begin(), [0.3, -0.2], length=3)[0].tolist() for player in (found, same)]
+    assert acts[0] == acts[1]
+    likely = legato.load(plain.path, search={"search": "likelihood"}).policy
+    assert isinstance(likely, tt.Planning) and not likely.by_return
 
 
 def test_who_cannot_search_by_whom_is_one_line(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     planner(folder / "told", folder / "rooms.npz", **TOLD)
     planner(folder / "by_return", folder / "swings.npz", horizon=2, beams=2)
     untrained_on_logs("dt", folder / "dt", Spec(3, (-2.0,), (2.0,)), dataset=swings)
+    untrained_on_logs("iql", folder / "iql", Spec(3, (-2.0,), (2.0,)), dataset=swings)
     return folder
 
 
@@ -98,6 +100,17 @@ def test_journeys_are_told_and_drawn(beside: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().out.splitlines() == said[1:2]
 
 
+def test_a_search_may_be_another_and_by_a_critic(
+    beside: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "GRID", (20,))
+    line = "evaluate runs/by_return --env Pendulum-v1 --episodes 1 --no-clocks --quiet --critic runs/iql"
+    main([*line.split(), "--search", "beams=1", "horizon=1"])
+    assert "TT (+Q, beams=1, horizon=1)" in capsys.readouterr().out
+    kept = json.loads((beside / "runs/by_return/evaluation.json").read_text())
+    assert list(kept) == ["last+q+beams=1+horizon=1"]
+
+
 BAD = {
     "attention runs/told --episode 20": "rooms has episodes 0 to 19; 20 was given",
     "attention runs/told --step 999": "episode 0 of rooms has steps 0 to ",
@@ -116,6 +129,13 @@ BAD = {
     "play runs/told --episodes 2 --start 1 1 --goal 2 2": "from one start to one goal all episodes are the same: leave",
     "play runs/told --video a.gif": "journeys to a goal are not filmed: leave out video, and draw them with paths",
     "play runs/told --paths runs/rooms.npz": "cannot draw 'runs/rooms.npz'; the name must end in .png, .svg, .pdf",
+    "play runs/by_return --search beams": "'beams' says nothing of a search; write such as beams=32",
+    "play runs/by_return --search beams=few": "beams is a whole number; 'few' was given",
+    "play runs/by_return --search beems=3": "unknown option of a search 'beems'; did you mean 'beams'?",
+    "play runs/by_return --search size=3": "unknown option of a search 'size'",
+    "play runs/by_return --search context=9": "a planner cannot read 9 steps in a model of 4: lower --context",
+    "play runs/told --search search=return": "a search for return needs tokens of reward and value: choose --search",
+    "play runs/dt --search beams=3": "a policy of 'dt' does not search: it takes no options of a search",
     "play runs/by_return --goal 1 1": "the policies of 'runs/by_return' (TT) are told no goal: leave out goal",
     "play runs/dt --env Pendulum-v1 --episodes 2": "'Pendulum-v1' has no goals to walk to",
     "play runs/dt --env Pendulum-v1 --paths a.png": "'Pendulum-v1' observes no place in a plane, so there are no paths",

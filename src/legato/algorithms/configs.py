@@ -320,6 +320,8 @@ class TT:
     """continuations tried of each sequence, of a search for return [TT]"""
     elite: float = 0.0
     """execute the mean of this share of the plans, the best, of a search for return; 0: the best one alone [TT]"""
+    mppi: float = 0.0
+    """weigh these by exp(return / (mppi x the standard deviation of the bins of values)), as MPPI does; 0: all alike"""
     action_cdf: float = 0.6
     """the least likely action tokens that together have less than this are not sampled; 0: all may be [TT]"""
     action_k: int = 0
@@ -348,9 +350,15 @@ class TT:
         for name, least in (("bins", 2), ("window", 2), ("context", 2), ("action_k", 0), ("observation_k", 0)):
             if getattr(self, name) < least:
                 raise LegatoError(f"{name} must be at least {least}; {getattr(self, name)} was given")
-        for name in ("action_cdf", "percentile", "elite"):
+        for name in ("action_cdf", "percentile"):
             if not 0 <= getattr(self, name) < 1:
                 raise LegatoError(f"{name} must lie in [0, 1); {getattr(self, name)} was given")
+        if not 0 <= self.elite <= 1:
+            raise LegatoError(f"elite must lie in [0, 1]; {self.elite} was given")
+        if not 0 <= self.mppi < float("inf"):
+            raise LegatoError(f"mppi must be at least 0 and finite; {self.mppi} was given")
+        if self.mppi and not self.elite:
+            raise LegatoError("mppi weighs several plans: say of which share of them with elite (1: all)")
         if not 0 < self.gamma <= 1:
             raise LegatoError(f"gamma must lie in (0, 1]; {self.gamma} was given")
         if self.action_weight <= 0:

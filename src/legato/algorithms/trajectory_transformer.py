@@ -11,6 +11,7 @@ that was cut is not.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -250,10 +251,19 @@ class Planning(Policy[Memory]):
         # A search draws in any case; without a key, what it draws depends on the time alone.
         key = jax.random.fold_in(jax.random.key(0), state.time) if key is None else key
         n = self.network.layout.observations
-        actions = self.plans(state, key).tokens[: self.search.elite, :, n : n + self.network.layout.actions]
-        mean = self.acted.decode(jax.vmap(self._real)(actions)).mean(axis=0)
+        plans = jax.tree.map(lambda x: x[: self.search.elite], self.plans(state, key))
+        actions = jax.vmap(self._real)(plans.tokens[..., n : n + self.network.layout.actions])
+        mean = jnp.tensordot(self._shares(plans.score), self.acted.decode(actions), axes=1)
         held = jnp.minimum(jnp.arange(length), self.search.horizon - 1)
         return mean[held], state
+
+    def _shares(self, score: Float[Array, " plans"]) -> Float[Array, " plans"]:
+        """What each of these plans counts for in the action."""
+        if not self.search.mppi:
+            return jnp.full(len(score), 1 / len(score))
+        spread = jnp.std(self.facts.discretiser.centres[-1])
+        spread = spread if self.judge is None else self.judge.facts.ask(spread)
+        return beam.shares(score, self.search.mppi * spread)
 
     def plans(self, state: Memory, key: PRNGKeyArray) -> Plans:
         """What the search finds from here."""
@@ -275,9 +285,24 @@ class Planning(Policy[Memory]):
         return actions[last]
 
 
+SEARCHES = ("search", "context", "horizon", "beams", "expand", "elite", "mppi", "action_cdf", "action_k")
+SEARCHES += ("observation_k", "percentile")  # fields of the config that training does not depend on
+
+
 def policy(config: Config, learner: Learner) -> Planning:
     """The deployable part: the network, the data's bins and the search."""
-    search = Search(
+    by_return = config.search == "return"
+    return Planning(learner.network, learner.facts, _search(config), config.context, by_return)
+
+
+def searching(config: Config, policy: Planning) -> Planning:
+    """The same model, searched as this config says."""
+    by_return = config.search == "return"
+    return replace(policy, search=_search(config), context=config.context, by_return=by_return)
+
+
+def _search(config: Config) -> Search:
+    return Search(
         config.horizon,
         config.beams,
         config.expand,
@@ -286,8 +311,8 @@ def policy(config: Config, learner: Learner) -> Planning:
         Filter(config.observation_k or None),
         config.percentile or None,
         max(1, round(config.elite * config.beams)) if config.search == "return" else 1,
+        config.mppi,
     )
-    return Planning(learner.network, learner.facts, search, config.context, config.search == "return")
 
 
 def batches(config: Config) -> Draw:

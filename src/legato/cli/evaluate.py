@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 import tyro
+
+from legato.algorithms.configs import TT
+from legato.errors import LegatoError
 
 
 def evaluate(
@@ -18,6 +22,7 @@ def evaluate(
     targets: tuple[float, ...] = (),
     env: str | None = None,
     critic: str | None = None,
+    search: tuple[str, ...] = (),
     quiet: bool = False,
 ) -> None:
     """Measure a run over 16 action sequence lengths, random intervals and delays; print its table, keep the figures.
@@ -35,6 +40,7 @@ def evaluate(
         targets: returns to ask for; by default deciles of the data's returns and the policy's own target
         env: the environment to play in; by default where the run's policies belong
         critic: a run of iql on the same data, by whose Q a search for return looks instead of by its own values
+        search: how a policy that plans is to search instead of as it was trained to: horizon=5 beams=32
         quiet: show no progress
     """
     from legato import api
@@ -51,10 +57,27 @@ def evaluate(
         targets=targets,
         env=env,
         critic=critic,
+        search=assigned(search),
         quiet=quiet,
     )
     report.show([result])
     print(f"kept in {run}/evaluation.json and {run}/figures")
+
+
+def assigned(pairs: Sequence[str]) -> dict[str, Any]:
+    """Options of a search as they were typed, `beams=32`. Raises `LegatoError` for what is none."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise LegatoError(f"'{pair}' says nothing of a search; write such as beams=32")
+        kind = type(getattr(TT(), name, value))
+        try:
+            found[name] = kind(value)
+        except ValueError:
+            number = "a whole number" if kind is int else "a number"
+            raise LegatoError(f"{name} is {number}; '{value}' was given") from None
+    return found
 
 
 def run(args: list[str]) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from legato.cli.evaluate import assigned
+
 if TYPE_CHECKING:
     from legato.rollout import Clock
     from legato.training.policy_file import LoadedPolicy
@@ -24,6 +26,7 @@ def play(
     env: str | None = None,
     target: float | None = None,
     critic: str | None = None,
+    search: tuple[str, ...] = (),
     start: tuple[float, ...] | None = None,
     goal: tuple[float, ...] | None = None,
     episodes: int = 1,
@@ -44,6 +47,7 @@ def play(
         env: the environment to play in; by default where the run's policies belong
         target: the return to ask for; by default one that the data supports
         critic: a run of iql on the same data, by whose Q a search for return looks instead of by its own values
+        search: how a policy that plans is to search instead of as it was trained to: horizon=5 beams=32
         start: where to begin, in an environment that has goals; by default as the episode does
         goal: the observation to be reached; by default the environment's goal
         episodes: test episodes to play from --episode on, in an environment that has goals
@@ -59,7 +63,7 @@ def play(
     from legato.training.run import Run
 
     found = Run(run)
-    policy = api.load(run, seed, which, critic=critic)
+    policy = api.load(run, seed, which, critic=critic, search=assigned(search))
     clock = Clock(every if every is not None else algorithm(found.algorithm).plan_length(found.config), delay)
     seed = found.seeds[0] if seed is None else seed
     if target is not None and not found.conditioned:

@@ -84,6 +84,8 @@ class Search:
     """judge rewards and values by this share of their distribution instead of by their mean"""
     elite: int = 1
     """plans whose actions are averaged, of a search for return"""
+    mppi: float = 0.0
+    """what they are weighed by: see `shares`"""
 
 
 class Plans(eqx.Module):
@@ -274,6 +276,16 @@ def worth(
     share = jnp.cumsum(p, axis=-1)
     at = jnp.sum(share <= percentile * share[..., -1:], axis=-1)
     return centres[jnp.minimum(at, len(centres) - 1)]
+
+
+def shares(score: Float[Array, " plans"], temperature: Float[Array, ""] | float) -> Float[Array, " plans"]:
+    """What each plan counts for in their mean: exp(score / temperature), summing to 1; all alike at a temperature of 0.
+
+    The weights of model-predictive path integral control (Williams et al. 2017, arXiv 1707.02342), over plans that a
+    model of the data proposes instead of noise around the last plan.
+    """
+    soft = jax.nn.softmax(score / jnp.where(temperature > 0, temperature, 1.0))
+    return jnp.where(temperature > 0, soft, 1 / len(score))
 
 
 # --- by likelihood ---
