@@ -457,6 +457,21 @@ def test_whoever_follows_the_way_arrives_from_anywhere() -> None:
     assert environment.way()[-1] is environment.goal
 
 
+def test_the_guide_of_journeys_goes_astray_one_step_in_five() -> None:
+    """A random step is shorter than 0.3 along both axes with probability 0.36, a guided one hardly ever."""
+    environment, rng, guided = tasks.FourRooms(), np.random.default_rng(1), []
+    for seed in range(100):
+        environment.reset(seed=seed)
+        over = False
+        while not over:
+            guided.append(environment.guide(rng))
+            _, _, over, _, _ = environment.step(guided[-1])
+    steps = tasks.journeys(400).actions
+    short = [(np.abs(actions).max(axis=1) < 0.3) for actions in (np.array(guided), steps)]
+    assert short[0].mean() < 0.01
+    assert likely(int(short[1].sum()), len(steps), 0.2 * 0.36 + 0.8 * short[0].mean())
+
+
 def test_starts_and_goals_are_anywhere_or_as_given() -> None:
     environment = tasks.FourRooms()
     drawn = [(start, info["goal"]) for start, info in (environment.reset(seed=seed) for seed in range(3000))]
