@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from legato.errors import LegatoError
+from legato.nn import optimisation
 from legato.nn.mlp import MLP
 from legato.nn.optimisation import FLOOR, annealed, descend, polyak
 
@@ -79,3 +80,34 @@ def test_a_step_size_is_constant_unless_it_is_told_over_what_to_fall() -> None:
     assert annealed(LR, 0, jnp.array(10**6)) == LR
     with pytest.raises(LegatoError, match="which only a training run knows"):
         annealed(LR, -1, jnp.array(0))
+
+
+@pytest.mark.parametrize(
+    ("rows", "tokens", "groups"), [(64, 60, 4), (64, 159, 8), (7, 1300, 7), (6, 99_999, 6), (5, 260, 1)]
+)
+def test_a_batch_is_split_into_the_fewest_equal_parts_that_stay_near(rows: int, tokens: int, groups: int) -> None:
+    assert optimisation._groups(rows, tokens) == groups
+
+
+@pytest.mark.parametrize("tokens", [1, 450, 5000])
+def test_the_gradient_in_groups_is_that_of_the_whole_batch(tokens: int, x64: None) -> None:
+    """Of a mean over what counts, with rows of which more or less does; and of all that is reported beside it."""
+    rng = np.random.default_rng(0)
+    x, y = jnp.asarray(rng.normal(size=(6, 5, 3))), jnp.asarray(rng.normal(size=(6, 5)))
+    mask = jnp.arange(5) < jnp.asarray([5, 1, 3, 2, 4, 1])[:, None]
+    weight = jnp.asarray(rng.normal(size=3))
+    sizes = []
+
+    def of(weight: Any, batch: Any, key: Any) -> tuple[Any, dict[str, Any]]:
+        x, y, mask = batch
+        sizes.append(len(x))
+        error = jnp.abs(jnp.tanh(x @ weight) - y) ** 3
+        return jnp.sum(jnp.where(mask, error, 0)) / mask.sum(), {
+            "error": jnp.sum(jnp.where(mask, x[..., 0], 0)) / mask.sum()
+        }
+
+    batch, key = (x, y, mask), jax.random.key(0)
+    whole = jax.value_and_grad(of, has_aux=True)(weight, batch, key)
+    found = jax.jit(lambda w: optimisation.mean_gradient(of, w, batch, mask.sum(axis=-1), key, tokens))(weight)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), found, whole)
+    assert set(sizes) == {6, {1: 6, 450: 2, 5000: 1}[tokens]}

@@ -29,7 +29,7 @@ from legato.data.windows import Draw, Window
 from legato.errors import LegatoError
 from legato.nn.layers import LayerNorm, drop, toss
 from legato.nn.mlp import Linear
-from legato.nn.optimisation import adamw, descend, warmed
+from legato.nn.optimisation import adamw, descend, mean_gradient, warmed
 from legato.nn.transformer import Cache, Transformer
 from legato.policy import Policy, Step, held
 
@@ -218,13 +218,13 @@ def loss(network: Network, facts: Facts, batch: Window, key: PRNGKeyArray | None
 def update(config: Config, learner: Learner, batch: Window, key: PRNGKeyArray) -> tuple[Learner, Metrics]:
     """One gradient step."""
 
-    def of(network: Network) -> Float[Array, ""]:
-        if config.dtype == "float32":
-            return loss(network, learner.facts, batch, key)
-        half = jax.tree.map(lambda leaf: leaf.astype(config.dtype), network)
-        return loss(half, learner.facts, batch, key)
+    def of(network: Network, batch: Window, key: PRNGKeyArray) -> tuple[Float[Array, ""], None]:
+        if config.dtype != "float32":
+            network = jax.tree.map(lambda leaf: leaf.astype(config.dtype), network)
+        return loss(network, learner.facts, batch, key), None
 
-    value, gradient = jax.value_and_grad(of)(learner.network)
+    tokens = 3 * batch.mask.shape[-1]
+    (value, _), gradient = mean_gradient(of, learner.network, batch, batch.mask.sum(axis=-1), key, tokens)
     network, state = descend(_optimiser(config), learner.network, gradient, learner.optimiser)
     metrics = {"loss": value, "gradient_norm": optax.tree.norm(gradient)}
     return Learner(network, learner.facts, state, learner.updates + 1), metrics

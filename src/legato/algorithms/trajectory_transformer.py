@@ -34,7 +34,7 @@ from legato.errors import LegatoError
 from legato.models.trajectory import TrajectoryModel
 from legato.models.values import Judge
 from legato.nn.mlp import Linear
-from legato.nn.optimisation import descend
+from legato.nn.optimisation import descend, mean_gradient
 from legato.planning import beam
 from legato.planning.beam import Filter, Plans, Search
 from legato.policy import Policy, Step
@@ -158,12 +158,14 @@ def loss(
 def update(config: Config, learner: Learner, batch: Windows, key: PRNGKeyArray) -> tuple[Learner, Metrics]:
     """One gradient step."""
 
-    def of(network: TrajectoryModel) -> tuple[Float[Array, ""], Metrics]:
+    def of(network: TrajectoryModel, batch: Windows, key: PRNGKeyArray) -> tuple[Float[Array, ""], Metrics]:
         if config.dtype != "float32":
             network = jax.tree.map(lambda leaf: leaf.astype(config.dtype), network)
         return loss(network, batch, config.action_weight, key)
 
-    (value, metrics), gradient = jax.value_and_grad(of, has_aux=True)(learner.network)
+    _, steps, width = batch.tokens.shape
+    learnt = batch.known.sum(axis=-1) * width - batch.known[:, 0]  # nothing predicts a window's first token
+    (value, metrics), gradient = mean_gradient(of, learner.network, batch, learnt, key, steps * width)
     network, state = descend(_optimiser(config), learner.network, gradient, learner.optimiser)
     metrics = {"loss": value, **metrics, "gradient_norm": optax.tree.norm(gradient)}
     return Learner(network, learner.facts, state, learner.updates + 1), metrics

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.errors import LegatoError
 
 Network = TypeVar("Network")
+
+CACHED = 1300
+"""Tokens of a sequence model whose activations a core keeps near: so many go forth and back at a time on a CPU."""
 
 FLOOR = 1 / 20
 """The least share of a step size that is left."""
@@ -38,6 +42,41 @@ def adamw(rate: optax.Schedule, decay: float, clip: float) -> optax.GradientTran
 def warmed(learning_rate: float, over: int, anneal_over: int = 0) -> optax.Schedule:
     """The step size of the i-th update: min(1, (i + 1) / over) of what `annealed` leaves of `learning_rate`."""
     return lambda i: annealed(learning_rate, anneal_over, jnp.asarray(i)) * jnp.minimum(1.0, (i + 1) / max(over, 1))
+
+
+def mean_gradient(
+    of: Callable[[Network, Any, PRNGKeyArray], tuple[Float[Array, ""], Any]],
+    network: Network,
+    batch: Any,
+    counts: Int[Array, " rows"],
+    key: PRNGKeyArray,
+    tokens: int,
+) -> tuple[tuple[Float[Array, ""], Any], Network]:
+    """Value, further means and gradient of a mean over a batch, as `jax.value_and_grad` with `has_aux` gives them.
+
+    `of(network, batch, key)` is a mean over what counts, of which each row has `counts`, and is `tokens` wide. On a CPU
+    the batch is gone through in groups of rows, each forth and back while what it needs is in the processor's cache;
+    the gradient is that of the whole batch but for rounding (and each group's own draw of dropout).
+    """
+    rows = len(counts)
+    groups = _groups(rows, tokens) if jax.default_backend() == "cpu" else 1
+    each = jax.value_and_grad(of, has_aux=True)
+    if groups == 1:
+        return each(network, batch, key)
+
+    def turn(total: Any, group: tuple[Any, Array, Array]) -> tuple[Any, None]:
+        part, count, key = group
+        share = count.sum() / counts.sum()
+        return jax.tree.map(lambda whole, of_part: whole + share * of_part, total, each(network, part, key)), None
+
+    split = jax.tree.map(lambda leaf: leaf.reshape(groups, rows // groups, *leaf.shape[1:]), (batch, counts))
+    begin = jax.tree.map(jnp.zeros_like, jax.eval_shape(each, network, batch, key))
+    return jax.lax.scan(turn, begin, (*split, jax.random.split(key, groups)))[0]
+
+
+def _groups(rows: int, tokens: int) -> int:
+    """The fewest equal parts of a batch, of `CACHED` tokens at most where rows are no wider."""
+    return next(n for n in range(1, rows + 1) if rows % n == 0 and rows // n * tokens <= max(CACHED, tokens))
 
 
 def descend(
