@@ -19,13 +19,13 @@ import argparse
 import ast
 import json
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import legato
+from legato.algorithms.trajectory_transformer import SEARCHES
 from legato.data import formats
 from legato.data import trajectories as logs
 from legato.envs import make_vec
@@ -57,6 +57,9 @@ def variant(name: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
     if base not in ALGORITHMS:
         raise argparse.ArgumentTypeError(f"'{base}' is none of {', '.join(ALGORITHMS)}")
     algorithm, changes = ALGORITHMS[base]
+    if (search and algorithm != "tt") or (wrong := set(assigned(search)) - set(SEARCHES)):
+        what = f"'{min(wrong)}' is no option of a search" if algorithm == "tt" else f"'{base}' does not search"
+        raise argparse.ArgumentTypeError(f"{what}: {name}")
     return algorithm, {**changes, **assigned(others)}, assigned(search)
 
 
@@ -80,33 +83,32 @@ def column(name: str) -> str:
 
 
 def folder(name: str, dataset: str, options: argparse.Namespace) -> Path:
-    return Path(options.out) / re.sub(r"\W+", "-", dataset) / re.sub(r"[^\w:=,.+-]", "", name)
+    """Where the run of a column is kept."""
+    return Path(options.out) / re.sub(r"\W+", "-", dataset) / re.sub(r"[^\w:=,.+-]", "", name.partition("@")[0])
 
 
-def trained(name: str, dataset: str, options: argparse.Namespace) -> Path:
-    """The run of a column; trained now if need be."""
-    path = folder(name.partition("@")[0], dataset, options)
-    if not (path / "done").exists():
-        algorithm, changes, _ = variant(name)
-        shutil.rmtree(path, ignore_errors=True)  # of a benchmark that was stopped
-        changes = {**changes, "seeds": options.seeds, "eval_every": 10**9}  # at the end only
-        legato.train(algorithm, dataset=dataset, preset=options.preset, out=path, quiet=True, **changes)
-        (path / "done").touch()
-    return path
+def trained(name: str, dataset: str, options: argparse.Namespace) -> Run:
+    """The run of a column; trained now if need be, or to its end if the benchmark was stopped."""
+    path = folder(name, dataset, options)
+    if path.exists():
+        return legato.train(resume=path, quiet=True)
+    algorithm, changes, _ = variant(name)
+    changes = {**changes, "seeds": options.seeds, "eval_every": 10**9}  # at the end only
+    return legato.train(algorithm, dataset=dataset, preset=options.preset, out=path, quiet=True, **changes)
 
 
 def loaded(name: str, dataset: str, options: argparse.Namespace) -> list[LoadedPolicy]:
     """The last policies of a column, one per seed."""
-    run = Run(trained(name, dataset, options))
+    run = trained(name, dataset, options)
     return [legato.load(run.path, seed, search=variant(name)[2]) for seed in run.seeds]
 
 
 def scored(name: str, dataset: str, options: argparse.Namespace) -> list[float]:
     """Returns of the last policies, `[seeds]`."""
-    run = Run(trained(name, dataset, options))
-    kept = run.path / re.sub(r"[^\w=,.+-]", "", f"scores{name.partition('@')[2]}.json")
+    kept = folder(name, dataset, options) / re.sub(r"[^\w=,.+-]", "", f"scores{name.partition('@')[2]}.json")
     if kept.exists():
         return json.loads(kept.read_text())["returns"]
+    run = trained(name, dataset, options)
     assert run.environment is not None
     world = make_vec(run.environment, options.seeds * options.episodes)
     policies = stack([player.policy for player in loaded(name, dataset, options)])

@@ -107,9 +107,14 @@ def searching(searcher: LoadedPolicy, search: Mapping[str, Any]) -> LoadedPolicy
     """
     if not isinstance(searcher.policy, Planning) or not isinstance(searcher.card.config, TT):
         raise LegatoError(f"a policy of '{searcher.card.algorithm}' does not search: it takes no options of a search")
-    for name in search:
+    for name, value in search.items():
         if name not in trajectory_transformer.SEARCHES:
             raise unknown("option of a search", name, trajectory_transformer.SEARCHES)
+        kind = type(getattr(searcher.card.config, name))
+        if not isinstance(value, (int, float) if kind is float else kind):
+            raise LegatoError(f"{name} of a search is of type {kind.__name__}; {value!r} was given")
+    if search.get("search", "return") not in ("return", "likelihood"):
+        raise LegatoError(f"a search is for return or for likelihood, not for '{search['search']}'")
     config = replace(searcher.card.config, **search)
     policy = trajectory_transformer.searching(config, searcher.policy)
     return LoadedPolicy(policy, replace(searcher.card, config=config))

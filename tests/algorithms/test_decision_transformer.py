@@ -22,6 +22,7 @@ from legato.data.spec import Spec
 from legato.data.trajectories import About, trajectories
 from legato.data.windows import Draw, Window
 from legato.errors import LegatoError
+from legato.nn import optimisation
 from legato.training.settings import preset
 
 SPEC, CHOICE = Spec(3, (-0.2, -0.4), (0.8, 0.1)), Spec.discrete(3, 4)
@@ -423,6 +424,15 @@ def test_an_update_moves_the_network_and_nothing_else(warm: dt.Learner, batch: W
     assert (one.updates, warm.updates) == (1, 0)
     assert all(not same(a, b) for a, b in zip(*map(jax.tree.leaves, (one.network, warm.network)), strict=True))
     assert metrics["loss"] == pytest.approx(float(loss(warm.network, warm.facts, batch)), rel=1e-5)
+
+
+def test_an_update_in_groups_is_the_update(warm: dt.Learner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though one window is longer than another."""
+    batch, found = windows_of(0, SPEC, [4, 1, 3, 2, 4, 1, 1, 2], K), []
+    for cached in (10**6, 3 * batch.mask.shape[-1]):
+        monkeypatch.setattr(optimisation, "CACHED", cached)
+        found.append(jax.jit(partial(dt.update, TAUGHT))(warm, batch, jax.random.key(0))[1])
+    assert all(float(found[0][name]) == pytest.approx(float(found[1][name]), rel=1e-5) for name in found[0])
 
 
 def test_the_gradient_is_the_losses_and_is_clipped(warm: dt.Learner, batch: Window) -> None:

@@ -20,6 +20,7 @@ from legato.data.spec import Spec
 from legato.data.tokens import Windows
 from legato.data.trajectories import About, Trajectories, trajectories
 from legato.errors import LegatoError
+from legato.nn import optimisation
 from legato.policy import Step
 from legato.training import offline
 from legato.training.settings import OfflineSettings, preset
@@ -298,6 +299,19 @@ def test_a_search_by_a_critic_chooses_what_the_critic_likes(tmp_path: Path) -> N
     assert done["plain"] != done["guided"]
 
 
+def test_an_update_in_groups_is_the_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though one window has more to be learnt than another."""
+    made, rng = learner(), np.random.default_rng(0)
+    known = jnp.arange(4) < jnp.asarray([4, 1, 3, 2, 4, 1, 1, 2])[:, None]
+    batch = Windows(jnp.asarray(rng.integers(0, 7, (8, 4, 5))), known, jnp.zeros((8, 2), int))
+    found = []
+    for cached in (10_000, 40):
+        monkeypatch.setattr(optimisation, "CACHED", cached)
+        step = jax.jit(lambda made, batch: tt.update(TINY, made, batch, jax.random.key(0)))
+        found.append(step(made, batch)[1])
+    assert all(float(found[0][name]) == pytest.approx(float(found[1][name]), rel=1e-5) for name in found[0])
+
+
 def test_a_trained_model_is_searched_as_it_is_told(tmp_path: Path) -> None:
     """With other options of the search it acts as a run would that had them from the start."""
     other = {"beams": 5, "horizon": 3, "elite": 0.7, "mppi": 0.2, "context": 2, "percentile": 0.4, "action_k": 4}
@@ -310,6 +324,9 @@ def test_a_trained_model_is_searched_as_it_is_told(tmp_path: Path) -> None:
     assert (found.policy.search, found.policy.context) == (same.policy.search, same.policy.context)
     acts = [player.act(player.begin(), [0.3, -0.2], length=3)[0].tolist() for player in (found, same)]
     assert acts[0] == acts[1]
+    for wrong, words in (({"beams": 2.5}, "beams of a search is of type int"), ({"search": "best"}, "not for 'best'")):
+        with pytest.raises(LegatoError, match=words):
+            legato.load(plain.path, search=wrong)
     likely = legato.load(plain.path, search={"search": "likelihood"}).policy
     assert isinstance(likely, tt.Planning) and not likely.by_return
 

@@ -255,14 +255,12 @@ class Planning(Policy[Memory]):
         n = self.network.layout.observations
         plans = jax.tree.map(lambda x: x[: self.search.elite], self.plans(state, key))
         actions = jax.vmap(self._real)(plans.tokens[..., n : n + self.network.layout.actions])
-        mean = jnp.tensordot(self._shares(plans.score), self.acted.decode(actions), axes=1)
+        mean = jnp.sum(self._shares(plans.score)[:, None, None] * self.acted.decode(actions), axis=0)
         held = jnp.minimum(jnp.arange(length), self.search.horizon - 1)
         return mean[held], state
 
     def _shares(self, score: Float[Array, " plans"]) -> Float[Array, " plans"]:
         """What each of these plans counts for in the action."""
-        if not self.search.mppi:
-            return jnp.full(len(score), 1 / len(score))
         spread = jnp.std(self.facts.discretiser.centres[-1])
         spread = spread if self.judge is None else self.judge.facts.ask(spread)
         return beam.shares(score, self.search.mppi * spread)

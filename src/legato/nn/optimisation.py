@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -15,7 +16,7 @@ from legato.errors import LegatoError
 Network = TypeVar("Network")
 
 CACHED = 1300
-"""Tokens of a sequence model whose activations a core keeps near: so many go forth and back at a time on a CPU."""
+"""Tokens of a sequence model whose activations stay near a core: about so many go forth and back at a time on a CPU."""
 
 FLOOR = 1 / 20
 """The least share of a step size that is left."""
@@ -75,8 +76,9 @@ def mean_gradient(
 
 
 def _groups(rows: int, tokens: int) -> int:
-    """The fewest equal parts of a batch, of `CACHED` tokens at most where rows are no wider."""
-    return next(n for n in range(1, rows + 1) if rows % n == 0 and rows // n * tokens <= max(CACHED, tokens))
+    """The equal parts of a batch whose size is nearest, as a ratio, to `CACHED` tokens; a prime batch stays whole."""
+    divisors = (n for n in range(1, rows + 1) if rows % n == 0)
+    return min(divisors, key=lambda n: abs(math.log(rows // n * tokens / CACHED)))
 
 
 def descend(
