@@ -57,9 +57,10 @@ def variant(name: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
     if base not in ALGORITHMS:
         raise argparse.ArgumentTypeError(f"'{base}' is none of {', '.join(ALGORITHMS)}")
     algorithm, changes = ALGORITHMS[base]
-    if (search and algorithm != "tt") or (wrong := set(assigned(search)) - set(SEARCHES)):
-        what = f"'{min(wrong)}' is no option of a search" if algorithm == "tt" else f"'{base}' does not search"
-        raise argparse.ArgumentTypeError(f"{what}: {name}")
+    if search and algorithm != "tt":
+        raise argparse.ArgumentTypeError(f"'{base}' does not search, so there is no '@{search}'")
+    if wrong := set(assigned(search)) - set(SEARCHES):
+        raise argparse.ArgumentTypeError(f"'{min(wrong)}' is no option of a search: {', '.join(SEARCHES)}")
     return algorithm, {**changes, **assigned(others)}, assigned(search)
 
 
