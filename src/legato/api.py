@@ -113,8 +113,8 @@ def searching(searcher: LoadedPolicy, search: Mapping[str, Any]) -> LoadedPolicy
         kind = type(getattr(searcher.card.config, name))
         if not isinstance(value, (int, float) if kind is float else kind):
             raise LegatoError(f"{name} of a search is of type {kind.__name__}; {value!r} was given")
-    if search.get("search", "return") not in ("return", "likelihood"):
-        raise LegatoError(f"a search is for return or for likelihood, not for '{search['search']}'")
+    if search.get("search", "return") not in ("return", "likelihood", "mean"):
+        raise LegatoError(f"a search is for return, likelihood or mean, not for '{search['search']}'")
     config = replace(searcher.card.config, **search)
     policy = trajectory_transformer.searching(config, searcher.policy)
     return LoadedPolicy(policy, replace(searcher.card, config=config))
@@ -125,7 +125,7 @@ def searching_by(searcher: LoadedPolicy, critic: LoadedPolicy) -> LoadedPolicy:
 
     Raises `LegatoError` where one does not search, the other does not judge, or they are of different sizes.
     """
-    if not isinstance(searcher.policy, Planning) or not searcher.policy.by_return:
+    if not isinstance(searcher.policy, Planning) or searcher.policy.by != "return":
         raise LegatoError(f"a policy of '{searcher.card.algorithm}' searches for no return: it takes no critic")
     module = algorithm_module(critic.card.algorithm)
     if not hasattr(module, "judge"):

@@ -74,6 +74,50 @@ def test_the_loss_is_a_weighted_mean_over_what_is_to_be_learnt() -> None:
     assert float(metrics["cross_entropy"]) == pytest.approx(np.mean(plain), rel=1e-5)
 
 
+def test_blurred_tokens_are_learnt_as_a_normal_distribution_over_bins() -> None:
+    """The stop and choices are not: they have no neighbours."""
+    found = np.asarray(tt.blurred(6, 1.5))
+    weights = np.exp(-0.5 * ((np.arange(6)[:, None] - np.arange(6)) / 1.5) ** 2)
+    np.testing.assert_allclose(found[:6, :6], weights / weights.sum(axis=1, keepdims=True), rtol=1e-5)
+    np.testing.assert_array_equal(found[6], np.eye(7)[6])
+    np.testing.assert_array_equal(found[:, 6], np.eye(7)[6])
+    np.testing.assert_allclose(tt.blurred(6, 1e-3), np.eye(7), atol=1e-6)
+
+    network = learner().network
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, 7, (3, 4, 5))
+    batch = Windows(jnp.asarray(tokens), jnp.ones((3, 4), bool), jnp.zeros((3, 2), int))
+    p = np.asarray(jax.nn.log_softmax(jax.jit(lambda t: network(t))(batch.tokens.reshape(3, 20)[:, :-1])))
+    for choices in (False, True):
+        value, _ = jax.jit(lambda n, b, choices=choices: tt.loss(n, b, 1.0, 1.5, choices=choices))(network, batch)
+        target = found[tokens.reshape(3, 20)[:, 1:]]
+        if choices:
+            target[:, 1::5] = np.eye(7)[tokens[..., 2]]
+        assert float(value) == pytest.approx(-(target * p).sum(-1).mean(), rel=1e-5)
+
+
+def test_plans_vote_on_choices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the weight on 0 and half on 2 is not a 1."""
+    spec = Spec.discrete(2, 3)
+    rng = np.random.default_rng(0)
+    about = About("choices", low=spec.low, high=spec.high, choices=3)
+    ends = np.arange(80) % 8 == 7
+    data = trajectories(
+        rng.normal(size=(80, 2)).astype(np.float32), rng.integers(0, 3, 80), rng.normal(size=80), ends, ~ends & False,
+        about=about,
+    )  # fmt: skip
+    for config in (replace(TINY, elite=1.0, beams=3), replace(TINY, search="mean")):
+        facts, _ = tt.prepare(config, spec, data, None, "")
+        policy = tt.policy(config, tt.init(config, spec, jax.random.key(0), facts))
+        state = policy.observe(policy.init_state(()), shown([0.1, 0.2], first=True))
+        assert float(jax.jit(lambda p, s: p.decide(s, None, 1)[0])(policy, state)[0, 0]) in (0, 1, 2)
+    policy = tt.policy(replace(TINY, elite=1.0, beams=3), tt.init(TINY, spec, jax.random.key(0), facts))
+    for chosen, most in (([0, 2, 2], 2), ([0, 0, 2], 0), ([1, 2, 1], 1)):
+        tokens = jnp.zeros((3, 2, 5), jnp.int32).at[:, :, 2].set(jnp.array(chosen)[:, None])
+        monkeypatch.setattr(tt.Planning, "plans", lambda *_, tokens=tokens: tt.Plans(tokens, jnp.zeros(3)))
+        np.testing.assert_array_equal(policy.decide(state, None, 2)[0], [[most], [most]])
+
+
 def test_only_matrices_decay() -> None:
     network = learner().network
     decays = {jax.tree_util.keystr(path): on for path, on in jax.tree_util.tree_leaves_with_path(tt.matrices(network))}
@@ -162,9 +206,9 @@ def test_where_a_plan_foresees_the_end_the_last_action_is_held() -> None:
     np.testing.assert_array_equal(policy._real(tokens)[:, 0], [3, 3, 2, 2, 2])
 
 
-@pytest.mark.parametrize("search", ["return", "likelihood"])
+@pytest.mark.parametrize("search", ["return", "likelihood", "mean"])
 def test_it_plans_for_what_it_was_asked(search: Any, tmp_path: Path) -> None:
-    """From random actions: the search for return finds those that pay; imitation does as the data, now so, now so."""
+    """From random actions: the search for return finds those that pay; imitation as the data, now so, now so."""
     config = replace(TINY, size=32, search=search, beams=8, batch_size=64, learning_rate=3e-3, action_weight=1.0)
     config = replace(config, warmup=20, anneal_over=-1, action_cdf=0.0, gamma=0.5, penalty=None)
     rarely = {"eval_every": 400, "log_every": 400, "checkpoint_every": 400}
@@ -230,8 +274,9 @@ def test_a_goal_is_one_that_the_data_knows(tmp_path: Path) -> None:
         ({"context": 5}, "cannot read 5 steps in a model of 4"),
         ({"context": 1}, "context must be at least 2"),
         ({"bins": 1}, "bins must be at least 2"),
-        ({"returns": False}, "--search likelihood"),
-        ({"goals": "last"}, "--search likelihood"),
+        ({"returns": False}, "choose likelihood or mean"),
+        ({"goals": "last"}, "choose --search likelihood or mean"),
+        ({"blur": -1.0}, "blur must be at least 0 bins"),
         ({"heads": 3}, "does not divide among 3 heads"),
         ({"percentile": 1.0}, "percentile must lie in"),
         ({"elite": 1.1}, "elite must lie in"),
@@ -328,7 +373,7 @@ def test_a_trained_model_is_searched_as_it_is_told(tmp_path: Path) -> None:
         with pytest.raises(LegatoError, match=words):
             legato.load(plain.path, search=wrong)
     likely = legato.load(plain.path, search={"search": "likelihood"}).policy
-    assert isinstance(likely, tt.Planning) and not likely.by_return
+    assert isinstance(likely, tt.Planning) and likely.by == "likelihood"
 
 
 def test_who_cannot_search_by_whom_is_one_line(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,8 +15,8 @@ from hypothesis import strategies as st
 
 from legato.errors import LegatoError
 from legato.nn import optimisation
-from legato.nn.mlp import MLP
-from legato.nn.optimisation import FLOOR, annealed, descend, polyak
+from legato.nn.mlp import MLP, Linear
+from legato.nn.optimisation import FLOOR, annealed, descend, muon, polyak
 
 LR = 0.01
 
@@ -111,3 +112,21 @@ def test_the_gradient_in_groups_is_that_of_the_whole_batch(tokens: int, x64: Non
     found = jax.jit(lambda w: optimisation.mean_gradient(of, w, batch, mask.sum(axis=-1), key, tokens))(weight)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), found, whole)
     assert set(sizes) == {6, {1: 6, 450: 3, 5000: 1}[tokens]}
+
+
+def test_muon_steps_orthogonally_in_matrices_and_as_nadam_elsewhere() -> None:
+    """Of a linear layer's weight every direction moves about alike, the size of an Adam step, and only it decays."""
+    network = {"linear": Linear(8, 24, key=jax.random.key(0)), "table": jnp.ones((5, 4))}
+    gradient = jax.tree.map(lambda x: jax.random.normal(jax.random.key(1), x.shape), network)
+    steep = jnp.linspace(1.0, 30.0, 8)[:, None] * gradient["linear"].weight
+    gradient["linear"] = eqx.tree_at(lambda layer: layer.weight, gradient["linear"], steep)
+    for decay in (0.0, 0.1):
+        optimiser = muon(lambda _: LR, decay)
+        moved, _ = descend(optimiser, network, gradient, optimiser.init(network))
+        step = moved["linear"].weight - (1 - LR * decay) * network["linear"].weight
+        sizes = np.linalg.svd(np.asarray(step), compute_uv=False) / (0.2 * LR * 24**0.5)
+        assert sizes.min() > 0.6 and sizes.max() < 1.3  # five iterations of Newton and Schulz; the gradient's: 1 to 30
+        assert float(jnp.sum(step * steep)) < 0
+        nadam = LR * (0.9 * 0.1 / 0.19 + 1)  # a first step that looks ahead
+        np.testing.assert_allclose(jnp.abs(moved["table"] - 1.0), nadam, rtol=0.01)
+        np.testing.assert_allclose(jnp.abs(moved["linear"].bias - network["linear"].bias), nadam, rtol=0.01)

@@ -1,4 +1,4 @@
-"""Sampled trajectories: those of a sampler that reads every window anew, and the frequencies of a known source."""
+"""Sampled and mean trajectories: those of windows read anew for every token, and the frequencies of a known source."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.planning.test_beam import BINS, Anew, model, window_of
+from tests.planning.test_beam import BINS, Anew, discretiser, model, softmax, window_of
 
 from legato.data.tokens import Layout
 from legato.models.trajectory import TrajectoryModel
 from legato.planning.beam import Filter
-from legato.planning.imagine import imagine
+from legato.planning.imagine import expected, imagine
 
 sampled = eqx.filter_jit(lambda *args: imagine(*args))
 
@@ -119,3 +119,29 @@ def test_rows_follow_from_their_keys_whoever_is_beside_them() -> None:
     assert (together != together[:1]).any()
     coldest = np.asarray(sampled(network, past, count, newest, keys, 3, Filter(k=1)))
     assert (coldest == coldest[:1]).all()
+
+
+@pytest.mark.parametrize("choice", [None, 2])
+@pytest.mark.parametrize("layout", [Layout(2, 1), Layout(2, 2, False, False)])
+def test_means_are_those_of_windows_read_anew(layout: Layout, choice: int | None) -> None:
+    """Every number the mean of its distribution, which the next one reads as a token; a choice is the likeliest."""
+    network, bins, context = model(layout, layers=2), discretiser(layout), 3
+    edges, centres = np.asarray(bins.edges), np.asarray(bins.centres)
+    found_by = eqx.filter_jit(lambda *args: expected(*args, choice=choice))
+    rng = np.random.default_rng(3)
+    for held in (0, context + 1):
+        history = rng.integers(0, BINS, (held, layout.width))
+        newest = rng.integers(0, BINS, layout.observations)
+        past, count = window_of(history, context - 1, layout.width)
+        found = np.asarray(found_by(network, bins, 4, past, count, jnp.asarray(newest)))
+        read = Anew(network, context)
+        row = np.concatenate([history[-(context - 1) :].ravel() if held else history.ravel(), newest]).astype(np.int32)
+        want = [centres[i, token] for i, token in enumerate(newest)]
+        for place in range(layout.observations, 4 * layout.width):
+            column = place % layout.width
+            p = softmax(read(row[None])[0, :-1])
+            number = centres[column, p.argmax()] if column == choice else p @ centres[column]
+            want.append(number)
+            token = np.clip(np.searchsorted(edges[column], number, side="right") - 1, 0, BINS - 1)
+            row = np.append(row, np.int32(token))
+        np.testing.assert_allclose(found, np.reshape(want, (4, -1)), rtol=1e-4, atol=1e-5)

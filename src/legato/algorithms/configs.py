@@ -300,6 +300,8 @@ class TT:
     """share left out of tokens, attention weights and block outputs in training [TT]"""
     action_weight: float = 5.0
     """of an action's token in the loss; all others count 1 [TT]"""
+    blur: float = 0.0
+    """tokens are learnt as a normal distribution this many bins wide about each; 0: as the one bin alone [TT]"""
     returns: bool = True
     """tokens of reward and value, which the search for return needs; without, the same network imitates [TT]"""
     goals: Literal["none", "last", "later"] = "none"
@@ -308,8 +310,8 @@ class TT:
     """discount of values per primitive step, in the data and in the search [TT]"""
     penalty: float | None = -100.0
     """the reward at a true termination is replaced by this; None leaves it [TT]"""
-    search: Literal["return", "likelihood"] = "return"
-    """what a plan is searched for: expected return, or what the data would have done"""
+    search: Literal["return", "likelihood", "mean"] = "return"
+    """what a plan is: the best of a search for return, the likeliest one [TT: either], or the mean of each number"""
     context: int = 5
     """steps that the planner reads, the one being written included [TT]"""
     horizon: int = 15
@@ -332,14 +334,16 @@ class TT:
     """judge rewards and values by this share of their distribution, 0 to 1, instead of by their mean (0) [TT: mean]"""
     batch_size: int = 256
     """windows per update [TT]"""
+    optimiser: Literal["adamw", "muon"] = "adamw"
+    """AdamW for all parameters [TT], or Muon for the matrices inside the transformer"""
     learning_rate: float = 6e-4
-    """AdamW step size [TT]"""
+    """step size [TT]"""
     warmup: int = 4_000
     """updates over which the step size rises to its value [TT: one pass over the data]"""
     anneal_over: int = 0
     """updates over which the step size then falls along a cosine to a tenth; 0: never, -1: the run [TT: 20 passes]"""
     weight_decay: float = 0.1
-    """AdamW decay of matrices; biases, norms and tables have none [TT]"""
+    """decay of matrices; biases, norms and tables have none [TT]"""
     clip: float = 1.0
     """largest global norm of a gradient [TT]"""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -363,6 +367,8 @@ class TT:
             raise LegatoError(f"gamma must lie in (0, 1]; {self.gamma} was given")
         if self.action_weight <= 0:
             raise LegatoError(f"action_weight must be positive; {self.action_weight} was given")
+        if not 0 <= self.blur < float("inf"):
+            raise LegatoError(f"blur must be at least 0 bins and finite; {self.blur} was given")
         if self.size % self.heads:
             raise LegatoError(f"size {self.size} does not divide among {self.heads} heads")
         if self.context > self.window:
@@ -370,9 +376,9 @@ class TT:
                 f"a planner cannot read {self.context} steps in a model of {self.window}: lower --context"
             )
         if self.search == "return" and not self.returns:
-            raise LegatoError("a search for return needs tokens of reward and value: choose --search likelihood")
+            raise LegatoError("a search for return needs tokens of reward and value: choose likelihood or mean")
         if self.goals != "none" and self.search == "return":
-            raise LegatoError("a goal is reached by likelihood: choose --search likelihood")
+            raise LegatoError("a goal is not reached by return: choose --search likelihood or mean")
 
 
 @dataclass(frozen=True)

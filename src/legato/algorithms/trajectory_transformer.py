@@ -7,13 +7,16 @@
 
 A window is L steps; after a true termination its tokens are the stop, which is learnt as well. What follows an episode
 that was cut is not.
+
+Options of ours: `blur` learns a bin as a normal distribution about it (as the HL-Gauss loss does, Farebrother et al.
+2024, arXiv 2403.03950), which tells the model that bins have neighbours; `search="mean"` acts by means.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import equinox as eqx
 import jax
@@ -34,9 +37,10 @@ from legato.errors import LegatoError
 from legato.models.trajectory import TrajectoryModel
 from legato.models.values import Judge
 from legato.nn.mlp import Linear
-from legato.nn.optimisation import descend, mean_gradient
+from legato.nn.optimisation import descend, mean_gradient, muon
 from legato.planning import beam
 from legato.planning.beam import Filter, Plans, Search
+from legato.planning.imagine import expected
 from legato.policy import Policy, Step
 
 Metrics = dict[str, Float[Array, ""]]
@@ -121,10 +125,14 @@ def step_size(config: Config, i: Int[Array, ""]) -> Float[Array, ""]:
 
 
 def _optimiser(config: Config) -> optax.GradientTransformation:
-    decay = optax.adamw(
-        lambda i: step_size(config, jnp.asarray(i)), 0.9, 0.95, weight_decay=config.weight_decay, mask=matrices
-    )
-    return optax.chain(optax.clip_by_global_norm(config.clip), decay)
+    def rate(i: Any) -> Float[Array, ""]:
+        return step_size(config, jnp.asarray(i))
+
+    if config.optimiser == "muon":
+        step = muon(rate, config.weight_decay, b2=0.95)
+    else:
+        step = optax.adamw(rate, 0.9, 0.95, weight_decay=config.weight_decay, mask=matrices)
+    return optax.chain(optax.clip_by_global_norm(config.clip), step)
 
 
 def matrices(network: Any) -> Any:
@@ -140,19 +148,36 @@ def matrices(network: Any) -> Any:
 
 
 def loss(
-    network: TrajectoryModel, batch: Windows, action_weight: float = 5.0, key: PRNGKeyArray | None = None
+    network: TrajectoryModel,
+    batch: Windows,
+    action_weight: float = 5.0,
+    blur: float = 0.0,
+    key: PRNGKeyArray | None = None,
+    *,
+    choices: bool = False,
 ) -> tuple[Float[Array, ""], Metrics]:
-    """L over the tokens that are to be learnt, and the plain mean of the cross-entropy. With a `key` dropout is on."""
+    """L over the tokens that are to be learnt, and the plain mean of the cross-entropy, both of tokens blurred over so
+    many bins, unless they are actions that are `choices`. With a `key` dropout is on."""
     layout = network.layout
     flat = batch.tokens.reshape(len(batch.tokens), -1)
     known = jnp.repeat(batch.known, layout.width, axis=-1)[:, 1:]
     logits = network(flat[:, :-1], batch.goals if network.goal is not None else None, key=key).astype(jnp.float32)
-    error = optax.softmax_cross_entropy_with_integer_labels(logits, flat[:, 1:])
     column = jnp.arange(1, flat.shape[-1]) % layout.width
     acts = (column >= layout.observations) & (column < layout.observations + layout.actions)
+    error = optax.softmax_cross_entropy_with_integer_labels(logits, flat[:, 1:])
+    if blur:
+        spread = optax.softmax_cross_entropy(logits, blurred(network.bins, blur)[flat[:, 1:]])
+        error = jnp.where(acts & choices, error, spread)
     count = known.sum()
     weighted = jnp.sum(jnp.where(known, error * jnp.where(acts, action_weight, 1.0), 0)) / count
     return weighted, {"cross_entropy": jnp.sum(jnp.where(known, error, 0)) / count}
+
+
+def blurred(bins: int, width: float) -> Float[Array, "tokens tokens"]:
+    """What each token is learnt as: a normal distribution over bins, `width` wide; the stop as itself."""
+    i = jnp.arange(bins)
+    near = jax.nn.softmax(-0.5 * ((i[:, None] - i) / width) ** 2, axis=-1)
+    return jnp.zeros((bins + 1, bins + 1)).at[:bins, :bins].set(near).at[bins, bins].set(1.0)
 
 
 def update(config: Config, learner: Learner, batch: Windows, key: PRNGKeyArray) -> tuple[Learner, Metrics]:
@@ -161,8 +186,9 @@ def update(config: Config, learner: Learner, batch: Windows, key: PRNGKeyArray) 
     def of(network: TrajectoryModel, batch: Windows, key: PRNGKeyArray) -> tuple[Float[Array, ""], Metrics]:
         if config.dtype != "float32":
             network = jax.tree.map(lambda leaf: leaf.astype(config.dtype), network)
-        return loss(network, batch, config.action_weight, key)
+        return loss(network, batch, config.action_weight, config.blur, key, choices=choices)
 
+    choices = learner.facts.spec.choices is not None
     _, steps, width = batch.tokens.shape
     learnt = batch.known.sum(axis=-1) * width - batch.known[:, 0]  # nothing predicts a window's first token
     (value, metrics), gradient = mean_gradient(of, learner.network, batch, learnt, key, steps * width)
@@ -195,7 +221,7 @@ class Planning(Policy[Memory]):
     facts: Facts
     search: Search = eqx.field(static=True)
     context: int = eqx.field(static=True)
-    by_return: bool = eqx.field(static=True)
+    by: Literal["return", "likelihood", "mean"] = eqx.field(static=True)
     judge: Judge | None = None
     """a critic of another algorithm, whose Q takes the place of values: TT(+Q)"""
 
@@ -253,10 +279,22 @@ class Planning(Policy[Memory]):
         # A search draws in any case; without a key, what it draws depends on the time alone.
         key = jax.random.fold_in(jax.random.key(0), state.time) if key is None else key
         n = self.network.layout.observations
-        plans = jax.tree.map(lambda x: x[: self.search.elite], self.plans(state, key))
-        actions = jax.vmap(self._real)(plans.tokens[..., n : n + self.network.layout.actions])
-        mean = jnp.sum(self._shares(plans.score)[:, None, None] * self.acted.decode(actions), axis=0)
+        acts = slice(n, n + self.network.layout.actions)
         held = jnp.minimum(jnp.arange(length), self.search.horizon - 1)
+        if self.by == "mean":
+            past = state.past, state.count, state.newest, self._goal(state)
+            choices = self.facts.spec.choices
+            column = None if choices is None else n
+            actions = expected(self.network, self.facts.discretiser, self.search.horizon, *past, column)[held, acts]
+            return actions if choices is None else jnp.minimum(actions, choices - 1), state
+        plans = jax.tree.map(lambda x: x[: self.search.elite], self.plans(state, key))
+        actions = jax.vmap(self._real)(plans.tokens[..., acts])
+        shares = self._shares(plans.score)[:, None, None]
+        if self.facts.spec.choices is None:
+            mean = jnp.sum(shares * self.acted.decode(actions), axis=0)
+        else:  # choices have no mean: each plan votes
+            votes = jnp.sum(shares * jax.nn.one_hot(actions[..., 0], self.facts.spec.choices), axis=0)
+            mean = jnp.argmax(votes, axis=-1)[:, None].astype(jnp.float32)
         return mean[held], state
 
     def _shares(self, score: Float[Array, " plans"]) -> Float[Array, " plans"]:
@@ -266,12 +304,14 @@ class Planning(Policy[Memory]):
         return beam.shares(score, self.search.mppi * spread)
 
     def plans(self, state: Memory, key: PRNGKeyArray) -> Plans:
-        """What the search finds from here."""
+        """What a search for return or for likelihood finds from here."""
         past = state.past, state.count, state.newest
-        if self.by_return:
+        if self.by == "return":
             return beam.best_return(self.network, self.facts.discretiser, self.search, *past, key, self.judge)
-        goal = state.goal if self.network.goal is not None else None
-        return beam.likeliest(self.network, self.search, *past, goal)
+        return beam.likeliest(self.network, self.search, *past, self._goal(state))
+
+    def _goal(self, state: Memory) -> Int[Array, " obs"] | None:
+        return state.goal if self.network.goal is not None else None
 
     def remark(self, state: Memory) -> str | None:
         if not np.any(state.foreign):
@@ -291,14 +331,12 @@ SEARCHES += ("observation_k", "percentile")  # fields of the config that trainin
 
 def policy(config: Config, learner: Learner) -> Planning:
     """The deployable part: the network, the data's bins and the search."""
-    by_return = config.search == "return"
-    return Planning(learner.network, learner.facts, _search(config), config.context, by_return)
+    return Planning(learner.network, learner.facts, _search(config), config.context, config.search)
 
 
 def searching(config: Config, policy: Planning) -> Planning:
     """The same model, searched as this config says."""
-    by_return = config.search == "return"
-    return replace(policy, search=_search(config), context=config.context, by_return=by_return)
+    return replace(policy, search=_search(config), context=config.context, by=config.search)
 
 
 def _search(config: Config) -> Search:

@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.errors import LegatoError
+from legato.nn.mlp import Linear
 
 Network = TypeVar("Network")
 
@@ -43,6 +45,33 @@ def adamw(rate: optax.Schedule, decay: float, clip: float) -> optax.GradientTran
 def warmed(learning_rate: float, over: int, anneal_over: int = 0) -> optax.Schedule:
     """The step size of the i-th update: min(1, (i + 1) / over) of what `annealed` leaves of `learning_rate`."""
     return lambda i: annealed(learning_rate, anneal_over, jnp.asarray(i)) * jnp.minimum(1.0, (i + 1) / max(over, 1))
+
+
+def muon(rate: optax.Schedule, decay: float, b2: float = 0.999) -> optax.GradientTransformation:
+    """Muon for the weights of linear layers, Adam with Nesterov's momentum for all other parameters.
+
+    Muon steps along the nearest orthogonal matrix to the gradient's average (Jordan 2024), scaled to the size of Adam's
+    steps (Liu et al. 2025, arXiv 2502.16982). What it steps in decays, the rest does not.
+    """
+    import optax.contrib  # on demand: slow to import
+
+    matrix = optax.contrib.MuonDimensionNumbers()
+
+    def matrices(network: Any) -> Any:
+        def of(node: Any) -> Any:
+            if isinstance(node, Linear):
+                return eqx.tree_at(lambda layer: (layer.weight, layer.bias), node, (matrix, None))
+            return None
+
+        return jax.tree.map(of, network, is_leaf=lambda node: isinstance(node, Linear))
+
+    return optax.contrib.muon(
+        rate,
+        weight_decay=decay,
+        adam_b2=b2,
+        muon_weight_dimension_numbers=matrices,
+        consistent_rms=0.2,
+    )
 
 
 def mean_gradient(

@@ -1,16 +1,17 @@
-"""Trajectories sampled from a trajectory model: what may follow, states and actions alike (Janner et al. 2021, 4.1).
+"""What may follow according to a trajectory model, states and actions alike (Janner et al. 2021, section 4.1).
 
-Nothing is searched for and nothing is filtered, unless it is asked for: every token is drawn from its distribution
-given the last C steps, the one being written included. With C = 2 each step follows from the one before alone: the
-Markovian model of the paper's comparison.
+`imagine` samples: nothing is searched for and nothing is filtered, unless it is asked for; every token is drawn from
+its distribution given the last C steps, the one being written included. With C = 2 each step follows from the one
+before alone: the Markovian model of the paper's comparison. `expected` draws nothing and takes means.
 """
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from legato.data.tokens import Discretiser
 from legato.models.trajectory import Now, Past, TrajectoryModel
 from legato.planning.beam import Filter
 
@@ -68,3 +69,53 @@ def imagine(
     carry = window, jnp.minimum(count + 1, steps), ended
     _, later = jax.lax.scan(turn, carry, jnp.arange(1, horizon))
     return jnp.concatenate([start[:, None], later.swapaxes(0, 1)], axis=1)
+
+
+def expected(
+    model: TrajectoryModel,
+    discretiser: Discretiser,
+    horizon: int,
+    past: Int[Array, "steps columns"],
+    count: Int[Array, ""],
+    newest: Int[Array, " obs"],
+    goal: Int[Array, " obs"] | None = None,
+    choice: int | None = None,
+) -> Float[Array, "horizon columns"]:
+    """The steps that follow if every number is the mean of its distribution, given those before it.
+
+    The first begins with the `newest` observation, after the last `count` of the `past`; the model reads each number as
+    the token of its bin. Where the likeliest of many bins is little more likely than others, as it is for an action
+    that was drawn from a normal distribution, the mean is what a behaviour meant. Of column `choice`, whose numbers
+    have no mean, it is the likeliest. Ends are not foreseen: the stop's share is left out.
+    """
+    goals = None if goal is None else goal[None]
+
+    def write(read: Past, now: Now, h: Array, numbers: Array, tokens: Array, first: int) -> tuple[Array, Array]:
+        """Numbers and tokens of a step from column `first` on."""
+
+        def turn(column: Array, carry: tuple[Now, Array, Array, Array]) -> tuple[Now, Array, Array, Array]:
+            now, h, numbers, tokens = carry
+            p = jax.nn.softmax(model.logits(h, column)[0, :-1])
+            centres = discretiser.centres[column]
+            mean = p @ centres
+            mean = mean if choice is None else jnp.where(column == choice, centres[jnp.argmax(p)], mean)
+            numbers = numbers.at[column].set(mean)
+            tokens = tokens.at[column].set(discretiser.encode(numbers)[column])
+            now, after = model.step(read, now, tokens[column][None, None], column)
+            return now, after[:, 0], numbers, tokens
+
+        *_, numbers, tokens = jax.lax.fori_loop(first, model.layout.width, turn, (now, h, numbers, tokens))
+        return numbers, tokens
+
+    tokens = jnp.zeros(model.layout.width, jnp.int32).at[: len(newest)].set(newest)
+    begun = discretiser.decode(tokens)
+    numbers, tokens = write(*model.prime(past[None], count, newest[None], goals), begun, tokens, len(newest))
+
+    def turn(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
+        window, held = carry
+        numbers, tokens = write(*model.prime(window[None], held, None, goals), begun, jnp.zeros_like(window[0]), 0)
+        return (jnp.concatenate([window[1:], tokens[None]]), jnp.minimum(held + 1, len(past))), numbers
+
+    carry = jnp.concatenate([past[1:], tokens[None]]), jnp.minimum(count + 1, len(past))
+    _, later = jax.lax.scan(turn, carry, None, length=horizon - 1)
+    return jnp.concatenate([numbers[None], later])

@@ -145,7 +145,7 @@ def label(algorithm: str, config: Config) -> str:
         return name if config.fraction == 1 else f"{100 * config.fraction:g}%BC"
     if isinstance(config, TT):
         said = ["uniform"] if config.edges == "uniform" else []
-        said += ["likelihood"] if config.search == "likelihood" else []
+        said += [config.search] if config.search != "return" else []
         return f"{name} ({', '.join(said)})" if said else name
     said = ["cache"] if isinstance(config, DT) and config.memory == "cache" else []
     said += [f"no {what}" for what in ("returns", "history") if not getattr(config, what, True)]
