@@ -19,6 +19,7 @@ import argparse
 import ast
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -105,17 +106,20 @@ def loaded(name: str, dataset: str, options: argparse.Namespace) -> list[LoadedP
 
 
 def scored(name: str, dataset: str, options: argparse.Namespace) -> list[float]:
-    """Returns of the last policies, `[seeds]`."""
+    """Returns of the last policies, `[seeds]`: means over so many episodes of each."""
     kept = folder(name, dataset, options) / re.sub(r"[^\w=,.+-]", "", f"scores{name.partition('@')[2]}.json")
     if kept.exists():
-        return json.loads(kept.read_text())["returns"]
+        body = json.loads(kept.read_text())
+        if body.get("episodes", options.episodes) != options.episodes:
+            print(f"({name} on {dataset} was scored over {body['episodes']} episodes)", file=sys.stderr)
+        return body["returns"]
     run = trained(name, dataset, options)
     assert run.environment is not None
     world = make_vec(run.environment, options.seeds * options.episodes)
     policies = stack([player.policy for player in loaded(name, dataset, options)])
     found = episodes(policies, world, run.spec, Clock(1), run.seeds, "test").mean(axis=1)
     world.close()
-    kept.write_text(json.dumps({"returns": found.tolist()}) + "\n")
+    kept.write_text(json.dumps({"returns": found.tolist(), "episodes": options.episodes}) + "\n")
     return found.tolist()
 
 

@@ -47,9 +47,10 @@ def measure(algorithm: str, env: str, options: dict) -> tuple[str, float, float]
 
     from legato.training import online
     from legato.training.run import Run
-    from legato.training.settings import override, preset
+    from legato.training.settings import Settings, override, preset
 
     config, settings = override(*preset("paper", algorithm, env), **options)
+    assert isinstance(settings, Settings)
     settings = dataclasses.replace(settings, eval_every=10**9, log_every=10**9, checkpoint_every=10**9)
     with tempfile.TemporaryDirectory() as folder:
         spec = online.check(algorithm, config, settings)

@@ -39,8 +39,8 @@ from legato.training.settings import OfflineSettings
 
 def trained(algorithm: str, config: Any, data: Trajectories, updates: int, seeds: int) -> list[LoadedPolicy]:
     """The policies of so many seeds after so many updates."""
-    rarely = {"eval_every": updates, "log_every": updates, "checkpoint_every": updates}
-    settings = OfflineSettings(dataset=data.about.name, updates=updates, seeds=seeds, **rarely)
+    settings = OfflineSettings(dataset=data.about.name, updates=updates, seeds=seeds)
+    settings = replace(settings, eval_every=updates, log_every=updates, checkpoint_every=updates)
     with tempfile.TemporaryDirectory() as folder:
         run = offline.start(algorithm, "cpu", config, settings, Path(folder) / "run", data=data, quiet=True)
         return [legato.load(run.path, seed) for seed in run.seeds]
@@ -197,12 +197,12 @@ def arrives(player: Player, pairs: int, told: bool) -> float:
     for i, (observation, info) in enumerate(places):
         goal = info["goal"] if told else places[(i + 1) % pairs][1]["goal"]
         world.reset(options={"start": observation, "goal": info["goal"]})
-        memory, over = player.begin(goal), False
+        memory, reward, over = player.begin(goal), 0.0, False
         while not over:
             actions, memory = player.act(memory, observation)
-            observation, reward, terminated, truncated, _ = world.step(actions[0])
-            over = terminated or truncated
-        there += float(reward)
+            observation, paid, terminated, truncated, _ = world.step(actions[0])
+            reward, over = float(paid), terminated or truncated
+        there += reward
     return 100 * there / pairs
 
 

@@ -96,7 +96,7 @@ def time_update(module, config, spec, options) -> tuple[float, float]:
         )
         jax.block_until_ready((learner, metrics))
         times.append(time.perf_counter() - start)
-    return min(times[2:]) / options.updates, float(analysis["flops"])
+    return min(times[2:]) / options.updates, float(analysis["flops"] if analysis is not None else "nan")
 
 
 def count(spec, config) -> float:

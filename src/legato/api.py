@@ -269,7 +269,8 @@ def evaluate(
     for their own target, which is what everything else asks for. `sweep=False` measures only that; sweeps of the very
     same policies that were kept before stay. `env` names the environment where the run has none, or another one.
 
-    With a `critic` or another `search` (see `load`) the result is kept beside the others: `last+q`, `last+beams=32`.
+    With a `critic` or another `search` (see `load`) the result is kept beside the others: `last+q=<the critic's
+    folder>`, `last+beams=32`.
     """
     run = run if isinstance(run, Run) else Run(run)
     if episodes < 1:
@@ -281,7 +282,9 @@ def evaluate(
         raise LegatoError(f"the policies of '{run.path}' ({run.label}) read no target return: leave out {left_out}")
     _kept(run)  # what could not be added to in the end is refused now
     loaded = [load(run.path, seed, which, critic=critic, search=search) for seed in run.seeds]
-    different = [*(["Q"] if critic is not None else []), *(f"{name}={x}" for name, x in (search or {}).items())]
+    options = [f"{name}={x}" for name, x in (search or {}).items()]
+    different = [*(["Q"] if critic is not None else []), *options]
+    kept_as = [which, *([f"q={Path(critic).resolve().name}"] if critic is not None else []), *options]
     env = world_of(run, env)
     known = reference(env) if max_return is None else Reference(max_return, offset)
     policies = stack([player.policy for player in loaded])
@@ -319,7 +322,7 @@ def evaluate(
     result = Evaluation(
         label=f"{run.label} (+{', '.join(different)})" if different else run.label,
         environment=env,
-        which="+".join([which, *different]).lower(),
+        which="+".join(kept_as),
         seeds=tuple(run.seeds),
         trained_length=length,
         step_seconds=world.step_seconds,

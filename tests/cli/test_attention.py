@@ -108,7 +108,7 @@ def test_a_search_may_be_another_and_by_a_critic(
     main([*line.split(), "--search", "beams=1", "horizon=1"])
     assert "TT (+Q, beams=1, horizon=1)" in capsys.readouterr().out
     kept = json.loads((beside / "runs/by_return/evaluation.json").read_text())
-    assert list(kept) == ["last+q+beams=1+horizon=1"]
+    assert list(kept) == ["last+q=iql+beams=1+horizon=1"]
 
 
 BAD = {

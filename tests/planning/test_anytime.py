@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 from tests.planning.test_beam import discretiser, model, window_of
 
+from legato.data.facts import Facts
+from legato.data.spec import Spec
 from legato.errors import LegatoError
+from legato.models.values import Judge, critics
 from legato.planning import anytime, beam
 from legato.planning.anytime import Anytime
 from legato.planning.beam import Filter, Search
@@ -47,6 +50,17 @@ def test_with_time_enough_it_is_the_search_itself(planner: Anytime) -> None:
     found = asked(planner, 1e9)
     np.testing.assert_array_equal(found.tokens, whole.tokens[0])
     assert found.score == pytest.approx(float(whole.score[0]), rel=1e-5) and not found.late
+
+
+def test_a_critic_may_judge() -> None:
+    spec = Spec(2, (-2.0, -2.0), (2.0, 2.0))
+    judge = Judge(critics(spec, 8, 1, key=jax.random.key(7)), Facts.none(spec), 0.7, shift=-0.5)
+    past, newest, key = window_of(np.array([[1, 2, 3, 4, 0, 1]]), 3, 6), jnp.array([1, 2]), jax.random.key(3)
+    whole = eqx.filter_jit(beam.best_return)(model(), discretiser(), SEARCH, *past, newest, key, judge)
+    found = asked(Anytime(model(), discretiser(), SEARCH, 4, judge=judge, clock=Clock()), 1e9)
+    np.testing.assert_array_equal(found.tokens, whole.tokens[0])
+    assert found.score == pytest.approx(float(whole.score[0]), rel=1e-5)
+    assert found.score != pytest.approx(asked(Anytime(model(), discretiser(), SEARCH, 4, clock=Clock()), 1e9).score)
 
 
 def test_a_step_is_begun_only_if_it_will_be_done(planner: Anytime) -> None:

@@ -31,8 +31,8 @@ def model(layout: Layout = PAIRS, bins: int = BINS, layers: int = 1, goals: bool
     sizes = {"window": 5, "layers": layers, "heads": 2, "size": 16}
     made = TrajectoryModel(layout, bins, goals=goals, key=jax.random.key(0), **sizes)
     positions = 0.3 * jax.random.normal(jax.random.key(1), made.positions.shape)
-    scaled = (positions, 20 * made.table, 6 * made.heads)
-    return eqx.tree_at(lambda m: (m.positions, m.table, m.heads), made, scaled)
+    scaled = (positions, 20 * made.table.weights, 6 * made.heads)
+    return eqx.tree_at(lambda m: (m.positions, m.table.weights, m.heads), made, scaled)
 
 
 def discretiser(layout: Layout = PAIRS, bins: int = BINS) -> Discretiser:

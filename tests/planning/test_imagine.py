@@ -72,7 +72,7 @@ def source(chain: np.ndarray) -> TrajectoryModel:
     scale, offset = jnp.full(n, 1 / gain), jnp.full(n, -shift / gain)
     heads = jnp.asarray(np.stack([next_state, repeated]), jnp.float32)
     return eqx.tree_at(
-        lambda m: (m.table, m.heads, m.trunk.blocks, m.trunk.norm.scale, m.trunk.norm.shift),
+        lambda m: (m.table.weights, m.heads, m.trunk.blocks, m.trunk.norm.scale, m.trunk.norm.shift),
         made,
         (table, heads, blocks, scale, offset),
     )

@@ -287,7 +287,7 @@ class TT:
     centres: Literal["middle", "mean"] = "middle"
     """what a token is read back as: the middle of its bin [TT], or the mean of the data in it"""
     ordered: bool = False
-    """begin with embeddings that are alike for neighbouring bins, instead of independent ones [TT]"""
+    """embeddings alike for neighbouring bins, at first and as they are learnt, instead of independent ones [TT]"""
     window: int = 10
     """steps that a training window holds [TT]"""
     layers: int = 4
@@ -301,7 +301,7 @@ class TT:
     action_weight: float = 5.0
     """of an action's token in the loss; all others count 1 [TT]"""
     blur: float = 0.0
-    """tokens are learnt as a normal distribution this many bins wide about each; 0: as the one bin alone [TT]"""
+    """learn a token as a distribution so many bins wide about it, of the same mean; 0: as that bin alone [TT]"""
     returns: bool = True
     """tokens of reward and value, which the search for return needs; without, the same network imitates [TT]"""
     goals: Literal["none", "last", "later"] = "none"

@@ -8,8 +8,8 @@
 A window is L steps; after a true termination its tokens are the stop, which is learnt as well. What follows an episode
 that was cut is not.
 
-Options of ours: `blur` learns a bin as a normal distribution about it (as the HL-Gauss loss does, Farebrother et al.
-2024, arXiv 2403.03950), which tells the model that bins have neighbours; `search="mean"` acts by means.
+Options of ours: `blur` learns a bin as a distribution about it (as the HL-Gauss loss does, Farebrother et al. 2024,
+arXiv 2403.03950), which tells the model that bins have neighbours; `search="mean"` acts by means.
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ class Learner(eqx.Module):
 
     network: TrajectoryModel
     facts: Facts
+    targets: Float[Array, "columns tokens tokens"] | None
+    """what each token is learnt as; None: as itself"""
     optimiser: optax.OptState
     updates: Int[Array, ""]
 
@@ -109,7 +111,11 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = No
         key=key,
     )
     facts = Facts.none(config, spec) if facts is None else facts
-    return Learner(network, facts, _optimiser(config).init(cast(Any, network)), jnp.zeros((), jnp.int32))
+    targets = None
+    if config.blur:
+        choice = None if spec.choices is None else spec.observation_size
+        targets = blurred(facts.discretiser.centres, config.blur, choice)
+    return Learner(network, facts, targets, _optimiser(config).init(cast(Any, network)), jnp.zeros((), jnp.int32))
 
 
 def step_size(config: Config, i: Int[Array, ""]) -> Float[Array, ""]:
@@ -151,33 +157,54 @@ def loss(
     network: TrajectoryModel,
     batch: Windows,
     action_weight: float = 5.0,
-    blur: float = 0.0,
+    targets: Float[Array, "columns tokens tokens"] | None = None,
     key: PRNGKeyArray | None = None,
-    *,
-    choices: bool = False,
 ) -> tuple[Float[Array, ""], Metrics]:
-    """L over the tokens that are to be learnt, and the plain mean of the cross-entropy, both of tokens blurred over so
-    many bins, unless they are actions that are `choices`. With a `key` dropout is on."""
+    """L over the tokens that are to be learnt, and the plain mean of the cross-entropy; both to `targets`, if there are
+    any. With a `key` dropout is on."""
     layout = network.layout
     flat = batch.tokens.reshape(len(batch.tokens), -1)
     known = jnp.repeat(batch.known, layout.width, axis=-1)[:, 1:]
     logits = network(flat[:, :-1], batch.goals if network.goal is not None else None, key=key).astype(jnp.float32)
     column = jnp.arange(1, flat.shape[-1]) % layout.width
+    if targets is None:
+        error = optax.softmax_cross_entropy_with_integer_labels(logits, flat[:, 1:])
+    else:
+        error = optax.softmax_cross_entropy(logits, targets[column, flat[:, 1:]])
     acts = (column >= layout.observations) & (column < layout.observations + layout.actions)
-    error = optax.softmax_cross_entropy_with_integer_labels(logits, flat[:, 1:])
-    if blur:
-        spread = optax.softmax_cross_entropy(logits, blurred(network.bins, blur)[flat[:, 1:]])
-        error = jnp.where(acts & choices, error, spread)
     count = known.sum()
     weighted = jnp.sum(jnp.where(known, error * jnp.where(acts, action_weight, 1.0), 0)) / count
     return weighted, {"cross_entropy": jnp.sum(jnp.where(known, error, 0)) / count}
 
 
-def blurred(bins: int, width: float) -> Float[Array, "tokens tokens"]:
-    """What each token is learnt as: a normal distribution over bins, `width` wide; the stop as itself."""
+def blurred(
+    centres: Float[Array, "columns bins"], width: float, choice: int | None = None
+) -> Float[Array, "columns tokens tokens"]:
+    """What each token is learnt as: w_ij exp(lambda_i c_j), with w_ij a normal distribution over bins j, `width` wide,
+    and lambda_i such that the mean is the token's own centre c_i.
+
+    Without lambda the mean would be off where bins differ in width, as they do beside a bound that actions often lie
+    at. The stop, and the tokens of column `choice`, have no neighbours.
+    """
+    bins = centres.shape[-1]
     i = jnp.arange(bins)
-    near = jax.nn.softmax(-0.5 * ((i[:, None] - i) / width) ** 2, axis=-1)
-    return jnp.zeros((bins + 1, bins + 1)).at[:bins, :bins].set(near).at[bins, bins].set(1.0)
+    weight = -0.5 * ((i[:, None] - i) / width) ** 2
+    away = centres[:, None, :] - centres[:, :, None]
+    spread = jnp.sum(jax.nn.softmax(weight, axis=-1) * jnp.abs(away), axis=-1, keepdims=True)
+    away = away / jnp.maximum(spread, 1e-12)
+
+    def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = ends
+        tilt = (low + high) / 2
+        above = jnp.sum(jax.nn.softmax(weight + tilt * away, axis=-1) * away, axis=-1, keepdims=True) > 0
+        return jnp.where(above, low, tilt), jnp.where(above, tilt, high)
+
+    ends = jnp.full_like(spread, -1e3), jnp.full_like(spread, 1e3)
+    low, high = jax.lax.fori_loop(0, 50, halve, ends)
+    near = jax.nn.softmax(weight + (low + high) / 2 * away, axis=-1)
+    if choice is not None:
+        near = near.at[choice].set(jnp.eye(bins))
+    return jnp.zeros((len(centres), bins + 1, bins + 1)).at[:, :bins, :bins].set(near).at[:, bins, bins].set(1.0)
 
 
 def update(config: Config, learner: Learner, batch: Windows, key: PRNGKeyArray) -> tuple[Learner, Metrics]:
@@ -186,15 +213,14 @@ def update(config: Config, learner: Learner, batch: Windows, key: PRNGKeyArray) 
     def of(network: TrajectoryModel, batch: Windows, key: PRNGKeyArray) -> tuple[Float[Array, ""], Metrics]:
         if config.dtype != "float32":
             network = jax.tree.map(lambda leaf: leaf.astype(config.dtype), network)
-        return loss(network, batch, config.action_weight, config.blur, key, choices=choices)
+        return loss(network, batch, config.action_weight, learner.targets, key)
 
-    choices = learner.facts.spec.choices is not None
     _, steps, width = batch.tokens.shape
     learnt = batch.known.sum(axis=-1) * width - batch.known[:, 0]  # nothing predicts a window's first token
     (value, metrics), gradient = mean_gradient(of, learner.network, batch, learnt, key, steps * width)
     network, state = descend(_optimiser(config), learner.network, gradient, learner.optimiser)
     metrics = {"loss": value, **metrics, "gradient_norm": optax.tree.norm(gradient)}
-    return Learner(network, learner.facts, state, learner.updates + 1), metrics
+    return Learner(network, learner.facts, learner.targets, state, learner.updates + 1), metrics
 
 
 # --- acting ---
@@ -331,7 +357,7 @@ SEARCHES += ("observation_k", "percentile")  # fields of the config that trainin
 
 def policy(config: Config, learner: Learner) -> Planning:
     """The deployable part: the network, the data's bins and the search."""
-    return Planning(learner.network, learner.facts, _search(config), config.context, config.search)
+    return Planning(learner.network.settled(), learner.facts, _search(config), config.context, config.search)
 
 
 def searching(config: Config, policy: Planning) -> Planning:

@@ -40,11 +40,34 @@ class Now(eqx.Module):
     values: tuple[Float[Array, "rows heads beams columns each"], ...]
 
 
+class Table(eqx.Module):
+    """Embeddings of columns of `bins` tokens each, and of tokens behind these (the stop).
+
+    Those of an `ordered` table are sums of `waves`, and the weights say of which.
+    """
+
+    weights: Float[Array, "tokens size"]
+    bins: int = eqx.field(static=True)
+    ordered: bool = eqx.field(static=True, default=False)
+
+    def rows(self) -> Float[Array, "tokens size"]:
+        """The embeddings."""
+        if not self.ordered:
+            return self.weights
+        last = len(self.weights) // self.bins * self.bins
+        columns = self.weights[:last].reshape(-1, self.bins, self.weights.shape[-1])
+        return jnp.concatenate([(waves(self.bins) @ columns).reshape(last, -1), self.weights[last:]])
+
+    def settled(self) -> Table:
+        """The same embeddings, worked out."""
+        return Table(self.rows(), self.bins)
+
+
 class TrajectoryModel(eqx.Module):
     """The network. `window` is the number of steps that it was made to read at once, L."""
 
-    table: Float[Array, "tokens size"]
-    goal: Float[Array, "tokens size"] | None
+    table: Table
+    goal: Table | None
     positions: Float[Array, "places size"]
     trunk: Transformer
     heads: Float[Array, "columns size outputs"]
@@ -69,11 +92,9 @@ class TrajectoryModel(eqx.Module):
     ):
         k_table, k_goal, k_trunk, k_heads = jax.random.split(key, 4)
         width = layout.width
-        self.table = 0.02 * jax.random.normal(k_table, (width * bins + 1, size))
-        self.goal = 0.02 * jax.random.normal(k_goal, (layout.observations * bins, size)) if goals else None
-        if ordered:
-            self.table = self.table.at[:-1].set(smooth(k_table, width, bins, size))
-            self.goal = smooth(k_goal, layout.observations, bins, size) if goals else None
+        self.table = Table(0.02 * jax.random.normal(k_table, (width * bins + 1, size)), bins, ordered)
+        aims = layout.observations * bins
+        self.goal = Table(0.02 * jax.random.normal(k_goal, (aims, size)), bins, ordered) if goals else None
         self.positions = jnp.zeros((window * width - 1, size))
         self.trunk = Transformer(size, layers, heads, dropout=dropout, key=k_trunk)
         self.heads = jax.random.uniform(k_heads, (width, size, bins + 1), minval=-1, maxval=1) * size**-0.5
@@ -125,13 +146,18 @@ class TrajectoryModel(eqx.Module):
 
     def embed(self, tokens: Int[Array, "*#batch"], column: Int[Array, "*#batch"]) -> Float[Array, "*batch size"]:
         """Tokens of these columns, without their positions."""
-        stop = len(self.table) - 1
-        return self.table[jnp.where(tokens >= self.bins, stop, tokens + self.bins * column)]
+        table = self.table.rows()
+        return table[jnp.where(tokens >= self.bins, len(table) - 1, tokens + self.bins * column)]
 
     def aims(self, goals: Int[Array, "*batch obs"]) -> Float[Array, "*batch obs size"]:
         """The tokens of an observation to be reached; they have no positions."""
         assert self.goal is not None
-        return self.goal[goals + self.bins * jnp.arange(goals.shape[-1])]
+        return self.goal.rows()[goals + self.bins * jnp.arange(goals.shape[-1])]
+
+    def settled(self) -> TrajectoryModel:
+        """The same model with its embeddings worked out, for those who only read it."""
+        goal = None if self.goal is None else self.goal.settled()
+        return eqx.tree_at(lambda m: (m.table, m.goal), self, (self.table.settled(), goal), is_leaf=lambda x: x is None)
 
     # --- token by token ---
 
@@ -217,16 +243,15 @@ class TrajectoryModel(eqx.Module):
         return h @ self.heads[column]
 
 
-def smooth(key: PRNGKeyArray, columns: int, bins: int, size: int) -> Float[Array, "tokens size"]:
-    """Embeddings that are alike for bins that are near: random sums of cosines over a column, the shorter the weaker.
+def waves(bins: int) -> Float[Array, "bins waves"]:
+    """What the embeddings of an ordered model's bins are sums of: cosines over a column, the shorter the weaker.
 
-    Each number by itself is N(0, 0.02).
+    Bins that are near are then alike, at first and after few updates, and what is learnt of one holds for its
+    neighbours; nothing that a plain table can hold is out of reach. Each row is of length 1.
     """
     k = jnp.arange(bins)
-    waves = jnp.cos(jnp.pi * k * (jnp.arange(bins)[:, None] + 0.5) / bins) / jnp.sqrt(1 + (k / 4) ** 2)
-    waves = waves / jnp.linalg.norm(waves, axis=-1, keepdims=True)
-    drawn = jnp.einsum("bk,cks->cbs", waves, jax.random.normal(key, (columns, bins, size)))
-    return 0.02 * drawn.reshape(columns * bins, size)
+    found = jnp.cos(jnp.pi * k * (jnp.arange(bins)[:, None] + 0.5) / bins) / (1 + (k / 8) ** 2)
+    return found / jnp.linalg.norm(found, axis=-1, keepdims=True)
 
 
 def _match(

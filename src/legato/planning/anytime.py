@@ -17,10 +17,11 @@ from jaxtyping import Array, Int, PRNGKeyArray
 from legato.data.tokens import Discretiser
 from legato.errors import LegatoError
 from legato.models.trajectory import TrajectoryModel
+from legato.models.values import Judge
 from legato.planning import beam
 from legato.planning.beam import Beam, Search
 
-Known = tuple[TrajectoryModel, Discretiser]
+Known = tuple[TrajectoryModel, Discretiser, Judge | None]
 
 
 class InTime(NamedTuple):
@@ -40,7 +41,8 @@ class Anytime:
     """Searches of one kind, each within its own budget.
 
     Making one compiles the search and times its parts, so that the first call already knows them. A plan has one step
-    at least: a budget too small for that is overrun, and the result says so. `clock` gives seconds.
+    at least: a budget too small for that is overrun, and the result says so. A `judge` is a critic to search by, as for
+    `best_return`. `clock` gives seconds.
     """
 
     def __init__(
@@ -50,18 +52,21 @@ class Anytime:
         search: Search,
         context: int,
         *,
+        judge: Judge | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ):
         if not 2 <= context <= model.window:
             raise LegatoError(f"a planner reads from 2 to {model.window} steps in this model, not {context}")
         self.search, self.clock = search, clock
-        self._known = (model, discretiser)
+        self._known = (model, discretiser, judge)
 
         def begin(known: Known, past: Array, count: Array, newest: Array, key: PRNGKeyArray) -> Beam:
-            return beam.begin(known[0], known[1], search, past, count, newest, key)
+            model, discretiser, judge = known
+            return beam.begin(model, discretiser, search, past, count, newest, key, judge)
 
         def extend(known: Known, found: Beam, key: PRNGKeyArray) -> Beam:
-            return beam.extend(known[0], known[1], search, found, key)
+            model, discretiser, judge = known
+            return beam.extend(model, discretiser, search, found, key, judge)
 
         self._begin, self._extend = jax.jit(begin), jax.jit(extend)
         past = np.zeros((context - 1, model.layout.width), np.int32)
