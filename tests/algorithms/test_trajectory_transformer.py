@@ -284,7 +284,7 @@ def test_a_goal_is_one_that_the_data_knows(tmp_path: Path) -> None:
         ({"context": 5}, "cannot read 5 steps in a model of 4"),
         ({"context": 1}, "context must be at least 2"),
         ({"bins": 1}, "bins must be at least 2"),
-        ({"returns": False}, "choose likelihood or mean"),
+        ({"returns": False}, "choose --search likelihood or mean"),
         ({"goals": "last"}, "choose --search likelihood or mean"),
         ({"blur": -1.0}, "blur must be at least 0 bins"),
         ({"heads": 3}, "does not divide among 3 heads"),

@@ -376,7 +376,9 @@ class TT:
                 f"a planner cannot read {self.context} steps in a model of {self.window}: lower --context"
             )
         if self.search == "return" and not self.returns:
-            raise LegatoError("a search for return needs tokens of reward and value: choose likelihood or mean")
+            raise LegatoError(
+                "a search for return needs tokens of reward and value: choose --search likelihood or mean"
+            )
         if self.goals != "none" and self.search == "return":
             raise LegatoError("a goal is not reached by return: choose --search likelihood or mean")
 

@@ -206,7 +206,7 @@ def _trajectory_transformer(name: str, config: TT, settings: OfflineSettings) ->
     config = replace(config, dropout=0.0, weight_decay=0.01)
     # One step ahead, by the mean of what the data may do, weighed by what each is worth: that leaves out the noise that
     # a behaviour acted with.
-    config = replace(config, horizon=1, beams=64, expand=1, elite=1.0, mppi=0.05, action_cdf=0.0)
+    config = replace(config, horizon=1, beams=64, expand=1, elite=1.0, mppi=0.1, action_cdf=0.0)
     return config, replace(settings, updates=3_000, eval_every=3_000, eval_episodes=5, checkpoint_every=500)
 
 
