@@ -120,13 +120,19 @@ def test_muon_steps_orthogonally_in_matrices_and_as_nadam_elsewhere() -> None:
     gradient = jax.tree.map(lambda x: jax.random.normal(jax.random.key(1), x.shape), network)
     steep = jnp.linspace(1.0, 30.0, 8)[:, None] * gradient["linear"].weight
     gradient["linear"] = eqx.tree_at(lambda layer: layer.weight, gradient["linear"], steep)
+    stepped = {}
     for decay in (0.0, 0.1):
         optimiser = muon(lambda _: LR, decay)
-        moved, _ = descend(optimiser, network, gradient, optimiser.init(network))
-        step = moved["linear"].weight - (1 - LR * decay) * network["linear"].weight
-        sizes = np.linalg.svd(np.asarray(step), compute_uv=False) / (0.2 * LR * 24**0.5)
-        assert sizes.min() > 0.6 and sizes.max() < 1.3  # five iterations of Newton and Schulz; the gradient's: 1 to 30
-        assert float(jnp.sum(step * steep)) < 0
-        nadam = LR * (0.9 * 0.1 / 0.19 + 1)  # a first step that looks ahead
-        np.testing.assert_allclose(jnp.abs(moved["table"] - 1.0), nadam, rtol=0.01)
-        np.testing.assert_allclose(jnp.abs(moved["linear"].bias - network["linear"].bias), nadam, rtol=0.01)
+        stepped[decay], _ = descend(optimiser, network, gradient, optimiser.init(network))
+    moved, decayed = stepped.values()
+    step = moved["linear"].weight - network["linear"].weight
+    sizes = np.linalg.svd(np.asarray(step), compute_uv=False) / (0.2 * LR * 24**0.5)
+    assert sizes.min() > 0.6 and sizes.max() < 1.3  # five iterations of Newton and Schulz; the gradient's: 1 to 30
+    assert float(jnp.sum(step * steep)) < 0
+    nadam = LR * (0.9 * 0.1 / 0.19 + 1)  # a first step that looks ahead
+    np.testing.assert_allclose(jnp.abs(moved["table"] - 1.0), nadam, rtol=0.01)
+    np.testing.assert_allclose(jnp.abs(moved["linear"].bias - network["linear"].bias), nadam, rtol=0.01)
+    shrunk = moved["linear"].weight - decayed["linear"].weight
+    np.testing.assert_allclose(shrunk, 0.1 * LR * network["linear"].weight, rtol=1e-2, atol=1e-7)
+    np.testing.assert_array_equal(moved["linear"].bias, decayed["linear"].bias)
+    np.testing.assert_array_equal(moved["table"], decayed["table"])

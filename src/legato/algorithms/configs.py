@@ -343,7 +343,7 @@ class TT:
     anneal_over: int = 0
     """updates over which the step size then falls along a cosine to a tenth; 0: never, -1: the run [TT: 20 passes]"""
     weight_decay: float = 0.1
-    """decay of matrices; biases, norms and tables have none [TT]"""
+    """decay of matrices (of Muon, of those it steps in); biases, norms and tables have none [TT]"""
     clip: float = 1.0
     """largest global norm of a gradient [TT]"""
     dtype: Literal["float32", "bfloat16"] = "float32"

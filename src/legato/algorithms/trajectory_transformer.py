@@ -36,8 +36,7 @@ from legato.data.windows import Draw
 from legato.errors import LegatoError
 from legato.models.trajectory import TrajectoryModel
 from legato.models.values import Judge
-from legato.nn.mlp import Linear
-from legato.nn.optimisation import descend, mean_gradient, muon
+from legato.nn.optimisation import descend, linear_weights, mean_gradient, muon
 from legato.planning import beam
 from legato.planning.beam import Filter, Plans, Search
 from legato.planning.imagine import expected
@@ -67,7 +66,7 @@ class Learner(eqx.Module):
     network: TrajectoryModel
     facts: Facts
     targets: Float[Array, "columns tokens tokens"] | None
-    """what each token is learnt as; None: as itself"""
+    """what each token is learnt as (from the facts, once: it takes longer than an update); None: as itself"""
     optimiser: optax.OptState
     updates: Int[Array, ""]
 
@@ -142,15 +141,8 @@ def _optimiser(config: Config) -> optax.GradientTransformation:
 
 
 def matrices(network: Any) -> Any:
-    """Which parameters decay: the weights of linear layers and heads."""
-
-    def of(node: Any) -> Any:
-        if isinstance(node, Linear):
-            return eqx.tree_at(lambda layer: (layer.weight, layer.bias), node, (True, False))
-        return False
-
-    found = jax.tree.map(of, network, is_leaf=lambda node: isinstance(node, Linear))
-    return eqx.tree_at(lambda n: n.heads, found, True)
+    """Which parameters AdamW lets decay: the weights of linear layers and heads."""
+    return eqx.tree_at(lambda n: n.heads, linear_weights(network, True, False), True)
 
 
 def loss(

@@ -10,6 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.errors import LegatoError
@@ -47,29 +48,29 @@ def warmed(learning_rate: float, over: int, anneal_over: int = 0) -> optax.Sched
     return lambda i: annealed(learning_rate, anneal_over, jnp.asarray(i)) * jnp.minimum(1.0, (i + 1) / max(over, 1))
 
 
+def linear_weights(network: Any, yes: Any, no: Any) -> Any:
+    """A tree like the network: `yes` for every weight of a linear layer, `no` for all other parameters."""
+
+    def of(node: Any) -> Any:
+        if isinstance(node, Linear):
+            return eqx.tree_at(lambda layer: (layer.weight, layer.bias), node, (yes, no))
+        return no
+
+    return jax.tree.map(of, network, is_leaf=lambda node: isinstance(node, Linear))
+
+
 def muon(rate: optax.Schedule, decay: float, b2: float = 0.999) -> optax.GradientTransformation:
     """Muon for the weights of linear layers, Adam with Nesterov's momentum for all other parameters.
 
     Muon steps along the nearest orthogonal matrix to the gradient's average (Jordan 2024), scaled to the size of Adam's
     steps (Liu et al. 2025, arXiv 2502.16982). What it steps in decays, the rest does not.
     """
-    import optax.contrib  # on demand: slow to import
-
     matrix = optax.contrib.MuonDimensionNumbers()
-
-    def matrices(network: Any) -> Any:
-        def of(node: Any) -> Any:
-            if isinstance(node, Linear):
-                return eqx.tree_at(lambda layer: (layer.weight, layer.bias), node, (matrix, None))
-            return None
-
-        return jax.tree.map(of, network, is_leaf=lambda node: isinstance(node, Linear))
-
     return optax.contrib.muon(
         rate,
         weight_decay=decay,
         adam_b2=b2,
-        muon_weight_dimension_numbers=matrices,
+        muon_weight_dimension_numbers=lambda network: linear_weights(network, matrix, None),
         consistent_rms=0.2,
     )
 
