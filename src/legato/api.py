@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -31,11 +32,12 @@ from legato.evaluation.prompts import Prompts
 from legato.evaluation.sweeps import Evaluation
 from legato.policy import Policy, RandomPlans
 from legato.rollout import Clock, Experience, Rollout, logged, stack
+from legato.training import finetune as tuning
 from legato.training import offline, online, policy_file
 from legato.training.policy_file import LoadedPolicy
 from legato.training.progress import Progress
 from legato.training.run import Run, Which, label, write_text
-from legato.training.settings import OfflineSettings, Settings, override
+from legato.training.settings import FinetuneSettings, OfflineSettings, Settings, override, tuning_preset
 from legato.training.settings import preset as named_preset
 
 if TYPE_CHECKING:  # brings the algorithms that attend
@@ -62,7 +64,10 @@ def train(
     if resume is not None:
         if algorithm is not None or env is not None or dataset is not None or out is not None or options:
             raise LegatoError("a resumed run keeps its algorithm, environment and options: give only resume")
-        return (offline if Run(resume).algorithm in OFFLINE else online).resume(resume, quiet=quiet)
+        stopped = Run(resume)
+        if stopped.method is not None:
+            raise LegatoError(f"'{resume}' is a fine-tuning: finetune(resume='{resume}')")
+        return (offline if stopped.algorithm in OFFLINE else online).resume(resume, quiet=quiet)
     if algorithm in OFFLINE:
         if dataset is None:
             raise LegatoError(f"{algorithm} learns from logs: train('{algorithm}', dataset='my_logs.hdf5')")
@@ -74,6 +79,67 @@ def train(
         raise LegatoError(f"{algorithm} learns by acting, not from logs; those that do: {', '.join(OFFLINE)}")
     config, settings = override(*named_preset(preset, algorithm, env), **options)
     return online.start(algorithm, preset, config, cast(Settings, settings), out, quiet=quiet)
+
+
+def finetune(
+    source: Run | str | Path | None = None,
+    env: str | None = None,
+    *,
+    method: str | None = None,
+    preset: str = "cpu",
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    quiet: bool = False,
+    **options: Any,
+) -> Run:
+    """Let a run's policies go on learning by acting, in a new run folder; or `resume` that.
+
+    `source` is a run of what can be fine-tuned (ds4, odt), `env` by default the one of its data. The offline policies
+    are not touched: the new run carries a copy of them (`start`), beside its `last` and its `best`, which is never
+    worse by its own evaluations. `options` override any hyper-parameter or setting, as in
+    `finetune(run, "Hopper-v4", steps=50_000)`.
+    Raises `LegatoError` for anything that does not fit, before the folder is made or the replay allocated.
+    """
+    if resume is not None:
+        if source is not None or env is not None or method is not None or out is not None or options:
+            raise LegatoError("a resumed run keeps its policies, environment and options: give only resume")
+        return drawn(tuning.resume(resume, quiet=quiet))
+    if source is None:
+        raise LegatoError("finetune needs a run with policies from logs: finetune('runs/ds4-...', 'Hopper-v4')")
+    offline_run = source if isinstance(source, Run) else Run(source)
+    method = tuning.tuned_by(offline_run, method)
+    world = env or offline_run.environment
+    if world is None:
+        raise LegatoError(f"neither '{offline_run.path}' nor its data names an environment: name one with --env")
+    config, settings = override(*tuning_preset(preset, method, world), **{**_seeds(offline_run), **options})
+    settings = cast(FinetuneSettings, settings)
+    return drawn(tuning.start(offline_run.path, method, preset, config, settings, out, quiet=quiet))
+
+
+def _seeds(run: Run) -> dict[str, int]:
+    return {"seed": run.seeds[0], "seeds": len(run.seeds)}
+
+
+def learning(run: Run | str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """The steps of a fine-tuning's evaluations, from 0 on, and their mean returns `[seeds, evaluations]`."""
+    run = run if isinstance(run, Run) else Run(run)
+    with (run.path / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row.get("eval_return")]
+    found = [[(int(r["step"]), float(r["eval_return"])) for r in rows if int(r["seed"]) == seed] for seed in run.seeds]
+    if not found[0]:
+        raise LegatoError(f"'{run.path}' has no evaluations yet")
+    return np.array([step for step, _ in found[0]]), np.array([[value for _, value in of_seed] for of_seed in found])
+
+
+def drawn(run: Run) -> Run:
+    """The run, with the figure of its returns beside what it began with."""
+    from legato.evaluation.figures import Curve, learning_curves
+
+    steps, returns = learning(run)
+    title = f"{run.environment}: learning on by acting"
+    curve = Curve(run.label, steps, returns)
+    learning_curves([curve], run.path / "figures" / "finetune.png", title=title, level=float(returns[:, 0].mean()))
+    return run
 
 
 def load(

@@ -109,6 +109,30 @@ class RandomPlans(Policy[State]):
         return jnp.broadcast_to(drawn, (length, self.spec.action_size)), state
 
 
+class Noisy(Policy[State]):
+    """`policy` with normal noise on every action, kept within the bounds: exploration about what was learnt."""
+
+    policy: Policy[State]
+    deviation: Float[Array, ""]
+    """in units of the bounds, [-1, 1]"""
+    spec: Spec = eqx.field(static=True)
+
+    def init_state(self, command: PyTree) -> State:
+        return self.policy.init_state(command)
+
+    def observe(self, state: State, step: Step) -> State:
+        return self.policy.observe(state, step)
+
+    def decide(self, state: State, key: PRNGKeyArray | None, length: int) -> tuple[Array, State]:
+        if key is None:
+            raise LegatoError("noise has no greedy action: give it a key")
+        low, high = jnp.asarray(self.spec.low), jnp.asarray(self.spec.high)
+        k_decide, k_noise = jax.random.split(key)
+        actions, state = self.policy.decide(state, k_decide, length)
+        noise = jax.random.normal(k_noise, actions.shape)
+        return jnp.clip(actions + self.deviation * 0.5 * (high - low) * noise, low, high), state
+
+
 class OpenLoop(Policy[Int[Array, ""]]):
     """Plays a fixed list of actions, whatever happens; after its end it holds the last one."""
 

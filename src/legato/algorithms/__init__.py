@@ -18,10 +18,12 @@ MODULES = {
     "srl": "srl",
     "bc": "bc",
     "dt": "decision_transformer",
+    "odt": "online_decision_transformer",
     "ds4": "decision_s4",
     "tt": "trajectory_transformer",
     "iql": "iql",
 }
+TUNERS = {"ds4-ac": "decision_s4_finetuning", "odt-online": "online_decision_transformer_finetuning"}
 NAMES = tuple(MODULES)
 
 
@@ -30,3 +32,10 @@ def algorithm(name: str) -> ModuleType:
     if name not in NAMES:
         raise unknown("algorithm", name, NAMES)
     return importlib.import_module(f"legato.algorithms.{MODULES[name]}")
+
+
+def tuner(name: str) -> ModuleType:
+    """The module by which policies from logs go on learning; an unknown name raises `LegatoError` with the nearest."""
+    if name not in TUNERS:
+        raise unknown("way to fine-tune", name, TUNERS)
+    return importlib.import_module(f"legato.algorithms.{TUNERS[name]}")

@@ -4,7 +4,8 @@ They stand apart from the algorithms because this file does not import JAX: `--h
 at once. Sources: [SRL] the official code of Patel & Siegelmann, arXiv 2410.08979; [SAC] Haarnoja et al.,
 arXiv 1812.05905; [DT] the official gym code of Chen et al., arXiv 2106.01345; [DS4] Bar-David et al., arXiv 2306.05167,
 whose code is not public: its values are those of the code that descends from it; [TT] the official code of Janner et
-al., arXiv 2106.02039; [IQL] the official code of Kostrikov et al., arXiv 2110.06169.
+al., arXiv 2106.02039; [IQL] the official code of Kostrikov et al., arXiv 2110.06169; [ODT] the official code of Zheng
+et al., arXiv 2202.05607; [ODT+] Yan et al., arXiv 2410.24108.
 """
 
 from __future__ import annotations
@@ -204,6 +205,44 @@ class DT:
             raise LegatoError(f"size {self.size} does not divide among {self.heads} heads")
         if self.positions == "rotary" and self.size // self.heads % 2:
             raise LegatoError(f"rotary positions turn pairs of numbers; a head of {self.size // self.heads} has a rest")
+
+
+@dataclass(frozen=True)
+class ODT(DT):
+    """Online Decision Transformer: a Decision Transformer that draws its actions, ready to go on learning by acting."""
+
+    positions: Literal["timestep", "rotary", "none"] = "none"
+    """a learnt table over the steps of an episode, rotary positions of tokens, or none [ODT]"""
+    layers: int = 4
+    """blocks of the transformer [ODT]"""
+    heads: int = 4
+    """attention heads [ODT]"""
+    size: int = 512
+    """width of the tokens; the blocks' MLPs are four times as wide [ODT]"""
+    reads: int = 5
+    """steps that the policy reads of the `context` that it is trained on [ODT]"""
+    entropy: float = -1.0
+    """least entropy of the actions per number of an action, in nats, of actions in [-1, 1] [ODT]"""
+    multiplier: float = 0.1
+    """what the entropy's bound counts at first [ODT]"""
+    multiplier_learning_rate: float = 1e-4
+    """Adam step size of its logarithm [ODT]"""
+    optimiser: Literal["lamb", "adamw"] = "lamb"
+    """LAMB [ODT] or AdamW"""
+    batch_size: int = 256
+    """windows per update [ODT]"""
+    weight_decay: float = 5e-4
+    """decay of every parameter [ODT: 1e-4 to 1e-3]"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.reads <= self.context:
+            raise LegatoError(f"a policy trained on {self.context} steps reads 1 to {self.context}, not {self.reads}")
+        if not abs(self.entropy) < float("inf"):
+            raise LegatoError(f"entropy must be finite; {self.entropy} was given")
+        for name in ("multiplier", "multiplier_learning_rate"):
+            if getattr(self, name) <= 0:
+                raise LegatoError(f"{name} must be positive; {getattr(self, name)} was given")
 
 
 @dataclass(frozen=True)
@@ -428,10 +467,153 @@ class IQL:
             raise LegatoError(f"dropout must lie in [0, 1); {self.dropout} was given")
 
 
+def _check_tuner(config: DS4AC | OnlineDT, *positive: str) -> None:
+    for name in ("every", "batch_size", *positive):
+        if getattr(config, name) < 1:
+            raise LegatoError(f"{name} must be at least 1; {getattr(config, name)} was given")
+    for name in ("updates", "start_steps", "weight_decay"):
+        if getattr(config, name) < 0:
+            raise LegatoError(f"{name} must be at least 0; {getattr(config, name)} was given")
+    if config.clip <= 0:
+        raise LegatoError(f"clip must be positive; {config.clip} was given")
+    for name in ("gamma", "tau"):
+        if not 0 <= getattr(config, name) <= 1:
+            raise LegatoError(f"{name} must lie in [0, 1]; {getattr(config, name)} was given")
+    for name in ("learning_rate", "critic_learning_rate"):
+        if getattr(config, name) <= 0:
+            raise LegatoError(f"{name} must be positive; {getattr(config, name)} was given")
+    if not 0 <= config.reward_scale < float("inf"):
+        raise LegatoError(f"reward_scale must be positive, or 0 for the policy's own; {config.reward_scale} was given")
+
+
+@dataclass(frozen=True)
+class DS4AC:
+    """Decision S4 fine-tuned by acting: a deterministic actor-critic over stored states, one recurrent step deep."""
+
+    every: int = 10
+    """primitive steps between updates [DS4]"""
+    updates: int = 4
+    """updates then [DS4]"""
+    start_steps: int = 5_000
+    """primitive steps before the first update [DS4]"""
+    critic_steps: int = 50_000
+    """primitive steps until the actor is updated as well [DS4]"""
+    critic_updates: int = 40
+    """updates of the critics alone every so many steps until then [DS4]"""
+    noise: tuple[float, float, float] = (0.3, 0.1, 0.05)
+    """deviation of the actions' noise, in units of their bounds: before the actor is updated, then, and at last"""
+    noise_over: int = 50_000
+    """primitive steps from the second to the last"""
+    variation: float = 0.15
+    """an episode is asked for up to this share more or less than the present target [DS4]"""
+    ahead: float = 0.1
+    """the present target lies by this share above the best evaluation so far, and never below the first [DS4]"""
+    relabel: bool = False
+    """write episodes into the replay as if they had been asked for what they earned [DS4]"""
+    critic_reads_return: bool = True
+    """the critics read the return-to-go as well [DS4: either]"""
+    freeze_core: bool = True
+    """leave A, B and the step sizes alone, so that stored states stay what they are [DS4]"""
+    refresh_every: int = 0
+    """updates of the actor between renewals of all stored states; 0: never"""
+    anchor: float = 0.0
+    """how much the squared distance to the offline policy's actions counts beside -Q / mean |Q|; 0: -Q alone [DS4]"""
+    gamma: float = 0.99
+    """discount per primitive step, of the critics [DS4]"""
+    reward_scale: float = 0.0
+    """rewards are divided by this for the critics [DS4: 1000]; 0: by a tenth of the policy's unit of returns"""
+    hidden: int = 256
+    """width of the critics' hidden layers"""
+    layers: int = 2
+    """hidden layers of the critics"""
+    batch_size: int = 64
+    """steps per update [DS4: 64 to 100]"""
+    tau: float = 0.005
+    """Polyak rate of the targets, every update [DS4: either]; 0: copied every `target_every` updates"""
+    target_every: int = 800
+    """updates between copies into the targets [DS4: 2000 primitive steps]"""
+    learning_rate: float = 1e-5
+    """AdamW step size of the actor [DS4]"""
+    critic_learning_rate: float = 1e-3
+    """AdamW step size of the critics [DS4: 1e-3 or 1e-4]"""
+    warmup: int = 100
+    """updates over which both rise to their values"""
+    weight_decay: float = 1e-3
+    """AdamW decay of the critics [DS4]"""
+    clip: float = 0.5
+    """largest global norm of a gradient [DS4]"""
+
+    def __post_init__(self) -> None:
+        _check_tuner(self, "critic_updates", "hidden", "layers", "target_every")
+        if not 0 <= self.variation < 1:
+            raise LegatoError(f"variation must lie in [0, 1); {self.variation} was given")
+        if len(self.noise) != 3 or min(self.noise) < 0:
+            raise LegatoError(f"noise is three deviations of at least 0; {self.noise} was given")
+        for name in ("ahead", "critic_steps", "noise_over", "refresh_every", "anchor"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise LegatoError(f"{name} must be at least 0 and finite; {getattr(self, name)} was given")
+
+
+@dataclass(frozen=True)
+class OnlineDT:
+    """Online Decision Transformer: collects by asking for much, imitates what that earned; with `td3`, by Q too."""
+
+    every: int = 1_000
+    """primitive steps between updates; one rollout [ODT]"""
+    updates: int = 300
+    """updates then [ODT]"""
+    start_steps: int = 0
+    """primitive steps before the first update [ODT: none, as the replay begins with logged episodes]"""
+    critic_steps: int = 0
+    """with `td3`, primitive steps until the transformer is updated as well as the critics"""
+    episodes: int = 1_000
+    """whole episodes that the replay keeps, at first the best of the logs; the worst of these go first [ODT]"""
+    prompt: float = 2.0
+    """while collecting, an episode is asked for so much more than in evaluations, by the target's size [ODT: twice]"""
+    td3: float = 0.0
+    """weight of -Q / mean |Q| beside the likelihood; 0: likelihood alone [ODT], above 0: a TD3 gradient [ODT+]"""
+    gamma: float = 0.99
+    """discount per primitive step, of the critics"""
+    tau: float = 0.005
+    """Polyak rate of the targets, every update"""
+    reward_scale: float = 0.0
+    """rewards are divided by this for the critics; 0: by a tenth of the policy's unit of returns"""
+    hidden: int = 256
+    """width of the critics' hidden layers"""
+    layers: int = 2
+    """hidden layers of the critics"""
+    batch_size: int = 256
+    """windows per update [ODT]"""
+    learning_rate: float = 1e-4
+    """step size of the transformer [ODT: 1e-4 to 2e-3]"""
+    critic_learning_rate: float = 1e-3
+    """AdamW step size of the critics"""
+    warmup: int = 10_000
+    """updates over which both rise to their values [ODT]"""
+    weight_decay: float = 5e-4
+    """decay of every parameter [ODT: 1e-4 to 1e-3]"""
+    clip: float = 0.25
+    """largest global norm of a gradient [ODT]"""
+
+    def __post_init__(self) -> None:
+        _check_tuner(self, "episodes", "hidden", "layers")
+        for name in ("critic_steps", "td3"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise LegatoError(f"{name} must be at least 0 and finite; {getattr(self, name)} was given")
+        if not abs(self.prompt) < float("inf"):
+            raise LegatoError(f"prompt must be finite; {self.prompt} was given")
+
+
 Online = SAC | SRL
-Offline = BC | DT | DS4 | TT | IQL
+Offline = BC | DT | ODT | DS4 | TT | IQL
 Config = Online | Offline
 
 ONLINE: dict[str, type[Online]] = {"sac": SAC, "srl": SRL}
-OFFLINE: dict[str, type[Offline]] = {"bc": BC, "dt": DT, "ds4": DS4, "tt": TT, "iql": IQL}
+OFFLINE: dict[str, type[Offline]] = {"bc": BC, "dt": DT, "odt": ODT, "ds4": DS4, "tt": TT, "iql": IQL}
 CONFIGS: dict[str, type[Config]] = {**ONLINE, **OFFLINE}
+
+Tuner = DS4AC | OnlineDT
+
+TUNERS: dict[str, type[Tuner]] = {"ds4-ac": DS4AC, "odt-online": OnlineDT}
+TUNES: dict[str, tuple[str, ...]] = {"ds4": ("ds4-ac",), "odt": ("odt-online",)}
+"""by which a policy of an algorithm may be fine-tuned, the usual way first"""

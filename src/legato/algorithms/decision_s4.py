@@ -138,6 +138,33 @@ class Network(eqx.Module):
             u = self.mixed(block, u, y, of_block)
         return u @ self.out
 
+    def start(self) -> tuple[Any, ...]:
+        """The systems' states before an episode."""
+        return tuple(block.system.start() for block in self.blocks)
+
+    def discrete(self) -> tuple[Any, ...]:
+        """The systems, ready to be stepped."""
+        return tuple(block.system.discrete() for block in self.blocks)
+
+    def step(
+        self,
+        entry: Linear,
+        discrete: tuple[Any, ...],
+        states: tuple[Any, ...],
+        observation: Float[Array, "*batch obs"],
+        previous: Float[Array, "*batch act"],
+        ret: Float[Array, "*batch"],
+    ) -> tuple[tuple[Any, ...], Float[Array, "*batch H"]]:
+        """One step of the recurrence, of `entry()` and `discrete()`: the states after it, and what the head reads."""
+        u = self.encode(entry, observation, previous, ret)
+        after = []
+        for block, system, x in zip(self.blocks, discrete, states, strict=True):
+            x = x if self.history else block.system.start()
+            x, y = block.system.step(system, x, u if block.norm is None else block.norm(u))
+            u = self.mixed(block, u, y)
+            after.append(x)
+        return tuple(after), u
+
 
 class Learner(eqx.Module):
     """Everything Decision S4 carries while training from logs."""
@@ -239,8 +266,7 @@ class Recurrent(Policy[States]):
 
     def init_state(self, command: Any) -> States:
         target = self.facts.target if isinstance(command, tuple) else jnp.asarray(command, jnp.float32)
-        begun = tuple(block.system.start() for block in self.network.blocks)
-        return States(begun, jnp.zeros(self.network.out.shape[0]), target)
+        return States(self.network.start(), jnp.zeros(self.network.out.shape[0]), target)
 
     def observe(self, state: States, step: Step) -> States:
         network, facts = self.network, self.facts
@@ -250,14 +276,9 @@ class Recurrent(Policy[States]):
         executed = facts.executed(step.executed)
         previous = executed if network.choices is None else jax.nn.one_hot(executed, network.choices)
         previous = jnp.where(step.first, 0, previous)
-        u = network.encode(self.entry, facts.normaliser(step.observation), previous, facts.ask(wanted))
-        states = []
-        for block, system, x in zip(network.blocks, self.discrete, state.systems, strict=True):
-            x = x if network.history else block.system.start()
-            x, y = block.system.step(system, x, u if block.norm is None else block.norm(u))
-            u = network.mixed(block, u, y)
-            states.append(x)
-        return States(tuple(states), u, wanted)
+        given = facts.normaliser(step.observation), previous, facts.ask(wanted)
+        systems, u = network.step(self.entry, self.discrete, state.systems, *given)
+        return States(systems, u, wanted)
 
     def decide(self, state: States, key: PRNGKeyArray | None, length: int) -> tuple[Array, States]:
         given = state.read @ self.network.out
@@ -266,9 +287,12 @@ class Recurrent(Policy[States]):
 
 def policy(config: Config, learner: Learner) -> Recurrent:
     """The deployable part: the network, its embeddings and systems made ready, and the data's facts."""
-    network = learner.network
-    discrete = tuple(block.system.discrete() for block in network.blocks)
-    return Recurrent(network, network.entry(), discrete, learner.facts, config.gamma, config.delayed, config.squash)
+    return recurrent(config, learner.network, learner.facts)
+
+
+def recurrent(config: Config, network: Network, facts: Facts) -> Recurrent:
+    """The network, ready to act."""
+    return Recurrent(network, network.entry(), network.discrete(), facts, config.gamma, config.delayed, config.squash)
 
 
 def batches(config: Config) -> Draw:

@@ -282,12 +282,15 @@ class Reencoding(Policy[History]):
             state.timestep + 1,
         )
 
-    def decide(self, state: History, key: PRNGKeyArray | None, length: int) -> tuple[Array, History]:
+    def given(self, state: History) -> Float[Array, " outputs"]:
+        """What the head gives."""
         timesteps = state.timestep + jnp.arange(1 - self.context, 1)
         mask = timesteps >= 0
         returns = self.acting.facts.ask(state.returns)
-        given = self.acting.network(returns, state.observations, state.actions, timesteps, mask, last=True)
-        return held(self.acting.facts.action(given[-1], key), length), state
+        return self.acting.network(returns, state.observations, state.actions, timesteps, mask, last=True)[-1]
+
+    def decide(self, state: History, key: PRNGKeyArray | None, length: int) -> tuple[Array, History]:
+        return held(self.acting.facts.action(self.given(state), key), length), state
 
 
 class Reading(eqx.Module):
@@ -320,18 +323,26 @@ class Caching(Policy[Reading]):
         cache, y = network.trunk.step(state.cache, jnp.stack([a, r, s]))
         return Reading(cache, y[-1], wanted, t)
 
+    def given(self, state: Reading) -> Float[Array, " outputs"]:
+        """What the head gives."""
+        return self.acting.network.head(state.read)
+
     def decide(self, state: Reading, key: PRNGKeyArray | None, length: int) -> tuple[Array, Reading]:
-        given = self.acting.network.head(state.read)
-        return held(self.acting.facts.action(given, key), length), state
+        return held(self.acting.facts.action(self.given(state), key), length), state
 
 
 def policy(config: Config, learner: Learner) -> Reencoding | Caching:
     """The deployable part: the network and the data's facts."""
-    network = eqx.tree_at(lambda n: n.unused, learner.network, None, is_leaf=lambda leaf: leaf is None)
-    acting = Acting(network, learner.facts, config.gamma, config.delayed)
+    return reader(config, learner.network, learner.facts, config.context)
+
+
+def reader(config: Config, network: Network, facts: Facts, context: int) -> Reencoding | Caching:
+    """A network at work. One that re-encodes windows reads `context` steps."""
+    network = eqx.tree_at(lambda n: n.unused, network, None, is_leaf=lambda leaf: leaf is None)
+    acting = Acting(network, facts, config.gamma, config.delayed)
     if config.memory == "cache" and config.history:
         return Caching(acting)
-    return Reencoding(acting, config.context if config.history else 1)
+    return Reencoding(acting, context if config.history else 1)
 
 
 def batches(config: Config) -> Draw:

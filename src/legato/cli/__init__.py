@@ -13,6 +13,7 @@ from legato.errors import LegatoError, LegatoWarning, unknown
 COMMANDS = {
     "demo": "train SRL-8, SAC and SAC-4 on Pendulum and compare them at every decision frequency",
     "train": "train an algorithm: legato train srl --env Hopper-v5 --horizon 4 --preset paper",
+    "finetune": "let policies from logs go on learning by acting: legato finetune RUN --env Hopper-v4",
     "evaluate": "measure a run at every decision frequency, with delays, and score it: legato evaluate RUN",
     "compare": "put several runs in one table and figure: legato compare RUN RUN ...",
     "collect": "write a policy's episodes as a dataset: legato collect RUN --steps 100000 --out mine/logs-v0",

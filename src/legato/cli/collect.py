@@ -12,7 +12,7 @@ def collect(
     out: str,
     steps: int | None = None,
     replay: bool = False,
-    which: Literal["last", "best"] = "last",
+    which: Literal["last", "best", "start"] = "last",
     run_seed: int | None = None,
     env: str | None = None,
     every: int | None = None,

@@ -12,7 +12,7 @@ from legato.errors import LegatoError
 
 def compare(
     runs: Annotated[tuple[str, ...], tyro.conf.Positional],
-    which: Literal["last", "best"] = "last",
+    which: Literal["last", "best", "start"] = "last",
     figure: Path = Path("comparison.png"),
     env: str | None = None,
     quiet: bool = False,

@@ -13,7 +13,7 @@ from legato.errors import LegatoError
 
 def evaluate(
     run: Annotated[str, tyro.conf.Positional],
-    which: Literal["last", "best"] = "last",
+    which: Literal["last", "best", "start"] = "last",
     episodes: int = 10,
     max_return: float | None = None,
     offset: float = 0.0,

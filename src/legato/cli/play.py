@@ -21,7 +21,7 @@ def play(
     every: int | None = None,
     delay: int = 0,
     seed: int | None = None,
-    which: Literal["last", "best"] = "last",
+    which: Literal["last", "best", "start"] = "last",
     episode: int = 0,
     env: str | None = None,
     target: float | None = None,

@@ -104,7 +104,10 @@ def _resume(options: Resume) -> None:
     from legato.training import offline, online
     from legato.training.run import Run
 
-    resume = offline.resume if Run(options.resume).algorithm in OFFLINE else online.resume
+    stopped = Run(options.resume)
+    if stopped.method is not None:
+        raise LegatoError(f"'{options.resume}' is a fine-tuning: legato finetune --resume {options.resume}")
+    resume = offline.resume if stopped.algorithm in OFFLINE else online.resume
     print(resume(options.resume, options.from_step, quiet=options.quiet).path)
 
 

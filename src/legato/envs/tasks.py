@@ -4,8 +4,9 @@
 are unpublished; `legato/Recall-v0` and `legato/RecallLong-v0` are passive T-mazes (Bakker 2001; Ni et al. 2023);
 `legato/FourRooms-v0` is the continuous four rooms of Janner et al. 2021 (Trajectory Transformer), unpublished too, and
 `legato/FourRoomsSparse-v0` the same with one goal, where a way must be put together from parts, as in the AntMazes of
-Fu et al. 2020 (D4RL). All end by themselves, without a time limit around them. `walks`, `keys`, `recalls`, `journeys`
-and `outings` record what is learnt from, in these very environments.
+Fu et al. 2020 (D4RL). `legato/PointMass-v0` is a mass on a line: the smallest task in which a return can be asked for
+and a policy from logs be improved by acting. All end by themselves, without a time limit around them. `walks`, `keys`,
+`recalls`, `journeys`, `outings` and `pushes` record what is learnt from, in these very environments.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 SHORTEST_PATH, KEY_TO_DOOR = "legato/ShortestPath-v0", "legato/KeyToDoor-v0"
 RECALLS = {100: "legato/Recall-v0", 400: "legato/RecallLong-v0"}  # by their steps
 FOUR_ROOMS, SPARSE_ROOMS = "legato/FourRooms-v0", "legato/FourRoomsSparse-v0"
+POINT_MASS = "legato/PointMass-v0"
 
 
 def register() -> None:
@@ -36,6 +38,7 @@ def register() -> None:
         **{name: ("Recall", {"length": length}) for length, name in RECALLS.items()},
         FOUR_ROOMS: ("FourRooms", {}),
         SPARSE_ROOMS: ("FourRooms", {"goal": SPOT}),
+        POINT_MASS: ("PointMass", {}),
     }
     for name, (kind, kwargs) in known.items():
         if name not in gymnasium.registry:
@@ -254,11 +257,65 @@ def recalls(episodes: int = 1000, length: int = 100, seed: int = 0) -> Trajector
     return _record(environment, RECALLS.get(length), "expert recalls", episodes, seed, lambda rng: environment.expert())
 
 
+# --- point mass ---
+
+
+class PointMass(gymnasium.Env[np.ndarray, Any]):
+    """A mass on a line, to be brought to 0 and held there for the 100 steps of an episode.
+
+    Observes `(x, v)`; the action in [-1, 1] pushes: v <- 0.98 (v + 0.2 a), x <- x + 0.1 v. It begins at rest, at x
+    uniform in [-2, 2], and a step pays 1 - min(1, |x|).
+    """
+
+    observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def __init__(self) -> None:
+        self.time, self.x, self.v = 0, 0.0, 0.0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.time, self.x, self.v = 0, float(self.np_random.uniform(-2, 2)), 0.0
+        return self._observation(), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.time += 1
+        self.v = 0.98 * (self.v + 0.2 * float(np.clip(action[0], -1, 1)))
+        self.x += 0.1 * self.v
+        return self._observation(), 1 - min(1.0, abs(self.x)), False, self.time >= PUSHES, {}
+
+    def _observation(self) -> np.ndarray:
+        return np.array([self.x, self.v], np.float32)
+
+
+def pushes(episodes: int = 600, seed: int = 0, worst: float = 1.0) -> Trajectories:
+    """Controllers of a point mass, good and bad: a = -p x - d v + 0.2 noise with p ~ U(-0.2, 3), d ~ U(0, 4) of each.
+
+    Only this share of the episodes is kept, the `worst` by return.
+    """
+    environment, gains = PointMass(), np.zeros(2)
+
+    def act(rng: np.random.Generator) -> np.ndarray:
+        if environment.time == 0:
+            gains[:] = rng.uniform((-0.2, 0.0), (3.0, 4.0))
+        wanted = -gains[0] * environment.x - gains[1] * environment.v + 0.2 * rng.standard_normal()
+        return np.array([np.clip(wanted, -1, 1)], np.float32)
+
+    found = _record(environment, POINT_MASS, "pushes", episodes, seed, act)
+    if worst >= 1:
+        return found
+    from legato.data import trajectories as logs
+
+    order = np.argsort(logs.returns(found), kind="stable")
+    return logs.select(found, np.sort(order[: max(1, round(worst * episodes))]))
+
+
 # --- four rooms ---
 
 SIDE, WALL, DOORS, HALF, REACH, STRIDE, JOURNEY = 11.0, 5.5, (2.75, 8.25), 0.75, 0.5, 0.5, 100
 SPOT, ACROSS = (9.5, 7.0), (0, 0)  # the only goal, and the room across from it
 OUTING, STRAIGHT = 8.0, 6  # length of an outing, and steps of one without a guide
+PUSHES = 100  # steps of an episode of the point mass
 
 
 class FourRooms(gymnasium.Env[np.ndarray, Any]):
@@ -407,7 +464,7 @@ def outings(episodes: int = 1000, seed: int = 0) -> Trajectories:
 
 
 def generate(environment_id: str, episodes: int, seed: int = 0) -> Trajectories:
-    """Experience in one of the tasks: `walks`, `keys`, `recalls`, `journeys` or `outings`.
+    """Experience in one of the tasks: `walks`, `keys`, `recalls`, `journeys`, `outings` or `pushes`.
 
     Raises `LegatoError`, naming the nearest id, for any other.
     """
@@ -422,7 +479,10 @@ def generate(environment_id: str, episodes: int, seed: int = 0) -> Trajectories:
         return journeys(episodes, seed)
     if environment_id == SPARSE_ROOMS:
         return outings(episodes, seed)
-    raise unknown("task", environment_id, (SHORTEST_PATH, KEY_TO_DOOR, *RECALLS.values(), FOUR_ROOMS, SPARSE_ROOMS))
+    if environment_id == POINT_MASS:
+        return pushes(episodes, seed)
+    known = (SHORTEST_PATH, KEY_TO_DOOR, *RECALLS.values(), FOUR_ROOMS, SPARSE_ROOMS, POINT_MASS)
+    raise unknown("task", environment_id, known)
 
 
 def _record(

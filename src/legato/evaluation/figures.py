@@ -189,9 +189,23 @@ def learning_curves(
     xlabel: str = "environment steps",
     reference: Reference | None = None,
     band: Band = "range",
+    level: float | None = None,
+    of: str = "the offline policies",
 ) -> Path:
-    """Return against the amount of training, by default primitive environment steps. Nothing is smoothed."""
-    return curve_figure(curves, path, title=title, xlabel=xlabel, reference=reference, band=band)
+    """Return against the amount of training, by default primitive environment steps. Nothing is smoothed.
+
+    `level`, the return `of` something that does not learn, is a dotted line.
+    """
+
+    def below(axes: Axes) -> list[str]:
+        if level is None:
+            return []
+        axes.update_datalim([(float(curves[0].x[0]), level)])
+        axes.autoscale_view()
+        axes.axhline(level, color=FAINT, linewidth=1, dashes=(1, 3), zorder=1, gid="level")
+        return [f"dotted: {of}"]
+
+    return curve_figure(curves, path, title=title, xlabel=xlabel, reference=reference, band=band, below=below)
 
 
 def prompt_curve(

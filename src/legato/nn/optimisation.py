@@ -119,6 +119,6 @@ def descend(
     return cast(Network, optax.apply_updates(cast(Any, network), change)), state
 
 
-def polyak(target: Network, online: Network, tau: float) -> Network:
+def polyak(target: Network, online: Network, tau: float | Array) -> Network:
     """target <- (1 - tau) target + tau online, leaf by leaf."""
     return jax.tree.map(lambda t, o: t + tau * (o - t), target, online)

@@ -36,7 +36,7 @@ from legato.training.interruption import Interrupted, interruptible
 from legato.training.policy_file import fill, named_leaves
 from legato.training.progress import Progress
 from legato.training.run import Metrics, Run
-from legato.training.settings import Settings
+from legato.training.settings import OfflineSettings, Settings
 
 
 def start(
@@ -71,8 +71,10 @@ def replayed(run: Run, seed: int | None = None) -> Trajectories:
     They are what `replay.logged` finds. Raises `LegatoError` for a run that kept decisions instead of primitive steps.
     """
     place = run.seeds.index(run.known_seed(seed))
-    if not isinstance(run.settings, Settings):
+    if isinstance(run.settings, OfflineSettings):
         raise LegatoError(f"'{run.path}' learnt from '{run.settings.dataset}' and has no replay buffer")
+    if not isinstance(run.settings, Settings):
+        raise LegatoError(f"the replay of '{run.path}' is a fine-tuning's: play its policy instead, with --steps")
     if algorithm_module(run.algorithm).batches(run.config).per_decision:
         raise LegatoError(
             f"'{run.path}' kept one row per decision (updates decision), not the steps between: "

@@ -21,12 +21,12 @@ import subprocess
 from pathlib import Path
 from typing import Any, Literal
 
-from legato.algorithms.configs import BC, CONFIGS, DS4, DT, OFFLINE, SAC, SRL, TT, Config
+from legato.algorithms.configs import BC, CONFIGS, DS4, DT, OFFLINE, SAC, SRL, TT, TUNERS, Config, Tuner
 from legato.data.spec import Spec
 from legato.errors import LegatoError
-from legato.training.settings import AnySettings, OfflineSettings, Settings
+from legato.training.settings import AnySettings, FinetuneSettings, OfflineSettings, Settings
 
-Which = Literal["last", "best"]
+Which = Literal["last", "best", "start"]
 
 
 class Run:
@@ -39,7 +39,11 @@ class Run:
             self.algorithm: str = body["algorithm"]
             self.preset: str = body["preset"]
             self.config: Config = CONFIGS[self.algorithm](**_tuples(body["config"]))
+            self.method: str | None = body.get("method")
+            """how its policies were fine-tuned, if they were"""
+            self.tuning: Tuner | None = TUNERS[self.method](**_tuples(body["tuning"])) if self.method else None
             kind = OfflineSettings if self.algorithm in OFFLINE else Settings
+            kind = FinetuneSettings if self.method else kind
             self.settings: AnySettings = kind(**_tuples(body["settings"]))
             self.data: dict[str, Any] | None = body.get("data")
             self.spec = Spec(**_tuples(body["spec"]))
@@ -58,6 +62,9 @@ class Run:
         settings: AnySettings,
         spec: Spec,
         data: dict[str, Any] | None = None,
+        *,
+        method: str | None = None,
+        tuning: Tuner | None = None,
     ) -> Run:
         """A new folder, by default the first free `runs/<algorithm>-<environment or dataset>-<seed>-<n>`.
 
@@ -65,7 +72,7 @@ class Run:
 
         Raises `LegatoError` when `path` exists: nothing is ever overwritten.
         """
-        path = Path(path) if path is not None else _free_path(label(algorithm, config), settings)
+        path = Path(path) if path is not None else _free_path(label(algorithm, config, method), settings)
         try:
             path.mkdir(parents=True)
         except FileExistsError:
@@ -81,6 +88,7 @@ class Run:
             "settings": dataclasses.asdict(settings),
             "spec": dataclasses.asdict(spec),
             "data": data,
+            **({"method": method, "tuning": dataclasses.asdict(tuning)} if tuning is not None else {}),
             "versions": versions(),
             "git_commit": _git_commit(),
         }
@@ -100,7 +108,7 @@ class Run:
 
     @property
     def label(self) -> str:
-        return label(self.algorithm, self.config)
+        return label(self.algorithm, self.config, self.method)
 
     @property
     def environment(self) -> str | None:
@@ -134,9 +142,9 @@ class Run:
         return [f"{k} {v} -> {versions().get(k)}" for k, v in body["versions"].items() if versions().get(k) != v]
 
 
-def label(algorithm: str, config: Config) -> str:
-    """The field's name for a configuration: `SRL-8`, `SAC`, `SAC-4`, `10%BC`, `DT (cache)`, `TT (uniform)`."""
-    name = algorithm.upper()
+def label(algorithm: str, config: Config, method: str | None = None) -> str:
+    """The field's name for a configuration: `SRL-8`, `SAC`, `SAC-4`, `10%BC`, `DT (cache)`, `DS4-AC`."""
+    name = (method or algorithm).upper()
     if isinstance(config, SRL):
         return f"SRL-{config.horizon}"
     if isinstance(config, SAC):
@@ -208,7 +216,7 @@ class Metrics:
 
 
 def _free_path(name: str, settings: AnySettings) -> Path:
-    where = settings.env if isinstance(settings, Settings) else settings.dataset
+    where = settings.dataset if isinstance(settings, OfflineSettings) else settings.env
     where = re.sub(r"[^\w.-]+", "_", where)[-60:].strip("_.")
     name = re.sub(r"[^\w]+", "-", name.lower()).strip("-")
     n = 1

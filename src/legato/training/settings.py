@@ -10,7 +10,18 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from legato.algorithms.configs import BC, CONFIGS, DT, IQL, OFFLINE, ONLINE, TT, Config
+from legato.algorithms.configs import (
+    BC,
+    CONFIGS,
+    DT,
+    IQL,
+    OFFLINE,
+    ONLINE,
+    TT,
+    TUNERS,
+    Config,
+    Tuner,
+)
 from legato.errors import LegatoError, unknown
 
 
@@ -96,12 +107,58 @@ class OfflineSettings:
             raise LegatoError(f"a target return of {min(twice)} is asked for twice")
 
 
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """Where, how long and how often a policy goes on learning by acting, and what is guarded meanwhile."""
+
+    env: str = ""
+    """Gymnasium id of the environment; by default the one that the run's data came from"""
+    which: Literal["last", "best"] = "last"
+    """the offline policy to begin with"""
+    seed: int = 0
+    """first seed: which of the run's policies, exploration, sampling and every episode derive from it"""
+    seeds: int = 1
+    """seeds fine-tuned together in one process: seed, seed+1, ..., each from the run's policy of that seed"""
+    steps: int = 100_000
+    """primitive environment steps per seed"""
+    environments: int = 1
+    """environments per seed, stepped side by side"""
+    capacity: int = 60_000
+    """primitive steps that the replay keeps"""
+    memory: float = 4.0
+    """GiB that the replays of all seeds may take; what needs more is refused before it is allocated"""
+    target: float | None = None
+    """return to ask for at first; by default the policy's own"""
+    drop: float = 0.1
+    """evaluations are said to have fallen where they lie below the offline policy's by this share of it"""
+    rollback: bool = False
+    """take a policy that has fallen back to its best"""
+    eval_every: int = 5_000
+    """primitive steps between evaluations, after each of which the policy is kept"""
+    eval_episodes: int = 10
+    """greedy episodes per evaluation"""
+    log_every: int = 1_000
+    """primitive steps between rows of metrics"""
+    checkpoint_every: int = 25_000
+    """primitive steps between checkpoints, as large as the replay; what a kill -9 can cost at most"""
+
+    def __post_init__(self) -> None:
+        least = {"seed": 0, "seeds": 1, "steps": 1, "environments": 1, "capacity": 2, "eval_every": 1}
+        for name, low in {**least, "eval_episodes": 1, "log_every": 1, "checkpoint_every": 1}.items():
+            if getattr(self, name) < low:
+                raise LegatoError(f"{name} must be at least {low}; {getattr(self, name)} was given")
+        if not 0 < self.memory < float("inf"):
+            raise LegatoError(f"memory must be positive and finite; {self.memory} was given")
+        if not 0 <= self.drop < float("inf"):
+            raise LegatoError(f"drop must be at least 0 and finite; {self.drop} was given")
+
+
 PRESETS: dict[str, str] = {
     "paper": "as published by each algorithm's authors, per environment",
     "cpu": "smaller networks, larger step sizes, schedules short enough for two cores",
 }
 
-AnySettings = Settings | OfflineSettings
+AnySettings = Settings | OfflineSettings | FinetuneSettings
 
 # (steps, start_steps, eval_every) where they differ from the paper's 1e6, 10 000 and 5 000; names without version.
 _PAPER_SCHEDULES: dict[str, tuple[int, int, int]] = {
@@ -231,7 +288,24 @@ def _implicit_q_learning(name: str, config: IQL, settings: OfflineSettings) -> t
     return config, replace(settings, updates=20_000, eval_every=5_000, checkpoint_every=5_000)
 
 
-def override(config: Config, settings: AnySettings, **changes: Any) -> tuple[Config, AnySettings]:
+def tuning_preset(name: str, method: str, env: str) -> tuple[Tuner, FinetuneSettings]:
+    """The hyper-parameters and settings that a preset names for fine-tuning by a method in an environment.
+
+    Raises `LegatoError` for an unknown preset or method, naming the nearest.
+    """
+    if name not in PRESETS:
+        raise unknown("preset", name, PRESETS)
+    if method not in TUNERS:
+        raise unknown("way to fine-tune", method, TUNERS)
+    tuning, settings = TUNERS[method](), FinetuneSettings(env=env)
+    if name == "paper":
+        # A quiet critic phase, returns relabelled, and targets copied now and then, as in the code that descends.
+        tuning = replace(tuning, noise=(0.0, 0.75, 0.005), noise_over=90_000, relabel=True, tau=0.0)
+        return replace(tuning, critic_learning_rate=1e-4, warmup=10_000), replace(settings, steps=1_000_000)
+    return tuning, settings
+
+
+def override(config: Config | Tuner, settings: AnySettings, **changes: Any) -> tuple[Any, AnySettings]:
     """Change named fields of either; a name that neither has raises `LegatoError` with the nearest."""
     of_config = {f.name for f in dataclasses.fields(config)}
     of_settings = {f.name for f in dataclasses.fields(settings)}

@@ -1,0 +1,323 @@
+"""Decision S4 fine-tuned by acting (Bar-David et al. 2023, arXiv 2306.05167): a deterministic actor-critic over states.
+
+    a'   = X'(s', a, R', h')                       one step of the recurrence, from the stored state h'
+    y    = r + m gamma min_i C'_i(s', a', R')      m: 0 where the world ended the episode
+    L_C  = MSE(C_1(s, a, R), y) + MSE(C_2(s, a, R), y)
+    L_X  = -mean C_1(s, X(s, a_prev, R, h), R)     + anchor MSE(X, the offline policy), C_1 / mean |C_1| then
+
+h is a number, not a function of the weights: the gradient reaches through this one step only. A, B and the step sizes
+stay as they are by default, as a stored state is otherwise soon another than the actor would be in. The critics learn
+first, alone: an actor that follows critics which know nothing forgets what it knew. Two critics where the paper has
+one: the smaller of two targets is not the one that happens to be too high (Fujimoto et al. 2018, arXiv 1802.09477).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from legato.algorithms.configs import DS4 as Base
+from legato.algorithms.configs import DS4AC as Config
+from legato.algorithms.decision_s4 import Network, Recurrent, recurrent
+from legato.data import histories as ring
+from legato.data.facts import Facts
+from legato.data.histories import Episode, Histories, Moment
+from legato.data.spec import Spec
+from legato.errors import LegatoError
+from legato.nn.ensembles import TwinCritic
+from legato.nn.optimisation import descend, polyak, warmed
+from legato.nn.ssm import groups
+from legato.policy import Noisy
+
+Metrics = dict[str, Float[Array, ""]]
+SMALLER = "train the policy with --core s5 or a smaller --order"
+
+
+class Learner(eqx.Module):
+    """Everything the fine-tuning carries. `facts` and `offline` are those of the policy that it began with."""
+
+    actor: Network
+    target_actor: Network
+    critic: TwinCritic
+    target_critic: TwinCritic
+    offline: Network
+    facts: Facts
+    optimisers: dict[str, optax.OptState]
+    updates: Int[Array, ""]
+    actor_updates: Int[Array, ""]
+    base: Base = eqx.field(static=True)
+
+
+class Phase(NamedTuple):
+    """What is done from some step on."""
+
+    updates: int
+    joint: bool
+    """is the actor updated as well?"""
+    noise: float
+
+
+def check(config: Config, base: Base, spec: Spec) -> None:
+    """Raises `LegatoError` for a policy that cannot be fine-tuned."""
+    if spec.choices is not None:
+        raise LegatoError("an actor-critic of deterministic actions needs actions that are numbers, not choices")
+    if not base.history:
+        raise LegatoError("a policy without history has no states to learn from: train one with --history")
+    if config.relabel and base.delayed:
+        raise LegatoError("a delayed return is not relabelled: leave --relabel out")
+
+
+def phase(config: Config, step: int) -> Phase:
+    """What is done after so many primitive steps."""
+    first, then, last = config.noise
+    if step < config.critic_steps:
+        return Phase(config.critic_updates if step >= config.start_steps else 0, False, first)
+    share = min(1.0, (step - config.critic_steps) / max(config.noise_over, 1))
+    return Phase(config.updates if step >= config.start_steps else 0, True, then + share * (last - then))
+
+
+def init(config: Config, base: Base, policy: Recurrent, key: PRNGKeyArray) -> Learner:
+    """A learner that acts as `policy` does."""
+    spec, actor = policy.facts.spec, policy.network
+    reads = spec.observation_size + config.critic_reads_return
+    critic = TwinCritic(reads, spec.action_size, [config.hidden] * config.layers, key=key)
+    optimisers = _optimisers(config)
+    trained = {"actor": actor, "critic": critic}
+    zero = jnp.zeros((), jnp.int32)
+    return Learner(
+        actor=actor,
+        target_actor=jax.tree.map(jnp.copy, actor),
+        critic=critic,
+        target_critic=jax.tree.map(jnp.copy, critic),
+        offline=jax.tree.map(jnp.copy, actor),
+        facts=policy.facts,
+        optimisers={name: optimisers[name].init(part) for name, part in trained.items()},
+        updates=zero,
+        actor_updates=zero,
+        base=base,
+    )
+
+
+def _optimisers(config: Config) -> dict[str, optax.GradientTransformation]:
+    rate = warmed(config.learning_rate, config.warmup)
+    moved = optax.adam(rate)
+    frozen = optax.set_to_zero() if config.freeze_core else moved
+    clip = optax.clip_by_global_norm(config.clip)
+    critic = optax.adamw(warmed(config.critic_learning_rate, config.warmup), weight_decay=config.weight_decay)
+    return {
+        "actor": optax.chain(clip, optax.multi_transform({"core": frozen, "readout": moved, "rest": moved}, groups)),
+        "critic": optax.chain(clip, critic),
+    }
+
+
+# --- the replay ---
+
+
+def state_size(base: Base, spec: Spec) -> int:
+    """Numbers of all states of a policy."""
+    start = jax.eval_shape(lambda key: Network(base, spec, key=key).start(), jax.random.key(0))
+    return sum(leaf.size for leaf in jax.tree.leaves(start))
+
+
+def size(config: Config, base: Base, spec: Spec, capacity: int, longest: int) -> tuple[int, int]:
+    """The rows of the replay, and how many numbers it keeps of each."""
+    return capacity, ring.width(spec, state_size(base, spec))
+
+
+def memory(config: Config, base: Base, spec: Spec, capacity: int, longest: int) -> Histories:
+    """An empty replay."""
+    return ring.create(spec, state_size(base, spec), capacity)
+
+
+def remember(config: Config, learner: Learner, histories: Histories, episode: Episode) -> tuple[Histories, Metrics]:
+    """Put an episode into the replay, with the states that today's actor has on its way through it.
+
+    The states are those of the returns that are kept with them: what was asked for or, with `relabel`, what was
+    earned. The metric is the largest difference between what the head gives as a recurrence and as a convolution.
+    """
+    base, facts = learner.base, learner.facts
+    ret = episode.returns_to_go(base.gamma) if config.relabel else episode.wanted(base.gamma)
+    ret = jnp.broadcast_to(episode.asked, ret.shape) if base.delayed else ret
+    action = facts.unit(episode.actions)
+    previous = jnp.where(episode.row[:, None] > 0, jnp.roll(action, 1, axis=0), 0)
+    last = episode.row == episode.steps - 1
+    given = facts.normaliser(episode.observations), previous, facts.ask(ret)
+    states, read = walk(learner.actor, given)
+    moment = Moment(
+        episode.observations,
+        previous,
+        action,
+        episode.rewards,
+        ret,
+        jnp.where(last & episode.terminated, 0.0, 1.0),
+        (episode.row < episode.steps).astype(jnp.float32),
+        states,
+    )
+    gap = jnp.max(jnp.abs(learner.actor(*given) - read @ learner.actor.out), axis=-1)
+    gap = jnp.max(jnp.where(episode.row < episode.steps, gap, 0))
+    return ring.add(histories, ring.pack(moment), jnp.where(episode.steps > 0, episode.steps + 1, 0)), {"gap": gap}
+
+
+def walk(network: Network, given: tuple[Array, Array, Array]) -> tuple[Float[Array, "rows state"], Array]:
+    """The states before each step of an episode, `[rows, state]`, and what the head reads at it."""
+    entry, discrete = network.entry(), network.discrete()
+
+    def step(states: Any, at: tuple[Array, Array, Array]) -> tuple[Any, tuple[Array, Array]]:
+        after, read = network.step(entry, discrete, states, *at)
+        return after, (ravel_pytree(states)[0], read)
+
+    return jax.lax.scan(step, network.start(), given)[1]
+
+
+def refreshed(learner: Learner, histories: Histories) -> Histories:
+    """The replay with all its states computed anew by today's actor.
+
+    Of the oldest episode, whose beginning may be overwritten, the first state that is left stays as it was.
+    """
+    network, facts = learner.actor, learner.facts
+    entry, discrete = network.entry(), network.discrete()
+    begin, unravel = ravel_pytree(network.start())
+    oldest = jnp.where(histories.added > histories.capacity, histories.added % histories.capacity, 0)
+
+    def turn(i: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        rows, state, begins = carry
+        at = (oldest + i) % histories.capacity
+        row = jax.lax.dynamic_index_in_dim(rows, at, keepdims=False)
+        moment = ring.unpack(row, histories.spec)
+        state = jnp.where(i == 0, moment.state, jnp.where(begins, begin, state))
+        given = facts.normaliser(moment.observation), moment.previous, facts.ask(moment.ret)
+        after, _ = network.step(entry, discrete, unravel(state), *given)
+        rows = jax.lax.dynamic_update_index_in_dim(rows, row.at[-state.size :].set(state), at, 0)
+        return rows, ravel_pytree(after)[0], moment.valid == 0
+
+    rows, *_ = jax.lax.fori_loop(0, histories.size, turn, (histories.rows, begin, jnp.zeros((), bool)))
+    return Histories(rows, histories.added, histories.spec)
+
+
+# --- learning ---
+
+
+def acted(network: Network, learner: Learner, moment: Moment) -> Float[Array, "batch act"]:
+    """X(s, a_prev, R, h): one step of the recurrence from the stored states; actions in units of their bounds."""
+    _, unravel = ravel_pytree(network.start())
+    states, facts = jax.vmap(unravel)(jax.lax.stop_gradient(moment.state)), learner.facts
+    given = facts.normaliser(moment.observation), moment.previous, facts.ask(moment.ret)
+    _, read = network.step(network.entry(), network.discrete(), states, *given)
+    out = read @ network.out
+    return jnp.tanh(out) if learner.base.squash else jnp.clip(out, -1, 1)
+
+
+def judged(critic: TwinCritic, config: Config, facts: Facts, moment: Moment, action: Array) -> tuple[Array, Array]:
+    """C_1 and C_2 of (s, a, R)."""
+    read = facts.normaliser(moment.observation)
+    if config.critic_reads_return:
+        read = jnp.concatenate([read, facts.ask(moment.ret)[..., None]], axis=-1)
+    return critic(read, action)
+
+
+def critic_loss(
+    critic: TwinCritic, learner: Learner, config: Config, now: Moment, after: Moment
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """L_C and the mean C_1."""
+    facts = learner.facts
+    unit = config.reward_scale or facts.scale / 10
+    a_next = acted(learner.target_actor, learner, after)
+    c_next = jnp.minimum(*judged(learner.target_critic, config, facts, after, a_next))
+    y = jax.lax.stop_gradient(now.reward / unit + now.continues * config.gamma * c_next)
+    c_1, c_2 = judged(critic, config, facts, now, now.action)
+    return _mean((c_1 - y) ** 2 + (c_2 - y) ** 2, now), _mean(c_1, now)
+
+
+def actor_loss(actor: Network, learner: Learner, config: Config, now: Moment) -> tuple[Float[Array, ""], Array]:
+    """L_X, and the mean squared distance to the offline policy's actions."""
+    action = acted(actor, learner, now)
+    c_1, _ = judged(learner.critic, config, learner.facts, now, action)
+    apart = _mean(jnp.mean((action - jax.lax.stop_gradient(acted(learner.offline, learner, now))) ** 2, axis=-1), now)
+    if not config.anchor:
+        return -_mean(c_1, now), apart
+    size = jax.lax.stop_gradient(_mean(jnp.abs(c_1), now))
+    return -_mean(c_1, now) / (size + 1e-6) + config.anchor * apart, apart
+
+
+def _mean(values: Float[Array, " batch"], moment: Moment) -> Float[Array, ""]:
+    """Over the steps among the rows."""
+    return jnp.sum(values * moment.valid) / jnp.maximum(moment.valid.sum(), 1)
+
+
+def update(
+    config: Config, learner: Learner, histories: Histories, key: PRNGKeyArray, joint: bool
+) -> tuple[Learner, Metrics]:
+    """One gradient step of the critics and, where `joint`, of the actor; then one of the targets."""
+    now, after = ring.sample(histories, key, config.batch_size)
+    optimisers, states = _optimisers(config), learner.optimisers
+    (loss_c, c), g = jax.value_and_grad(critic_loss, has_aux=True)(learner.critic, learner, config, now, after)
+    critic, critic_state = descend(optimisers["critic"], learner.critic, g, states["critic"])
+    learner = eqx.tree_at(lambda whole: whole.critic, learner, critic)
+    actor, actor_state, apart = learner.actor, states["actor"], jnp.zeros(())
+    if joint:
+        (_, apart), g = jax.value_and_grad(actor_loss, has_aux=True)(actor, learner, config, now)
+        if config.freeze_core:  # what is frozen does not count when gradients are clipped
+            g = jax.tree.map(lambda leaf, group: jnp.zeros_like(leaf) if group == "core" else leaf, g, groups(g))
+        actor, actor_state = descend(optimisers["actor"], actor, g, actor_state)
+    updates, actor_updates = learner.updates + 1, learner.actor_updates + joint
+    rate = config.tau if config.tau else jnp.where(updates % config.target_every == 0, 1.0, 0.0)
+    return Learner(
+        actor=actor,
+        target_actor=polyak(learner.target_actor, actor, rate) if joint else learner.target_actor,
+        critic=critic,
+        target_critic=polyak(learner.target_critic, critic, rate),
+        offline=learner.offline,
+        facts=learner.facts,
+        optimisers={"actor": actor_state, "critic": critic_state},
+        updates=updates,
+        actor_updates=actor_updates,
+        base=learner.base,
+    ), {"critic_loss": loss_c, "value": c, "moved": apart}
+
+
+# --- acting ---
+
+
+def policy(learner: Learner, target: Float[Array, ""]) -> Recurrent:
+    """The deployable part: a policy of `decision_s4` that asks for `target` where nobody says what to ask for."""
+    facts = eqx.tree_at(lambda facts: facts.target, learner.facts, target)
+    return recurrent(learner.base, learner.actor, facts)
+
+
+def explorer(learner: Learner, target: Float[Array, ""], noise: Float[Array, ""]) -> Noisy[Any]:
+    """What collects."""
+    return Noisy(policy(learner, target), noise, learner.facts.spec)
+
+
+def taken_back(learner: Learner, actor: Network) -> Learner:
+    """The learner with an actor that it had before."""
+    return eqx.tree_at(lambda whole: (whole.actor, whole.target_actor), learner, (actor, jax.tree.map(jnp.copy, actor)))
+
+
+def targets(
+    config: Config, first: Float[np.ndarray, " seeds"], best: Float[np.ndarray, " seeds"]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The returns to ask for in evaluations and while collecting, from those at first and the best evaluations."""
+    ahead = np.maximum(first, best + config.ahead * np.abs(best))
+    return ahead, ahead
+
+
+# --- checkpoints ---
+
+
+def saved(histories: Histories) -> dict[str, np.ndarray]:
+    """The filled part of the replays, of all seeds."""
+    filled = int(np.max(np.minimum(histories.added, histories.rows.shape[1])))
+    return {"rows": np.array(histories.rows[:, :filled]), "added": np.array(histories.added)}
+
+
+def restored(histories: Histories, state: dict[str, np.ndarray]) -> Histories:
+    rows = histories.rows.at[:, : state["rows"].shape[1]].set(state["rows"])
+    return Histories(rows, jnp.asarray(state["added"]), histories.spec)

@@ -1,0 +1,200 @@
+"""Online Decision Transformer (Zheng, Zhang & Grover 2022, arXiv 2202.05607), as it is trained from logs.
+
+A Decision Transformer whose actions are drawn, a ~ tanh N(mu, sigma), and stay uncertain enough to explore by:
+
+    L     = -mean log pi(a | R_1 s_1 a_1 ... R_t s_t) - lambda mean H        over the steps of windows
+    L_lam = lambda (mean H - beta),  beta = -|A|                             H = -log pi of one drawn action
+
+A greedy decision is tanh(mu). `online_decision_transformer_finetuning` lets it go on by acting.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from legato.algorithms import decision_transformer as dt
+from legato.algorithms.configs import ODT as Config
+from legato.algorithms.decision_transformer import Caching, Network, Reencoding, chosen
+from legato.data.facts import Facts
+from legato.data.spec import Spec
+from legato.data.windows import Draw, Window
+from legato.errors import LegatoError
+from legato.nn.mlp import Linear
+from legato.nn.optimisation import descend, mean_gradient, warmed
+from legato.policy import Policy, Step, held
+
+__all__ = ["Config", "Learner", "batches", "chosen", "init", "loss", "plan_length", "policy", "update"]
+
+Metrics = dict[str, Float[Array, ""]]
+EDGE = 1 - 1e-6
+"""actions at their bounds are learnt as this much of them: atanh(1) is infinite"""
+LOG_STD = (-5.0, 2.0)
+
+
+class Learner(eqx.Module):
+    """Everything it carries while training. The network gives a mean and a deviation for every number of an action."""
+
+    network: Network
+    log_multiplier: Float[Array, ""]
+    """log lambda"""
+    facts: Facts
+    optimisers: dict[str, optax.OptState]
+    updates: Int[Array, ""]
+
+
+def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = None) -> Learner:
+    """A learner before its first update. Raises `LegatoError` where actions are choices."""
+    if spec.choices is not None:
+        raise LegatoError("the Online Decision Transformer draws actions that are numbers, not choices: train dt")
+    k_network, k_head = jax.random.split(key)
+    network = Network(config, spec, key=k_network)
+    weight = jax.nn.initializers.orthogonal()(k_head, (config.size, 2 * spec.action_size))
+    head = Linear.normal(config.size, 2 * spec.action_size, 0.0, key=k_head)
+    network = eqx.tree_at(lambda n: n.head, network, eqx.tree_at(lambda layer: layer.weight, head, weight))
+    log_multiplier = jnp.log(jnp.asarray(config.multiplier, jnp.float32))
+    of_network, of_multiplier = optimisers(config)
+    states = {"network": of_network.init(network), "multiplier": of_multiplier.init(log_multiplier)}  # type: ignore[arg-type]
+    facts = Facts.none(spec) if facts is None else facts
+    return Learner(network, log_multiplier, facts, states, jnp.zeros((), jnp.int32))
+
+
+def optimisers(config: Config) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
+    """Of the network and of log lambda."""
+    rate = warmed(config.learning_rate, config.warmup, config.anneal_over)
+    return moved(config.optimiser, rate, config.weight_decay, config.clip), optax.adam(config.multiplier_learning_rate)
+
+
+def moved(optimiser: str, rate: optax.Schedule, decay: float, clip: float) -> optax.GradientTransformation:
+    """LAMB or AdamW, on a gradient of global norm `clip` at most."""
+    of = optax.lamb if optimiser == "lamb" else optax.adamw
+    return optax.chain(optax.clip_by_global_norm(clip), of(rate, weight_decay=decay))
+
+
+def parted(given: Float[Array, "*batch outputs"]) -> tuple[Float[Array, "*batch act"], Float[Array, "*batch act"]]:
+    """mu and log sigma, the latter within its bounds, from what the head gives."""
+    mean, raw = jnp.split(given, 2, axis=-1)
+    low, high = LOG_STD
+    return mean, low + 0.5 * (high - low) * (jnp.tanh(raw) + 1)
+
+
+def log_density(
+    mean: Float[Array, "*batch act"], log_std: Float[Array, "*batch act"], drawn: Float[Array, "*batch act"]
+) -> Float[Array, "*batch"]:
+    """log pi of tanh(drawn), an action in units of its bounds; log(1 - tanh^2 u) = 2 (log 2 - u - softplus(-2u))."""
+    normal = -0.5 * ((drawn - mean) * jnp.exp(-log_std)) ** 2 - log_std - 0.5 * jnp.log(2 * jnp.pi)
+    return jnp.sum(normal - 2 * (jnp.log(2.0) - drawn - jax.nn.softplus(-2 * drawn)), axis=-1)
+
+
+def loss(
+    network: Network, facts: Facts, batch: Window, multiplier: Float[Array, ""], noise: Array, key: PRNGKeyArray | None
+) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, ""]]]:
+    """L, and with it -mean log pi(a) and the mean entropy. With a `key` dropout is on; `noise` is standard normal."""
+    actions = facts.unit(batch.actions)
+    given = outputs(network, facts, batch, key)
+    mean, log_std = parted(given)
+    likelihood = log_density(mean, log_std, jnp.arctanh(jnp.clip(actions, -EDGE, EDGE)))
+    entropy = -log_density(mean, log_std, mean + jnp.exp(log_std) * noise)
+    nll, entropy = (
+        jnp.sum(jnp.where(batch.mask, values, 0)) / jnp.maximum(batch.mask.sum(), 1)
+        for values in (-likelihood, entropy)
+    )
+    return nll - multiplier * entropy, (nll, entropy)
+
+
+def outputs(
+    network: Network, facts: Facts, batch: Window, key: PRNGKeyArray | None = None
+) -> Float[Array, "batch K outputs"]:
+    """What the head gives at every step of windows."""
+    return network(
+        facts.ask(batch.returns_to_go),
+        facts.normaliser(batch.observations),
+        facts.unit(batch.actions),
+        batch.timesteps,
+        batch.mask,
+        key=key,
+    ).astype(jnp.float32)
+
+
+def update(config: Config, learner: Learner, batch: Window, key: PRNGKeyArray) -> tuple[Learner, Metrics]:
+    """One gradient step of the network, then one of log lambda."""
+    multiplier = jnp.exp(learner.log_multiplier)
+
+    def of(
+        network: Network, batch: Window, key: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, ""]]]:
+        if config.dtype != "float32":
+            network = jax.tree.map(lambda leaf: leaf.astype(config.dtype), network)
+        k_noise, k_drop = jax.random.split(key)
+        noise = jax.random.normal(k_noise, batch.actions.shape)
+        return loss(network, learner.facts, batch, multiplier, noise, k_drop)
+
+    tokens = 3 * batch.mask.shape[-1]
+    (value, (nll, entropy)), g = mean_gradient(of, learner.network, batch, batch.mask.sum(axis=-1), key, tokens)
+    of_network, of_multiplier = optimisers(config)
+    network, state = descend(of_network, learner.network, g, learner.optimisers["network"])
+    log_multiplier, m_state = descend(
+        of_multiplier,
+        learner.log_multiplier,
+        multiplier * (entropy - least(config, learner.facts.spec)),
+        learner.optimisers["multiplier"],
+    )
+    metrics = {"loss": value, "nll": nll, "entropy": entropy, "multiplier": multiplier}
+    states = {"network": state, "multiplier": m_state}
+    return Learner(network, log_multiplier, learner.facts, states, learner.updates + 1), metrics
+
+
+def least(config: Config, spec: Spec) -> float:
+    """beta."""
+    return config.entropy * spec.action_size
+
+
+# --- acting ---
+
+
+class Stochastic(Policy[Any]):
+    """Reads as a Decision Transformer does, and draws its action; greedy, it takes tanh(mu)."""
+
+    reader: Reencoding | Caching
+    log_multiplier: Float[Array, ""]
+    """what fine-tuning goes on with"""
+
+    @property
+    def facts(self) -> Facts:
+        return self.reader.acting.facts
+
+    def init_state(self, command: Any) -> Any:
+        return self.reader.init_state(command)
+
+    def observe(self, state: Any, step: Step) -> Any:
+        return self.reader.observe(state, step)
+
+    def decide(self, state: Any, key: PRNGKeyArray | None, length: int) -> tuple[Array, Any]:
+        mean, log_std = parted(self.reader.given(state))
+        drawn = mean if key is None else mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
+        return held(self.reader.acting.facts.action(drawn, None), length), state
+
+
+def policy(config: Config, learner: Learner) -> Stochastic:
+    """The deployable part: the network, the data's facts, and the multiplier."""
+    return stochastic(config, learner.network, learner.facts, learner.log_multiplier)
+
+
+def stochastic(config: Config, network: Network, facts: Facts, log_multiplier: Array) -> Stochastic:
+    """A network at work, on windows of `reads` steps."""
+    return Stochastic(dt.reader(config, network, facts, config.reads), log_multiplier)
+
+
+def batches(config: Config) -> Draw:
+    """Windows of K steps; for a cache half as many, twice as long."""
+    return dt.batches(config)
+
+
+def plan_length(config: Config) -> int:
+    """Primitive steps between decisions while training."""
+    return 1

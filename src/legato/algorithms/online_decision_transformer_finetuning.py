@@ -1,0 +1,252 @@
+"""Online Decision Transformer (Zheng, Zhang & Grover 2022, arXiv 2202.05607), going on by acting.
+
+It asks for more than the logs hold, draws actions, and imitates what came of it, in the place of the worst episodes it
+knows: returns-to-go in the replay are those that were earned. L and lambda are those of `online_decision_transformer`.
+From poor logs imitation leads nowhere; with `td3` there is a gradient that does (Yan et al. 2024, arXiv 2410.24108):
+
+    y_t  = r_t + m gamma min_i Q'_i(s_{t+1}, tanh mu'_{t+1})         m: 0 where the world ended the episode
+    L_Q  = MSE(Q_1(s_t, a_t), y_t) + MSE(Q_2(s_t, a_t), y_t)
+    L   += td3 (-mean Q_1(s_t, tanh mu_t) / mean |Q_1|)              over the steps of windows
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from legato.algorithms import online_decision_transformer as odt
+from legato.algorithms.configs import ODT as Base
+from legato.algorithms.configs import OnlineDT as Config
+from legato.algorithms.decision_transformer import Network
+from legato.algorithms.online_decision_transformer import Stochastic
+from legato.data import recent
+from legato.data.facts import Facts
+from legato.data.histories import Episode
+from legato.data.recent import Drawn, Recent
+from legato.data.spec import Spec
+from legato.data.trajectories import Trajectories
+from legato.nn.ensembles import TwinCritic
+from legato.nn.optimisation import descend, mean_gradient, polyak, warmed
+
+Metrics = dict[str, Float[Array, ""]]
+SMALLER = "lower --episodes"
+
+
+class Learner(eqx.Module):
+    """Everything the fine-tuning carries. Critics and targets are there with `td3` only."""
+
+    actor: Network
+    log_multiplier: Float[Array, ""]
+    target_actor: Network | None
+    critic: TwinCritic | None
+    target_critic: TwinCritic | None
+    facts: Facts
+    optimisers: dict[str, optax.OptState]
+    updates: Int[Array, ""]
+    base: Base = eqx.field(static=True)
+
+
+class Phase(NamedTuple):
+    """What is done from some step on."""
+
+    updates: int
+    joint: bool
+    """is the transformer updated as well?"""
+    noise: float
+
+
+def check(config: Config, base: Base, spec: Spec) -> None:
+    """Every policy of `odt` can be fine-tuned."""
+
+
+def phase(config: Config, step: int) -> Phase:
+    """What is done after so many primitive steps."""
+    return Phase(
+        config.updates if step >= config.start_steps else 0, not config.td3 or step >= config.critic_steps, 0.0
+    )
+
+
+def init(config: Config, base: Base, policy: Stochastic, key: PRNGKeyArray) -> Learner:
+    """A learner that acts as `policy` does, with its multiplier."""
+    acting = policy.reader.acting
+    facts, actor = acting.facts, acting.network
+    spec, critic = facts.spec, None
+    if config.td3:
+        critic = TwinCritic(spec.observation_size, spec.action_size, [config.hidden] * config.layers, key=key)
+    trained = {"actor": actor, "multiplier": policy.log_multiplier, **({"critic": critic} if critic else {})}
+    optimisers = _optimisers(config, base)
+    return Learner(
+        actor=actor,
+        log_multiplier=policy.log_multiplier,
+        target_actor=jax.tree.map(jnp.copy, actor) if critic else None,
+        critic=critic,
+        target_critic=jax.tree.map(jnp.copy, critic) if critic else None,
+        facts=facts,
+        optimisers={name: optimisers[name].init(part) for name, part in trained.items()},
+        updates=jnp.zeros((), jnp.int32),
+        base=base,
+    )
+
+
+def _optimisers(config: Config, base: Base) -> dict[str, optax.GradientTransformation]:
+    rate, critic = (warmed(size, config.warmup) for size in (config.learning_rate, config.critic_learning_rate))
+    return {
+        "actor": odt.moved(base.optimiser, rate, config.weight_decay, config.clip),
+        "multiplier": optax.adam(base.multiplier_learning_rate),
+        "critic": optax.chain(optax.clip_by_global_norm(config.clip), optax.adamw(critic, weight_decay=0.0)),
+    }
+
+
+# --- the replay ---
+
+
+def size(config: Config, base: Base, spec: Spec, capacity: int, longest: int) -> tuple[int, int]:
+    """The rows of the replay, and how many numbers it keeps of each."""
+    return config.episodes * longest, recent.width(spec)
+
+
+def memory(config: Config, base: Base, spec: Spec, capacity: int, longest: int) -> Recent:
+    """An empty replay, of whole episodes; `capacity` has no say."""
+    return recent.create(spec, config.episodes, longest)
+
+
+def filled(config: Config, base: Base, replay: Recent, data: Trajectories) -> Recent:
+    """The replay with the best of the logged episodes."""
+    return recent.filled(replay, data, base.gamma)
+
+
+def remember(config: Config, learner: Learner, replay: Recent, episode: Episode) -> tuple[Recent, Metrics]:
+    """Put an episode into the replay, with the returns that it earned."""
+    return recent.add(replay, episode, learner.base.gamma), {}
+
+
+# --- learning ---
+
+
+def critic_loss(
+    critic: TwinCritic, learner: Learner, config: Config, drawn: Drawn
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """L_Q over the steps whose next one is in the window or that end the episode, and the mean Q_1."""
+    assert learner.target_actor is not None and learner.target_critic is not None
+    facts, window = learner.facts, drawn.window
+    s, a = facts.normaliser(window.observations), facts.unit(window.actions)
+    mean, _ = odt.parted(odt.outputs(learner.target_actor, facts, window))
+    q_next = jnp.minimum(*learner.target_critic(s, jnp.tanh(mean)))
+    q_next = jnp.concatenate([q_next[:, 1:], jnp.zeros_like(q_next[:, :1])], axis=1)
+    unit = config.reward_scale or facts.scale / 10
+    y = drawn.rewards / unit + jnp.where(drawn.goes_on, config.gamma * q_next, 0)
+    q_1, q_2 = critic(s, a)
+    known = drawn.goes_on | drawn.ends
+    error = (q_1 - jax.lax.stop_gradient(y)) ** 2 + (q_2 - jax.lax.stop_gradient(y)) ** 2
+    return _mean(error, known), _mean(q_1, known)
+
+
+def policy_gradient(actor: Network, learner: Learner, drawn: Drawn) -> Float[Array, ""]:
+    """-mean Q_1 / mean |Q_1| of the greedy actions."""
+    assert learner.critic is not None
+    window = drawn.window
+    mean, _ = odt.parted(odt.outputs(actor, learner.facts, window))
+    q_1, _ = learner.critic(learner.facts.normaliser(window.observations), jnp.tanh(mean))
+    return -_mean(q_1, window.mask) / (jax.lax.stop_gradient(_mean(jnp.abs(q_1), window.mask)) + 1e-6)
+
+
+def _mean(values: Float[Array, "batch K"], where: Array) -> Float[Array, ""]:
+    return jnp.sum(jnp.where(where, values, 0)) / jnp.maximum(where.sum(), 1)
+
+
+def update(config: Config, learner: Learner, replay: Recent, key: PRNGKeyArray, joint: bool) -> tuple[Learner, Metrics]:
+    """One gradient step of the critics, where there are any, and, where `joint`, of the transformer and log lambda."""
+    k_draw, k_update = jax.random.split(key)
+    base, facts = learner.base, learner.facts
+    what = odt.batches(replace(base, batch_size=config.batch_size))
+    drawn = recent.draw(replay, k_draw, what.size, what.length)
+    optimisers, states = _optimisers(config, base), dict(learner.optimisers)
+    metrics: Metrics = {}
+    critic, target_critic = learner.critic, learner.target_critic
+    if critic is not None and target_critic is not None:
+        (loss_q, q), g = jax.value_and_grad(critic_loss, has_aux=True)(critic, learner, config, drawn)
+        critic, states["critic"] = descend(optimisers["critic"], critic, g, states["critic"])
+        target_critic = polyak(target_critic, critic, config.tau)
+        learner = eqx.tree_at(lambda whole: whole.critic, learner, critic)
+        metrics = {"critic_loss": loss_q, "value": q}
+    actor, log_multiplier, target_actor = learner.actor, learner.log_multiplier, learner.target_actor
+    nll = entropy = jnp.zeros(())
+    if joint:
+        multiplier = jnp.exp(log_multiplier)
+
+        def of(network: Network, part: Drawn, key: PRNGKeyArray) -> tuple[Float[Array, ""], tuple[Array, Array]]:
+            k_noise, k_drop = jax.random.split(key)
+            noise = jax.random.normal(k_noise, part.window.actions.shape)
+            loss, aux = odt.loss(network, facts, part.window, multiplier, noise, k_drop)
+            return loss + (config.td3 * policy_gradient(network, learner, part) if config.td3 else 0), aux
+
+        counts, tokens = drawn.window.mask.sum(axis=-1), 3 * what.length
+        (_, (nll, entropy)), g = mean_gradient(of, actor, drawn, counts, k_update, tokens)
+        actor, states["actor"] = descend(optimisers["actor"], actor, g, states["actor"])
+        slack = multiplier * (entropy - odt.least(base, facts.spec))
+        log_multiplier, states["multiplier"] = descend(
+            optimisers["multiplier"], log_multiplier, slack, states["multiplier"]
+        )
+        if target_actor is not None:
+            target_actor = polyak(target_actor, actor, config.tau)
+    metrics |= {"nll": nll, "entropy": entropy, "multiplier": jnp.exp(log_multiplier)}
+    return Learner(
+        actor=actor,
+        log_multiplier=log_multiplier,
+        target_actor=target_actor,
+        critic=critic,
+        target_critic=target_critic,
+        facts=facts,
+        optimisers=states,
+        updates=learner.updates + 1,
+        base=base,
+    ), metrics
+
+
+# --- acting ---
+
+
+def policy(learner: Learner, target: Float[Array, ""]) -> Stochastic:
+    """The deployable part: a policy of `odt` that asks for `target` where nobody says what to ask for."""
+    facts = eqx.tree_at(lambda facts: facts.target, learner.facts, target)
+    return odt.stochastic(learner.base, learner.actor, facts, learner.log_multiplier)
+
+
+def explorer(learner: Learner, target: Float[Array, ""], noise: Float[Array, ""]) -> Stochastic:
+    """What collects: it draws its actions."""
+    return policy(learner, target)
+
+
+def targets(
+    config: Config, first: Float[np.ndarray, " seeds"], best: Float[np.ndarray, " seeds"]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The returns to ask for in evaluations and while collecting, from those at first and the best evaluations."""
+    return first, first + (config.prompt - 1) * np.abs(first)
+
+
+def taken_back(learner: Learner, actor: Network) -> Learner:
+    """The learner with an actor that it had before."""
+    learner = eqx.tree_at(lambda whole: whole.actor, learner, actor)
+    if learner.target_actor is None:
+        return learner
+    return eqx.tree_at(lambda whole: whole.target_actor, learner, jax.tree.map(jnp.copy, actor))
+
+
+# --- checkpoints ---
+
+
+def saved(replay: Recent) -> dict[str, np.ndarray]:
+    """The replays of all seeds."""
+    return {str(i): np.array(leaf) for i, leaf in enumerate(jax.tree.leaves(replay))}
+
+
+def restored(replay: Recent, state: dict[str, np.ndarray]) -> Recent:
+    leaves, structure = jax.tree.flatten(replay)
+    return jax.tree.unflatten(structure, [jnp.asarray(state[str(i)]) for i in range(len(leaves))])

@@ -1,0 +1,129 @@
+"""`legato finetune`: policies from logs go on learning by acting, or the rest of a stopped fine-tuning."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from legato.algorithms.configs import TUNERS, TUNES
+from legato.errors import LegatoError
+from legato.training.settings import PRESETS, tuning_preset
+
+HELP = """usage: legato finetune RUN [--env ENVIRONMENT] [--method METHOD] [--preset PRESET] [options]
+       legato finetune --resume RUN [--from-step STEP]
+
+Lets the policies of a run that learnt from logs go on learning by acting, in a run folder of its own. The offline
+policies are never touched: the new run carries a copy of them (start), the newest (last) and the best, which is never
+worse than the copy by the run's own evaluations. A fall below the offline return is said, and with --rollback undone.
+
+methods:
+{methods}
+
+presets:
+{presets}
+
+'legato finetune RUN --help' lists every option with its unit, source and default.
+examples:
+  legato finetune runs/ds4-bench_hopper_medium-v0-0-1 --env Hopper-v4
+  legato finetune runs/ds4-bench_hopper_medium-v0-0-1 --steps 20000 --rollback
+  legato finetune --resume runs/ds4-ac-Hopper-v4-0-1
+"""
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Continue a fine-tuning from its newest checkpoint to its end; the numbers are those of a run never stopped."""
+
+    resume: str
+    """the run folder"""
+    from_step: int | None = None
+    """an older checkpoint to go back to; newer ones are discarded"""
+    quiet: bool = False
+    """show no progress"""
+
+
+def run(args: list[str]) -> None:
+    if not args or args[0] in ("-h", "--help"):
+        methods = [f"  {name:<8} {(c.__doc__ or '').strip()}" for name, c in TUNERS.items()]
+        presets = [f"  {name:<8} {text}" for name, text in PRESETS.items()]
+        print(HELP.format(methods="\n".join(methods), presets="\n".join(presets)), end="")
+    elif args[0].startswith("--resume"):
+        _resume(tyro.cli(Resume, args=args, prog="legato finetune"))
+    elif args[0].startswith("-"):
+        raise LegatoError("finetune needs a run first: legato finetune runs/ds4-... --env Hopper-v4")
+    else:
+        _finetune(args[0], args[1:])
+
+
+def _finetune(source: str, args: list[str]) -> None:
+    preset, method, env = _asked(args)
+    algorithm, known, seeds = _source(source)
+    method = method or next(iter(TUNES.get(algorithm, ())), None)
+    if method not in TUNES.get(algorithm, ()):
+        from legato.training.finetune import tuned_by
+        from legato.training.run import Run
+
+        tuned_by(Run(source), method)  # says what is wrong
+        raise AssertionError(method)
+    chosen: str = method
+    tuning, schedule = tuning_preset(preset, chosen, env or known or "")
+    schedule = replace(schedule, seed=seeds[0], seeds=len(seeds))
+
+    @dataclass(frozen=True)
+    class Options:
+        tuning: Annotated[type(tuning), tyro.conf.arg(name="")]  # type: ignore[valid-type]
+        settings: Annotated[type(schedule), tyro.conf.arg(name="")]  # type: ignore[valid-type]
+        method: str = ""
+        """how: one of those that 'legato finetune --help' lists for the run's algorithm"""
+        preset: Literal["cpu", "paper"] = "cpu"
+        """where the defaults below come from"""
+        out: str | None = None
+        """the new run folder; by default the first free runs/METHOD-ENV-SEED-N"""
+        quiet: bool = False
+        """show no progress"""
+
+    options: Any = tyro.cli(
+        Options,
+        args=args,
+        default=Options(tuning, schedule, chosen, preset),  # type: ignore[arg-type]
+        prog=f"legato finetune {source}",
+        description=(type(tuning).__doc__ or "").strip(),
+    )
+    if not options.settings.env:
+        raise LegatoError(f"neither '{source}' nor its data names an environment: name one with --env")
+
+    from legato import api
+    from legato.training import finetune
+
+    made = finetune.start(
+        source, chosen, options.preset, options.tuning, options.settings, options.out, quiet=options.quiet
+    )
+    print(api.drawn(made).path)
+
+
+def _resume(options: Resume) -> None:
+    from legato import api
+    from legato.training import finetune
+
+    print(api.drawn(finetune.resume(options.resume, options.from_step, quiet=options.quiet)).path)
+
+
+def _source(source: str) -> tuple[str, str | None, list[int]]:
+    """Algorithm, environment and seeds of a run, without JAX. Raises `LegatoError` for what is no run."""
+    from legato.training.run import Run
+
+    run = Run(source)
+    return run.algorithm, run.environment, run.seeds
+
+
+def _asked(args: Sequence[str]) -> tuple[str, str | None, str | None]:
+    """What `--preset`, `--method` and `--env` say; they decide the defaults of all other options."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in ("--preset", "--method", "--env"):
+        parser.add_argument(name, nargs="?")
+    known, _ = parser.parse_known_args(args)
+    return known.preset or "cpu", known.method, known.env

@@ -1,0 +1,152 @@
+"""A ring of primitive steps, each with the state of the memory that met it: a recurrence can learn from any of them.
+
+An episode of T steps takes T + 1 rows: its last row, which is no step of its own, holds the observation after the last
+step. What follows a row is the row after it, so every state is kept once.
+"""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from legato.data.spec import Spec
+from legato.errors import LegatoError
+
+
+class Episode(eqx.Module):
+    """One episode as it was met, padded at its end. Of T steps, T + 1 observations count; the rest is padding."""
+
+    observations: Float[Array, "rows obs"]
+    actions: Float[Array, "rows act"]
+    """as executed, in the environment's units"""
+    rewards: Float[Array, " rows"]
+    steps: Int[Array, ""]
+    """T; 0 for no episode at all"""
+    terminated: Bool[Array, ""]
+    """did the world end it, or a time limit?"""
+    asked: Float[Array, ""]
+    """the return that the policy was asked for at its beginning"""
+
+    @property
+    def row(self) -> Int[Array, " rows"]:
+        return jnp.arange(len(self.rewards))
+
+    def returns_to_go(self, gamma: float = 1.0) -> Float[Array, " rows"]:
+        """What was earned from each step on; 0 after the last."""
+        earned = jnp.where(self.row < self.steps, self.rewards, 0)
+
+        def backwards(after: Array, reward: Array) -> tuple[Array, Array]:
+            togo = reward + gamma * after
+            return togo, togo
+
+        return jax.lax.scan(backwards, jnp.zeros(()), earned, reverse=True)[1]
+
+    def wanted(self, gamma: float = 1.0) -> Float[Array, " rows"]:
+        """What was still wanted at each step: what was asked for, less what was earned before it."""
+        earned = jnp.where(self.row < self.steps, self.rewards, 0)
+
+        def onwards(wanted: Array, reward: Array) -> tuple[Array, Array]:
+            return (wanted - reward) / gamma, wanted
+
+        return jax.lax.scan(onwards, self.asked, earned)[1]
+
+
+class Moment(eqx.Module):
+    """One row, or many."""
+
+    observation: Float[Array, "*batch obs"]
+    previous: Float[Array, "*batch act"]
+    """the action before, in units of its bounds; zeros at an episode's beginning"""
+    action: Float[Array, "*batch act"]
+    """in units of its bounds"""
+    reward: Float[Array, "*batch"]
+    ret: Float[Array, "*batch"]
+    """the return-to-go that the policy read"""
+    continues: Float[Array, "*batch"]
+    """0 only where the world ended the episode with this step"""
+    valid: Float[Array, "*batch"]
+    """is this a step, or the end of an episode?"""
+    state: Float[Array, "*batch state"]
+    """the memory before this observation"""
+
+
+class Histories(eqx.Module):
+    """The newest `capacity` rows; older ones are overwritten."""
+
+    rows: Float[Array, "capacity width"]
+    added: Int[Array, ""]
+    """how many were ever added; the next goes to added % capacity"""
+    spec: Spec = eqx.field(static=True)
+
+    @property
+    def capacity(self) -> int:
+        return self.rows.shape[-2]
+
+    @property
+    def size(self) -> Int[Array, ""]:
+        return jnp.minimum(self.added, self.capacity)
+
+
+def width(spec: Spec, state: int) -> int:
+    """Numbers of a row."""
+    return spec.observation_size + 2 * spec.action_size + 4 + state
+
+
+def create(spec: Spec, state: int, capacity: int) -> Histories:
+    """An empty ring for memories of `state` numbers."""
+    return Histories(jnp.zeros((capacity, width(spec, state))), jnp.zeros((), jnp.int32), spec)
+
+
+def fitting(rows: int, row: int, limit: float, capacity: int, *, smaller: str) -> int:
+    """The bytes that so many rows of so many numbers take, of a replay of this `capacity`.
+
+    Raises `LegatoError` where that is more than `limit` bytes, with what would fit; `smaller` says what else makes it
+    smaller.
+    """
+    needed = 4 * rows * row
+    if needed > limit:
+        least = f"lower --capacity to {int(limit // (4 * row))}, " if rows == capacity else ""
+        raise LegatoError(
+            f"a replay of {rows} steps takes {needed / 2**30:.1f} GiB ({4 * row / 1024:.1f} KiB each), more than the "
+            f"{limit / 2**30:.1f} GiB allowed: {least}{smaller}, or raise --memory"
+        )
+    return needed
+
+
+def pack(moment: Moment) -> Float[Array, "*batch width"]:
+    """A moment's fields side by side."""
+    m = moment
+    numbers = (x[..., None] for x in (m.reward, m.ret, m.continues, m.valid))
+    return jnp.concatenate([m.observation, m.previous, m.action, *numbers, m.state], axis=-1)
+
+
+def unpack(rows: Float[Array, "*batch width"], spec: Spec) -> Moment:
+    """The inverse of `pack`."""
+    o, a = spec.observation_size, spec.action_size
+    sizes = np.cumsum([o, a, a, 1, 1, 1, 1])
+    s, previous, action, reward, ret, continues, valid, state = jnp.split(rows, sizes, axis=-1)
+    return Moment(s, previous, action, reward[..., 0], ret[..., 0], continues[..., 0], valid[..., 0], state)
+
+
+def add(histories: Histories, rows: Float[Array, "rows width"], count: Int[Array, ""]) -> Histories:
+    """Append the first `count` rows; the others are padding."""
+    offset = jnp.arange(len(rows))
+    # Padding is sent out of bounds, where a scatter drops it.
+    index = jnp.where(offset < count, (histories.added + offset) % histories.capacity, histories.capacity)
+    return Histories(histories.rows.at[index].set(rows, mode="drop"), histories.added + count, histories.spec)
+
+
+def sample(histories: Histories, key: PRNGKeyArray, size: int) -> tuple[Moment, Moment]:
+    """`size` rows drawn uniformly, with replacement, and those after them.
+
+    Of an episode's end nothing is to be learnt: its `valid` is 0, and what comes after is of another episode.
+    """
+    at = jax.random.randint(key, (size,), 0, histories.size)
+    return moment(histories, at), moment(histories, (at + 1) % histories.capacity)
+
+
+def moment(histories: Histories, at: Int[Array, "*batch"]) -> Moment:
+    return unpack(histories.rows[at], histories.spec)

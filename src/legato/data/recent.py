@@ -1,0 +1,142 @@
+"""Whole episodes in slots on the device: a replay that windows are drawn from while episodes come and go."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from legato.data import trajectories as logs
+from legato.data import windows
+from legato.data.histories import Episode
+from legato.data.spec import Spec
+from legato.data.trajectories import Trajectories
+from legato.data.windows import Episodes, Window
+
+
+class Recent(eqx.Module):
+    """`slots` episodes of at most `longest` steps each, slot after slot; a new one takes the slot of the oldest.
+
+    Returns-to-go are always those that were earned, whatever was asked for while collecting.
+    """
+
+    episodes: Episodes
+    """rows `[slots * longest, ...]`; of empty rows `left` is 0"""
+    rewards: Float[Array, " rows"]
+    lengths: Int[Array, " slots"]
+    terminated: Bool[Array, " slots"]
+    added: Int[Array, ""]
+    """how many were ever added; the next takes slot added % slots"""
+
+    @property
+    def longest(self) -> int:
+        return self.rewards.shape[-1] // self.lengths.shape[-1]
+
+
+def width(spec: Spec) -> int:
+    """Numbers of a step."""
+    return spec.observation_size + spec.action_size + 4
+
+
+def create(spec: Spec, slots: int, longest: int) -> Recent:
+    """Without an episode yet."""
+    rows = slots * longest
+    zeros, none = jnp.zeros(rows), jnp.zeros(rows, jnp.int32)
+    empty = Episodes(jnp.zeros((rows, spec.observation_size)), jnp.zeros((rows, spec.action_size)), zeros, none, none)
+    counts = jnp.zeros(slots, jnp.int32)
+    return Recent(empty, jnp.copy(zeros), counts, jnp.zeros(slots, bool), jnp.zeros((), jnp.int32))
+
+
+def add(recent: Recent, episode: Episode, gamma: float = 1.0) -> Recent:
+    """Put an episode into the next slot; no episode (0 steps) changes nothing.
+
+    Of one longer than a slot only the beginning is kept, whose returns-to-go count the rest too.
+    """
+    longest, slots = recent.longest, recent.lengths.shape[0]
+    steps = jnp.minimum(episode.steps, longest)
+    slot, real = recent.added % slots, episode.steps > 0
+    row = jnp.arange(longest)
+    there = row < steps
+
+    def fitted(array: Array) -> Array:
+        array = array[:longest]
+        array = jnp.pad(array, [(0, longest - len(array)), *[(0, 0)] * (array.ndim - 1)])
+        return jnp.where(there.reshape(-1, *(1,) * (array.ndim - 1)), array, 0)
+
+    def written(array: Array, new: Array) -> Array:
+        old = jax.lax.dynamic_slice_in_dim(array, slot * longest, longest)
+        return jax.lax.dynamic_update_slice_in_dim(array, jnp.where(real, new, old), slot * longest, 0)
+
+    e = recent.episodes
+    episodes = Episodes(
+        written(e.observations, fitted(episode.observations)),
+        written(e.actions, fitted(episode.actions)),
+        written(e.returns_to_go, fitted(episode.returns_to_go(gamma))),
+        written(e.timesteps, jnp.where(there, row, 0)),
+        written(e.left, jnp.where(there, steps - row, 0)),
+    )
+    at = jnp.where(real, slot, slots)
+    return Recent(
+        episodes,
+        written(recent.rewards, fitted(episode.rewards)),
+        recent.lengths.at[at].set(steps, mode="drop"),
+        recent.terminated.at[at].set(episode.terminated & (steps == episode.steps), mode="drop"),
+        recent.added + real,
+    )
+
+
+def filled(recent: Recent, data: Trajectories, gamma: float = 1.0) -> Recent:
+    """With the best episodes of a dataset, the worst of them first: they are the first to go."""
+    slots, longest = recent.lengths.shape[0], recent.longest
+    order = np.argsort(logs.returns(data), kind="stable")[-slots:]
+    arrays = [np.zeros(array.shape, array.dtype) for array in jax.tree.leaves(recent.episodes)]
+    observations, actions, togo, timesteps, left = arrays
+    rewards, lengths, terminated = (
+        np.zeros(recent.rewards.shape, np.float32),
+        np.zeros(slots, np.int32),
+        np.zeros(slots, bool),
+    )
+    returns, earned = logs.returns_to_go(data, gamma), logs.rewards(data)
+    for slot, i in enumerate(order):
+        steps = data.episode(int(i))
+        steps = slice(steps.start, min(steps.stop, steps.start + longest))
+        count = steps.stop - steps.start
+        rows = slice(slot * longest, slot * longest + count)
+        observations[rows], actions[rows] = data.observations[steps], data.actions[steps]
+        togo[rows], rewards[rows] = returns[steps], earned[steps]
+        timesteps[rows], left[rows] = np.arange(count), np.arange(count, 0, -1)
+        lengths[slot], terminated[slot] = count, bool(data.terminations[steps.stop - 1])
+    episodes = Episodes(*map(jnp.asarray, (observations, actions, togo, timesteps, left)))
+    counts = jnp.asarray(len(order), jnp.int32)
+    return Recent(episodes, jnp.asarray(rewards), jnp.asarray(lengths), jnp.asarray(terminated), counts)
+
+
+class Drawn(eqx.Module):
+    """Windows, and what a critic needs of them beside."""
+
+    window: Window
+    rewards: Float[Array, "batch K"]
+    goes_on: Bool[Array, "batch K"]
+    """is the step after this one in the window?"""
+    ends: Bool[Array, "batch K"]
+    """did the world end the episode with this step?"""
+
+
+def draw(recent: Recent, key: PRNGKeyArray, size: int, length: int) -> Drawn:
+    """`size` windows whose first steps are drawn uniformly from all steps, with replacement."""
+    until = jnp.cumsum(recent.lengths)
+    step = jax.random.randint(key, (size,), 0, until[-1])
+    slot = jnp.searchsorted(until, step, side="right")
+    start = slot * recent.longest + step - (until[slot] - recent.lengths[slot])
+    window = windows.window(recent.episodes, start, length)
+    rows = jnp.where(window.mask, start[:, None] + jnp.arange(length), start[:, None])
+    last = window.mask & (recent.episodes.left[rows] == 1)
+    after = jnp.concatenate([window.mask[:, 1:], jnp.zeros((size, 1), bool)], axis=1)
+    return Drawn(
+        window,
+        jnp.where(window.mask, recent.rewards[rows], 0),
+        after & ~last,
+        last & recent.terminated[slot][:, None],
+    )

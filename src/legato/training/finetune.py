@@ -1,0 +1,512 @@
+"""Fine-tuning: a policy that was trained from logs goes on learning by acting.
+
+A run of its own, which never touches the one it began with: it carries a copy of the offline policies (`start`), and
+its `best` is never worse than these by its own evaluations. One turn of the loop collects some primitive steps; whole
+episodes go into the algorithm's replay, and one compiled call makes the turn's updates. Seed by seed, side by side, and
+all randomness from (seed, step): a resumed run repeats what an unbroken one does.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from legato.algorithms import tuner
+from legato.algorithms.configs import TUNES
+from legato.data import facts as data_facts
+from legato.data import formats, histories
+from legato.data.histories import Episode
+from legato.data.spec import Spec
+from legato.data.trajectories import Trajectories
+from legato.envs import describe, make, make_vec
+from legato.errors import LegatoError
+from legato.policy import Policy
+from legato.rollout import Clock, Experience, Rollout, episodes, stack
+from legato.training import offline, policy_file
+from legato.training.averages import Averages
+from legato.training.checkpoint import Checkpoints
+from legato.training.interruption import Interrupted, interruptible
+from legato.training.policy_file import LoadedPolicy, fill, named_leaves
+from legato.training.progress import Progress
+from legato.training.run import Metrics, Run
+from legato.training.settings import FinetuneSettings, OfflineSettings
+
+SHORTEST = 64  # rows of the shortest padding that an episode is put into the replay with
+
+
+def tuned_by(run: Run, method: str | None) -> str:
+    """The tuner of a run's policies: this, or the usual one. Raises `LegatoError` where there is none."""
+    known = TUNES.get(run.algorithm, ())
+    if not known:
+        able = ", ".join(name for name, by in TUNES.items() if by)
+        raise LegatoError(f"'{run.path}' is a run of {run.algorithm}, which cannot be fine-tuned; runs of {able} can")
+    if method is not None and method not in known:
+        raise LegatoError(f"a policy of {run.algorithm} is fine-tuned by {' or '.join(known)}, not by '{method}'")
+    return method or known[0]
+
+
+def start(
+    source: str | Path,
+    method: str,
+    preset: str,
+    tuning: Any,
+    settings: FinetuneSettings,
+    out: str | Path | None = None,
+    *,
+    quiet: bool = False,
+) -> Run:
+    """Fine-tune a run's policies in a new run folder.
+
+    Everything that can be refused is refused before the folder exists, and before the replay is allocated.
+    """
+    before = Run(source)
+    policies = begun(before, settings)
+    spec = check(method, tuning, settings, before, policies[0])
+    logs = before.settings
+    assert isinstance(logs, OfflineSettings)
+    data = {**(before.data or {}), "environment": settings.env, "start": str(Path(source))}
+    data["logs"] = {"dataset": logs.dataset, "clip_actions": logs.clip_actions}
+    run = Run.create(out, before.algorithm, preset, before.config, settings, spec, data, method=method, tuning=tuning)
+    for seed, loaded in zip(run.seeds, policies, strict=True):
+        policy_file.save(run.path / "policy" / f"seed-{seed}" / "start", loaded.policy, loaded.card)
+    Loop(run, quiet=quiet).train()
+    return run
+
+
+def resume(path: str | Path, from_step: int | None = None, *, quiet: bool = False) -> Run:
+    """Go on from a run's newest checkpoint (or that of `from_step`) to the end it was given."""
+    run = Run(path)
+    Loop(run, resume=True, from_step=from_step, quiet=quiet).train()
+    return run
+
+
+def begun(before: Run, settings: FinetuneSettings) -> list[LoadedPolicy]:
+    """The policies to begin with, one per seed. Raises `LegatoError` where a run has none of a seed."""
+    seeds = [settings.seed + i for i in range(settings.seeds)]
+    return [policy_file.load(before.policy_path(seed, settings.which)) for seed in seeds]
+
+
+def check(method: str, tuning: Any, settings: FinetuneSettings, before: Run, loaded: LoadedPolicy) -> Spec:
+    """The spec. Raises `LegatoError` where policy, tuner, environment and memory do not fit."""
+    environment = make(settings.env)
+    spec = describe(environment, settings.env, user=method, discrete=True)
+    limit = getattr(environment.spec, "max_episode_steps", None)
+    environment.close()
+    for what, here, there in (
+        ("observations of so many numbers", loaded.spec.observation_size, spec.observation_size),
+        ("discrete actions", loaded.spec.choices, spec.choices),
+        ("actions of so many numbers", loaded.spec.action_size, spec.action_size),
+        ("bounds of the actions", (loaded.spec.low, loaded.spec.high), (spec.low, spec.high)),
+    ):
+        if here != there:
+            raise LegatoError(
+                f"the policies of '{before.path}' and '{settings.env}' differ in {what}: {here} and {there}"
+            )
+    module, base = tuner(method), before.config
+    module.check(tuning, base, spec)
+    rows, row = module.size(tuning, base, spec, settings.capacity, longest(settings.env, base))
+    if limit is not None and limit + 1 > rows:
+        raise LegatoError(f"capacity {settings.capacity} does not hold one episode of '{settings.env}' ({limit} steps)")
+    allowed = settings.memory * 2**30 / settings.seeds
+    needed = histories.fitting(rows, row, allowed, settings.capacity, smaller=module.SMALLER)
+    each = " per seed" if settings.seeds > 1 else ""
+    print(f"the replay takes {needed / 2**30:.2f} GiB{each}", file=sys.stderr)  # noqa: T201
+    if settings.target is not None:
+        low, high = (float(cast(Any, loaded.policy).facts.deciles[i]) for i in (0, -1))
+        data_facts.warn([settings.target], low, high)
+    return spec
+
+
+def logged(run: Run) -> Trajectories:
+    """The data that the offline policies learnt from. Raises `LegatoError` where it is not there any more."""
+    about = (run.data or {})["logs"]
+    data = formats.load(about["dataset"], clip_actions=about["clip_actions"])
+    return offline.check(run.algorithm, run.config, OfflineSettings(**about), data)[1]
+
+
+def longest(env: str, base: Any) -> int:
+    """Steps of the longest episode that is expected: the environment's limit, or what the policy was made for."""
+    environment = make(env)
+    limit = getattr(environment.spec, "max_episode_steps", None)
+    environment.close()
+    return limit or getattr(base, "episode_length", 1000)
+
+
+class Loop:
+    """One fine-tuning run in progress."""
+
+    def __init__(self, run: Run, *, resume: bool = False, from_step: int | None = None, quiet: bool = False):
+        assert isinstance(run.settings, FinetuneSettings)
+        assert run.method is not None and run.tuning is not None
+        self.run, self.settings, self.tuning, self.quiet = run, run.settings, run.tuning, quiet
+        self.module = tuner(run.method)
+        self.checkpoints = Checkpoints(run.path / "checkpoints", create=not resume)
+        loaded = self.checkpoints.load(from_step) if resume else None
+        self._build()
+        if loaded is None and hasattr(self.module, "filled"):
+            self._fill()
+        columns = ["return", "length", "episodes", "eval_return", "target", *self.metric_names, *self.met_names]
+        if loaded is not None:
+            step, state = loaded
+            self._restore(state)
+            self.checkpoints.discard_after(step)
+            self.metrics = Metrics(run, columns, resume_at=step)
+        else:
+            self.metrics = Metrics(run, columns)
+
+    def _build(self) -> None:
+        s, seeds, spec, base, tuning = self.settings, self.run.seeds, self.run.spec, self.run.config, self.tuning
+        self.step = self.updates = 0  # primitive steps and updates so far, per seed
+        keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed), 3))(jnp.array(seeds))  # [seeds, 3]
+        init_keys, self.act_keys, self.update_keys = keys[:, 0], keys[:, 1], keys[:, 2]
+        self.offline = stack([policy_file.load(self.run.policy_path(seed, "start")).policy for seed in seeds])
+        self.learner = jax.jit(jax.vmap(partial(self.module.init, tuning, base)))(self.offline, init_keys)
+        self.kept = self._copied(self.learner.actor)  # of each seed, the best so far
+        room = longest(s.env, base)
+        empty = jax.jit(jax.vmap(lambda _: self.module.memory(tuning, base, spec, s.capacity, room)))
+        self.memory = empty(jnp.arange(len(seeds)))
+        self.world = make_vec(s.env, len(seeds) * s.environments)
+        self.rollout = Rollout(self.world, spec, Clock(1), seeds, "train")
+        self.judge = make_vec(s.env, len(seeds) * s.eval_episodes)
+        first = np.asarray(self.learner.facts.target) if s.target is None else np.full(len(seeds), s.target, np.float32)
+        self.first = first.astype(np.float32)  # the targets to begin with
+        self.asks, self.tries = self.first.copy(), self.first.copy()  # what is asked for in evaluations, in collecting
+        self.level = np.full(len(seeds), -np.inf)  # what the offline policies earn
+        self.best = np.full(len(seeds), -np.inf)
+        self.open: list[list[tuple[np.ndarray, ...]]] = [[] for _ in range(self.world.count)]
+        self.prompt = np.zeros(self.world.count, np.float32)  # what each running episode was asked for
+        self.stored = np.zeros(len(seeds), np.int64)
+        self.averages = Averages(seeds, "step")
+        self.recent: list[list[tuple[float, float]]] = [[] for _ in seeds]
+        self.policies = jax.jit(jax.vmap(self.module.policy))
+        self.explorers = jax.jit(jax.vmap(self.module.explorer, in_axes=(0, 0, None)))
+        one = jax.eval_shape(lambda t: jax.tree.map(lambda leaf: leaf[0], t), (self.learner, self.memory, init_keys))
+        update = partial(self.module.update, tuning, joint=True)
+        self.metric_names = sorted(jax.eval_shape(update, *one)[1])
+        padded = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, _padded([], spec, 0.0, SHORTEST)))
+        self.met_names = sorted(jax.eval_shape(partial(self.module.remember, tuning), *one[:2], padded)[1])
+        self.met: dict[str, np.ndarray] = {name: np.zeros(len(seeds)) for name in self.met_names}  # since the last row
+
+    def _fill(self) -> None:
+        """Begin with logged episodes."""
+        data = logged(self.run)
+        one = jax.tree.map(lambda leaf: leaf[0], self.memory)
+        one = self.module.filled(self.tuning, self.run.config, one, data)
+        count = len(self.run.seeds)
+        self.memory = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)) + 0, one)
+        self.stored += data.steps
+
+    @staticmethod
+    def _copied(tree: Any) -> Any:
+        return jax.tree.map(jnp.copy, tree)
+
+    # --- the loop ---
+
+    def train(self) -> None:
+        """Run to the last step; save on the way; leave checkpoint and policies behind whatever ends it."""
+        s = self.settings
+        title = f"{self.run.label} in {s.env}"
+        with (
+            Progress(title, s.steps, start=self.step, quiet=self.quiet) as progress,
+            interruptible() as interrupted,
+        ):
+            try:
+                if not self.step and not np.isfinite(self.level).all():
+                    self._begin(progress)
+                while self.step < s.steps:
+                    before = self.step
+                    self._turn()
+                    self._report(before, progress)
+                    if interrupted():
+                        self._checkpoint()
+                        again = f"legato finetune --resume {self.run.path}"
+                        raise Interrupted(f"stopped at step {self.step}; continue with: {again}")
+            finally:
+                self.metrics.close()
+                self.world.close()
+                self.judge.close()
+                self.checkpoints.close()  # last: a full disk shows here, and nothing else may be lost by it
+
+    def _begin(self, progress: Progress) -> None:
+        """Measure what the offline policies earn."""
+        self.level = self._measure(self._acting())
+        self._saved(self.level)
+        self._log(self.level)
+        progress.note(0, f"return {self.level.mean():.1f} offline{self._over()}")
+
+    def _over(self) -> str:
+        return f" over {len(self.run.seeds)} seeds" if len(self.run.seeds) > 1 else ""
+
+    def _turn(self) -> None:
+        s, steps = self.settings, self.tuning.every
+        phase = self.module.phase(self.tuning, self.step)
+        asked = self._prompts()
+        policies = self.explorers(self.learner, jnp.asarray(asked), jnp.asarray(phase.noise, jnp.float32))
+        try:
+            experience, ended = self.rollout.run(policies, -(-steps // s.environments), self.act_keys)
+        except LegatoError:
+            self.averages.read(self.checkpoints.steps())  # a loss that turned NaN is named instead of what it led to
+            raise
+        for episode in ended:
+            self.recent[episode.member // s.environments].append((episode.ret, episode.length))
+        self._remember(self._episodes(experience, np.repeat(asked, s.environments)))
+        self.step += len(experience.reward) * s.environments
+        count = phase.updates if self.stored.min() > 0 else 0
+        if count:
+            self.learner, metrics = advance(
+                self.module,
+                self.tuning,
+                phase.joint,
+                self.learner,
+                self.memory,
+                self.update_keys,
+                self.updates,
+                count,
+            )
+            self.averages.add(self.step, metrics, count)
+            before, self.updates = self.updates, self.updates + count
+            every = getattr(self.tuning, "refresh_every", 0)
+            if every and phase.joint and self.updates // every > before // every:
+                self.memory = renew(self.module, self.learner, self.memory)
+
+    def _prompts(self) -> np.ndarray:
+        """What an episode that begins in this turn is asked for, by seed."""
+        variation = getattr(self.tuning, "variation", 0.0)
+        draw = [np.random.default_rng([seed, self.step]).uniform(-variation, variation) for seed in self.run.seeds]
+        return (self.tries * (1 + np.array(draw))).astype(np.float32)
+
+    def _episodes(self, experience: Experience, asked: np.ndarray) -> list[list[Episode]]:
+        """The episodes that ended, by seed; the others stay open."""
+        done: list[list[Episode]] = [[] for _ in self.run.seeds]
+        fields = (experience.observation, experience.action, experience.reward, experience.next_observation)
+        for t in range(len(experience.reward)):
+            for member, rows in enumerate(self.open):
+                if not rows:
+                    self.prompt[member] = asked[member]
+                rows.append(tuple(field[t, member] for field in fields))
+                terminated = bool(experience.terminated[t, member])
+                if terminated or experience.truncated[t, member]:
+                    episode = _padded(rows, self.run.spec, float(self.prompt[member]), terminated=terminated)
+                    done[member // self.settings.environments].append(episode)
+                    self.open[member] = []
+        return done
+
+    def _remember(self, done: list[list[Episode]]) -> None:
+        """Put episodes into the replays, one of each seed at a time."""
+        for turn in range(max(map(len, done))):
+            there = [found[turn] if turn < len(found) else None for found in done]
+            rows = max(len(episode.rewards) for episode in there if episode is not None)
+            batch = [_resized(e, rows) if e is not None else _padded([], self.run.spec, 0.0, rows) for e in there]
+            stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *batch)
+            self.memory, metrics = put(self.module, self.tuning, self.learner, self.memory, stacked)
+            for name, values in jax.device_get(metrics).items():
+                self.met[name] = np.maximum(self.met[name], values)
+            self.stored += stacked.steps
+
+    # --- measuring and saving ---
+
+    def _report(self, before: int, progress: Progress) -> None:
+        """Evaluate, log and checkpoint when their time has come; the end of the run counts for all three."""
+        s = self.settings
+
+        def due(every: int) -> bool:
+            return self.step // every > before // every or self.step >= s.steps
+
+        progress.step(min(self.step, s.steps))
+        if due(s.eval_every) or due(s.log_every) or due(s.checkpoint_every):
+            self.averages.read(self.checkpoints.steps())
+        evaluated = self._evaluate(progress) if due(s.eval_every) else None
+        if evaluated is not None or due(s.log_every):
+            self._log(evaluated)
+            self.metrics.speed(self.step, progress.rate(self.step))
+        if due(s.checkpoint_every):
+            self._checkpoint()
+
+    def _log(self, evaluated: np.ndarray | None) -> None:
+        for i, (seed, row) in enumerate(zip(self.run.seeds, self.averages.take(), strict=True)):
+            if self.recent[i]:
+                row["return"], row["length"] = (float(x) for x in np.mean(self.recent[i], axis=0))
+            row["episodes"] = len(self.recent[i])
+            if evaluated is not None:
+                row["eval_return"] = float(evaluated[i])
+            row["target"] = float(self.asks[i])
+            row |= {name: float(values[i]) for name, values in self.met.items() if self.recent[i]}
+            self.metrics.write(self.step, seed, row)
+            self.recent[i] = []
+        self.met = {name: np.zeros_like(values) for name, values in self.met.items()}
+
+    def _acting(self) -> Policy[Any]:
+        return self.policies(self.learner, jnp.asarray(self.asks))
+
+    def _measure(self, policies: Policy[Any]) -> np.ndarray:
+        return episodes(policies, self.judge, self.run.spec, Clock(1), self.run.seeds, "select").mean(axis=1)
+
+    def _saved(self, returns: np.ndarray) -> np.ndarray:
+        """Keep `last`, and `best` where it is better than all before. Returns where."""
+        better = returns > self.best
+        policy_file.keep(self.run, self._acting(), better, self.step, {"environment": self.settings.env})
+        self.best = np.maximum(self.best, returns)
+        self.kept = chosen(jnp.asarray(better), self.learner.actor, self.kept)
+        self.asks, self.tries = (
+            np.asarray(target, np.float32) for target in self.module.targets(self.tuning, self.first, self.best)
+        )
+        return better
+
+    def _evaluate(self, progress: Progress) -> np.ndarray:
+        """Mean greedy return per seed, and what follows from it."""
+        s = self.settings
+        returns = self._measure(self._acting())
+        progress.note(min(self.step, s.steps), f"return {returns.mean():.1f}{self._over()}")
+        self._saved(returns)
+        fallen = self.level - returns > s.drop * np.abs(self.level)
+        for i in np.flatnonzero(fallen):
+            text = f"seed {self.run.seeds[i]} earns {returns[i]:.1f}, the offline policy {self.level[i]:.1f}"
+            back = "; taken back to its best" if s.rollback else ""
+            progress.note(min(self.step, s.steps), text + back)
+        if s.rollback and fallen.any():
+            actor = chosen(jnp.asarray(fallen), self.kept, self.learner.actor)
+            self.learner = jax.jit(jax.vmap(self.module.taken_back))(self.learner, actor)
+            policy_file.keep(self.run, self._acting(), np.zeros(len(fallen), bool), self.step, {"environment": s.env})
+        return returns
+
+    def _checkpoint(self) -> None:
+        self.averages.read(self.checkpoints.steps())
+        self.checkpoints.save(self.step, self._state())
+
+    def _state(self) -> dict[str, Any]:
+        """All that the loop carries, as nested dicts of arrays that nobody else holds."""
+        count, sums = self.averages.state()
+        recent = [(i, *episode) for i, of_seed in enumerate(self.recent) for episode in of_seed]
+        rows = [row for of_member in self.open for row in of_member]
+        fields = zip(*rows, strict=True) if rows else ([] for _ in range(4))
+        names = ("observation", "action", "reward", "next_observation")
+        return {
+            "learner": named_leaves(self.learner),
+            "kept": named_leaves(self.kept),
+            "memory": self.module.saved(self.memory),
+            "rollout": self.rollout.state(),
+            "open": {
+                "lengths": np.array([len(of_member) for of_member in self.open]),
+                **{name: np.array(field, np.float32) for name, field in zip(names, fields, strict=True)},
+            },
+            "loop": {
+                "step": np.array(self.step),
+                "updates": np.array(self.updates),
+                "best": self.best.copy(),
+                "level": self.level.copy(),
+                "asks": self.asks.copy(),
+                "tries": self.tries.copy(),
+                "prompt": self.prompt.copy(),
+                "stored": self.stored.copy(),
+                "count": count,
+                "recent": np.array(recent, np.float64).reshape(-1, 3),
+            },
+            "met": {name: values.copy() for name, values in self.met.items()},
+            "sums": sums,
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        source = str(self.checkpoints.folder)
+        self.learner = fill(self.learner, state["learner"], source)
+        self.kept = fill(self.kept, state["kept"], source)
+        self.memory = self.module.restored(self.memory, state["memory"])
+        loop, kept = state["loop"], state["open"]
+        self.step, self.updates = int(loop["step"]), int(loop["updates"])
+        for name in ("best", "level", "asks", "tries", "prompt", "stored"):
+            setattr(self, name, loop[name].copy())
+        self.averages.restore(loop["count"], state.get("sums", {}))
+        self.met = {name: values.copy() for name, values in state.get("met", {}).items()}
+        for i, ret, length in loop["recent"]:
+            self.recent[int(i)].append((float(ret), float(length)))
+        ends = np.cumsum(kept["lengths"])
+        names = ("observation", "action", "reward", "next_observation")
+        for member, (end, length) in enumerate(zip(ends, kept["lengths"], strict=True)):
+            self.open[member] = [tuple(kept[name][t] for name in names) for t in range(end - length, end)]
+        noise = jnp.asarray(0.0, jnp.float32)
+        self.rollout.restore(state["rollout"], self.explorers(self.learner, jnp.asarray(self.tries), noise))
+
+
+def _padded(
+    rows: list[tuple[np.ndarray, ...]], spec: Spec, asked: float, length: int | None = None, terminated: bool = False
+) -> Episode:
+    """An episode from its steps, in host memory; no steps are no episode."""
+    steps = len(rows)
+    length = length or max(SHORTEST, 1 << steps.bit_length())  # a power of two above T: few shapes are compiled
+    observations = np.zeros((length, spec.observation_size), np.float32)
+    actions = np.zeros((length, spec.action_size), np.float32)
+    rewards = np.zeros(length, np.float32)
+    for t, (observation, action, reward, _) in enumerate(rows):
+        observations[t], actions[t], rewards[t] = observation, action, reward
+    if steps:
+        observations[steps] = rows[-1][3]
+    fields: tuple[Any, ...] = (np.int32(steps), np.bool_(terminated), np.float32(asked))
+    return Episode(observations, actions, rewards, *fields)  # type: ignore[arg-type]
+
+
+def _resized(episode: Episode, rows: int) -> Episode:
+    """With more padding."""
+    more = rows - len(episode.rewards)
+    if not more:
+        return episode
+    arrays = (np.asarray(array) for array in (episode.observations, episode.actions, episode.rewards))
+    wider = (np.concatenate([array, np.zeros((more, *array.shape[1:]), array.dtype)]) for array in arrays)
+    return Episode(*wider, episode.steps, episode.terminated, episode.asked)  # type: ignore[arg-type]
+
+
+@jax.jit
+def chosen(where: Array, yes: Any, no: Any) -> Any:
+    """Seed by seed, one tree or the other."""
+    return jax.tree.map(lambda y, n: jnp.where(where.reshape(-1, *(1,) * (y.ndim - 1)), y, n), yes, no)
+
+
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=(3,))
+def put(
+    module: ModuleType, tuning: Any, learner: Any, memory: Any, episode: Episode
+) -> tuple[Any, dict[str, Float[Array, " seeds"]]]:
+    """An episode of every seed into its replay."""
+    return jax.vmap(partial(module.remember, tuning))(learner, memory, episode)
+
+
+@partial(jax.jit, static_argnums=(0,), donate_argnums=(2,))
+def renew(module: ModuleType, learner: Any, memory: Any) -> Any:
+    """The replays with their states computed anew."""
+    return jax.vmap(module.refreshed)(learner, memory)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3,))
+def advance(
+    module: ModuleType,
+    tuning: Any,
+    joint: bool,
+    learner: Any,
+    memory: Any,
+    keys: PRNGKeyArray,
+    first: int,
+    count: Int[Array, ""] | int,
+) -> tuple[Any, dict[str, Float[Array, " seeds"]]]:
+    """`count` updates of every seed in one dispatch. Returns the sums of their metrics too.
+
+    The i-th update of a run draws from `fold_in(key, i)`, whichever call makes it.
+    """
+
+    def one_seed(learner: Any, memory: Any, key: PRNGKeyArray) -> tuple[Any, dict[str, Array]]:
+        def update(learner: Any, i: Array | int) -> tuple[Any, dict[str, Array]]:
+            return module.update(tuning, learner, memory, jax.random.fold_in(key, i), joint)
+
+        def turn(i: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+            learner, metrics = update(carry[0], i)
+            return learner, jax.tree.map(jnp.add, carry[1], metrics)
+
+        shapes = jax.eval_shape(update, learner, first)[1]
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return jax.lax.fori_loop(first, first + count, turn, (learner, nothing))
+
+    return jax.vmap(one_seed)(learner, memory, keys)
