@@ -107,7 +107,8 @@ def loaded(name: str, dataset: str, options: argparse.Namespace) -> list[LoadedP
 
 def scored(name: str, dataset: str, options: argparse.Namespace) -> list[float]:
     """Returns of the last policies, `[seeds]`: means over so many episodes of each."""
-    kept = folder(name, dataset, options) / re.sub(r"[^\w=,.+-]", "", f"scores{name.partition('@')[2]}.json")
+    later = f"-from-{options.first_episode}" if options.first_episode else ""
+    kept = folder(name, dataset, options) / re.sub(r"[^\w=,.+-]", "", f"scores{name.partition('@')[2]}{later}.json")
     if kept.exists():
         body = json.loads(kept.read_text())
         if body.get("episodes", options.episodes) != options.episodes:
@@ -117,7 +118,8 @@ def scored(name: str, dataset: str, options: argparse.Namespace) -> list[float]:
     assert run.environment is not None
     world = make_vec(run.environment, options.seeds * options.episodes)
     policies = stack([player.policy for player in loaded(name, dataset, options)])
-    found = episodes(policies, world, run.spec, Clock(1), run.seeds, "test").mean(axis=1)
+    first = options.first_episode
+    found = episodes(policies, world, run.spec, Clock(1), run.seeds, "test", first_episode=first).mean(axis=1)
     world.close()
     kept.write_text(json.dumps({"returns": found.tolist(), "episodes": options.episodes}) + "\n")
     return found.tolist()
@@ -130,6 +132,7 @@ def main() -> None:
     parser.add_argument("--preset", default="cpu")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--episodes", type=int, default=10)
+    parser.add_argument("--first-episode", type=int, default=0, help="others are other test episodes")
     parser.add_argument("--out", default="runs/locomotion")
     options = parser.parse_args()
     print(f"| dataset | behaviour | {' | '.join(options.algorithms)} |")

@@ -56,7 +56,10 @@ def config_of(window: int, options: argparse.Namespace) -> TT:
         size=options.size,
         heads=options.size // 32,
         batch_size=options.batch * options.window // window,
-        learning_rate=1e-3,
+        optimiser=options.optimiser,
+        ordered=options.ordered,
+        learning_rate=options.learning_rate or {"muon": 5e-3, "adamw": 1e-3}[options.optimiser],
+        weight_decay=0.01 if options.optimiser == "muon" else 0.1,
         warmup=100,
         anneal_over=-1,
         dropout=0.0,
@@ -121,6 +124,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--updates", type=int, default=2_000)
     parser.add_argument("--ensemble-updates", type=int, default=12_000)
+    parser.add_argument("--optimiser", choices=("muon", "adamw"), default="muon")
+    parser.add_argument("--learning-rate", type=float, default=None)
+    parser.add_argument("--ordered", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--window", type=int, default=10)
     parser.add_argument("--batch", type=int, default=32, help="windows per update")
     parser.add_argument("--layers", type=int, default=3)

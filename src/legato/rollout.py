@@ -412,9 +412,14 @@ def episodes(
     keys: PRNGKeyArray | None = None,
     command: PyTree = (),
     length: int | None = None,
+    first_episode: int = 0,
 ) -> np.ndarray:
-    """Undiscounted returns `[groups, episodes]` of one whole episode in every member; greedy without `keys`."""
-    rollout = Rollout(environments, spec, clock, seeds, stream, once=True, command=command, length=length)
+    """Undiscounted returns `[groups, episodes]` of one whole episode in every member; greedy without `keys`.
+
+    Episodes are numbered from `first_episode` on: others are other episodes of the same stream.
+    """
+    first = {"length": length, "first_episode": first_episode}
+    rollout = Rollout(environments, spec, clock, seeds, stream, once=True, command=command, **first)
     returns = np.zeros(environments.count)
     weights, structure = eqx.partition(policies, eqx.is_array)
     while rollout.members.active.any():

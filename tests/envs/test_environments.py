@@ -400,3 +400,14 @@ def test_robots_are_looked_for_where_they_live(monkeypatch: pytest.MonkeyPatch) 
     assert refusal(problem) == (
         "environment 'AdroitHandDoor-v1' needs a package that is missing: pip install 'legato[robotics]'"
     )
+
+
+def test_what_mujoco_says_of_models_that_gymnasium_brings_is_not_the_users_business(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """HalfCheetah-v4's has a deprecated attribute; MuJoCo would say so, and begin a file where the user is."""
+    pytest.importorskip("mujoco")
+    monkeypatch.chdir(tmp_path)
+    make("HalfCheetah-v4").close()
+    assert capfd.readouterr() == ("", "")
+    assert list(tmp_path.iterdir()) == []

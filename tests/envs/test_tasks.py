@@ -26,6 +26,7 @@ SPECS = {
     "legato/RecallLong-v0": Spec(2, (-1.0,), (1.0,)),
     "legato/FourRooms-v0": Spec(2, (-0.5, -0.5), (0.5, 0.5)),
     "legato/FourRoomsSparse-v0": Spec(2, (-0.5, -0.5), (0.5, 0.5)),
+    "legato/PointMass-v0": Spec(2, (-1.0,), (1.0,)),
 }
 SETS: dict[str, Callable[[int, int], Trajectories]] = {
     "legato/ShortestPath-v0": lambda episodes, seed: tasks.walks(episodes, seed),
@@ -34,6 +35,7 @@ SETS: dict[str, Callable[[int, int], Trajectories]] = {
     "legato/RecallLong-v0": lambda episodes, seed: tasks.recalls(episodes, 400, seed),
     "legato/FourRooms-v0": lambda episodes, seed: tasks.journeys(episodes, seed),
     "legato/FourRoomsSparse-v0": lambda episodes, seed: tasks.outings(episodes, seed),
+    "legato/PointMass-v0": lambda episodes, seed: tasks.pushes(episodes, seed),
 }
 
 
@@ -521,6 +523,31 @@ def test_no_outing_leads_from_the_room_across_to_the_goal() -> None:
     doors = ((starts >= 5.5) != (data.ends >= 5.5)).sum(axis=1)
     assert (doors[~straight] <= 1).all() and doors[~straight].mean() > 0.8
     assert data.lengths.max() < 40
+
+
+# --- point mass ---
+
+
+def test_a_mass_moves_as_it_is_pushed() -> None:
+    """Three steps from where it began, by hand; harder than 1 cannot be pushed."""
+    environment = gymnasium.make("legato/PointMass-v0").unwrapped
+    observations, rewards, _ = play(environment, [[1.0], [-0.5], [7.0]], seed=0)
+    x, v = float(observations[0, 0]), 0.0
+    assert -2 <= x <= 2 and observations[0, 1] == 0
+    for push, observation, reward in zip((1.0, -0.5, 1.0), observations[1:], rewards, strict=True):
+        v = 0.98 * (v + 0.2 * push)
+        x += 0.1 * v
+        np.testing.assert_allclose(observation, [x, v], atol=1e-6)
+        assert reward == pytest.approx(1 - min(1, abs(x)), abs=1e-6)
+    *_, flags = play(environment, np.zeros((100, 1)), seed=1)
+    assert flags == [(False, False)] * 99 + [(False, True)]
+
+
+def test_pushes_are_good_and_bad_and_the_worst_can_be_had_alone() -> None:
+    data, worst = tasks.pushes(100, 3), tasks.pushes(100, 3, worst=0.7)
+    earned = trajectories.returns(data)
+    assert earned.min() < 30 and earned.max() > 95
+    np.testing.assert_array_equal(np.sort(trajectories.returns(worst)), np.sort(earned)[:70])
 
 
 # --- recorded ---

@@ -520,12 +520,18 @@ class DS4AC:
     """how much the squared distance to the offline policy's actions counts beside -Q / mean |Q|; 0: -Q alone [DS4]"""
     gamma: float = 0.99
     """discount per primitive step, of the critics [DS4]"""
+    n_step: int = 1
+    """primitive steps whose rewards a critic's target adds up before it looks at the critics again [DS4: 1]"""
     reward_scale: float = 0.0
     """rewards are divided by this for the critics [DS4: 1000]; 0: by a tenth of the policy's unit of returns"""
+    logged: int = 0
+    """primitive steps of the best logged episodes that the replay begins with; 0: none [DS4]"""
     hidden: int = 256
     """width of the critics' hidden layers"""
     layers: int = 2
     """hidden layers of the critics"""
+    norm: bool = True
+    """normalise the critics' hidden layers, so that they do not rise without bound where nothing was seen [DS4: off]"""
     batch_size: int = 64
     """steps per update [DS4: 64 to 100]"""
     tau: float = 0.005
@@ -544,12 +550,12 @@ class DS4AC:
     """largest global norm of a gradient [DS4]"""
 
     def __post_init__(self) -> None:
-        _check_tuner(self, "critic_updates", "hidden", "layers", "target_every")
+        _check_tuner(self, "critic_updates", "n_step", "hidden", "layers", "target_every")
         if not 0 <= self.variation < 1:
             raise LegatoError(f"variation must lie in [0, 1); {self.variation} was given")
         if len(self.noise) != 3 or min(self.noise) < 0:
             raise LegatoError(f"noise is three deviations of at least 0; {self.noise} was given")
-        for name in ("ahead", "critic_steps", "noise_over", "refresh_every", "anchor"):
+        for name in ("ahead", "critic_steps", "noise_over", "refresh_every", "anchor", "logged"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise LegatoError(f"{name} must be at least 0 and finite; {getattr(self, name)} was given")
 
@@ -582,6 +588,8 @@ class OnlineDT:
     """width of the critics' hidden layers"""
     layers: int = 2
     """hidden layers of the critics"""
+    norm: bool = True
+    """normalise the critics' hidden layers"""
     batch_size: int = 256
     """windows per update [ODT]"""
     learning_rate: float = 1e-4

@@ -165,6 +165,20 @@ class Network(eqx.Module):
             after.append(x)
         return tuple(after), u
 
+    def respond(
+        self,
+        states: tuple[Any, ...],
+        observation: Float[Array, "*batch obs"],
+        previous: Float[Array, "*batch act"],
+        ret: Float[Array, "*batch"],
+    ) -> Float[Array, "*batch act"]:
+        """What the head gives after one step from these states, for many rows; the states after it are not formed."""
+        u = self.encode(self.entry(), observation, previous, ret)
+        for block, system, x in zip(self.blocks, self.discrete(), states, strict=True):
+            x = x if self.history else block.system.start()
+            u = self.mixed(block, u, block.system.respond(system, x, u if block.norm is None else block.norm(u)))
+        return u @ self.out
+
 
 class Learner(eqx.Module):
     """Everything Decision S4 carries while training from logs."""

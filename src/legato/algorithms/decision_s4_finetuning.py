@@ -1,7 +1,7 @@
 """Decision S4 fine-tuned by acting (Bar-David et al. 2023, arXiv 2306.05167): a deterministic actor-critic over states.
 
     a'   = X'(s', a, R', h')                       one step of the recurrence, from the stored state h'
-    y    = r + m gamma min_i C'_i(s', a', R')      m: 0 where the world ended the episode
+    y    = r + m gamma min_i C'_i(s', a', R')      m: 0 where the world ended the episode; s' may be some steps later
     L_C  = MSE(C_1(s, a, R), y) + MSE(C_2(s, a, R), y)
     L_X  = -mean C_1(s, X(s, a_prev, R, h), R)     + anchor MSE(X, the offline policy), C_1 / mean |C_1| then
 
@@ -27,9 +27,11 @@ from legato.algorithms.configs import DS4 as Base
 from legato.algorithms.configs import DS4AC as Config
 from legato.algorithms.decision_s4 import Network, Recurrent, recurrent
 from legato.data import histories as ring
+from legato.data import trajectories as logs
 from legato.data.facts import Facts
 from legato.data.histories import Episode, Histories, Moment
 from legato.data.spec import Spec
+from legato.data.trajectories import Trajectories
 from legato.errors import LegatoError
 from legato.nn.ensembles import TwinCritic
 from legato.nn.optimisation import descend, polyak, warmed
@@ -87,7 +89,7 @@ def init(config: Config, base: Base, policy: Recurrent, key: PRNGKeyArray) -> Le
     """A learner that acts as `policy` does."""
     spec, actor = policy.facts.spec, policy.network
     reads = spec.observation_size + config.critic_reads_return
-    critic = TwinCritic(reads, spec.action_size, [config.hidden] * config.layers, key=key)
+    critic = TwinCritic(reads, spec.action_size, [config.hidden] * config.layers, norm=config.norm, key=key)
     optimisers = _optimisers(config)
     trained = {"actor": actor, "critic": critic}
     zero = jnp.zeros((), jnp.int32)
@@ -136,6 +138,17 @@ def memory(config: Config, base: Base, spec: Spec, capacity: int, longest: int) 
     return ring.create(spec, state_size(base, spec), capacity)
 
 
+def begins_with_logs(config: Config) -> bool:
+    """Does the replay begin with logged episodes?"""
+    return config.logged > 0
+
+
+def logged(config: Config, data: Trajectories) -> Int[np.ndarray, " episodes"]:
+    """Which logged episodes the replay begins with, in the order in which they go in: the best last."""
+    best = np.argsort(-logs.returns(data), kind="stable")
+    return best[np.cumsum(data.lengths[best]) <= config.logged][::-1] if config.logged else best[:0]
+
+
 def remember(config: Config, learner: Learner, histories: Histories, episode: Episode) -> tuple[Histories, Metrics]:
     """Put an episode into the replay, with the states that today's actor has on its way through it.
 
@@ -150,18 +163,19 @@ def remember(config: Config, learner: Learner, histories: Histories, episode: Ep
     last = episode.row == episode.steps - 1
     given = facts.normaliser(episode.observations), previous, facts.ask(ret)
     states, read = walk(learner.actor, given)
+    real = episode.row < episode.steps
     moment = Moment(
         episode.observations,
         previous,
         action,
-        episode.rewards,
+        jnp.where(real, episode.rewards, 0),
         ret,
         jnp.where(last & episode.terminated, 0.0, 1.0),
-        (episode.row < episode.steps).astype(jnp.float32),
+        real.astype(jnp.float32),
         states,
     )
     gap = jnp.max(jnp.abs(learner.actor(*given) - read @ learner.actor.out), axis=-1)
-    gap = jnp.max(jnp.where(episode.row < episode.steps, gap, 0))
+    gap = jnp.max(jnp.where(real, gap, 0))
     return ring.add(histories, ring.pack(moment), jnp.where(episode.steps > 0, episode.steps + 1, 0)), {"gap": gap}
 
 
@@ -209,8 +223,7 @@ def acted(network: Network, learner: Learner, moment: Moment) -> Float[Array, "b
     _, unravel = ravel_pytree(network.start())
     states, facts = jax.vmap(unravel)(jax.lax.stop_gradient(moment.state)), learner.facts
     given = facts.normaliser(moment.observation), moment.previous, facts.ask(moment.ret)
-    _, read = network.step(network.entry(), network.discrete(), states, *given)
-    out = read @ network.out
+    out = network.respond(states, *given)
     return jnp.tanh(out) if learner.base.squash else jnp.clip(out, -1, 1)
 
 
@@ -223,20 +236,27 @@ def judged(critic: TwinCritic, config: Config, facts: Facts, moment: Moment, act
 
 
 def critic_loss(
-    critic: TwinCritic, learner: Learner, config: Config, now: Moment, after: Moment
+    critic: TwinCritic,
+    learner: Learner,
+    config: Config,
+    now: Moment,
+    after: Moment,
+    discount: Float[Array, " batch"],
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """L_C and the mean C_1."""
+    """L_C and the mean C_1; `discount` lies between `now` and `after`."""
     facts = learner.facts
     unit = config.reward_scale or facts.scale / 10
     a_next = acted(learner.target_actor, learner, after)
     c_next = jnp.minimum(*judged(learner.target_critic, config, facts, after, a_next))
-    y = jax.lax.stop_gradient(now.reward / unit + now.continues * config.gamma * c_next)
+    y = jax.lax.stop_gradient(now.reward / unit + now.continues * discount * c_next)
     c_1, c_2 = judged(critic, config, facts, now, now.action)
     return _mean((c_1 - y) ** 2 + (c_2 - y) ** 2, now), _mean(c_1, now)
 
 
 def actor_loss(actor: Network, learner: Learner, config: Config, now: Moment) -> tuple[Float[Array, ""], Array]:
     """L_X, and the mean squared distance to the offline policy's actions."""
+    if config.freeze_core:  # here, so that it costs nothing and does not count when gradients are clipped
+        actor = jax.tree.map(lambda x, group: jax.lax.stop_gradient(x) if group == "core" else x, actor, groups(actor))
     action = acted(actor, learner, now)
     c_1, _ = judged(learner.critic, config, learner.facts, now, action)
     apart = _mean(jnp.mean((action - jax.lax.stop_gradient(acted(learner.offline, learner, now))) ** 2, axis=-1), now)
@@ -255,16 +275,16 @@ def update(
     config: Config, learner: Learner, histories: Histories, key: PRNGKeyArray, joint: bool
 ) -> tuple[Learner, Metrics]:
     """One gradient step of the critics and, where `joint`, of the actor; then one of the targets."""
-    now, after = ring.sample(histories, key, config.batch_size)
+    now, after, discount = ring.sample(histories, key, config.batch_size, config.n_step, config.gamma)
     optimisers, states = _optimisers(config), learner.optimisers
-    (loss_c, c), g = jax.value_and_grad(critic_loss, has_aux=True)(learner.critic, learner, config, now, after)
+    (loss_c, c), g = jax.value_and_grad(critic_loss, has_aux=True)(
+        learner.critic, learner, config, now, after, discount
+    )
     critic, critic_state = descend(optimisers["critic"], learner.critic, g, states["critic"])
     learner = eqx.tree_at(lambda whole: whole.critic, learner, critic)
     actor, actor_state, apart = learner.actor, states["actor"], jnp.zeros(())
     if joint:
         (_, apart), g = jax.value_and_grad(actor_loss, has_aux=True)(actor, learner, config, now)
-        if config.freeze_core:  # what is frozen does not count when gradients are clipped
-            g = jax.tree.map(lambda leaf, group: jnp.zeros_like(leaf) if group == "core" else leaf, g, groups(g))
         actor, actor_state = descend(optimisers["actor"], actor, g, actor_state)
     updates, actor_updates = learner.updates + 1, learner.actor_updates + joint
     rate = config.tau if config.tau else jnp.where(updates % config.target_every == 0, 1.0, 0.0)

@@ -116,7 +116,7 @@ class Network(eqx.Module):
         *,
         last: bool = False,
         key: PRNGKeyArray | None = None,
-    ) -> Float[Array, "*batch read act"]:
+    ) -> Float[Array, "*batch read outputs"]:
         """What the head gives at each step, or at the last one only: actions before the tanh, or logits."""
         k_embed, k_trunk = (None, None) if key is None else jax.random.split(key)
         x = self.triples(returns, observations, actions, timesteps)

@@ -27,6 +27,7 @@ from legato.algorithms.configs import OnlineDT as Config
 from legato.algorithms.decision_transformer import Network
 from legato.algorithms.online_decision_transformer import Stochastic
 from legato.data import recent
+from legato.data import trajectories as logs
 from legato.data.facts import Facts
 from legato.data.histories import Episode
 from legato.data.recent import Drawn, Recent
@@ -79,7 +80,9 @@ def init(config: Config, base: Base, policy: Stochastic, key: PRNGKeyArray) -> L
     facts, actor = acting.facts, acting.network
     spec, critic = facts.spec, None
     if config.td3:
-        critic = TwinCritic(spec.observation_size, spec.action_size, [config.hidden] * config.layers, key=key)
+        critic = TwinCritic(
+            spec.observation_size, spec.action_size, [config.hidden] * config.layers, norm=config.norm, key=key
+        )
     trained = {"actor": actor, "multiplier": policy.log_multiplier, **({"critic": critic} if critic else {})}
     optimisers = _optimisers(config, base)
     return Learner(
@@ -117,9 +120,14 @@ def memory(config: Config, base: Base, spec: Spec, capacity: int, longest: int) 
     return recent.create(spec, config.episodes, longest)
 
 
-def filled(config: Config, base: Base, replay: Recent, data: Trajectories) -> Recent:
-    """The replay with the best of the logged episodes."""
-    return recent.filled(replay, data, base.gamma)
+def begins_with_logs(config: Config) -> bool:
+    """Does the replay begin with logged episodes?"""
+    return True
+
+
+def logged(config: Config, data: Trajectories) -> Int[np.ndarray, " episodes"]:
+    """Which logged episodes the replay begins with, in the order in which they go in, and are the first to go."""
+    return np.argsort(logs.returns(data), kind="stable")[-config.episodes :]
 
 
 def remember(config: Config, learner: Learner, replay: Recent, episode: Episode) -> tuple[Recent, Metrics]:

@@ -139,13 +139,27 @@ def add(histories: Histories, rows: Float[Array, "rows width"], count: Int[Array
     return Histories(histories.rows.at[index].set(rows, mode="drop"), histories.added + count, histories.spec)
 
 
-def sample(histories: Histories, key: PRNGKeyArray, size: int) -> tuple[Moment, Moment]:
-    """`size` rows drawn uniformly, with replacement, and those after them.
+def sample(
+    histories: Histories, key: PRNGKeyArray, size: int, steps: int = 1, gamma: float = 1.0
+) -> tuple[Moment, Moment, Float[Array, " size"]]:
+    """`size` rows drawn uniformly, with replacement; those `steps` later, or at the episode's end if that comes first;
+    and the discount from one to the other.
 
-    Of an episode's end nothing is to be learnt: its `valid` is 0, and what comes after is of another episode.
+    The rewards of the first are those of all steps in between, discounted by `gamma`, and their `continues` is 0 where
+    the world ended the episode on the way. Of an episode's end nothing is to be learnt: its `valid` is 0.
     """
     at = jax.random.randint(key, (size,), 0, histories.size)
-    return moment(histories, at), moment(histories, (at + 1) % histories.capacity)
+    now = moment(histories, at)
+    first = histories.spec.observation_size + 2 * histories.spec.action_size  # the column of rewards
+    on = (at[:, None] + jnp.arange(steps)) % histories.capacity
+    reward, continues, valid = (histories.rows[on, first + place] for place in (0, 2, 3))
+    there = jnp.cumprod(valid, axis=1)
+    reward = jnp.sum(reward * there * gamma ** jnp.arange(steps), axis=1)
+    continues = jnp.prod(jnp.where(there > 0, continues, 1), axis=1)
+    passed = jnp.sum(there, axis=1).astype(jnp.int32)
+    after = moment(histories, (at + passed) % histories.capacity)
+    now = eqx.tree_at(lambda m: (m.reward, m.continues), now, (reward, continues))
+    return now, after, gamma**passed
 
 
 def moment(histories: Histories, at: Int[Array, "*batch"]) -> Moment:

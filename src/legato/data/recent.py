@@ -5,14 +5,11 @@ from __future__ import annotations
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from legato.data import trajectories as logs
 from legato.data import windows
 from legato.data.histories import Episode
 from legato.data.spec import Spec
-from legato.data.trajectories import Trajectories
 from legato.data.windows import Episodes, Window
 
 
@@ -85,32 +82,6 @@ def add(recent: Recent, episode: Episode, gamma: float = 1.0) -> Recent:
         recent.terminated.at[at].set(episode.terminated & (steps == episode.steps), mode="drop"),
         recent.added + real,
     )
-
-
-def filled(recent: Recent, data: Trajectories, gamma: float = 1.0) -> Recent:
-    """With the best episodes of a dataset, the worst of them first: they are the first to go."""
-    slots, longest = recent.lengths.shape[0], recent.longest
-    order = np.argsort(logs.returns(data), kind="stable")[-slots:]
-    arrays = [np.zeros(array.shape, array.dtype) for array in jax.tree.leaves(recent.episodes)]
-    observations, actions, togo, timesteps, left = arrays
-    rewards, lengths, terminated = (
-        np.zeros(recent.rewards.shape, np.float32),
-        np.zeros(slots, np.int32),
-        np.zeros(slots, bool),
-    )
-    returns, earned = logs.returns_to_go(data, gamma), logs.rewards(data)
-    for slot, i in enumerate(order):
-        steps = data.episode(int(i))
-        steps = slice(steps.start, min(steps.stop, steps.start + longest))
-        count = steps.stop - steps.start
-        rows = slice(slot * longest, slot * longest + count)
-        observations[rows], actions[rows] = data.observations[steps], data.actions[steps]
-        togo[rows], rewards[rows] = returns[steps], earned[steps]
-        timesteps[rows], left[rows] = np.arange(count), np.arange(count, 0, -1)
-        lengths[slot], terminated[slot] = count, bool(data.terminations[steps.stop - 1])
-    episodes = Episodes(*map(jnp.asarray, (observations, actions, togo, timesteps, left)))
-    counts = jnp.asarray(len(order), jnp.int32)
-    return Recent(episodes, jnp.asarray(rewards), jnp.asarray(lengths), jnp.asarray(terminated), counts)
 
 
 class Drawn(eqx.Module):

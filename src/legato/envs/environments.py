@@ -8,8 +8,10 @@ steps any subset and never resets on its own.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import gymnasium
@@ -37,7 +39,7 @@ def make(environment_id: str, **kwargs: Any) -> Any:
 
     Raises `LegatoError` for an unknown id (naming the nearest) and a missing optional dependency (naming the extra).
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _quiet_mujoco(environment_id):
         warnings.simplefilter("ignore")  # 'v4 is out of date': the caller chose the version
         try:
             if environment_id.startswith(_ROBOTICS):
@@ -55,6 +57,21 @@ def make(environment_id: str, **kwargs: Any) -> Any:
         except error.Error as problem:
             raise LegatoError(f"environment '{environment_id}': {' '.join(str(problem).split())}") from problem
     return Checked(environment, environment_id)
+
+
+@contextmanager
+def _quiet_mujoco(environment_id: str) -> Iterator[None]:
+    """Of the models that Gymnasium brings, MuJoCo says what no user can change: on stderr, and in a file here."""
+    kind = gymnasium.registry.get(environment_id)
+    if kind is None or "mujoco" not in str(kind.entry_point) or importlib.util.find_spec("mujoco") is None:
+        yield
+        return
+    mujoco: Any = importlib.import_module("mujoco")
+    mujoco.set_mju_user_warning(lambda text: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(None)
 
 
 def _missing(name: str, problem: Exception) -> LegatoError:

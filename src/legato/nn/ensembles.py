@@ -21,9 +21,17 @@ class TwinCritic(eqx.Module):
 
     q: MLP
 
-    def __init__(self, observation_size: int, action_size: int, hidden: Sequence[int], *, key: PRNGKeyArray):
+    def __init__(
+        self,
+        observation_size: int,
+        action_size: int,
+        hidden: Sequence[int],
+        *,
+        norm: bool = False,
+        key: PRNGKeyArray,
+    ):
         sizes = (observation_size + action_size, *hidden, 1)
-        self.q = jax.vmap(lambda k: MLP(sizes, key=k))(jax.random.split(key))
+        self.q = jax.vmap(lambda k: MLP(sizes, norm=norm, key=k))(jax.random.split(key))
 
     def __call__(
         self, s: Float[Array, "*batch obs"], a: Float[Array, "*batch act"]

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from legato.nn.layers import LayerNorm
+
 
 class Linear(eqx.Module):
     """y = x W + b, for x of any leading shape. Xavier-uniform weights, zero bias.
@@ -81,16 +83,27 @@ class MLP(eqx.Module):
     """
 
     layers: tuple[Linear, ...]
+    norms: tuple[LayerNorm, ...]
+    """of each hidden layer before its activation, or none"""
     activation: Callable[[Array], Array] = eqx.field(static=True)
 
-    def __init__(self, sizes: Sequence[int], *, activation: Callable[[Array], Array] = jax.nn.relu, key: PRNGKeyArray):
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        activation: Callable[[Array], Array] = jax.nn.relu,
+        norm: bool = False,
+        key: PRNGKeyArray,
+    ):
         keys = jax.random.split(key, len(sizes) - 1)
         self.layers = tuple(
             Linear(inputs, outputs, key=k) for inputs, outputs, k in zip(sizes[:-1], sizes[1:], keys, strict=True)
         )
+        self.norms = tuple(LayerNorm(size) for size in sizes[1:-1]) if norm else ()
         self.activation = activation
 
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
-        for layer in self.layers[:-1]:
-            x = self.activation(layer(x))
+        for i, layer in enumerate(self.layers[:-1]):
+            x = layer(x)
+            x = self.activation(self.norms[i](x) if self.norms else x)
         return self.layers[-1](x)

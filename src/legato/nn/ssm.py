@@ -194,6 +194,13 @@ class S4D(eqx.Module):
         """2 Re(C x) + D u."""
         return both(system.c, x) + system.d * u
 
+    @staticmethod
+    def respond(system: Discrete, x: Complex, u: Float[Array, "*batch H"]) -> Float[Array, "*batch H"]:
+        """The output of one step alone, 2 Re(C Abar x) + (2 Re(C Bbar) + D) u, without forming the next state."""
+        read = system.c * system.a
+        y = jnp.einsum("...hn,hn->...h", x.re, 2 * read.re) - jnp.einsum("...hn,hn->...h", x.im, 2 * read.im)
+        return y + (both(system.c, system.b) + system.d) * u
+
 
 class S5(eqx.Module):
     """One system of P/2 modes that all H channels drive and read.
@@ -267,6 +274,11 @@ class S5(eqx.Module):
     def read(system: Discrete, x: Complex, u: Float[Array, "*batch H"]) -> Float[Array, "*batch H"]:
         """2 Re(C x) + D u."""
         return 2 * (x.re @ system.c.re.T - x.im @ system.c.im.T) + system.d * u
+
+    @staticmethod
+    def respond(system: Discrete, x: Complex, u: Float[Array, "*batch H"]) -> Float[Array, "*batch H"]:
+        """The output of one step alone."""
+        return S5.step(system, x, u)[1]
 
 
 class LowRank(eqx.Module):
@@ -376,6 +388,11 @@ class S4(eqx.Module):
         """One step; `reset` forgets the state before it."""
         x = system.advance(_kept(x, reset, 2)) + system.b.scaled(u[..., None])
         return x, both(system.c, x) + system.d * u
+
+    @staticmethod
+    def respond(system: LowRank, x: Complex, u: Float[Array, "*batch H"]) -> Float[Array, "*batch H"]:
+        """The output of one step alone."""
+        return S4.step(system, x, u)[1]
 
 
 def scan(

@@ -25,7 +25,7 @@ from legato.data import facts as data_facts
 from legato.data import formats, histories
 from legato.data.histories import Episode
 from legato.data.spec import Spec
-from legato.data.trajectories import Trajectories
+from legato.data.trajectories import Trajectories, rewards
 from legato.envs import describe, make, make_vec
 from legato.errors import LegatoError
 from legato.policy import Policy
@@ -70,14 +70,12 @@ def start(
     before = Run(source)
     policies = begun(before, settings)
     spec = check(method, tuning, settings, before, policies[0])
-    logs = before.settings
-    assert isinstance(logs, OfflineSettings)
+    known = logged(before) if tuner(method).begins_with_logs(tuning) else None
     data = {**(before.data or {}), "environment": settings.env, "start": str(Path(source))}
-    data["logs"] = {"dataset": logs.dataset, "clip_actions": logs.clip_actions}
     run = Run.create(out, before.algorithm, preset, before.config, settings, spec, data, method=method, tuning=tuning)
     for seed, loaded in zip(run.seeds, policies, strict=True):
         policy_file.save(run.path / "policy" / f"seed-{seed}" / "start", loaded.policy, loaded.card)
-    Loop(run, quiet=quiet).train()
+    Loop(run, quiet=quiet, data=known).train()
     return run
 
 
@@ -125,11 +123,11 @@ def check(method: str, tuning: Any, settings: FinetuneSettings, before: Run, loa
     return spec
 
 
-def logged(run: Run) -> Trajectories:
+def logged(before: Run) -> Trajectories:
     """The data that the offline policies learnt from. Raises `LegatoError` where it is not there any more."""
-    about = (run.data or {})["logs"]
-    data = formats.load(about["dataset"], clip_actions=about["clip_actions"])
-    return offline.check(run.algorithm, run.config, OfflineSettings(**about), data)[1]
+    assert isinstance(before.settings, OfflineSettings)
+    data = formats.load(before.settings.dataset, clip_actions=before.settings.clip_actions)
+    return offline.check(before.algorithm, before.config, before.settings, data)[1]
 
 
 def longest(env: str, base: Any) -> int:
@@ -143,7 +141,15 @@ def longest(env: str, base: Any) -> int:
 class Loop:
     """One fine-tuning run in progress."""
 
-    def __init__(self, run: Run, *, resume: bool = False, from_step: int | None = None, quiet: bool = False):
+    def __init__(
+        self,
+        run: Run,
+        *,
+        resume: bool = False,
+        from_step: int | None = None,
+        quiet: bool = False,
+        data: Trajectories | None = None,
+    ):
         assert isinstance(run.settings, FinetuneSettings)
         assert run.method is not None and run.tuning is not None
         self.run, self.settings, self.tuning, self.quiet = run, run.settings, run.tuning, quiet
@@ -151,8 +157,8 @@ class Loop:
         self.checkpoints = Checkpoints(run.path / "checkpoints", create=not resume)
         loaded = self.checkpoints.load(from_step) if resume else None
         self._build()
-        if loaded is None and hasattr(self.module, "filled"):
-            self._fill()
+        if data is not None:
+            self._fill(data)
         columns = ["return", "length", "episodes", "eval_return", "target", *self.metric_names, *self.met_names]
         if loaded is not None:
             step, state = loaded
@@ -195,14 +201,17 @@ class Loop:
         self.met_names = sorted(jax.eval_shape(partial(self.module.remember, tuning), *one[:2], padded)[1])
         self.met: dict[str, np.ndarray] = {name: np.zeros(len(seeds)) for name in self.met_names}  # since the last row
 
-    def _fill(self) -> None:
-        """Begin with logged episodes."""
-        data = logged(self.run)
-        one = jax.tree.map(lambda leaf: leaf[0], self.memory)
-        one = self.module.filled(self.tuning, self.run.config, one, data)
-        count = len(self.run.seeds)
-        self.memory = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)) + 0, one)
-        self.stored += data.steps
+    def _fill(self, data: Trajectories) -> None:
+        """Begin with logged episodes, as if each had been asked for what it earned."""
+        for i in self.module.logged(self.tuning, data):
+            at = data.episode(int(i))
+            paid = rewards(data)[at]
+            rows = list(zip(data.observations[at], data.actions[at], paid, strict=True))
+            end = data.observations[at.stop - 1] if data.ends is None else data.ends[i]
+            earned = float(paid @ getattr(self.run.config, "gamma", 1.0) ** np.arange(len(paid)))
+            terminated = bool(data.terminations[at.stop - 1])
+            episode = _padded([(*row, end) for row in rows], self.run.spec, earned, terminated=terminated)
+            self._remember([[episode] for _ in self.run.seeds])
 
     @staticmethod
     def _copied(tree: Any) -> Any:

@@ -15,11 +15,13 @@ from legato.algorithms.configs import (
     CONFIGS,
     DT,
     IQL,
+    ODT,
     OFFLINE,
     ONLINE,
     TT,
     TUNERS,
     Config,
+    OnlineDT,
     Tuner,
 )
 from legato.errors import LegatoError, unknown
@@ -216,6 +218,8 @@ def _offline(name: str, algorithm: str, dataset: str) -> tuple[Config, OfflineSe
         return _trajectory_transformer(name, config, settings)
     if isinstance(config, IQL):
         return _implicit_q_learning(name, config, settings)
+    if isinstance(config, ODT):
+        return _online_decision_transformer(name, config, settings)
     if name == "paper":
         targets = next((t for family, t in _PAPER_TARGETS.items() if family in dataset.lower()), ())
         if not isinstance(config, BC):
@@ -231,6 +235,31 @@ def _offline(name: str, algorithm: str, dataset: str) -> tuple[Config, OfflineSe
         return replace(config, layers=2, size=128, context=5, positions="rotary"), settings
     # Few whole episodes rather than many stretches: a state that was never that old misleads the policy later on.
     return replace(config, channels=96, order=16, layers=2, norm=True, batch_size=4, learning_rate=3e-3), settings
+
+
+# Pre-training of the official code of Zheng et al. (arXiv 2202.05607), by words of the dataset's name: step size,
+# decay, updates and the return to ask for.
+_PAPER_ODT: dict[str, tuple[float, float, int, float]] = {
+    "hopper replay": (2e-3, 1e-4, 5_000, 3600.0),
+    "hopper": (1e-4, 5e-4, 5_000, 3600.0),
+    "walker2d": (1e-3, 1e-3, 10_000, 5000.0),
+    "halfcheetah": (1e-4, 5e-4, 5_000, 6000.0),
+}
+
+
+def _online_decision_transformer(name: str, config: ODT, settings: OfflineSettings) -> tuple[ODT, OfflineSettings]:
+    if name == "paper":
+        words = _words(settings.dataset)
+        found = next((of for needed, of in _PAPER_ODT.items() if words.issuperset(needed.split())), None)
+        if found is None:
+            return config, replace(settings, updates=5_000, eval_every=5_000)
+        rate, decay, updates, target = found
+        config = replace(config, learning_rate=rate, weight_decay=decay, scale=1000.0)
+        return config, replace(settings, updates=updates, eval_every=updates, targets=(target,))
+    config = replace(config, learning_rate=1e-3, warmup=100, anneal_over=-1, dropout=0.0, weight_decay=1e-4)
+    config = replace(config, layers=2, heads=1, size=128, context=5, positions="rotary", batch_size=64)
+    config = replace(config, optimiser="adamw", multiplier_learning_rate=1e-3)
+    return config, replace(settings, updates=2_000, eval_every=500, checkpoint_every=500)
 
 
 def _words(dataset: str) -> set[str]:
@@ -298,9 +327,13 @@ def tuning_preset(name: str, method: str, env: str) -> tuple[Tuner, FinetuneSett
     if method not in TUNERS:
         raise unknown("way to fine-tune", method, TUNERS)
     tuning, settings = TUNERS[method](), FinetuneSettings(env=env)
+    if isinstance(tuning, OnlineDT):
+        if name == "paper":
+            return tuning, replace(settings, steps=1_500_000, eval_every=10_000)
+        return replace(tuning, batch_size=64, warmup=100, weight_decay=1e-4), settings
     if name == "paper":
         # A quiet critic phase, returns relabelled, and targets copied now and then, as in the code that descends.
-        tuning = replace(tuning, noise=(0.0, 0.75, 0.005), noise_over=90_000, relabel=True, tau=0.0)
+        tuning = replace(tuning, noise=(0.0, 0.75, 0.005), noise_over=90_000, relabel=True, tau=0.0, norm=False)
         return replace(tuning, critic_learning_rate=1e-4, warmup=10_000), replace(settings, steps=1_000_000)
     return tuning, settings
 

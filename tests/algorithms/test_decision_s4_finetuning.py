@@ -1,0 +1,305 @@
+"""Decision S4 going on by acting: what the replay holds, where gradients end, which parts move."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+from tests.algorithms.test_decision_s4 import SMALL, SPEC, made
+from tests.learners import close, differences, episode_of, nudged, same
+
+from legato.algorithms import decision_s4 as ds4
+from legato.algorithms import decision_s4_finetuning as ac
+from legato.data import histories as ring
+from legato.data.histories import Episode, Histories, Moment
+from legato.data.spec import Spec
+from legato.errors import LegatoError
+from legato.nn.ssm import groups
+
+TUNING = ac.Config(hidden=8, layers=1, batch_size=16, learning_rate=1e-3, warmup=1, reward_scale=2.0)
+LENGTH, ROWS, ASKED = 5, 8, 4.0
+
+update = jax.jit(ac.update, static_argnums=(0, 4))
+remember = jax.jit(ac.remember, static_argnums=0)
+refreshed = jax.jit(ac.refreshed)
+
+
+@cache
+def begun(tuning: ac.Config = TUNING, base: ds4.Config = SMALL) -> ac.Learner:
+    """A fine-tuning about to begin, from a policy whose systems remember a handful of steps."""
+    return jax.jit(ac.init, static_argnums=(0, 1))(tuning, base, ds4.policy(base, made(base)), jax.random.key(0))
+
+
+@cache
+def played(seed: int = 0, steps: int = LENGTH, terminated: bool = True) -> Episode:
+    """An episode as the loop hands it on. The padding is NaN where nothing may read it."""
+    world = episode_of(seed, SPEC, steps + 1)
+    pad = ROWS - steps
+    observations = np.pad(np.asarray(world.observation), [(0, pad - 1), (0, 0)])
+    actions = np.pad(np.asarray(world.executed)[1:], [(0, pad), (0, 0)])
+    rewards = np.pad(np.asarray(world.reward)[1:], (0, pad), constant_values=np.nan)
+    fields = (jnp.asarray(steps), jnp.asarray(terminated), jnp.asarray(ASKED))
+    return Episode(*map(jnp.asarray, (observations, actions, rewards)), *fields)
+
+
+def replay(
+    tuning: ac.Config = TUNING, base: ds4.Config = SMALL, *episodes: Episode
+) -> tuple[Histories, dict[str, Any]]:
+    histories, metrics = ac.memory(tuning, base, SPEC, 20, 8), {}
+    for episode in episodes or (played(),):
+        histories, metrics = remember(tuning, begun(tuning, base), histories, episode)
+    return histories, metrics
+
+
+def rows(histories: Histories, count: int = LENGTH + 1) -> Moment:
+    return ring.moment(histories, jnp.arange(count))
+
+
+# --- the replay ---
+
+
+def test_three_steps_by_hand() -> None:
+    """Which action came before which observation, and which the critic is told of."""
+    episode = played(steps=3)
+    unit = np.asarray(begun().facts.unit(episode.actions))
+    found = rows(replay(TUNING, SMALL, episode)[0], 4)
+    np.testing.assert_array_equal(found.observation, episode.observations[:4])
+    np.testing.assert_allclose(found.previous, [0 * unit[0], unit[0], unit[1], unit[2]], rtol=1e-6)
+    np.testing.assert_allclose(found.action[:3], unit[:3], rtol=1e-6)
+    r = np.asarray(episode.rewards)
+    np.testing.assert_array_equal(found.reward[:3], r[:3])
+    np.testing.assert_allclose(found.ret, ASKED - np.array([0, r[0], r[0] + r[1], r[0] + r[1] + r[2]]), rtol=1e-5)
+    assert found.continues[:3].tolist() == [1, 1, 0]
+    assert found.valid.tolist() == [1, 1, 1, 0]
+
+
+def test_where_time_ran_out_the_critic_looks_further() -> None:
+    assert rows(replay(TUNING, SMALL, played(terminated=False))[0]).continues.tolist() == [1.0] * (LENGTH + 1)
+
+
+@pytest.mark.parametrize("core", ["s4d", "s5", "s4"])
+def test_stored_states_are_those_that_the_policy_had(core: Any) -> None:
+    """Stepped by the policy itself, at every step of the episode and after its last."""
+    base = replace(SMALL, core=core)
+    found = rows(replay(TUNING, base)[0])
+    policy, world = ds4.policy(base, made(base)), episode_of(0, SPEC, LENGTH + 1)
+    state = policy.init_state(jnp.asarray(ASKED))
+    for t in range(LENGTH + 1):
+        np.testing.assert_allclose(found.state[t], ravel_pytree(state.systems)[0], atol=2e-6)
+        state = policy.observe(state, jax.tree.map(lambda leaf, t=t: leaf[t], world))
+        np.testing.assert_allclose(found.ret[t], state.wanted, atol=1e-5)
+
+
+def test_relabelled_returns_are_what_was_earned() -> None:
+    episode, tuning = played(), replace(TUNING, relabel=True)
+    found = rows(replay(tuning)[0])
+    earned = np.cumsum(np.asarray(episode.rewards)[:LENGTH][::-1])[::-1]
+    np.testing.assert_allclose(found.ret, [*earned, 0], atol=1e-5)
+    assert np.abs(found.state[1:] - rows(replay()[0]).state[1:]).max() > 1e-3  # states that belong to these returns
+
+
+def test_the_gap_is_between_recurrence_and_convolution() -> None:
+    """Rounding as long as both are one network; a state that is not forgotten shows."""
+    assert float(replay()[1]["gap"]) < 1e-5
+    learner = begun()
+    broken = jax.tree.map(
+        lambda leaf, group: nudged(leaf) if group == "core" else leaf, learner.actor, groups(learner.actor)
+    )
+    walk = ac.walk(broken, (jnp.ones((4, 3)), jnp.ones((4, 2)), jnp.ones(4)))
+    whole = learner.actor(jnp.ones((4, 3)), jnp.ones((4, 2)), jnp.ones(4))
+    assert np.abs(np.asarray(walk[1] @ learner.actor.out - whole)).max() > 1e-3
+
+
+EPISODES = ((0, 5), (1, 4), (2, 7), (3, 6))  # seeds and steps: 26 rows, the second episode is rows 6 to 10
+RING = 18  # its first two are overwritten, and all of the first episode
+
+
+def ring_of(learner: ac.Learner) -> Histories:
+    histories = ac.memory(TUNING, SMALL, SPEC, RING, 8)
+    for seed, steps in EPISODES:
+        histories, _ = remember(TUNING, learner, histories, played(seed, steps))
+    return histories
+
+
+def test_while_nothing_is_learnt_a_refresh_changes_nothing() -> None:
+    histories = ring_of(begun())
+    close(refreshed(begun(), histories), histories, 1e-6)
+
+
+def test_a_refresh_renews_what_a_changed_actor_left_behind() -> None:
+    """States are those of episodes played anew; where a beginning is gone, the first that is left stays."""
+    changed = ac.Learner(**{**vars(begun()), "actor": nudged(begun().actor)})
+    before, expected = ring_of(begun()), ring_of(changed)
+    found = refreshed(changed, before)
+    whole = np.arange(11, 26) % RING
+    close(found.rows[whole], expected.rows[whole], 1e-5)
+    np.testing.assert_array_equal(found.rows[8], before.rows[8])
+    assert np.abs(np.asarray(found.rows - before.rows)[9]).max() > 1e-3
+
+
+# --- learning ---
+
+
+def moment(seed: int, size: int = 6) -> Moment:
+    rng = np.random.default_rng(seed)
+    state = ac.state_size(SMALL, SPEC)
+    shapes: list[tuple[int, ...]] = [(size, 3), (size, 2), (size, 2), (size,), (size,)]
+    fields = [rng.normal(size=shape) for shape in shapes]
+    fields[1], fields[2] = np.tanh(fields[1]), np.tanh(fields[2])
+    flags = [rng.integers(0, 2, size).astype(float), (np.arange(size) != 2).astype(float)]
+    return Moment(*(jnp.asarray(f, jnp.float32) for f in (*fields, *flags, rng.normal(size=(size, state)))))
+
+
+def test_one_step_from_a_stored_state_is_the_policys_step() -> None:
+    learner, now = begun(), moment(0)
+    found = ac.acted(learner.actor, learner, now)
+    policy = ds4.policy(SMALL, made(SMALL))
+    _, unravel = ravel_pytree(learner.actor.start())
+    for i in range(3):
+        given = learner.facts.normaliser(now.observation[i]), now.previous[i], learner.facts.ask(now.ret[i])
+        _, read = policy.network.step(policy.entry, policy.discrete, unravel(now.state[i]), *given)
+        np.testing.assert_allclose(found[i], np.tanh(read @ policy.network.out), atol=1e-6)
+
+
+def test_gradients_end_at_the_stored_state() -> None:
+    """The weights have one, as they act in this step; the state has none."""
+    learner, now = begun(), moment(0)
+    given = jax.grad(lambda state: ac.acted(learner.actor, learner, replace_state(now, state)).sum())(now.state)
+    np.testing.assert_array_equal(given, np.zeros_like(given))
+    weights = jax.grad(lambda actor: ac.acted(actor, learner, now).sum())(learner.actor)
+    assert all(np.abs(leaf).max() > 0 for leaf in (weights.blocks[0].system.c, weights.blocks[0].system.log_decay))
+
+
+def replace_state(moment: Moment, state: jax.Array) -> Moment:
+    return Moment(**{**vars(moment), "state": state})
+
+
+def test_the_critics_loss_is_the_equation() -> None:
+    """In NumPy, and without the row that is no step."""
+    learner, now, after = begun(), moment(0), moment(1)
+    learner = learner.__class__(
+        **{**vars(learner), "target_actor": nudged(learner.actor), "target_critic": nudged(learner.critic)}
+    )
+    discount = jnp.asarray([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
+    found, value = ac.critic_loss(learner.critic, learner, TUNING, now, after, discount)
+    facts = learner.facts
+
+    def judged(critic: Any, m: Moment, action: Any) -> list[np.ndarray]:
+        read = jnp.concatenate([facts.normaliser(m.observation), (m.ret / facts.scale)[:, None]], -1)
+        return [np.asarray(q, np.float64) for q in critic(read, action)]
+
+    a = ac.acted(learner.target_actor, learner, after)
+    y = np.asarray(now.reward) / 2.0 + np.asarray(now.continues) * np.asarray(discount) * np.minimum(
+        *judged(learner.target_critic, after, a)
+    )
+    q_1, q_2 = judged(learner.critic, now, now.action)
+    there = np.asarray(now.valid) == 1
+    assert float(found) == pytest.approx(float((((q_1 - y) ** 2 + (q_2 - y) ** 2)[there]).mean()), rel=1e-4)
+    assert float(value) == pytest.approx(float(q_1[there].mean()), rel=1e-4)
+
+
+def test_the_actors_loss_is_the_equation() -> None:
+    learner, now = begun(), moment(0)
+    learner = ac.Learner(**{**vars(learner), "offline": nudged(learner.actor)})
+    facts, there = learner.facts, np.asarray(now.valid) == 1
+    action = ac.acted(learner.actor, learner, now)
+    read = jnp.concatenate([facts.normaliser(now.observation), (now.ret / facts.scale)[:, None]], -1)
+    q = np.asarray(learner.critic(read, action)[0])[there]
+    apart = np.square(np.asarray(action - ac.acted(learner.offline, learner, now)))[there].mean()
+    assert float(ac.actor_loss(learner.actor, learner, TUNING, now)[0]) == pytest.approx(-q.mean(), rel=1e-4)
+    found, moved = ac.actor_loss(learner.actor, learner, replace(TUNING, anchor=3.0), now)
+    assert float(found) == pytest.approx(-q.mean() / np.abs(q).mean() + 3 * apart, rel=1e-4)
+    assert float(moved) == pytest.approx(apart, rel=1e-4)
+
+
+def test_a_critic_may_be_blind_to_the_return() -> None:
+    blind = replace(TUNING, critic_reads_return=False)
+    learner, now = begun(blind), moment(0)
+    other = Moment(**{**vars(now), "ret": now.ret + 3})
+    action = now.action
+    assert same(*(ac.judged(learner.critic, blind, learner.facts, m, action) for m in (now, other)))
+    sees = begun()
+    assert not same(*(ac.judged(sees.critic, TUNING, sees.facts, m, action) for m in (now, other)))
+
+
+NAMES = ("actor", "target_actor", "critic", "target_critic", "offline", "facts")
+
+
+@pytest.mark.parametrize(
+    ("joint", "moved"),
+    [(False, {"critic", "target_critic"}), (True, {"actor", "target_actor", "critic", "target_critic"})],
+)
+def test_critics_learn_first_and_alone(joint: bool, moved: set[str]) -> None:
+    learner, metrics = update(TUNING, begun(), replay()[0], jax.random.key(0), joint)
+    assert differences(begun(), learner, NAMES) == moved
+    assert all(np.isfinite(value) for value in metrics.values())
+
+
+def test_a_frozen_core_stays_to_the_bit_and_a_free_one_moves() -> None:
+    for freeze in (True, False):
+        learner, _ = update(replace(TUNING, freeze_core=freeze), begun(), replay()[0], jax.random.key(0), True)
+        moved = jax.tree.map(lambda a, b: bool((a != b).any()), begun().actor, learner.actor)
+        kinds = jax.tree.leaves(groups(begun().actor))
+        core = [flag for flag, kind in zip(jax.tree.leaves(moved), kinds, strict=True) if kind == "core"]
+        assert any(core) != freeze
+        assert bool(moved.out) and bool(moved.blocks[0].system.c)
+
+
+def test_targets_follow_slowly_or_are_copied_now_and_then() -> None:
+    slow, _ = update(replace(TUNING, tau=0.25), begun(), replay()[0], jax.random.key(0), True)
+    close(slow.target_critic, jax.tree.map(lambda a, b: a + 0.25 * (b - a), begun().critic, slow.critic), 1e-6)
+    hard, learner = replace(TUNING, tau=0.0, target_every=2), begun()
+    learner, _ = update(hard, learner, replay()[0], jax.random.key(0), True)
+    assert same(learner.target_critic, begun().critic)
+    learner, _ = update(hard, learner, replay()[0], jax.random.key(1), True)
+    assert same(learner.target_critic, learner.critic) and same(learner.target_actor, learner.actor)
+
+
+def test_seeds_side_by_side_are_seeds_alone() -> None:
+    pair = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), (begun(), replay()[0]))
+    keys = jax.random.split(jax.random.key(3))
+    together = jax.jit(jax.vmap(lambda learner, memory, key: ac.update(TUNING, learner, memory, key, True)))(
+        *pair, keys
+    )[0]
+    alone = update(TUNING, begun(), replay()[0], keys[1], True)[0]
+    close(jax.tree.map(lambda leaf: leaf[1], together.actor), alone.actor, 1e-5)
+
+
+# --- phases, targets, acting ---
+
+
+def test_phases_come_one_after_another() -> None:
+    tuning = replace(TUNING, start_steps=10, critic_steps=30, critic_updates=7, updates=3, noise_over=20)
+    tuning = replace(tuning, noise=(0.5, 0.3, 0.1))
+    assert [ac.phase(tuning, step)[:2] for step in (0, 10, 29, 30)] == [(0, False), (7, False), (7, False), (3, True)]
+    assert [ac.phase(tuning, step).noise for step in (29, 30, 40, 50, 90)] == pytest.approx([0.5, 0.3, 0.2, 0.1, 0.1])
+
+
+def test_the_target_runs_ahead_of_the_best_and_never_below_the_first() -> None:
+    first = np.array([100.0, 100.0, -100.0])
+    asks, tries = ac.targets(replace(TUNING, ahead=0.1), first, np.array([95.0, 50.0, -200.0]))
+    np.testing.assert_allclose(asks, [104.5, 100, -100])
+    np.testing.assert_array_equal(asks, tries)
+
+
+def test_what_is_saved_is_a_policy_of_decision_s4() -> None:
+    found = ac.policy(begun(), jnp.asarray(7.0))
+    assert jax.tree.structure(found) == jax.tree.structure(ds4.policy(SMALL, made(SMALL)))
+    assert float(found.facts.target) == 7.0 and float(begun().facts.target) != 7.0
+
+
+def test_what_cannot_be_fine_tuned_is_refused() -> None:
+    check = partial(ac.check, TUNING)
+    check(SMALL, SPEC)
+    with pytest.raises(LegatoError, match="actions that are numbers"):
+        check(SMALL, Spec.discrete(3, 4))
+    with pytest.raises(LegatoError, match="without history"):
+        check(replace(SMALL, history=False), SPEC)
+    with pytest.raises(LegatoError, match="delayed return"):
+        ac.check(replace(TUNING, relabel=True), replace(SMALL, delayed=True), SPEC)

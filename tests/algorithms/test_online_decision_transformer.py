@@ -1,0 +1,269 @@
+"""The Online Decision Transformer: densities and the bound on entropy against transcriptions, what is drawn, who moves;
+and going on by acting: windows, critics, and the return that was earned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+from tests.learners import acted, close, differences, episode_of, facts_of, nudged, same, windows_of
+from tests.tiny import swings
+
+from legato.algorithms import online_decision_transformer as odt
+from legato.algorithms import online_decision_transformer_finetuning as going_on
+from legato.data import recent as slots
+from legato.data import trajectories as logs
+from legato.data.spec import Spec
+from legato.data.windows import Window
+from legato.errors import LegatoError
+
+SPEC = Spec(3, (-0.2, -0.4), (0.8, 0.1))
+K = 4
+SMALL = odt.Config(layers=1, heads=1, size=8, context=K, reads=2, dropout=0.0, warmup=1, optimiser="adamw")
+TUNING = going_on.Config(hidden=8, layers=1, batch_size=16, warmup=1, learning_rate=1e-3, episodes=3, reward_scale=2.0)
+TD3 = replace(TUNING, td3=0.5)
+
+update = jax.jit(odt.update, static_argnums=0)
+step = jax.jit(going_on.update, static_argnums=(0, 4))
+
+
+@cache
+def made(config: odt.Config = SMALL) -> odt.Learner:
+    return jax.jit(odt.init, static_argnums=(0, 1))(config, SPEC, jax.random.key(0), facts_of(SPEC))
+
+
+@pytest.fixture(scope="module")
+def batch() -> Window:
+    return windows_of(0, SPEC, [4, 2, 3, 1], K)
+
+
+# --- the distribution ---
+
+
+def test_the_density_is_that_of_a_squashed_normal() -> None:
+    """Against SciPy's normal and the derivative of tanh, far into its ends."""
+    rng = np.random.default_rng(0)
+    mean, log_std, drawn = rng.normal(size=(3, 50, 2)) * np.array([1.0, 0.7, 1.5])[:, None, None]
+    expected = stats.norm.logpdf(drawn, mean, np.exp(log_std)) - np.log(1 - np.tanh(drawn) ** 2)
+    found = odt.log_density(*(jnp.asarray(x, jnp.float32) for x in (mean, log_std, drawn)))
+    np.testing.assert_allclose(found, expected.sum(-1), rtol=1e-4, atol=1e-4)
+
+
+def test_deviations_keep_to_their_bounds() -> None:
+    mean, log_std = odt.parted(jnp.asarray([[1.0, 2.0, -1e3, 1e3], [1.0, 2.0, 0.0, 0.0]]))
+    np.testing.assert_allclose(mean, [[1, 2], [1, 2]])
+    np.testing.assert_allclose(log_std, [[-5, 2], [-1.5, -1.5]], atol=1e-5)
+
+
+def test_the_loss_is_the_equation(batch: Window) -> None:
+    """Likelihood of the logged actions and entropy of drawn ones, over the steps that count."""
+    learner, noise = made(), np.random.default_rng(1).normal(size=batch.actions.shape)
+    value, (nll, entropy) = odt.loss(
+        learner.network, learner.facts, batch, jnp.asarray(0.3), jnp.asarray(noise, jnp.float32), None
+    )
+    mean, log_std = (np.asarray(x, np.float64) for x in odt.parted(odt.outputs(learner.network, learner.facts, batch)))
+    unit = np.asarray(learner.facts.unit(batch.actions), np.float64)
+
+    def density(u: np.ndarray) -> np.ndarray:
+        return (stats.norm.logpdf(u, mean, np.exp(log_std)) - np.log(1 - np.tanh(u) ** 2)).sum(-1)
+
+    there = np.asarray(batch.mask)
+    expected = -density(np.arctanh(np.clip(unit, -1 + 1e-6, 1 - 1e-6)))[there].mean()
+    surprise = -density(mean + np.exp(log_std) * noise)[there].mean()
+    assert float(nll) == pytest.approx(expected, rel=1e-3)
+    assert float(entropy) == pytest.approx(surprise, rel=1e-3)
+    assert float(value) == pytest.approx(expected - 0.3 * surprise, rel=1e-3)
+
+
+def test_actions_at_their_bounds_can_be_learnt(batch: Window) -> None:
+    low = jnp.broadcast_to(jnp.asarray(SPEC.low), batch.actions.shape)
+    edge = Window(**{**vars(batch), "actions": low})
+    learner, metrics = update(SMALL, made(), edge, jax.random.key(0))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((learner.network, metrics)))
+
+
+@pytest.mark.parametrize(("bound", "grows"), [(50.0, True), (-50.0, False)])
+def test_lambda_grows_where_there_is_too_little_entropy(bound: float, grows: bool, batch: Window) -> None:
+    config = replace(SMALL, entropy=bound, multiplier_learning_rate=0.1)
+    learner = made(config)
+    for i in range(3):
+        learner, _ = update(config, learner, batch, jax.random.key(i))
+    assert (learner.log_multiplier > made(config).log_multiplier) == grows
+    assert float(jnp.exp(made(config).log_multiplier)) == pytest.approx(0.1)
+
+
+def test_one_batch_can_be_learnt_by_heart(batch: Window) -> None:
+    config = replace(SMALL, learning_rate=1e-2, clip=10.0, weight_decay=0.0)
+    learner, first = update(config, made(config), batch, jax.random.key(0))
+    for i in range(150):
+        learner, last = update(config, learner, batch, jax.random.key(i))
+    assert float(last["nll"]) < float(first["nll"]) - 2
+
+
+@pytest.mark.parametrize("optimiser", ["lamb", "adamw"])
+def test_an_update_moves_network_and_multiplier(optimiser: Any, batch: Window) -> None:
+    config = replace(SMALL, optimiser=optimiser)
+    learner, _ = update(config, made(config), batch, jax.random.key(0))
+    assert differences(made(config), learner, ("network", "log_multiplier", "facts")) == {"network", "log_multiplier"}
+
+
+def test_lamb_steps_by_the_size_of_what_it_moves(batch: Window) -> None:
+    """|change| of each matrix is the step size times its own norm (where there is a norm)."""
+    config = replace(SMALL, optimiser="lamb", learning_rate=1e-2, weight_decay=0.0)
+    learner, _ = update(config, made(config), batch, jax.random.key(0))
+    before, after = made(config).network.head.weight, learner.network.head.weight
+    assert float(jnp.linalg.norm(after - before)) == pytest.approx(1e-2 * float(jnp.linalg.norm(before)), rel=1e-3)
+
+
+# --- acting ---
+
+
+def test_greedy_is_the_mean_and_a_key_draws_about_it() -> None:
+    policy = odt.policy(SMALL, made())
+    world = episode_of(0, SPEC, 3)
+    state = policy.init_state(())
+    for t in range(3):
+        state = policy.observe(state, jax.tree.map(lambda leaf, t=t: leaf[t], world))
+    mean, log_std = odt.parted(policy.reader.given(state))
+    greedy, _ = policy.decide(state, None, 2)
+    np.testing.assert_allclose(greedy[0], policy.facts.action(mean, None), rtol=1e-6)
+    np.testing.assert_array_equal(greedy[0], greedy[1])
+    drawn = jax.vmap(lambda key: policy.decide(state, key, 1)[0][0])(jax.random.split(jax.random.key(0), 4000))
+    unit = np.arctanh(np.clip(np.asarray(policy.facts.unit(drawn)), -1 + 1e-7, 1 - 1e-7))
+    np.testing.assert_allclose(unit.mean(0), mean, atol=0.1)
+    np.testing.assert_allclose(unit.std(0), np.exp(log_std), rtol=0.06)
+
+
+def test_it_reads_as_many_steps_as_it_was_told_to() -> None:
+    """Two of the four that it was trained on: what lies further back has no say."""
+    policy = odt.policy(SMALL, made())
+    one, other = episode_of(0, SPEC, 5), episode_of(1, SPEC, 5)
+
+    def joined(at: int) -> Any:
+        step = jax.tree.map(lambda a, b: jnp.concatenate([b[:at], a[at:]]), one, other)
+        return type(step)(step.observation, jnp.zeros(5), step.executed, step.first)  # the same return is still wanted
+
+    assert np.abs(acted(policy, joined(0))[-1] - acted(policy, joined(4))[-1]).max() > 1e-5
+    np.testing.assert_allclose(acted(policy, joined(0))[-1], acted(policy, joined(3))[-1], atol=1e-6)
+
+
+def test_choices_are_refused() -> None:
+    with pytest.raises(LegatoError, match="not choices"):
+        odt.init(SMALL, Spec.discrete(3, 4), jax.random.key(0))
+
+
+# --- going on by acting ---
+
+
+@cache
+def begun(tuning: going_on.Config = TUNING) -> going_on.Learner:
+    policy = odt.policy(SMALL, made())
+    return jax.jit(going_on.init, static_argnums=(0, 1))(tuning, SMALL, policy, jax.random.key(0))
+
+
+def replay(tuning: going_on.Config = TUNING) -> slots.Recent:
+    memory = going_on.memory(tuning, SMALL, SPEC, 0, 6)
+    for seed in range(3):
+        world = episode_of(seed, SPEC, 6)
+        fields = (jnp.asarray(5 - seed), jnp.asarray(seed != 1), jnp.asarray(9.0))
+        episode = slots.Episode(world.observation, jnp.roll(world.executed, -1, 0), jnp.roll(world.reward, -1), *fields)
+        memory, _ = going_on.remember(tuning, begun(tuning), memory, episode)
+    return memory
+
+
+def test_it_goes_on_with_the_multiplier_that_it_had(batch: Window) -> None:
+    taught, _ = update(SMALL, made(), batch, jax.random.key(0))
+    policy = odt.policy(SMALL, taught)
+    learner = going_on.init(TUNING, SMALL, policy, jax.random.key(1))
+    assert float(learner.log_multiplier) == float(taught.log_multiplier) != float(made().log_multiplier)
+    assert same(learner.actor, taught.network)
+
+
+def test_the_replay_begins_with_the_best_logs_in_the_order_in_which_they_go() -> None:
+    data = swings()
+    earned = logs.returns(data)[going_on.logged(replace(TUNING, episodes=4), data)]
+    np.testing.assert_array_equal(earned, np.sort(logs.returns(data))[-4:])
+
+
+@pytest.mark.parametrize(
+    ("tuning", "joint", "moved"),
+    [
+        (TUNING, True, {"actor", "log_multiplier"}),
+        (TD3, False, {"critic", "target_critic"}),
+        (TD3, True, {"actor", "log_multiplier", "critic", "target_critic", "target_actor"}),
+    ],
+)
+def test_who_moves_when(tuning: going_on.Config, joint: bool, moved: set[str]) -> None:
+    names = ("actor", "log_multiplier", "critic", "target_critic", "target_actor", "facts")
+    names = names if tuning.td3 else ("actor", "log_multiplier", "facts")
+    learner, metrics = step(tuning, begun(tuning), replay(tuning), jax.random.key(0), joint)
+    assert differences(begun(tuning), learner, names) == moved
+    assert all(np.isfinite(value) for value in metrics.values())
+
+
+def test_the_critics_loss_is_the_equation() -> None:
+    learner, drawn = begun(TD3), slots.draw(replay(TD3), jax.random.key(0), 8, 3)
+    learner = going_on.Learner(
+        **{**vars(learner), "target_actor": nudged(learner.actor), "target_critic": nudged(learner.critic)}
+    )
+    assert learner.critic is not None and learner.target_critic is not None and learner.target_actor is not None
+    found, _ = going_on.critic_loss(learner.critic, learner, TD3, drawn)
+    facts, window = learner.facts, drawn.window
+    s, a = facts.normaliser(window.observations), facts.unit(window.actions)
+    mean, _ = odt.parted(odt.outputs(learner.target_actor, facts, window))
+    q_next = np.minimum(*(np.asarray(q) for q in learner.target_critic(s, jnp.tanh(mean))))
+    q_1, q_2 = (np.asarray(q) for q in learner.critic(s, a))
+    errors = []
+    for i, t in np.argwhere(np.asarray(window.mask)):
+        last = int(window.timesteps[i, t]) == int(replay(TD3).episodes.left.max()) - 1
+        if drawn.ends[i, t]:
+            y = float(drawn.rewards[i, t]) / 2
+        elif t + 1 < 3 and window.mask[i, t + 1]:
+            y = float(drawn.rewards[i, t]) / 2 + 0.99 * q_next[i, t + 1]
+        else:
+            continue
+        errors.append((q_1[i, t] - y) ** 2 + (q_2[i, t] - y) ** 2)
+        assert not (last and drawn.goes_on[i, t])
+    assert float(found) == pytest.approx(np.mean(errors), rel=1e-4)
+
+
+def test_the_gradient_of_q_counts_by_its_weight() -> None:
+    """With a weight of w the loss has w times -Q / mean |Q| more; its gradient reaches the actor through the mean."""
+    learner, drawn = begun(TD3), slots.draw(replay(TD3), jax.random.key(0), 8, 3)
+    value = going_on.policy_gradient(learner.actor, learner, drawn)
+    assert -1.0001 <= float(value) <= 1.0001
+    g = jax.grad(lambda actor: going_on.policy_gradient(actor, learner, drawn))(learner.actor)
+    mean_part, deviation_part = jnp.split(g.head.weight, 2, axis=-1)
+    assert np.abs(mean_part).max() > 0
+    np.testing.assert_array_equal(deviation_part, np.zeros_like(deviation_part))
+
+
+def test_collecting_asks_for_more_than_evaluating() -> None:
+    first = np.array([100.0, -100.0])
+    asks, tries = going_on.targets(replace(TUNING, prompt=2.0), first, np.array([300.0, 0.0]))
+    np.testing.assert_array_equal(asks, first)
+    np.testing.assert_array_equal(tries, [200, 0])
+
+
+def test_the_critics_come_first_with_a_td3_gradient_alone() -> None:
+    tuning = replace(TD3, critic_steps=20, start_steps=10, updates=3)
+    assert [going_on.phase(tuning, at)[:2] for at in (0, 10, 20)] == [(0, False), (3, False), (3, True)]
+    assert going_on.phase(replace(tuning, td3=0.0), 10).joint
+
+
+def test_what_is_saved_is_a_policy_of_odt() -> None:
+    found = going_on.policy(begun(), jnp.asarray(7.0))
+    assert jax.tree.structure(found) == jax.tree.structure(odt.policy(SMALL, made()))
+    assert float(found.facts.target) == 7.0
+
+
+def test_a_replay_is_saved_and_restored() -> None:
+    kept = going_on.saved(replay())
+    close(going_on.restored(going_on.memory(TUNING, SMALL, SPEC, 0, 6), kept), replay(), 0)
