@@ -1,7 +1,5 @@
 """`legato finetune`: policies from logs go on learning by acting, or the rest of a stopped fine-tuning."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -70,12 +68,12 @@ def _finetune(source: str, args: list[str]) -> None:
         tuned_by(Run(source), method)  # says what is wrong
         raise AssertionError(method)
     chosen: str = method
-    tuning, schedule = tuning_preset(preset, chosen, env or known or "")
+    defaults, schedule = tuning_preset(preset, chosen, env or known or "")
     schedule = replace(schedule, seed=seeds[0], seeds=len(seeds))
 
     @dataclass(frozen=True)
     class Options:
-        tuning: Annotated[type(tuning), tyro.conf.arg(name="")]  # type: ignore[valid-type]
+        tuning: Annotated[type(defaults), tyro.conf.arg(name="")]  # type: ignore[valid-type]
         settings: Annotated[type(schedule), tyro.conf.arg(name="")]  # type: ignore[valid-type]
         method: str = ""
         """how: one of those that 'legato finetune --help' lists for the run's algorithm"""
@@ -89,9 +87,9 @@ def _finetune(source: str, args: list[str]) -> None:
     options: Any = tyro.cli(
         Options,
         args=args,
-        default=Options(tuning, schedule, chosen, preset),  # type: ignore[arg-type]
+        default=Options(defaults, schedule, chosen, preset),  # type: ignore[arg-type]
         prog=f"legato finetune {source}",
-        description=(type(tuning).__doc__ or "").strip(),
+        description=(type(defaults).__doc__ or "").strip(),
     )
     if not options.settings.env:
         raise LegatoError(f"neither '{source}' nor its data names an environment: name one with --env")

@@ -1,0 +1,320 @@
+"""Going on by acting: a run that was killed or stopped ends with the numbers of one left alone, the offline policies
+are left alone whatever happens, a fall is said and undone, and what does not fit is refused before there is a folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from tests.learners import close, same
+from tests.tiny import LOGGED, flags, logs, spawn, swings, train
+from tests.training.test_online import last_step, load, saved, stop_when
+
+from legato import api
+from legato.data import histories as ring
+from legato.errors import LegatoError
+from legato.training import finetune
+from legato.training.run import Run
+
+SHORT: dict[str, Any] = {"updates": 50, "eval_every": 50, "log_every": 50, "checkpoint_every": 50, "seeds": 2}
+# Checkpoints are due between two rows of metrics, and within an episode (of 200 steps).
+TIMES: dict[str, Any] = {
+    "steps": 1200,
+    "eval_every": 400,
+    "log_every": 200,
+    "checkpoint_every": 500,
+    "eval_episodes": 2,
+}
+CRITICS: dict[str, Any] = {"hidden": 8, "layers": 1, "batch_size": 8}
+TUNED: dict[str, dict[str, Any]] = {
+    "ds4": {**CRITICS, "start_steps": 300, "critic_steps": 600, "critic_updates": 3, "updates": 2, "logged": 20},
+    "odt": {**CRITICS, "every": 100, "updates": 3, "episodes": 6, "td3": 0.3, "critic_steps": 300, "warmup": 1},
+}
+# A ring that goes round: seven episodes take 201 rows each.
+TUNED["ds4"] |= {"capacity": 700, "learning_rate": 1e-3, "warmup": 1}
+BASES = {
+    "ds4": LOGGED["ds4"],
+    "odt": {"layers": 1, "heads": 1, "size": 8, "context": 3, "reads": 2, "batch_size": 8, "warmup": 10},
+}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return logs(tmp_path_factory.mktemp("data") / "swings.npz")
+
+
+@pytest.fixture(scope="module")
+def offline(dataset: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """Two seeds of each algorithm that can go on, trained from logs. Read only, as the tests see to."""
+    folder = tmp_path_factory.mktemp("offline")
+    return {name: trained(name, folder / name, dataset) for name in BASES}
+
+
+def trained(algorithm: str, out: Path, dataset: str, **options: Any) -> Run:
+    return api.train(algorithm, dataset=dataset, out=out, quiet=True, **{**BASES[algorithm], **SHORT, **options})
+
+
+def tune(run: Run, out: Path, **options: Any) -> Run:
+    """A fine-tuning that takes seconds."""
+    given = {**TIMES, **TUNED[run.algorithm], **options}
+    return api.finetune(run, "Pendulum-v1", out=out, quiet=True, **given)
+
+
+@pytest.fixture(scope="module")
+def unbroken(offline: dict[str, Run], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """Both fine-tuned in one go. Read only."""
+    folder = tmp_path_factory.mktemp("tuned")
+    return {name: tune(run, folder / name) for name, run in offline.items()}
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file below."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def measured(run: Run, column: str = "eval_return") -> dict[int, list[tuple[int, float]]]:
+    """By seed: the steps at which a column has a value, and that."""
+    with (run.path / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row[column]]
+    return {seed: [(int(r["step"]), float(r[column])) for r in rows if int(r["seed"]) == seed] for seed in run.seeds}
+
+
+def same_end(path: Path, other: Path) -> None:
+    """Byte for byte: the metrics and the policies; number for number, all that is carried."""
+    assert (path / "metrics.csv").read_bytes() == (other / "metrics.csv").read_bytes()
+    found = sorted(p.relative_to(other) for p in other.rglob("weights.safetensors"))
+    assert len(found) == 6  # of two seeds: start, best and last
+    for weights in found:
+        assert (path / weights).read_bytes() == (other / weights).read_bytes(), weights
+    assert saved(path)[-1] == saved(other)[-1]
+    jax.tree.map(np.testing.assert_array_equal, load(path)[1], load(other)[1])
+
+
+# --- killed, stopped, resumed ---
+
+
+def test_a_killed_run_ends_like_one_left_alone(
+    offline: dict[str, Run], unbroken: dict[str, Run], tmp_path: Path
+) -> None:
+    """SIGKILL some time after the first checkpoint, by the command itself."""
+    path = tmp_path / "killed"
+    options = flags({**TIMES, **TUNED["ds4"], "env": "Pendulum-v1", "out": str(path)})
+    process = spawn(["finetune", str(offline["ds4"].path), *options], tmp_path)
+    code, _ = stop_when(process, lambda: bool(saved(path)) and last_step(path) >= 600, signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    assert last_step(path) < 1200
+    finetune.resume(path, quiet=True)
+    same_end(path, unbroken["ds4"].path)
+
+
+@pytest.mark.parametrize("algorithm", BASES)
+def test_an_interrupted_run_saves_and_ends_like_one_left_alone(
+    algorithm: str,
+    offline: dict[str, Run],
+    unbroken: dict[str, Run],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """SIGINT within an episode, between two checkpoints and two rows of metrics."""
+    path, turn = tmp_path / "interrupted", finetune.Loop._turn
+
+    def interrupt(loop: finetune.Loop) -> None:
+        if loop.step == 700:
+            signal.raise_signal(signal.SIGINT)
+        turn(loop)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt) as stopped:
+        patched.setattr(finetune.Loop, "_turn", interrupt)
+        tune(offline[algorithm], path)
+    at = saved(path)[-1]
+    assert 700 < at <= 800
+    assert str(stopped.value) == f"stopped at step {at}; continue with: legato finetune --resume {path}"
+    api.finetune(resume=path, quiet=True)
+    same_end(path, unbroken[algorithm].path)
+
+
+def test_it_is_resumed_by_its_own_command_alone(unbroken: dict[str, Run]) -> None:
+    path = unbroken["ds4"].path
+    with pytest.raises(LegatoError, match="is a fine-tuning"):
+        api.train(resume=path)
+    with pytest.raises(LegatoError, match="give only resume"):
+        api.finetune(resume=path, steps=5)
+
+
+# --- what is handed over ---
+
+
+@pytest.mark.parametrize("algorithm", BASES)
+def test_the_offline_policies_are_left_as_they_were_and_carried_along(
+    algorithm: str, offline: dict[str, Run], tmp_path: Path
+) -> None:
+    before = content(offline[algorithm].path)
+    run = tune(offline[algorithm], tmp_path / "run", steps=400)
+    assert content(offline[algorithm].path) == before
+    for seed in run.seeds:
+        start, source = (r.policy_path(seed, w) for r, w in ((run, "start"), (offline[algorithm], "last")))  # type: ignore[arg-type]
+        assert content(start)["weights.safetensors"] == content(source)["weights.safetensors"]
+
+
+@pytest.mark.parametrize("algorithm", BASES)
+def test_it_learns_keeps_the_best_and_can_be_measured_like_any(algorithm: str, unbroken: dict[str, Run]) -> None:
+    run = unbroken[algorithm]
+    steps, returns = api.learning(run)
+    assert steps.tolist() == [0, 400, 800, 1200] and returns.shape == (2, 4)
+    for i, seed in enumerate(run.seeds):
+        start, last, best = (api.load(run.path, seed, which) for which in ("start", "last", "best"))
+        assert not same(start.policy, last.policy)
+        assert last.card.extra["step"] == 1200 and last.card.algorithm == algorithm
+        assert best.card.extra["step"] == steps[returns[i].argmax()]
+    assert (run.path / "figures" / "finetune.png").stat().st_size > 1000
+    assert api.evaluate(run, which="start", episodes=1, sweep=False, quiet=True).which == "start"
+
+
+def test_a_fall_is_said_and_with_rollback_undone(
+    offline: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seed 0 falls from 100 to 85, which is more than a tenth; seed 1 to 95, which is not."""
+    told = iter([[100.0, 100.0], [85.0, 95.0], [100.0, 100.0], [100.0, 100.0]])
+    actors: list[Any] = []
+
+    def measure(loop: finetune.Loop, policies: Any) -> np.ndarray:
+        actors.append(jax.tree.map(np.array, loop.learner.actor))
+        return np.array(next(told))
+
+    monkeypatch.setattr(finetune.Loop, "_measure", measure)
+    turn, after = finetune.Loop._turn, []
+
+    def watched(loop: finetune.Loop) -> None:
+        if loop.step == 800:
+            after.append(jax.tree.map(np.array, loop.learner.actor))
+        turn(loop)
+
+    monkeypatch.setattr(finetune.Loop, "_turn", watched)
+    options = {**TIMES, **TUNED["ds4"], "eval_every": 800, "steps": 1200, "rollback": True, "drop": 0.1}
+    api.finetune(offline["ds4"], "Pendulum-v1", out=tmp_path / "run", **options)
+    errors = capsys.readouterr().err
+    assert "seed 0 earns 85.0, the offline policy 100.0; taken back to its best" in errors
+    assert "seed 1 earns" not in errors
+    offline_actor, fallen, back = actors[0], actors[1], after[0]
+    pick = lambda tree, i: jax.tree.map(lambda leaf: leaf[i], tree)  # noqa: E731
+    assert not same(pick(fallen, 0), pick(offline_actor, 0))
+    assert same(pick(back, 0), pick(offline_actor, 0))
+    assert same(pick(back, 1), pick(fallen, 1))
+
+
+# --- the loop ---
+
+
+def test_critics_learn_first_then_the_actor_too(
+    offline: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is learnt before there is enough; the noise is that of the phase."""
+    found: list[tuple[int, int, bool]] = []
+    advance = finetune.advance
+
+    def watched(module: Any, tuning: Any, joint: bool, *rest: Any) -> Any:
+        found.append((rest[-2], rest[-1], joint))
+        return advance(module, tuning, joint, *rest)
+
+    monkeypatch.setattr(finetune, "advance", watched)
+    tune(offline["ds4"], tmp_path / "run", steps=800)
+    assert found == [(3 * i, 3, False) for i in range(30)] + [(90 + 2 * i, 2, True) for i in range(20)]
+
+
+def test_the_replay_holds_whole_episodes_and_what_was_logged(offline: dict[str, Run], tmp_path: Path) -> None:
+    """Two logged episodes (14 and 6 steps or the like, 20 at most), then two of Pendulum, 200 steps each."""
+    run = tune(offline["ds4"], tmp_path / "run", steps=600, checkpoint_every=450)
+    state = load(run.path)[1]["memory"]
+    data = swings()
+    module = finetune.tuner("ds4-ac")
+    kept = data.lengths[module.logged(run.tuning, data)]
+    assert 0 < kept.sum() <= 20
+    rows = int((kept + 1).sum()) + 3 * 201
+    assert state["added"].tolist() == [rows, rows]
+    found = ring.unpack(state["rows"][0], run.spec)
+    ends = np.flatnonzero(np.asarray(found.valid) == 0)
+    assert np.diff([-1, *ends]).tolist() == [*(kept + 1), 201, 201, 201]
+    logged = np.asarray(found.ret)[: kept[0]]  # asked for what it earned
+    expected = np.cumsum(np.asarray(found.reward)[: kept[0]][::-1])[::-1]
+    np.testing.assert_allclose(logged, expected, atol=1e-4)
+
+
+def test_seeds_side_by_side_are_seeds_alone(offline: dict[str, Run], unbroken: dict[str, Run], tmp_path: Path) -> None:
+    alone = tune(offline["ds4"], tmp_path / "alone", seed=1, seeds=1)
+    together = measured(unbroken["ds4"])[1]
+    np.testing.assert_allclose(measured(alone)[1], together, rtol=1e-3)
+    weights = (load_file(run.policy_path(1) / "weights.safetensors") for run in (alone, unbroken["ds4"]))
+    close(*weights, 1e-3)
+
+
+def test_prompts_vary_about_the_target(offline: dict[str, Run], tmp_path: Path) -> None:
+    run = tune(offline["ds4"], tmp_path / "run", steps=400, target=-700.0, variation=0.1)
+    added = load(run.path)[1]["memory"]
+    found = ring.unpack(added["rows"][0], run.spec)
+    ends = np.flatnonzero(np.asarray(found.valid) == 0)
+    asked = np.asarray(found.ret)[ends[-3:-1] + 1]
+    assert len(set(asked.tolist())) == 2 and (np.abs(asked + 700) <= 70).all()
+
+
+# --- what does not fit ---
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"capacity": 100}, "does not hold one episode"),
+        ({"capacity": 10_000_000, "memory": 0.01}, r"lower --capacity to \d+, train the policy with --core s5"),
+        ({"env": "MountainCarContinuous-v0"}, "differ in observations of so many numbers: 3 and 2"),
+        ({"env": "Acrobot-v1"}, "differ in observations"),
+        ({"method": "odt-online"}, "a policy of ds4 is fine-tuned by ds4-ac, not by 'odt-online'"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"noise": (0.1, -0.2, 0.1)}, "noise is three deviations"),
+        ({"tau": 2.0}, r"tau must lie in \[0, 1\]"),
+        ({"seeds": 3}, "has no seed 2"),
+        ({"capacityy": 3}, "unknown option 'capacityy'"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_there_is_a_folder(
+    options: dict[str, Any], message: str, offline: dict[str, Run], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    given = {"env": "Pendulum-v1", **TUNED["ds4"], **options}
+    with pytest.raises(LegatoError, match=message):
+        api.finetune(offline["ds4"], given.pop("env"), method=given.pop("method", None), out=out, quiet=True, **given)
+    assert not out.exists()
+
+
+def test_a_run_without_an_offline_policy_is_refused(offline: dict[str, Run], dataset: str, tmp_path: Path) -> None:
+    with pytest.raises(LegatoError, match="is a run of sac, which cannot be fine-tuned; runs of ds4, odt can"):
+        api.finetune(train("sac", tmp_path / "sac", steps=150), "Pendulum-v1")
+    bare = Run.create(
+        tmp_path / "bare", "ds4", "cpu", offline["ds4"].config, offline["ds4"].settings, offline["ds4"].spec
+    )
+    with pytest.raises(LegatoError, match="has no 'last' policy of seed 0 yet"):
+        api.finetune(bare, "Pendulum-v1")
+    with pytest.raises(LegatoError, match="names an environment: name one with --env"):
+        api.finetune(offline["ds4"])
+
+
+def test_a_target_beyond_the_data_is_warned_of(
+    offline: dict[str, Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tune(offline["ds4"], tmp_path / "run", steps=100, target=500.0)
+    errors = capsys.readouterr().err
+    assert "warning: asked for 500, outside the returns of the data" in errors
+    assert "the replay takes 0.00 GiB per seed" in errors
+
+
+def test_settings_are_of_sense() -> None:
+    settings = finetune.FinetuneSettings()
+    for name, value in (("steps", 0), ("memory", 0.0), ("drop", -1.0), ("capacity", 1)):
+        with pytest.raises(LegatoError, match=name):
+            replace(settings, **{name: value})
