@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 from legato.errors import LegatoError
 
 if TYPE_CHECKING:
-    from legato.api import attention, collect, compare, evaluate, load, train
+    from legato.api import attention, collect, compare, evaluate, finetune, load, train
 
 __version__ = "0.1.0"
-__all__ = ["LegatoError", "__version__", "attention", "collect", "compare", "evaluate", "load", "train"]
+__all__ = ["LegatoError", "__version__", "attention", "collect", "compare", "evaluate", "finetune", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:
     """The functions load on first use, so that `import legato` and `legato --help` stay quick."""
-    if name in ("attention", "collect", "compare", "evaluate", "load", "train"):
+    if name in ("attention", "collect", "compare", "evaluate", "finetune", "load", "train"):
         import legato.api
 
         return getattr(legato.api, name)

@@ -163,7 +163,8 @@ class Rollout:
         self.stream: Stream = stream
         self.groups, self.per_group = len(seeds), environments.count // len(seeds)
         self.first_episode = first_episode
-        self.memory: PyTree = None
+        self.memory: tuple[Array, ...] | None = None  # the leaves of the policies' memories: flat is fast to dispatch
+        self.structure: _Structure | None = None  # of the policies that were at work last
         self.time = 0  # primitive steps in this rollout's life
         self.members = self._begin()
 
@@ -224,7 +225,7 @@ class Rollout:
         rollout's life draws from `fold_in(key, t)`; None acts greedily. Returns the experience and the episodes that
         ended in it.
         """
-        weights, structure = eqx.partition(policies, eqx.is_array)
+        weights, structure = self._apart(policies)
         rows: list[tuple[np.ndarray, ...]] = []
         episodes: list[Episode] = []
         for _ in range(steps):
@@ -235,8 +236,16 @@ class Rollout:
             episodes += ended
         return Experience(*(np.stack(column) for column in zip(*rows, strict=True))), episodes
 
+    def _apart(self, policies: Policy[Any]) -> tuple[tuple[Array, ...], _Structure]:
+        """The policies' arrays, and what they are beside; the same object for policies of the same kind."""
+        found = _Structure(policies)
+        if found != self.structure:
+            self.structure = found
+        assert self.structure is not None
+        return found.leaves(policies), self.structure
+
     def _step(
-        self, weights: PyTree, structure: Any, keys: PRNGKeyArray | None
+        self, weights: tuple[Array, ...], structure: _Structure, keys: PRNGKeyArray | None
     ) -> tuple[tuple[np.ndarray, ...], list[Episode]]:
         m = self.members
         begins = self._consult(weights, structure, keys)
@@ -272,7 +281,7 @@ class Rollout:
             m.actions[i].append(action[i])
         return row, self._end(np.flatnonzero(ended))
 
-    def _consult(self, weights: PyTree, structure: Any, keys: PRNGKeyArray | None) -> np.ndarray:
+    def _consult(self, weights: tuple[Array, ...], structure: _Structure, keys: PRNGKeyArray | None) -> np.ndarray:
         """Show the policy this step, ask it where it is due, put plans into effect. Returns where a plan began."""
         m = self.members
         # A plan as late as an interval is long takes effect just before the next is written.
@@ -283,7 +292,7 @@ class Rollout:
             step = Step(m.observation, m.reward, m.executed, m.first)  # type: ignore[arg-type]
             shape = (self.groups, self.per_group)
             if self.memory is None:
-                self.memory = _fresh(weights, structure, shape, self.command)
+                self.memory = tuple(jax.tree.leaves(_fresh(weights, structure, shape, self.command)))
             length = self.length if due.any() else 0
             plans, self.memory = _tick(
                 structure, length, shape, weights, self.memory, self.command, step, seen, due, keys, self.time
@@ -320,7 +329,12 @@ class Rollout:
 
     def warn(self, policies: Policy[Any]) -> None:
         """Say what the policies remark on; Python says the same thing once."""
-        if self.memory is not None and (remark := policies.remark(self.memory)) is not None:
+        if self.memory is None:
+            return
+        weights, structure = self._apart(policies)
+        shape = jax.eval_shape(lambda: _fresh(weights, structure, (self.groups, self.per_group), self.command))
+        memory = jax.tree.unflatten(jax.tree.structure(shape), self.memory)
+        if (remark := policies.remark(memory)) is not None:
             warnings.warn(remark, LegatoWarning, stacklevel=3)
 
     # --- checkpoints ---
@@ -336,7 +350,7 @@ class Rollout:
         state["actions"] = np.stack(flat) if flat else np.zeros((0, self.spec.action_size), np.float32)
         state["observation"] = m.observation.copy()
         state["time"] = np.array(self.time)
-        state["memory"] = {str(i): np.array(leaf) for i, leaf in enumerate(jax.tree.leaves(self.memory))}
+        state["memory"] = {str(i): np.array(leaf) for i, leaf in enumerate(self.memory or ())}
         return state
 
     def restore(self, state: dict[str, Any], policies: Policy[Any]) -> None:
@@ -367,11 +381,8 @@ class Rollout:
             )
         for name in ("due", "decisions", "plan", "cursor", "pending", "pending_at"):
             getattr(m, name)[:] = state[name]
-        weights, structure = eqx.partition(policies, eqx.is_array)
-        fresh = _fresh(weights, structure, (self.groups, self.per_group), self.command)
         stored = state.get("memory", {})
-        leaves = [jnp.asarray(stored[str(i)]) for i in range(len(stored))]
-        self.memory = jax.tree.unflatten(jax.tree.structure(fresh), leaves) if leaves else None
+        self.memory = tuple(jnp.asarray(stored[str(i)]) for i in range(len(stored))) or None
 
 
 def stack(policies: list[Policy[Any]]) -> Policy[Any]:
@@ -421,7 +432,7 @@ def episodes(
     first = {"length": length, "first_episode": first_episode}
     rollout = Rollout(environments, spec, clock, seeds, stream, once=True, command=command, **first)
     returns = np.zeros(environments.count)
-    weights, structure = eqx.partition(policies, eqx.is_array)
+    weights, structure = rollout._apart(policies)
     while rollout.members.active.any():
         _, ended = rollout._step(weights, structure, keys)
         for episode in ended:
@@ -430,12 +441,38 @@ def episodes(
     return returns.reshape(rollout.groups, rollout.per_group)
 
 
+class _Structure:
+    """What policies are beside their arrays: static to the compiler, and quick to compare."""
+
+    def __init__(self, policies: Policy[Any]):
+        arrays, self.static = eqx.partition(policies, eqx.is_array)
+        self.treedef = jax.tree.structure(arrays)
+        self.hash = hash(self.treedef)
+
+    @staticmethod
+    def leaves(policies: Policy[Any]) -> tuple[Array, ...]:
+        return tuple(leaf for leaf in jax.tree.leaves(policies) if eqx.is_array(leaf))
+
+    def policy(self, leaves: tuple[Array, ...]) -> Policy[Any]:
+        return eqx.combine(jax.tree.unflatten(self.treedef, leaves), self.static)
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, _Structure) or self.treedef != other.treedef:
+            return False
+        return bool(eqx.tree_equal(self.static, other.static))
+
+
 @partial(jax.jit, static_argnums=(1, 2))
-def _fresh(weights: PyTree, structure: Any, shape: tuple[int, int], command: PyTree) -> PyTree:
+def _fresh(weights: tuple[Array, ...], structure: _Structure, shape: tuple[int, int], command: PyTree) -> PyTree:
     """Memory before the first step, for every member: leaves `[groups, members, ...]`."""
 
-    def one(weights: PyTree) -> PyTree:
-        state = eqx.combine(weights, structure).init_state(command)
+    def one(weights: tuple[Array, ...]) -> PyTree:
+        state = structure.policy(weights).init_state(command)
         return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (shape[1], *jnp.shape(leaf))), state)
 
     return jax.vmap(one, axis_size=shape[0])(weights)
@@ -443,32 +480,41 @@ def _fresh(weights: PyTree, structure: Any, shape: tuple[int, int], command: PyT
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(4,))
 def _tick(
-    structure: Any,
+    structure: _Structure,
     length: int,
     shape: tuple[int, int],
-    weights: PyTree,
-    memory: PyTree,
+    weights: tuple[Array, ...],
+    memory: tuple[Array, ...],
     command: PyTree,
     step: Step,
     seen: Array,
     due: Array,
     keys: PRNGKeyArray | None,
     time: int,
-) -> tuple[Array | None, PyTree]:
+) -> tuple[Array | None, tuple[Array, ...]]:
     """Observe where `seen`; decide `length` actions (none if 0) and keep the memory of it where `due`."""
 
     def member(policy: Policy[Any], memory: PyTree, step: Step, seen: Array, due: Array, key: PRNGKeyArray | None):
-        fresh = policy.init_state(command)
-        memory = jax.tree.map(lambda new, old: jnp.where(step.first, new, old), fresh, memory)
+        fresh, kind = jax.tree.flatten(policy.init_state(command))
+        leaves = [jnp.where(step.first, new, old) for new, old in zip(fresh, memory, strict=True)]
+        memory = jax.tree.unflatten(kind, leaves)
         observed = policy.observe(memory, step)
         memory = jax.tree.map(lambda new, old: jnp.where(seen, new, old), observed, memory)
         if not length:
-            return None, memory
+            return None, tuple(jax.tree.leaves(memory))
         plan, decided = policy.decide(memory, key, length)
-        return plan, jax.tree.map(lambda new, old: jnp.where(due, new, old), decided, memory)
+        memory = jax.tree.map(lambda new, old: jnp.where(due, new, old), decided, memory)
+        return plan, tuple(jax.tree.leaves(memory))
 
-    def group(weights: PyTree, memory: PyTree, step: Step, seen: Array, due: Array, key: PRNGKeyArray | None):
-        policy = eqx.combine(weights, structure)
+    def group(
+        weights: tuple[Array, ...],
+        memory: tuple[Array, ...],
+        step: Step,
+        seen: Array,
+        due: Array,
+        key: PRNGKeyArray | None,
+    ):
+        policy = structure.policy(weights)
         split = None if key is None else jax.random.split(jax.random.fold_in(key, time), shape[1])
         return jax.vmap(partial(member, policy))(memory, step, seen, due, split)
 

@@ -206,12 +206,12 @@ def test_the_critics_loss_is_the_equation() -> None:
 
 def test_the_actors_loss_is_the_equation() -> None:
     learner, now = begun(), moment(0)
-    learner = ac.Learner(**{**vars(learner), "offline": nudged(learner.actor)})
+    learner = ac.Learner(**{**vars(learner), "anchor": nudged(learner.actor)})
     facts, there = learner.facts, np.asarray(now.valid) == 1
     action = ac.acted(learner.actor, learner, now)
     read = jnp.concatenate([facts.normaliser(now.observation), (now.ret / facts.scale)[:, None]], -1)
     q = np.asarray(learner.critic(read, action)[0])[there]
-    apart = np.square(np.asarray(action - ac.acted(learner.offline, learner, now)))[there].mean()
+    apart = np.square(np.asarray(action - ac.acted(learner.anchor, learner, now)))[there].mean()
     assert float(ac.actor_loss(learner.actor, learner, TUNING, now)[0]) == pytest.approx(-q.mean(), rel=1e-4)
     found, moved = ac.actor_loss(learner.actor, learner, replace(TUNING, anchor=3.0), now)
     assert float(found) == pytest.approx(-q.mean() / np.abs(q).mean() + 3 * apart, rel=1e-4)
@@ -228,7 +228,7 @@ def test_a_critic_may_be_blind_to_the_return() -> None:
     assert not same(*(ac.judged(sees.critic, TUNING, sees.facts, m, action) for m in (now, other)))
 
 
-NAMES = ("actor", "target_actor", "critic", "target_critic", "offline", "facts")
+NAMES = ("actor", "target_actor", "critic", "target_critic", "anchor", "facts")
 
 
 @pytest.mark.parametrize(
@@ -279,6 +279,14 @@ def test_phases_come_one_after_another() -> None:
     tuning = replace(tuning, noise=(0.5, 0.3, 0.1))
     assert [ac.phase(tuning, step)[:2] for step in (0, 10, 29, 30)] == [(0, False), (7, False), (7, False), (3, True)]
     assert [ac.phase(tuning, step).noise for step in (29, 30, 40, 50, 90)] == pytest.approx([0.5, 0.3, 0.2, 0.1, 0.1])
+
+
+def test_the_anchor_is_the_best_policy_so_far_or_stays_where_it_was() -> None:
+    learner = ac.Learner(**{**vars(begun()), "actor": nudged(begun().actor)})
+    yes, no = jnp.asarray(True), jnp.asarray(False)
+    assert same(ac.improved(TUNING, learner, yes).anchor, learner.actor)
+    assert same(ac.improved(TUNING, learner, no).anchor, begun().actor)
+    assert same(ac.improved(replace(TUNING, anchor_at="start"), learner, yes).anchor, begun().actor)
 
 
 def test_the_target_runs_ahead_of_the_best_and_never_below_the_first() -> None:

@@ -517,7 +517,9 @@ class DS4AC:
     refresh_every: int = 0
     """updates of the actor between renewals of all stored states; 0: never"""
     anchor: float = 0.0
-    """how much the squared distance to the offline policy's actions counts beside -Q / mean |Q|; 0: -Q alone [DS4]"""
+    """how much the squared distance to an anchor's actions counts beside -Q / mean |Q|; 0: -Q alone [DS4]"""
+    anchor_at: Literal["best", "start"] = "best"
+    """the anchor: the policy that evaluated best so far, or always the offline one"""
     gamma: float = 0.99
     """discount per primitive step, of the critics [DS4]"""
     n_step: int = 1

@@ -3,7 +3,7 @@
     a'   = X'(s', a, R', h')                       one step of the recurrence, from the stored state h'
     y    = r + m gamma min_i C'_i(s', a', R')      m: 0 where the world ended the episode; s' may be some steps later
     L_C  = MSE(C_1(s, a, R), y) + MSE(C_2(s, a, R), y)
-    L_X  = -mean C_1(s, X(s, a_prev, R, h), R)     + anchor MSE(X, the offline policy), C_1 / mean |C_1| then
+    L_X  = -mean C_1(s, X(s, a_prev, R, h), R)     / mean |C_1| + anchor MSE(X, the best policy so far), with an anchor
 
 h is a number, not a function of the weights: the gradient reaches through this one step only. A, B and the step sizes
 stay as they are by default, as a stored state is otherwise soon another than the actor would be in. The critics learn
@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from legato.algorithms.configs import DS4 as Base
 from legato.algorithms.configs import DS4AC as Config
@@ -43,13 +43,13 @@ SMALLER = "train the policy with --core s5 or a smaller --order"
 
 
 class Learner(eqx.Module):
-    """Everything the fine-tuning carries. `facts` and `offline` are those of the policy that it began with."""
+    """Everything the fine-tuning carries."""
 
     actor: Network
     target_actor: Network
     critic: TwinCritic
     target_critic: TwinCritic
-    offline: Network
+    anchor: Network
     facts: Facts
     optimisers: dict[str, optax.OptState]
     updates: Int[Array, ""]
@@ -98,7 +98,7 @@ def init(config: Config, base: Base, policy: Recurrent, key: PRNGKeyArray) -> Le
         target_actor=jax.tree.map(jnp.copy, actor),
         critic=critic,
         target_critic=jax.tree.map(jnp.copy, critic),
-        offline=jax.tree.map(jnp.copy, actor),
+        anchor=jax.tree.map(jnp.copy, actor),
         facts=policy.facts,
         optimisers={name: optimisers[name].init(part) for name, part in trained.items()},
         updates=zero,
@@ -254,12 +254,12 @@ def critic_loss(
 
 
 def actor_loss(actor: Network, learner: Learner, config: Config, now: Moment) -> tuple[Float[Array, ""], Array]:
-    """L_X, and the mean squared distance to the offline policy's actions."""
+    """L_X, and the mean squared distance to the anchor's actions."""
     if config.freeze_core:  # here, so that it costs nothing and does not count when gradients are clipped
         actor = jax.tree.map(lambda x, group: jax.lax.stop_gradient(x) if group == "core" else x, actor, groups(actor))
     action = acted(actor, learner, now)
     c_1, _ = judged(learner.critic, config, learner.facts, now, action)
-    apart = _mean(jnp.mean((action - jax.lax.stop_gradient(acted(learner.offline, learner, now))) ** 2, axis=-1), now)
+    apart = _mean(jnp.mean((action - jax.lax.stop_gradient(acted(learner.anchor, learner, now))) ** 2, axis=-1), now)
     if not config.anchor:
         return -_mean(c_1, now), apart
     size = jax.lax.stop_gradient(_mean(jnp.abs(c_1), now))
@@ -293,7 +293,7 @@ def update(
         target_actor=polyak(learner.target_actor, actor, rate) if joint else learner.target_actor,
         critic=critic,
         target_critic=polyak(learner.target_critic, critic, rate),
-        offline=learner.offline,
+        anchor=learner.anchor,
         facts=learner.facts,
         optimisers={"actor": actor_state, "critic": critic_state},
         updates=updates,
@@ -314,6 +314,14 @@ def policy(learner: Learner, target: Float[Array, ""]) -> Recurrent:
 def explorer(learner: Learner, target: Float[Array, ""], noise: Float[Array, ""]) -> Noisy[Any]:
     """What collects."""
     return Noisy(policy(learner, target), noise, learner.facts.spec)
+
+
+def improved(config: Config, learner: Learner, better: Bool[Array, ""]) -> Learner:
+    """The learner after an evaluation that was `better` than all before: what is good holds from now on."""
+    if config.anchor_at == "start":
+        return learner
+    moved = jax.tree.map(lambda new, old: jnp.where(better, new, old), learner.actor, learner.anchor)
+    return eqx.tree_at(lambda whole: whole.anchor, learner, moved)
 
 
 def taken_back(learner: Learner, actor: Network) -> Learner:

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from legato.algorithms import online_decision_transformer as odt
 from legato.algorithms.configs import ODT as Base
@@ -237,6 +237,11 @@ def targets(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The returns to ask for in evaluations and while collecting, from those at first and the best evaluations."""
     return first, first + (config.prompt - 1) * np.abs(first)
+
+
+def improved(config: Config, learner: Learner, better: Bool[Array, ""]) -> Learner:
+    """The learner after an evaluation that was `better` than all before: as it was."""
+    return learner
 
 
 def taken_back(learner: Learner, actor: Network) -> Learner:

@@ -192,6 +192,7 @@ class Loop:
         self.stored = np.zeros(len(seeds), np.int64)
         self.averages = Averages(seeds, "step")
         self.recent: list[list[tuple[float, float]]] = [[] for _ in seeds]
+        self.improved = jax.jit(jax.vmap(partial(self.module.improved, tuning)))
         self.policies = jax.jit(jax.vmap(self.module.policy))
         self.explorers = jax.jit(jax.vmap(self.module.explorer, in_axes=(0, 0, None)))
         one = jax.eval_shape(lambda t: jax.tree.map(lambda leaf: leaf[0], t), (self.learner, self.memory, init_keys))
@@ -364,6 +365,7 @@ class Loop:
         policy_file.keep(self.run, self._acting(), better, self.step, {"environment": self.settings.env})
         self.best = np.maximum(self.best, returns)
         self.kept = chosen(jnp.asarray(better), self.learner.actor, self.kept)
+        self.learner = self.improved(self.learner, jnp.asarray(better))
         self.asks, self.tries = (
             np.asarray(target, np.float32) for target in self.module.targets(self.tuning, self.first, self.best)
         )
@@ -375,11 +377,12 @@ class Loop:
         returns = self._measure(self._acting())
         progress.note(min(self.step, s.steps), f"return {returns.mean():.1f}{self._over()}")
         self._saved(returns)
-        fallen = self.level - returns > s.drop * np.abs(self.level)
-        for i in np.flatnonzero(fallen):
-            text = f"seed {self.run.seeds[i]} earns {returns[i]:.1f}, the offline policy {self.level[i]:.1f}"
-            back = "; taken back to its best" if s.rollback else ""
-            progress.note(min(self.step, s.steps), text + back)
+        below = self.level - returns > s.drop * np.abs(self.level)
+        fallen = self.best - returns > s.drop * np.abs(self.best)
+        for i in np.flatnonzero(below | fallen if s.rollback else below):
+            level, whose = (self.level, "the offline policy") if below[i] else (self.best, "its best")
+            text = f"seed {self.run.seeds[i]} earns {returns[i]:.1f}, {whose} {level[i]:.1f}"
+            progress.note(min(self.step, s.steps), text + ("; taken back to its best" if s.rollback else ""))
         if s.rollback and fallen.any():
             actor = chosen(jnp.asarray(fallen), self.kept, self.learner.actor)
             self.learner = jax.jit(jax.vmap(self.module.taken_back))(self.learner, actor)

@@ -132,9 +132,9 @@ class FinetuneSettings:
     target: float | None = None
     """return to ask for at first; by default the policy's own"""
     drop: float = 0.1
-    """evaluations are said to have fallen where they lie below the offline policy's by this share of it"""
+    """an evaluation that lies below the offline policy's by more than this share of it is said"""
     rollback: bool = False
-    """take a policy that has fallen back to its best"""
+    """take a policy back to its best where it has fallen below that by more than this share"""
     eval_every: int = 5_000
     """primitive steps between evaluations, after each of which the policy is kept"""
     eval_episodes: int = 10

@@ -1,0 +1,227 @@
+"""Does a policy from logs get better by acting, and never much worse?
+
+    python benchmarks/finetune.py toy                     # a point mass: what collapses, and what does not
+    python benchmarks/finetune.py locomotion --datasets bench/hopper/medium-v0 bench/walker2d/medium-v0
+    python benchmarks/finetune.py locomotion --datasets ... --methods ds4-ac odt-online odt-online:td3=1.0
+    python benchmarks/finetune.py speed --dataset bench/hopper/medium-v0  # steps per second, updates included
+    python benchmarks/finetune.py gap --dataset bench/hopper/medium-v0    # recurrence and convolution; an action's cost
+
+Offline policies are trained first, by the preset `cpu`, and all runs are kept under `--out`: what is there already is
+not computed again. Scores are of test episodes that no evaluation on the way has seen: the offline policy (`start`),
+the one at the end (`last`) and the one that evaluated best (`best`). After a colon stand options that differ from the
+preset's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import legato
+from legato import api
+from legato.algorithms.configs import DS4, DS4AC, TUNERS, TUNES
+from legato.data import formats
+from legato.envs import make_vec, tasks
+from legato.evaluation.latency import latency
+from legato.evaluation.normalised import Levels, levels
+from legato.evaluation.statistics import bootstrap
+from legato.rollout import Clock, episodes, stack
+from legato.training import finetune, offline
+from legato.training.run import Run, Which
+from legato.training.settings import FinetuneSettings, OfflineSettings
+
+KINDS: tuple[Which, ...] = ("start", "last", "best")
+
+# --- a point mass ---
+
+TOY: dict[str, dict[str, Any]] = {
+    "critics first, then both": {},
+    "critics for a third of that": {"critic_steps": 24_000},
+    "critics for a tenth, actor's steps ten times as large": {"critic_steps": 6_400, "learning_rate": 1e-4},
+    "the same, tethered to the best so far": {"critic_steps": 6_400, "learning_rate": 1e-4, "anchor": 1.0},
+    "returns relabelled": {"relabel": True},
+    "critics blind to the return": {"critic_reads_return": False},
+}
+
+
+def toy(options: argparse.Namespace) -> None:
+    out = Path(options.out or "runs/finetune-toy")
+    path, data = out / "offline", tasks.pushes(worst=0.7)
+    if not (path / "policy").exists():
+        config = DS4(layers=3, channels=32, order=16, embedding=64, scale=100.0, dropout=0.0)
+        config = DS4(**{**vars(config), "batch_size": 32, "learning_rate": 1e-3, "warmup": 100})
+        settings = OfflineSettings(dataset=data.about.name, env=tasks.POINT_MASS, targets=(95.0,), seeds=options.seeds)
+        settings = OfflineSettings(**{**vars(settings), "updates": 900, "eval_every": 900, "checkpoint_every": 900})
+        offline.start("ds4", "cpu", config, settings, path, data=data, quiet=True)
+    common = {"every": 20, "updates": 1, "critic_updates": 2, "critic_steps": 72_000, "start_steps": 1_000}
+    common |= {"noise": (0.3, 0.3, 0.05), "noise_over": 72_000, "tau": 0.01, "hidden": 64, "weight_decay": 0.0}
+    common |= {"learning_rate": 1e-5, "reward_scale": 10.0, "n_step": 1, "anchor": 0.0, "norm": False, "logged": 0}
+    print("| point mass, asked for 95 | offline | lowest on the way | at the end | per seed |\n|---|---|---|---|---|")
+    for name, changes in TOY.items():
+        tuning = DS4AC(**{**common, **changes})
+        settings = FinetuneSettings(env=tasks.POINT_MASS, seeds=options.seeds, capacity=20_000, target=95.0)
+        steps = tuning.critic_steps + 72_000
+        rarely = {"eval_every": 8_000, "checkpoint_every": steps}
+        settings = FinetuneSettings(**{**vars(settings), "steps": steps, **rarely})
+        where = out / re.sub(r"\W+", "-", name)
+        if not (where / "policy").exists():
+            finetune.start(path, "ds4-ac", "cpu", tuning, settings, where, quiet=True)
+        start, last = (scores(Run(where), which, tasks.POINT_MASS, 30) for which in ("start", "last"))
+        _, on_the_way = api.learning(where)
+        each = " ".join(f"{a:.1f}->{b:.1f}" for a, b in zip(start, last, strict=True))
+        print(f"| {name} | {start.mean():.1f} | {on_the_way.min():.1f} | {last.mean():.1f} | {each} |", flush=True)
+
+
+def scores(run: Run, which: Which, env: str, count: int) -> np.ndarray:
+    """Mean returns of test episodes, by seed."""
+    policies = stack([legato.load(run.path, seed, which).policy for seed in run.seeds])
+    world = make_vec(env, len(run.seeds) * count)
+    found = episodes(policies, world, run.spec, Clock(1), run.seeds, "test").mean(axis=1)
+    world.close()
+    return found
+
+
+# --- locomotion ---
+
+
+def variant(name: str) -> tuple[str, dict[str, Any]]:
+    """The method and its options, `ds4-ac:anchor=0.5`."""
+    method, _, others = name.partition(":")
+    if method not in TUNERS:
+        raise argparse.ArgumentTypeError(f"'{method}' is none of {', '.join(TUNERS)}")
+    pairs = [pair.partition("=") for pair in others.split(",") if pair]
+    return method, {option: ast.literal_eval(value) for option, _, value in pairs}
+
+
+def column(name: str) -> str:
+    variant(name)
+    return name
+
+
+def trained(algorithm: str, dataset: str, out: Path, seeds: int) -> Run:
+    """The offline run."""
+    path = out / re.sub(r"\W+", "-", dataset) / algorithm
+    if path.exists():
+        return legato.train(resume=path, quiet=True)
+    return legato.train(algorithm, dataset=dataset, out=path, quiet=True, seeds=seeds, eval_every=10**9)
+
+
+def locomotion(options: argparse.Namespace) -> None:
+    out = Path(options.out or "runs/finetune")
+    print("| dataset | method | start | last | best | last - start, per seed | lowest on the way |")
+    print("|---|---|---|---|---|---|---|")
+    for dataset in options.datasets:
+        about = formats.load(dataset).about
+        assert about.environment is not None
+        scale = levels(about.environment, about.reference) or Levels(0.0, 100.0, "nobody")
+        for name in options.methods:
+            method, changes = variant(name)
+            algorithm = next(a for a, methods in TUNES.items() if method in methods)
+            source = trained(algorithm, dataset, out, options.seeds)
+            where = source.path.with_name(re.sub(r"[^\w:=,.+-]", "", name))
+            if where.exists():
+                run = legato.finetune(resume=where, quiet=True)
+            else:
+                given = {"steps": options.steps, "eval_episodes": 5, **changes}
+                run = legato.finetune(source, about.environment, method=method, out=where, quiet=True, **given)
+            found = {w: scale.score(scores(run, w, about.environment, options.episodes)) for w in KINDS}
+            cells = []
+            for values in found.values():
+                interval = bootstrap(values)
+                cells.append(f"{interval.mean:.1f} [{interval.low:.1f}, {interval.high:.1f}]")
+            gains = " ".join(f"{gain:+.1f}" for gain in found["last"] - found["start"])
+            lowest = scale.score(api.learning(run)[1].mean(axis=0).min())
+            print(f"| {dataset} | {name} | {' | '.join(cells)} | {gains} | {lowest:.1f} |", flush=True)
+
+
+# --- what it costs ---
+
+
+def speed(options: argparse.Namespace) -> None:
+    """One seed, at the method's own ratio of updates to steps, after everything was compiled."""
+    out = Path(options.out or "runs/finetune")
+    source = trained("ds4", options.dataset, out, options.seeds)
+    with tempfile.TemporaryDirectory() as folder:
+        quick: dict[str, Any] = {"start_steps": 1_000, "critic_steps": 2_000, "critic_updates": 1, "eval_episodes": 1}
+        quick |= {"steps": 3_000 + options.count, "eval_every": 10**9, "checkpoint_every": 10**9, "logged": 0}
+        clock: dict[int, tuple[float, float]] = {}
+        turn = finetune.Loop._turn
+
+        def timed(loop: finetune.Loop) -> None:
+            clock[loop.step] = (time.perf_counter(), time.process_time())
+            turn(loop)
+
+        finetune.Loop._turn = timed  # pyright: ignore[reportAttributeAccessIssue]
+        legato.finetune(source, out=Path(folder) / "run", seed=0, seeds=1, quiet=True, **quick)
+        finetune.Loop._turn = turn
+    first, last = 3_000, max(clock)
+    wall, cpu = (clock[last][i] - clock[first][i] for i in (0, 1))
+    steps = last - first
+    print(f"{steps} steps: {steps / wall:.0f} a second, {1e3 * cpu / steps:.2f} ms of CPU each, updates included")
+
+
+def gap(options: argparse.Namespace) -> None:
+    """The largest difference between a policy's two views on an episode, before and after; milliseconds per action."""
+    import jax.numpy as jnp
+
+    from legato.algorithms.decision_s4 import Network, Recurrent
+    from legato.algorithms.decision_s4_finetuning import walk
+    from legato.data import trajectories as logs
+
+    out = Path(options.out or "runs/finetune")
+    data = formats.load(options.dataset)
+    episode = data.episode(int(np.argmax(data.lengths)))
+    togo = logs.returns_to_go(data)[episode]
+    print("| policy | steps | parameters | ms per action, p50 | largest gap |\n|---|---|---|---|---|")
+    for name in options.methods:
+        path = out / re.sub(r"\W+", "-", options.dataset) / re.sub(r"[^\w:=,.+-]", "", name)
+        for which in KINDS[:2]:
+            loaded = legato.load(path, which=which)
+            count = sum(leaf.size for leaf in _arrays(loaded.policy))
+            cost, apart = latency(loaded, 1).p50, ""
+            if isinstance(loaded.policy, Recurrent):
+                facts, network = loaded.policy.facts, loaded.policy.network
+                assert isinstance(network, Network)
+                actions = facts.unit(jnp.asarray(data.actions[episode]))
+                previous = jnp.concatenate([jnp.zeros_like(actions[:1]), actions[:-1]])
+                seen = facts.normaliser(jnp.asarray(data.observations[episode]))
+                given = seen, previous, facts.ask(jnp.asarray(togo))
+                apart = f"{float(jnp.max(jnp.abs(network(*given) - walk(network, given)[1] @ network.out))):.1e}"
+            print(
+                f"| {name}, {which} | {loaded.card.extra.get('step')} | {count:,} | {cost:.3f} | {apart} |", flush=True
+            )
+
+
+def _arrays(policy: Any) -> list[Any]:
+    """What was learnt: the network alone, without what is made ready of it."""
+    import equinox as eqx
+    import jax
+
+    network = getattr(policy, "network", None) or policy.reader.acting.network
+    return jax.tree.leaves(eqx.filter(network, eqx.is_array))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("toy", "locomotion", "speed", "gap"))
+    parser.add_argument("--datasets", nargs="+", default=[])
+    parser.add_argument("--dataset", default="bench/hopper/medium-v0")
+    parser.add_argument("--methods", nargs="+", type=column, default=["ds4-ac"])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--episodes", type=int, default=10, help="test episodes per seed")
+    parser.add_argument("--count", type=int, default=5_000, help="steps to time")
+    parser.add_argument("--out", default=None)
+    options = parser.parse_args()
+    {"toy": toy, "locomotion": locomotion, "speed": speed, "gap": gap}[options.what](options)
+
+
+if __name__ == "__main__":
+    main()
