@@ -187,14 +187,15 @@ def test_the_critics_loss_is_the_equation() -> None:
         **{**vars(learner), "target_actor": nudged(learner.actor), "target_critic": nudged(learner.critic)}
     )
     discount = jnp.asarray([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
-    found, value = ac.critic_loss(learner.critic, learner, TUNING, now, after, discount)
+    noise = jnp.asarray(np.random.default_rng(2).normal(size=(6, 2)), jnp.float32)
+    found, value = ac.critic_loss(learner.critic, learner, TUNING, now, after, discount, noise)
     facts = learner.facts
 
     def judged(critic: Any, m: Moment, action: Any) -> list[np.ndarray]:
         read = jnp.concatenate([facts.normaliser(m.observation), (m.ret / facts.scale)[:, None]], -1)
         return [np.asarray(q, np.float64) for q in critic(read, action)]
 
-    a = ac.acted(learner.target_actor, learner, after)
+    a = jnp.clip(ac.acted(learner.target_actor, learner, after) + noise, -1, 1)
     y = np.asarray(now.reward) / 2.0 + np.asarray(now.continues) * np.asarray(discount) * np.minimum(
         *judged(learner.target_critic, after, a)
     )
@@ -210,7 +211,7 @@ def test_the_actors_loss_is_the_equation() -> None:
     facts, there = learner.facts, np.asarray(now.valid) == 1
     action = ac.acted(learner.actor, learner, now)
     read = jnp.concatenate([facts.normaliser(now.observation), (now.ret / facts.scale)[:, None]], -1)
-    q = np.asarray(learner.critic(read, action)[0])[there]
+    q = np.minimum(*(np.asarray(found) for found in learner.critic(read, action)))[there]
     apart = np.square(np.asarray(action - ac.acted(learner.anchor, learner, now)))[there].mean()
     assert float(ac.actor_loss(learner.actor, learner, TUNING, now)[0]) == pytest.approx(-q.mean(), rel=1e-4)
     found, moved = ac.actor_loss(learner.actor, learner, replace(TUNING, anchor=3.0), now)
@@ -243,7 +244,8 @@ def test_critics_learn_first_and_alone(joint: bool, moved: set[str]) -> None:
 
 def test_a_frozen_core_stays_to_the_bit_and_a_free_one_moves() -> None:
     for freeze in (True, False):
-        learner, _ = update(replace(TUNING, freeze_core=freeze), begun(), replay()[0], jax.random.key(0), True)
+        tuning = replace(TUNING, freeze_core=freeze)
+        learner, _ = update(tuning, begun(tuning), replay()[0], jax.random.key(0), True)
         moved = jax.tree.map(lambda a, b: bool((a != b).any()), begun().actor, learner.actor)
         kinds = jax.tree.leaves(groups(begun().actor))
         core = [flag for flag, kind in zip(jax.tree.leaves(moved), kinds, strict=True) if kind == "core"]

@@ -524,6 +524,8 @@ class DS4AC:
     """discount per primitive step, of the critics [DS4]"""
     n_step: int = 1
     """primitive steps whose rewards a critic's target adds up before it looks at the critics again [DS4: 1]"""
+    smoothing: float = 0.0
+    """deviation of noise on the actions of a critic's target, in units of their bounds [DS4: none, TD3: 0.2]"""
     reward_scale: float = 0.0
     """rewards are divided by this for the critics [DS4: 1000]; 0: by a tenth of the policy's unit of returns"""
     logged: int = 0
@@ -557,7 +559,7 @@ class DS4AC:
             raise LegatoError(f"variation must lie in [0, 1); {self.variation} was given")
         if len(self.noise) != 3 or min(self.noise) < 0:
             raise LegatoError(f"noise is three deviations of at least 0; {self.noise} was given")
-        for name in ("ahead", "critic_steps", "noise_over", "refresh_every", "anchor", "logged"):
+        for name in ("ahead", "smoothing", "critic_steps", "noise_over", "refresh_every", "anchor", "logged"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise LegatoError(f"{name} must be at least 0 and finite; {getattr(self, name)} was given")
 

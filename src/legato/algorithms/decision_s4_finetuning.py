@@ -3,12 +3,12 @@
     a'   = X'(s', a, R', h')                       one step of the recurrence, from the stored state h'
     y    = r + m gamma min_i C'_i(s', a', R')      m: 0 where the world ended the episode; s' may be some steps later
     L_C  = MSE(C_1(s, a, R), y) + MSE(C_2(s, a, R), y)
-    L_X  = -mean C_1(s, X(s, a_prev, R, h), R)     / mean |C_1| + anchor MSE(X, the best policy so far), with an anchor
+    L_X  = -mean min_i C_i(s, X(s, a_prev, R, h), R)        / mean |C| + anchor MSE(X, the best so far), with an anchor
 
 h is a number, not a function of the weights: the gradient reaches through this one step only. A, B and the step sizes
 stay as they are by default, as a stored state is otherwise soon another than the actor would be in. The critics learn
 first, alone: an actor that follows critics which know nothing forgets what it knew. Two critics where the paper has
-one: the smaller of two targets is not the one that happens to be too high (Fujimoto et al. 2018, arXiv 1802.09477).
+one: the smaller of the two is not the one that happens to be too high (Fujimoto et al. 2018, arXiv 1802.09477).
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from legato.nn.ssm import groups
 from legato.policy import Noisy
 
 Metrics = dict[str, Float[Array, ""]]
+SIDES = np.array([-1.0, 1.0])
 SMALLER = "train the policy with --core s5 or a smaller --order"
 
 
@@ -242,11 +243,12 @@ def critic_loss(
     now: Moment,
     after: Moment,
     discount: Float[Array, " batch"],
+    noise: Float[Array, "batch act"],
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """L_C and the mean C_1; `discount` lies between `now` and `after`."""
+    """L_C and the mean C_1; `discount` lies between `now` and `after`, `noise` is on the actions after."""
     facts = learner.facts
     unit = config.reward_scale or facts.scale / 10
-    a_next = acted(learner.target_actor, learner, after)
+    a_next = jnp.clip(acted(learner.target_actor, learner, after) + noise, -1, 1)
     c_next = jnp.minimum(*judged(learner.target_critic, config, facts, after, a_next))
     y = jax.lax.stop_gradient(now.reward / unit + now.continues * discount * c_next)
     c_1, c_2 = judged(critic, config, facts, now, now.action)
@@ -258,12 +260,12 @@ def actor_loss(actor: Network, learner: Learner, config: Config, now: Moment) ->
     if config.freeze_core:  # here, so that it costs nothing and does not count when gradients are clipped
         actor = jax.tree.map(lambda x, group: jax.lax.stop_gradient(x) if group == "core" else x, actor, groups(actor))
     action = acted(actor, learner, now)
-    c_1, _ = judged(learner.critic, config, learner.facts, now, action)
+    c = jnp.minimum(*judged(learner.critic, config, learner.facts, now, action))
     apart = _mean(jnp.mean((action - jax.lax.stop_gradient(acted(learner.anchor, learner, now))) ** 2, axis=-1), now)
     if not config.anchor:
-        return -_mean(c_1, now), apart
-    size = jax.lax.stop_gradient(_mean(jnp.abs(c_1), now))
-    return -_mean(c_1, now) / (size + 1e-6) + config.anchor * apart, apart
+        return -_mean(c, now), apart
+    size = jax.lax.stop_gradient(_mean(jnp.abs(c), now))
+    return -_mean(c, now) / (size + 1e-6) + config.anchor * apart, apart
 
 
 def _mean(values: Float[Array, " batch"], moment: Moment) -> Float[Array, ""]:
@@ -275,10 +277,12 @@ def update(
     config: Config, learner: Learner, histories: Histories, key: PRNGKeyArray, joint: bool
 ) -> tuple[Learner, Metrics]:
     """One gradient step of the critics and, where `joint`, of the actor; then one of the targets."""
-    now, after, discount = ring.sample(histories, key, config.batch_size, config.n_step, config.gamma)
+    k_sample, k_noise = jax.random.split(key)
+    now, after, discount = ring.sample(histories, k_sample, config.batch_size, config.n_step, config.gamma)
+    noise = jnp.clip(config.smoothing * jax.random.normal(k_noise, now.action.shape), *(2.5 * config.smoothing * SIDES))
     optimisers, states = _optimisers(config), learner.optimisers
     (loss_c, c), g = jax.value_and_grad(critic_loss, has_aux=True)(
-        learner.critic, learner, config, now, after, discount
+        learner.critic, learner, config, now, after, discount, noise
     )
     critic, critic_state = descend(optimisers["critic"], learner.critic, g, states["critic"])
     learner = eqx.tree_at(lambda whole: whole.critic, learner, critic)
