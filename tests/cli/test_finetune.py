@@ -1,0 +1,90 @@
+"""`legato finetune` from the shell: what it makes and says, its defaults, and one line for every mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.tiny import UPDATES, flags, learn, logs
+
+from legato.cli import main
+from legato.training.run import Run
+
+QUICK = {"steps": 300, "start_steps": 100, "critic_steps": 200, "critic_updates": 1, "updates": 1, "batch_size": 8}
+QUICK |= {"hidden": 8, "layers": 1, "capacity": 450, "eval_every": 150, "eval_episodes": 1, "logged": 0}
+
+
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Two seeds of Decision S4 from logs. Read only."""
+    folder = tmp_path_factory.mktemp("logged")
+    dataset = logs(folder / "swings.npz")
+    return learn("ds4", folder / "run", dataset, **{**UPDATES, "updates": 50, "eval_every": 50, "seed": 4, "seeds": 2})
+
+
+def failed(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main(args)
+    assert ended.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_a_run_is_made_named_drawn_and_left_alone_when_finished(
+    offline: Run, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its seeds are those of the run that it begins with."""
+    main(["finetune", str(offline.path), "--env", "Pendulum-v1", *flags(QUICK)])
+    printed = capsys.readouterr()
+    assert printed.out.strip() == "runs/ds4-ac-Pendulum-v1-4-1"
+    assert "offline over 2 seeds" in printed.err and "300/300" in printed.err
+    run = Run(here / printed.out.strip())
+    assert run.seeds == [4, 5] and run.label == "DS4-AC" and run.conditioned
+    assert (run.path / "figures" / "finetune.png").exists()
+    main(["finetune", "--resume", str(run.path), "--quiet"])
+    assert capsys.readouterr().out.strip() == str(run.path)
+
+
+def test_the_help_says_what_there_is_without_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["finetune"])
+    text = capsys.readouterr().out
+    for word in ("ds4-ac", "odt-online", "--resume", "paper", "cpu"):
+        assert word in text
+
+
+def test_the_preset_decides_the_defaults_that_help_shows(offline: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = []
+    for preset in ("cpu", "paper"):
+        with pytest.raises(SystemExit):
+            main(["finetune", str(offline.path), "--preset", preset, "--help"])
+        shown.append(" ".join(capsys.readouterr().out.split()))
+    assert "--steps" in shown[0] and "(default: 1000000)" in shown[1] and "(default: 1000000)" not in shown[0]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--env", "Pendulum-v1"], "finetune needs a run first"),
+        (["nowhere"], "'nowhere' is not a run folder"),
+        (["RUN"], "names an environment: name one with --env"),
+        (["RUN", "--method", "ppo", "--env", "Pendulum-v1"], "is fine-tuned by ds4-ac, not by 'ppo'"),
+        (["RUN", "--preset", "fast"], "unknown preset 'fast'"),
+        (["RUN", "--env", "Pendulum-v2"], "unknown environment 'Pendulum-v2'"),
+        (["RUN", "--env", "Pendulum-v1", "--clip", "0"], "clip must be positive"),
+    ],
+)
+def test_bad_input_is_one_line_and_makes_nothing(
+    args: list[str], message: str, offline: Run, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(offline.path) if word == "RUN" else word for word in args]
+    assert message in failed(["finetune", *given], capsys)
+    assert list(here.iterdir()) == []
+
+
+def test_a_fine_tuning_is_not_resumed_as_a_training(
+    offline: Run, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["finetune", str(offline.path), "--env", "Pendulum-v1", "--out", "tuned", "--quiet", *flags(QUICK)])
+    capsys.readouterr()
+    assert "legato finetune --resume tuned" in failed(["train", "--resume", "tuned"], capsys)
