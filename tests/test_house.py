@@ -29,6 +29,7 @@ SHARED_BY_ALGORITHMS = {"legato.algorithms", "legato.algorithms.configs"}
 # What goes on where another algorithm ends, or is that algorithm with another head.
 CONTINUES = {
     "legato.algorithms.decision_s4_finetuning": ("decision_s4",),
+    "legato.algorithms.decision_s4_reweighted": ("decision_s4",),
     "legato.algorithms.online_decision_transformer": ("decision_transformer",),
     "legato.algorithms.online_decision_transformer_finetuning": ("decision_transformer", "online_decision_transformer"),
 }

@@ -229,12 +229,12 @@ def test_a_critic_may_be_blind_to_the_return() -> None:
     assert not same(*(ac.judged(sees.critic, TUNING, sees.facts, m, action) for m in (now, other)))
 
 
-NAMES = ("actor", "target_actor", "critic", "target_critic", "anchor", "facts")
+NAMES = ("actor", "target_actor", "critic", "target_critic", "anchor", "average", "facts")
 
 
 @pytest.mark.parametrize(
     ("joint", "moved"),
-    [(False, {"critic", "target_critic"}), (True, {"actor", "target_actor", "critic", "target_critic"})],
+    [(False, {"critic", "target_critic"}), (True, {"actor", "average", "target_actor", "critic", "target_critic"})],
 )
 def test_critics_learn_first_and_alone(joint: bool, moved: set[str]) -> None:
     learner, metrics = update(TUNING, begun(), replay()[0], jax.random.key(0), joint)
@@ -263,6 +263,16 @@ def test_targets_follow_slowly_or_are_copied_now_and_then() -> None:
     assert same(learner.target_critic, learner.critic) and same(learner.target_actor, learner.actor)
 
 
+def test_what_is_deployed_follows_the_actor_and_can_be_taken_back() -> None:
+    slow = replace(TUNING, average=0.25)
+    learner, _ = update(slow, begun(slow), replay()[0], jax.random.key(0), True)
+    close(learner.average, jax.tree.map(lambda a, b: a + 0.25 * (b - a), begun().actor, learner.actor), 1e-6)
+    assert same(ac.policy(learner, jnp.asarray(1.0)).network, learner.average)
+    assert same(ac.explorer(learner, jnp.asarray(1.0), jnp.asarray(0.1)).policy.network, learner.actor)  # type: ignore[attr-defined]
+    back = ac.taken_back(learner, begun().actor)
+    assert all(same(part, begun().actor) for part in (back.actor, back.target_actor, back.average))
+
+
 def test_seeds_side_by_side_are_seeds_alone() -> None:
     pair = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), (begun(), replay()[0]))
     keys = jax.random.split(jax.random.key(3))
@@ -284,9 +294,9 @@ def test_phases_come_one_after_another() -> None:
 
 
 def test_the_anchor_is_the_best_policy_so_far_or_stays_where_it_was() -> None:
-    learner = ac.Learner(**{**vars(begun()), "actor": nudged(begun().actor)})
+    learner = ac.Learner(**{**vars(begun()), "average": nudged(begun().actor)})
     yes, no = jnp.asarray(True), jnp.asarray(False)
-    assert same(ac.improved(TUNING, learner, yes).anchor, learner.actor)
+    assert same(ac.improved(TUNING, learner, yes).anchor, learner.average)
     assert same(ac.improved(TUNING, learner, no).anchor, begun().actor)
     assert same(ac.improved(replace(TUNING, anchor_at="start"), learner, yes).anchor, begun().actor)
 

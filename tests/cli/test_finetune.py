@@ -49,7 +49,7 @@ def test_a_run_is_made_named_drawn_and_left_alone_when_finished(
 def test_the_help_says_what_there_is_without_a_run(capsys: pytest.CaptureFixture[str]) -> None:
     main(["finetune"])
     text = capsys.readouterr().out
-    for word in ("ds4-ac", "odt-online", "--resume", "paper", "cpu"):
+    for word in ("ds4-ac", "ds4-rw", "odt-online", "--resume", "paper", "cpu"):
         assert word in text
 
 
@@ -68,7 +68,7 @@ def test_the_preset_decides_the_defaults_that_help_shows(offline: Run, capsys: p
         (["--env", "Pendulum-v1"], "finetune needs a run first"),
         (["nowhere"], "'nowhere' is not a run folder"),
         (["RUN"], "names an environment: name one with --env"),
-        (["RUN", "--method", "ppo", "--env", "Pendulum-v1"], "is fine-tuned by ds4-ac, not by 'ppo'"),
+        (["RUN", "--method", "ppo", "--env", "Pendulum-v1"], "is fine-tuned by ds4-ac or ds4-rw, not by 'ppo'"),
         (["RUN", "--preset", "fast"], "unknown preset 'fast'"),
         (["RUN", "--env", "Pendulum-v2"], "unknown environment 'Pendulum-v2'"),
         (["RUN", "--env", "Pendulum-v1", "--clip", "0"], "clip must be positive"),

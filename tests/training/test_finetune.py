@@ -5,6 +5,7 @@ are left alone whatever happens, a fall is said and undone, and what does not fi
 from __future__ import annotations
 
 import csv
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -149,6 +150,15 @@ def test_it_is_resumed_by_its_own_command_alone(unbroken: dict[str, Run]) -> Non
         api.finetune(resume=path, steps=5)
 
 
+def test_imitating_its_own_episodes_goes_on_where_it_stopped(offline: dict[str, Run], tmp_path: Path) -> None:
+    given = {"every": 100, "updates": 2, "episodes": 5, "batch_size": 2, "warmup": 1, **TIMES}
+    run = api.finetune(offline["ds4"], "Pendulum-v1", method="ds4-rw", out=tmp_path / "run", quiet=True, **given)
+    shutil.copytree(run.path, tmp_path / "back")
+    finetune.resume(tmp_path / "back", 1000, quiet=True)
+    same_end(tmp_path / "back", run.path)
+    assert measured(run, "pivot")[0][-1][1] < 0
+
+
 # --- what is handed over ---
 
 
@@ -274,7 +284,7 @@ def test_prompts_vary_about_the_target(offline: dict[str, Run], tmp_path: Path) 
         ({"capacity": 10_000_000, "memory": 0.01}, r"lower --capacity to \d+, train the policy with --core s5"),
         ({"env": "MountainCarContinuous-v0"}, "differ in observations of so many numbers: 3 and 2"),
         ({"env": "Acrobot-v1"}, "differ in observations"),
-        ({"method": "odt-online"}, "a policy of ds4 is fine-tuned by ds4-ac, not by 'odt-online'"),
+        ({"method": "odt-online"}, "a policy of ds4 is fine-tuned by ds4-ac or ds4-rw, not by 'odt-online'"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"noise": (0.1, -0.2, 0.1)}, "noise is three deviations"),
         ({"tau": 2.0}, r"tau must lie in \[0, 1\]"),

@@ -23,7 +23,11 @@ MODULES = {
     "tt": "trajectory_transformer",
     "iql": "iql",
 }
-TUNERS = {"ds4-ac": "decision_s4_finetuning", "odt-online": "online_decision_transformer_finetuning"}
+TUNERS = {
+    "ds4-ac": "decision_s4_finetuning",
+    "ds4-rw": "decision_s4_reweighted",
+    "odt-online": "online_decision_transformer_finetuning",
+}
 NAMES = tuple(MODULES)
 
 

@@ -467,7 +467,7 @@ class IQL:
             raise LegatoError(f"dropout must lie in [0, 1); {self.dropout} was given")
 
 
-def _check_tuner(config: DS4AC | OnlineDT, *positive: str) -> None:
+def _check_tuner(config: DS4AC | DS4RW | OnlineDT, *positive: str) -> None:
     for name in ("every", "batch_size", *positive):
         if getattr(config, name) < 1:
             raise LegatoError(f"{name} must be at least 1; {getattr(config, name)} was given")
@@ -476,12 +476,15 @@ def _check_tuner(config: DS4AC | OnlineDT, *positive: str) -> None:
             raise LegatoError(f"{name} must be at least 0; {getattr(config, name)} was given")
     if config.clip <= 0:
         raise LegatoError(f"clip must be positive; {config.clip} was given")
+    if config.learning_rate <= 0:
+        raise LegatoError(f"learning_rate must be positive; {config.learning_rate} was given")
+    if isinstance(config, DS4RW):
+        return
     for name in ("gamma", "tau"):
         if not 0 <= getattr(config, name) <= 1:
             raise LegatoError(f"{name} must lie in [0, 1]; {getattr(config, name)} was given")
-    for name in ("learning_rate", "critic_learning_rate"):
-        if getattr(config, name) <= 0:
-            raise LegatoError(f"{name} must be positive; {getattr(config, name)} was given")
+    if config.critic_learning_rate <= 0:
+        raise LegatoError(f"critic_learning_rate must be positive; {config.critic_learning_rate} was given")
     if not 0 <= config.reward_scale < float("inf"):
         raise LegatoError(f"reward_scale must be positive, or 0 for the policy's own; {config.reward_scale} was given")
 
@@ -540,6 +543,8 @@ class DS4AC:
     """steps per update [DS4: 64 to 100]"""
     tau: float = 0.005
     """Polyak rate of the targets, every update [DS4: either]; 0: copied every `target_every` updates"""
+    average: float = 1.0
+    """rate at which what is deployed follows the actor, every update; 1: it is the actor [DS4]"""
     target_every: int = 800
     """updates between copies into the targets [DS4: 2000 primitive steps]"""
     learning_rate: float = 1e-5
@@ -557,11 +562,55 @@ class DS4AC:
         _check_tuner(self, "critic_updates", "n_step", "hidden", "layers", "target_every")
         if not 0 <= self.variation < 1:
             raise LegatoError(f"variation must lie in [0, 1); {self.variation} was given")
+        if not 0 < self.average <= 1:
+            raise LegatoError(f"average must lie in (0, 1]; {self.average} was given")
         if len(self.noise) != 3 or min(self.noise) < 0:
             raise LegatoError(f"noise is three deviations of at least 0; {self.noise} was given")
         for name in ("ahead", "smoothing", "critic_steps", "noise_over", "refresh_every", "anchor", "logged"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise LegatoError(f"{name} must be at least 0 and finite; {getattr(self, name)} was given")
+
+
+@dataclass(frozen=True)
+class DS4RW:
+    """Decision S4 fine-tuned by imitating its own episodes, whole, the better ones more: slow, and hard to ruin."""
+
+    every: int = 1_000
+    """primitive steps between updates"""
+    updates: int = 50
+    """updates then"""
+    start_steps: int = 0
+    """primitive steps before the first update"""
+    episodes: int = 200
+    """whole episodes that the replay keeps, at first the best of the logs [DS4: 2000]"""
+    above: float = 0.4
+    """an episode counts 1 that earned this many deviations more than their mean, at its highest so far [DS4]"""
+    sharpness: float = 1.0
+    """how fast that rises with what was earned: exp(sharpness (return - pivot) / |pivot|), 0.01 to 10 [DS4: 1]"""
+    noise: float = 0.1
+    """deviation of the actions' noise while collecting, in units of their bounds"""
+    variation: float = 0.15
+    """an episode is asked for up to this share more or less than the present target [DS4]"""
+    ahead: float = 0.1
+    """the present target lies by this share above the best evaluation so far, and never below the first [DS4]"""
+    batch_size: int = 4
+    """episodes per update [DS4: 64]"""
+    learning_rate: float = 1e-4
+    """AdamW step size [DS4]"""
+    warmup: int = 100
+    """updates over which it rises to its value"""
+    weight_decay: float = 1e-4
+    """AdamW decay of the dense layers; the systems have none [DS4]"""
+    clip: float = 0.25
+    """largest global norm of a gradient [DS4]"""
+
+    def __post_init__(self) -> None:
+        _check_tuner(self, "episodes")
+        for name in ("above", "sharpness", "noise", "ahead"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise LegatoError(f"{name} must be at least 0 and finite; {getattr(self, name)} was given")
+        if not 0 <= self.variation < 1:
+            raise LegatoError(f"variation must lie in [0, 1); {self.variation} was given")
 
 
 @dataclass(frozen=True)
@@ -624,8 +673,8 @@ ONLINE: dict[str, type[Online]] = {"sac": SAC, "srl": SRL}
 OFFLINE: dict[str, type[Offline]] = {"bc": BC, "dt": DT, "odt": ODT, "ds4": DS4, "tt": TT, "iql": IQL}
 CONFIGS: dict[str, type[Config]] = {**ONLINE, **OFFLINE}
 
-Tuner = DS4AC | OnlineDT
+Tuner = DS4AC | DS4RW | OnlineDT
 
-TUNERS: dict[str, type[Tuner]] = {"ds4-ac": DS4AC, "odt-online": OnlineDT}
-TUNES: dict[str, tuple[str, ...]] = {"ds4": ("ds4-ac",), "odt": ("odt-online",)}
+TUNERS: dict[str, type[Tuner]] = {"ds4-ac": DS4AC, "ds4-rw": DS4RW, "odt-online": OnlineDT}
+TUNES: dict[str, tuple[str, ...]] = {"ds4": ("ds4-ac", "ds4-rw"), "odt": ("odt-online",)}
 """by which a policy of an algorithm may be fine-tuned, the usual way first"""

@@ -221,9 +221,14 @@ def _optimiser(config: Config) -> optax.GradientTransformation:
 
 
 def loss(
-    network: Network, facts: Facts, config: Config, batch: Window, key: PRNGKeyArray | None = None
+    network: Network,
+    facts: Facts,
+    config: Config,
+    batch: Window,
+    key: PRNGKeyArray | None = None,
+    weight: Float[Array, "*batch"] | None = None,
 ) -> Float[Array, ""]:
-    """L: the mean over valid steps (and the action's numbers). With a `key` dropout is on."""
+    """L: the mean over valid steps (and the action's numbers), of episodes weighed. With a `key` dropout is on."""
     actions, previous = facts.unit(batch.actions), facts.unit(batch.previous)
     if network.choices is not None:
         previous = jax.nn.one_hot(previous, network.choices)
@@ -237,7 +242,8 @@ def loss(
         error = optax.softmax_cross_entropy_with_integer_labels(given, actions)
     else:
         error = jnp.mean(((jnp.tanh(given) if config.squash else given) - actions) ** 2, axis=-1)
-    return jnp.sum(jnp.where(mask, error, 0)) / jnp.maximum(mask.sum(), 1)
+    counts = mask if weight is None else mask * weight[..., None]
+    return jnp.sum(jnp.where(mask, error * counts, 0)) / jnp.maximum(counts.sum(), 1e-6 if weight is not None else 1)
 
 
 def update(config: Config, learner: Learner, batch: Window, key: PRNGKeyArray) -> tuple[Learner, Metrics]:

@@ -51,6 +51,8 @@ class Learner(eqx.Module):
     critic: TwinCritic
     target_critic: TwinCritic
     anchor: Network
+    average: Network
+    """what is evaluated and kept: a moving average of the actor"""
     facts: Facts
     optimisers: dict[str, optax.OptState]
     updates: Int[Array, ""]
@@ -100,6 +102,7 @@ def init(config: Config, base: Base, policy: Recurrent, key: PRNGKeyArray) -> Le
         critic=critic,
         target_critic=jax.tree.map(jnp.copy, critic),
         anchor=jax.tree.map(jnp.copy, actor),
+        average=jax.tree.map(jnp.copy, actor),
         facts=policy.facts,
         optimisers={name: optimisers[name].init(part) for name, part in trained.items()},
         updates=zero,
@@ -298,6 +301,7 @@ def update(
         critic=critic,
         target_critic=polyak(learner.target_critic, critic, rate),
         anchor=learner.anchor,
+        average=polyak(learner.average, actor, config.average) if joint else learner.average,
         facts=learner.facts,
         optimisers={"actor": actor_state, "critic": critic_state},
         updates=updates,
@@ -312,25 +316,32 @@ def update(
 def policy(learner: Learner, target: Float[Array, ""]) -> Recurrent:
     """The deployable part: a policy of `decision_s4` that asks for `target` where nobody says what to ask for."""
     facts = eqx.tree_at(lambda facts: facts.target, learner.facts, target)
-    return recurrent(learner.base, learner.actor, facts)
+    return recurrent(learner.base, learner.average, facts)
+
+
+def deployed(learner: Learner) -> Network:
+    """What `policy` acts by."""
+    return learner.average
 
 
 def explorer(learner: Learner, target: Float[Array, ""], noise: Float[Array, ""]) -> Noisy[Any]:
     """What collects."""
-    return Noisy(policy(learner, target), noise, learner.facts.spec)
+    facts = eqx.tree_at(lambda facts: facts.target, learner.facts, target)
+    return Noisy(recurrent(learner.base, learner.actor, facts), noise, learner.facts.spec)
 
 
 def improved(config: Config, learner: Learner, better: Bool[Array, ""]) -> Learner:
     """The learner after an evaluation that was `better` than all before: what is good holds from now on."""
     if config.anchor_at == "start":
         return learner
-    moved = jax.tree.map(lambda new, old: jnp.where(better, new, old), learner.actor, learner.anchor)
+    moved = jax.tree.map(lambda new, old: jnp.where(better, new, old), learner.average, learner.anchor)
     return eqx.tree_at(lambda whole: whole.anchor, learner, moved)
 
 
 def taken_back(learner: Learner, actor: Network) -> Learner:
     """The learner with an actor that it had before."""
-    return eqx.tree_at(lambda whole: (whole.actor, whole.target_actor), learner, (actor, jax.tree.map(jnp.copy, actor)))
+    copies = (actor, *(jax.tree.map(jnp.copy, actor) for _ in range(2)))
+    return eqx.tree_at(lambda whole: (whole.actor, whole.target_actor, whole.average), learner, copies)
 
 
 def targets(

@@ -227,6 +227,11 @@ def policy(learner: Learner, target: Float[Array, ""]) -> Stochastic:
     return odt.stochastic(learner.base, learner.actor, facts, learner.log_multiplier)
 
 
+def deployed(learner: Learner) -> Network:
+    """What `policy` acts by."""
+    return learner.actor
+
+
 def explorer(learner: Learner, target: Float[Array, ""], noise: Float[Array, ""]) -> Stochastic:
     """What collects: it draws its actions."""
     return policy(learner, target)

@@ -84,6 +84,17 @@ def add(recent: Recent, episode: Episode, gamma: float = 1.0) -> Recent:
     )
 
 
+def returns(recent: Recent) -> Float[Array, " slots"]:
+    """What each episode earned, 0 in empty slots."""
+    return recent.episodes.returns_to_go[:: recent.longest]
+
+
+def draw_whole(recent: Recent, key: PRNGKeyArray, size: int, power: float = 1.0) -> tuple[Window, Int[Array, " size"]]:
+    """`size` whole episodes and their slots, drawn with replacement in proportion to their lengths to this power."""
+    slot = jax.random.categorical(key, power * jnp.log(recent.lengths.astype(jnp.float32)), shape=(size,))
+    return windows.window(recent.episodes, slot * recent.longest, recent.longest), slot
+
+
 class Drawn(eqx.Module):
     """Windows, and what a critic needs of them beside."""
 

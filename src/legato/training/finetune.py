@@ -175,7 +175,7 @@ class Loop:
         init_keys, self.act_keys, self.update_keys = keys[:, 0], keys[:, 1], keys[:, 2]
         self.offline = stack([policy_file.load(self.run.policy_path(seed, "start")).policy for seed in seeds])
         self.learner = jax.jit(jax.vmap(partial(self.module.init, tuning, base)))(self.offline, init_keys)
-        self.kept = self._copied(self.learner.actor)  # of each seed, the best so far
+        self.kept = self._copied(self.module.deployed(self.learner))  # of each seed, the best so far
         room = longest(s.env, base)
         empty = jax.jit(jax.vmap(lambda _: self.module.memory(tuning, base, spec, s.capacity, room)))
         self.memory = empty(jnp.arange(len(seeds)))
@@ -364,7 +364,7 @@ class Loop:
         better = returns > self.best
         policy_file.keep(self.run, self._acting(), better, self.step, {"environment": self.settings.env})
         self.best = np.maximum(self.best, returns)
-        self.kept = chosen(jnp.asarray(better), self.learner.actor, self.kept)
+        self.kept = chosen(jnp.asarray(better), self.module.deployed(self.learner), self.kept)
         self.learner = self.improved(self.learner, jnp.asarray(better))
         self.asks, self.tries = (
             np.asarray(target, np.float32) for target in self.module.targets(self.tuning, self.first, self.best)
@@ -384,8 +384,8 @@ class Loop:
             text = f"seed {self.run.seeds[i]} earns {returns[i]:.1f}, {whose} {level[i]:.1f}"
             progress.note(min(self.step, s.steps), text + ("; taken back to its best" if s.rollback else ""))
         if s.rollback and fallen.any():
-            actor = chosen(jnp.asarray(fallen), self.kept, self.learner.actor)
-            self.learner = jax.jit(jax.vmap(self.module.taken_back))(self.learner, actor)
+            back = jax.jit(jax.vmap(self.module.taken_back))(self.learner, self.kept)
+            self.learner = chosen(jnp.asarray(fallen), back, self.learner)
             policy_file.keep(self.run, self._acting(), np.zeros(len(fallen), bool), self.step, {"environment": s.env})
         return returns
 

@@ -1,0 +1,189 @@
+"""Decision S4 going on by imitation: whole episodes of its own, as convolutions, the better ones more.
+
+    G   : what an episode earned;  pivot: the highest that mean G + 0.4 std G of the replay has been
+    w   = clip(exp(sharpness (G - pivot) / |pivot|), 0.01, 10)
+    L   = sum_i w_i MSE(a^_i, a_i) / sum_i w_i         over the steps of episodes, drawn by the square of their lengths
+
+The second of two ways to go on in the code that descends from Bar-David et al. 2023 (arXiv 2306.05167); the first is
+`decision_s4_finetuning`. Returns-to-go are those that were earned. No critic, so nothing that can mislead.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from legato.algorithms.configs import DS4 as Base
+from legato.algorithms.configs import DS4RW as Config
+from legato.algorithms.decision_s4 import Network, Recurrent, loss, recurrent
+from legato.data import recent
+from legato.data import trajectories as logs
+from legato.data.facts import Facts
+from legato.data.histories import Episode
+from legato.data.recent import Recent
+from legato.data.spec import Spec
+from legato.data.trajectories import Trajectories
+from legato.errors import LegatoError
+from legato.nn.optimisation import descend, warmed
+from legato.nn.ssm import groups
+from legato.policy import Noisy
+
+Metrics = dict[str, Float[Array, ""]]
+SMALLER = "lower --episodes"
+
+
+class Learner(eqx.Module):
+    """Everything the fine-tuning carries."""
+
+    actor: Network
+    facts: Facts
+    pivot: Float[Array, ""]
+    optimiser: optax.OptState
+    updates: Int[Array, ""]
+    base: Base = eqx.field(static=True)
+
+
+class Phase(NamedTuple):
+    """What is done from some step on."""
+
+    updates: int
+    joint: bool
+    noise: float
+
+
+def check(config: Config, base: Base, spec: Spec) -> None:
+    """Raises `LegatoError` for a policy that cannot be fine-tuned."""
+    if spec.choices is not None:
+        raise LegatoError("noise is explored with, which needs actions that are numbers, not choices")
+    if base.delayed or base.paper_alignment:
+        raise LegatoError("delayed returns and the paper's alignment are not fine-tuned: train a policy without")
+
+
+def phase(config: Config, step: int) -> Phase:
+    """What is done after so many primitive steps."""
+    return Phase(config.updates if step >= config.start_steps else 0, True, config.noise)
+
+
+def init(config: Config, base: Base, policy: Recurrent, key: PRNGKeyArray) -> Learner:
+    """A learner that acts as `policy` does."""
+    optimiser = _optimiser(config, base)
+    state: Any = optimiser.init(policy.network)  # type: ignore[arg-type]
+    return Learner(policy.network, policy.facts, jnp.full((), -jnp.inf), state, jnp.zeros((), jnp.int32), base)
+
+
+def _optimiser(config: Config, base: Base) -> optax.GradientTransformation:
+    rate = warmed(config.learning_rate, config.warmup)
+    core = optax.set_to_zero() if base.freeze_core else optax.adam(rate)
+    rest = optax.adamw(rate, weight_decay=config.weight_decay)
+    parts = optax.multi_transform({"core": core, "readout": optax.adam(rate), "rest": rest}, groups)
+    return optax.chain(optax.clip_by_global_norm(config.clip), parts)
+
+
+# --- the replay ---
+
+
+def size(config: Config, base: Base, spec: Spec, capacity: int, longest: int) -> tuple[int, int]:
+    """The rows of the replay, and how many numbers it keeps of each."""
+    return config.episodes * longest, recent.width(spec)
+
+
+def memory(config: Config, base: Base, spec: Spec, capacity: int, longest: int) -> Recent:
+    """An empty replay, of whole episodes; `capacity` has no say."""
+    return recent.create(spec, config.episodes, longest)
+
+
+def begins_with_logs(config: Config) -> bool:
+    """Does the replay begin with logged episodes?"""
+    return True
+
+
+def logged(config: Config, data: Trajectories) -> Int[np.ndarray, " episodes"]:
+    """Which logged episodes the replay begins with, in the order in which they go in, and are the first to go."""
+    return np.argsort(logs.returns(data), kind="stable")[-config.episodes :]
+
+
+def remember(config: Config, learner: Learner, replay: Recent, episode: Episode) -> tuple[Recent, Metrics]:
+    """Put an episode into the replay, with the returns that it earned."""
+    return recent.add(replay, episode, learner.base.gamma), {}
+
+
+# --- learning ---
+
+
+def weights(config: Config, pivot: Float[Array, ""], replay: Recent) -> tuple[Float[Array, " slots"], Float[Array, ""]]:
+    """w of every slot, and the pivot, which never falls."""
+    earned, there = recent.returns(replay), replay.lengths > 0
+    count = jnp.maximum(there.sum(), 1)
+    mean = jnp.sum(jnp.where(there, earned, 0)) / count
+    spread = jnp.sqrt(jnp.sum(jnp.where(there, (earned - mean) ** 2, 0)) / count)
+    pivot = jnp.maximum(pivot, mean + config.above * spread)
+    power = config.sharpness * (earned - pivot) / jnp.maximum(jnp.abs(pivot), 1e-6)
+    return jnp.clip(jnp.exp(jnp.minimum(power, 5.0)), 0.01, 10.0), pivot
+
+
+def update(config: Config, learner: Learner, replay: Recent, key: PRNGKeyArray, joint: bool) -> tuple[Learner, Metrics]:
+    """One gradient step."""
+    k_draw, k_drop = jax.random.split(key)
+    base = learner.base
+    weight, pivot = weights(config, learner.pivot, replay)
+    batch, slot = recent.draw_whole(replay, k_draw, config.batch_size, power=2.0)
+    value, gradient = jax.value_and_grad(loss)(learner.actor, learner.facts, base, batch, k_drop, weight[slot])
+    actor, state = descend(_optimiser(config, base), learner.actor, gradient, learner.optimiser)
+    metrics = {"loss": value, "weight": weight[slot].mean(), "pivot": pivot}
+    return Learner(actor, learner.facts, pivot, state, learner.updates + 1, base), metrics
+
+
+# --- acting ---
+
+
+def policy(learner: Learner, target: Float[Array, ""]) -> Recurrent:
+    """The deployable part: a policy of `decision_s4` that asks for `target` where nobody says what to ask for."""
+    facts = eqx.tree_at(lambda facts: facts.target, learner.facts, target)
+    return recurrent(learner.base, learner.actor, facts)
+
+
+def deployed(learner: Learner) -> Network:
+    """What `policy` acts by."""
+    return learner.actor
+
+
+def explorer(learner: Learner, target: Float[Array, ""], noise: Float[Array, ""]) -> Noisy[Any]:
+    """What collects."""
+    return Noisy(policy(learner, target), noise, learner.facts.spec)
+
+
+def improved(config: Config, learner: Learner, better: Bool[Array, ""]) -> Learner:
+    """The learner after an evaluation that was `better` than all before: as it was."""
+    return learner
+
+
+def taken_back(learner: Learner, actor: Network) -> Learner:
+    """The learner with an actor that it had before."""
+    return eqx.tree_at(lambda whole: whole.actor, learner, actor)
+
+
+def targets(
+    config: Config, first: Float[np.ndarray, " seeds"], best: Float[np.ndarray, " seeds"]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The returns to ask for in evaluations and while collecting, from those at first and the best evaluations."""
+    ahead = np.maximum(first, best + config.ahead * np.abs(best))
+    return ahead, ahead
+
+
+# --- checkpoints ---
+
+
+def saved(replay: Recent) -> dict[str, np.ndarray]:
+    """The replays of all seeds."""
+    return {str(i): np.array(leaf) for i, leaf in enumerate(jax.tree.leaves(replay))}
+
+
+def restored(replay: Recent, state: dict[str, np.ndarray]) -> Recent:
+    leaves, structure = jax.tree.flatten(replay)
+    return jax.tree.unflatten(structure, [jnp.asarray(state[str(i)]) for i in range(len(leaves))])
