@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from legato.algorithms.configs import BC, DS4, DT, IQL, OFFLINE, ONLINE, SAC, SRL
+from legato.algorithms.configs import BC, DS4, DS4AC, DT, IQL, ODT, OFFLINE, ONLINE, SAC, SRL, TUNERS, OnlineDT
 from legato.errors import LegatoError
-from legato.training.settings import PRESETS, OfflineSettings, Settings, override, preset
+from legato.training.settings import PRESETS, OfflineSettings, Settings, override, preset, tuning_preset
 
 # Patel & Siegelmann: train steps, random steps, steps between evaluations, whatever the environment's version.
 PAPER = {
@@ -112,7 +112,7 @@ def test_paper_preset_of_values_is_the_official_code(dataset: str, changes: dict
 @pytest.mark.parametrize("algorithm", OFFLINE)
 def test_cpu_preset_of_logs_is_shorter_with_longer_steps(algorithm: str) -> None:
     (paper, long), (config, short) = (preset(name, algorithm, "logs.npz") for name in ("paper", "cpu"))
-    longer = {"bc": 10, "dt": 10, "ds4": 30, "tt": 25 / 3, "iql": 10 / 3}[algorithm]
+    longer = {"bc": 10, "dt": 10, "odt": 10, "ds4": 30, "tt": 25 / 3, "iql": 10 / 3}[algorithm]
     assert config.learning_rate == pytest.approx(longer * paper.learning_rate)
     assert short.updates < long.updates
     assert getattr(config, "warmup", 0) <= short.updates / 5
@@ -125,13 +125,61 @@ def test_cpu_preset_of_logs_is_shorter_with_longer_steps(algorithm: str) -> None
         (("papr", "srl", "Pendulum-v1"), "unknown preset 'papr'; did you mean 'paper'?"),
         (("gpu-farm", "srl", "Pendulum-v1"), "unknown preset 'gpu-farm'; known: cpu, paper"),
         (("paper", "slr", "Pendulum-v1"), "unknown algorithm 'slr'; did you mean 'srl'?"),
-        (("paper", "PPO", "Pendulum-v1"), "unknown algorithm 'PPO'; known: bc, ds4, dt, iql, sac, srl, tt"),
+        (("paper", "PPO", "Pendulum-v1"), "unknown algorithm 'PPO'; known: bc, ds4, dt, iql, odt, sac, srl, tt"),
     ],
 )
 def test_a_misspelt_name_gets_a_suggestion(names: tuple[str, str, str], words: str) -> None:
     with pytest.raises(LegatoError) as problem:
         preset(*names)
     assert str(problem.value) == words
+
+
+@pytest.mark.parametrize(
+    ("dataset", "rate", "decay", "updates", "target"),
+    [
+        ("mine/hopper/medium-v0", 1e-4, 5e-4, 5_000, 3600.0),
+        ("mine/hopper/medium-replay-v0", 2e-3, 1e-4, 5_000, 3600.0),
+        ("mine/walker2d/medium-replay-v0", 1e-3, 1e-3, 10_000, 5000.0),
+        ("mine/halfcheetah/medium-v0", 1e-4, 5e-4, 5_000, 6000.0),
+    ],
+)
+def test_paper_preset_of_the_online_decision_transformer_is_the_papers(
+    dataset: str, rate: float, decay: float, updates: int, target: float
+) -> None:
+    """Zheng et al.: four layers of 512 with four heads, no positions, windows of 20 of which 5 are read, by LAMB."""
+    config, settings = preset("paper", "odt", dataset)
+    assert isinstance(config, ODT) and isinstance(settings, OfflineSettings)
+    assert (config.layers, config.heads, config.size, config.positions) == (4, 4, 512, "none")
+    assert (config.context, config.reads, config.optimiser, config.batch_size) == (20, 5, "lamb", 256)
+    assert (config.entropy, config.multiplier, config.multiplier_learning_rate, config.scale) == (-1, 0.1, 1e-4, 1000)
+    assert (config.learning_rate, config.weight_decay, config.warmup, config.clip) == (rate, decay, 10_000, 0.25)
+    assert (settings.updates, settings.targets) == (updates, (target,))
+    tuning, going_on = tuning_preset("paper", "odt-online", "Hopper-v4")
+    assert isinstance(tuning, OnlineDT)
+    assert (tuning.updates, tuning.every, tuning.episodes, tuning.prompt, tuning.td3) == (300, 1_000, 1_000, 2.0, 0.0)
+    assert going_on.steps == 1_500_000
+
+
+def test_paper_preset_of_fine_tuned_decision_s4_has_none_of_what_was_added() -> None:
+    tuning, _ = tuning_preset("paper", "ds4-ac", "Hopper-v4")
+    assert isinstance(tuning, DS4AC)
+    assert (tuning.every, tuning.updates, tuning.critic_updates, tuning.start_steps) == (10, 4, 40, 5_000)
+    assert (tuning.learning_rate, tuning.critic_learning_rate, tuning.batch_size, tuning.clip) == (1e-5, 1e-4, 64, 0.5)
+    assert (tuning.variation, tuning.ahead, tuning.relabel, tuning.freeze_core) == (0.15, 0.1, True, True)
+    assert (tuning.anchor, tuning.n_step, tuning.smoothing, tuning.norm, tuning.logged) == (0, 1, 0, False, 0)
+    assert (tuning.tau, tuning.target_every, tuning.average, tuning.gamma) == (0, 800, 1, 0.99)
+
+
+@pytest.mark.parametrize("method", TUNERS)
+def test_presets_of_fine_tuning_are_of_their_method_and_environment(method: str) -> None:
+    for name in ("cpu", "paper"):
+        tuning, settings = tuning_preset(name, method, "Hopper-v4")
+        assert type(tuning) is TUNERS[method] and settings.env == "Hopper-v4"
+        assert getattr(tuning, "critic_steps", 0) < settings.steps
+    with pytest.raises(LegatoError, match="unknown way to fine-tune 'ds4-acc'; did you mean 'ds4-ac'"):
+        tuning_preset("cpu", "ds4-acc", "Hopper-v4")
+    with pytest.raises(LegatoError, match="unknown preset 'papr'"):
+        tuning_preset("papr", "ds4-ac", "Hopper-v4")
 
 
 def test_options_go_where_they_belong() -> None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from legato.algorithms.configs import (
     BC,
     CONFIGS,
+    DS4RW,
     DT,
     IQL,
     ODT,
@@ -331,11 +332,17 @@ def tuning_preset(name: str, method: str, env: str) -> tuple[Tuner, FinetuneSett
         if name == "paper":
             return tuning, replace(settings, steps=1_500_000, eval_every=10_000)
         return replace(tuning, batch_size=64, warmup=100, weight_decay=1e-4), settings
+    if isinstance(tuning, DS4RW):
+        return (replace(tuning, episodes=2_000, batch_size=64) if name == "paper" else tuning), settings
     if name == "paper":
         # A quiet critic phase, returns relabelled, and targets copied now and then, as in the code that descends.
         tuning = replace(tuning, noise=(0.0, 0.75, 0.005), noise_over=90_000, relabel=True, tau=0.0, norm=False)
         return replace(tuning, critic_learning_rate=1e-4, warmup=10_000), replace(settings, steps=1_000_000)
-    return tuning, settings
+    # Critics that are right sooner, and an actor that strays little from what was seen to be good.
+    tuning = replace(tuning, start_steps=1_000, critic_steps=8_000, critic_updates=20, logged=30_000, n_step=10)
+    tuning = replace(tuning, hidden=128, batch_size=128, tau=0.01, smoothing=0.1, noise=(0.1, 0.1, 0.1))
+    tuning = replace(tuning, learning_rate=5e-5, anchor=3.0, average=0.02, ahead=0.0, variation=0.05)
+    return tuning, replace(settings, eval_every=2_500, rollback=True, drop=0.05)
 
 
 def override(config: Config | Tuner, settings: AnySettings, **changes: Any) -> tuple[Any, AnySettings]:
