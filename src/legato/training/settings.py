@@ -341,7 +341,7 @@ def tuning_preset(name: str, method: str, env: str) -> tuple[Tuner, FinetuneSett
     # Critics that are right sooner, and an actor that strays little from what was seen to be good.
     tuning = replace(tuning, start_steps=1_000, critic_steps=8_000, critic_updates=20, logged=30_000, n_step=10)
     tuning = replace(tuning, hidden=128, batch_size=128, tau=0.01, smoothing=0.1, noise=(0.1, 0.1, 0.1))
-    tuning = replace(tuning, learning_rate=5e-5, anchor=3.0, average=0.02, ahead=0.0, variation=0.05)
+    tuning = replace(tuning, learning_rate=5e-5, anchor=2.0, average=0.02, ahead=0.0, variation=0.05)
     return tuning, replace(settings, eval_every=2_500, rollback=True, drop=0.05)
 
 
