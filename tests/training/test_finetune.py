@@ -315,6 +315,25 @@ def test_a_run_without_an_offline_policy_is_refused(offline: dict[str, Run], dat
         api.finetune(offline["ds4"])
 
 
+def test_a_fine_tuning_is_not_fine_tuned_again(unbroken: dict[str, Run], offline: dict[str, Run]) -> None:
+    with pytest.raises(LegatoError, match="is a fine-tuning itself: go on with --resume") as refused:
+        api.finetune(unbroken["ds4"])
+    assert str(offline["ds4"].path) in str(refused.value)
+
+
+def test_an_environment_that_pays_otherwise_than_the_data_is_warned_of(
+    offline: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The data earned -8 to 8 or so; what the policies are told to earn lies about that, or far below."""
+    deciles = np.asarray(finetune.begun(offline["ds4"], finetune.FinetuneSettings())[0].policy.facts.deciles)  # type: ignore[attr-defined]
+    warned = []
+    for level in (0.5 * (deciles[0] + deciles[-1]), deciles[0] - 2 * (deciles[-1] - deciles[0])):
+        monkeypatch.setattr(finetune.Loop, "_measure", lambda loop, policies, level=level: np.array([level, 0.0]))
+        tune(offline["ds4"], tmp_path / f"{level:.0f}", steps=50)
+        warned.append("is it paid as the data were?" in capsys.readouterr().err)
+    assert warned == [False, True]
+
+
 def test_a_target_beyond_the_data_is_warned_of(
     offline: dict[str, Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,6 +44,11 @@ SHORTEST = 64  # rows of the shortest padding that an episode is put into the re
 
 def tuned_by(run: Run, method: str | None) -> str:
     """The tuner of a run's policies: this, or the usual one. Raises `LegatoError` where there is none."""
+    if run.method is not None:
+        source = (run.data or {}).get("start")
+        raise LegatoError(
+            f"'{run.path}' is a fine-tuning itself: go on with --resume {run.path}, or from '{source}', where it began"
+        )
     known = TUNES.get(run.algorithm, ())
     if not known:
         able = ", ".join(name for name, by in TUNES.items() if by)
@@ -251,6 +256,16 @@ class Loop:
         self._saved(self.level)
         self._log(self.level)
         progress.note(0, f"return {self.level.mean():.1f} offline{self._over()}")
+        self._compare()
+
+    def _compare(self) -> None:
+        """Say where an offline policy earns what its data never did: an environment may be paid otherwise."""
+        low, *_, high = np.asarray(self.learner.facts.deciles).T
+        strange = np.abs(self.level - (low + high) / 2) > high - low
+        for i in np.flatnonzero(strange)[:1]:
+            earned = f"seed {self.run.seeds[i]} earns {self.level[i]:.4g} in '{self.settings.env}'"
+            known = f"the returns of its data were {low[i]:.4g} to {high[i]:.4g}"
+            print(f"warning: {earned}, {known}: is it paid as the data were?", file=sys.stderr)  # noqa: T201
 
     def _over(self) -> str:
         return f" over {len(self.run.seeds)} seeds" if len(self.run.seeds) > 1 else ""
