@@ -164,6 +164,7 @@ class Rollout:
         self.groups, self.per_group = len(seeds), environments.count // len(seeds)
         self.first_episode = first_episode
         self.memory: tuple[Array, ...] | None = None  # the leaves of the policies' memories: flat is fast to dispatch
+        self.kind: Any = None  # what they are the leaves of
         self.structure: _Structure | None = None  # of the policies that were at work last
         self.time = 0  # primitive steps in this rollout's life
         self.members = self._begin()
@@ -292,7 +293,8 @@ class Rollout:
             step = Step(m.observation, m.reward, m.executed, m.first)  # type: ignore[arg-type]
             shape = (self.groups, self.per_group)
             if self.memory is None:
-                self.memory = tuple(jax.tree.leaves(_fresh(weights, structure, shape, self.command)))
+                fresh, self.kind = jax.tree.flatten(_fresh(weights, structure, shape, self.command))
+                self.memory = tuple(fresh)
             length = self.length if due.any() else 0
             plans, self.memory = _tick(
                 structure, length, shape, weights, self.memory, self.command, step, seen, due, keys, self.time
@@ -331,10 +333,7 @@ class Rollout:
         """Say what the policies remark on; Python says the same thing once."""
         if self.memory is None:
             return
-        weights, structure = self._apart(policies)
-        shape = jax.eval_shape(lambda: _fresh(weights, structure, (self.groups, self.per_group), self.command))
-        memory = jax.tree.unflatten(jax.tree.structure(shape), self.memory)
-        if (remark := policies.remark(memory)) is not None:
+        if (remark := policies.remark(jax.tree.unflatten(self.kind, self.memory))) is not None:
             warnings.warn(remark, LegatoWarning, stacklevel=3)
 
     # --- checkpoints ---
@@ -383,6 +382,9 @@ class Rollout:
             getattr(m, name)[:] = state[name]
         stored = state.get("memory", {})
         self.memory = tuple(jnp.asarray(stored[str(i)]) for i in range(len(stored))) or None
+        weights, structure = self._apart(policies)
+        shape = jax.eval_shape(lambda: _fresh(weights, structure, (self.groups, self.per_group), self.command))
+        self.kind = jax.tree.structure(shape)
 
 
 def stack(policies: list[Policy[Any]]) -> Policy[Any]:
