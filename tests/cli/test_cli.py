@@ -75,8 +75,8 @@ PENDULUM = "train srl --env Pendulum-v1"
 BAD = {
     # names
     "trian": "unknown command 'trian'; did you mean 'train'?",
-    "xyzzy": "unknown command 'xyzzy'; known: attention, collect, compare, data, demo, evaluate, list, play, predict, "
-    "train",
+    "xyzzy": "unknown command 'xyzzy'; known: attention, collect, compare, data, demo, evaluate, finetune, list, play, "
+    "predict, train",
     "train slr --env Pendulum-v1": "unknown algorithm 'slr'; did you mean 'srl'?",
     "train srl --env Hoper-v5": "unknown environment 'Hoper-v5'; did you mean 'Hopper-v5'?",
     "train srl --env=Hoper-v5 --horizon 4": "unknown environment 'Hoper-v5'; did you mean 'Hopper-v5'?",

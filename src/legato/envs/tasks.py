@@ -282,7 +282,8 @@ class PointMass(gymnasium.Env[np.ndarray, Any]):
         self.time += 1
         self.v = 0.98 * (self.v + 0.2 * float(np.clip(action[0], -1, 1)))
         self.x += 0.1 * self.v
-        return self._observation(), 1 - min(1.0, abs(self.x)), False, self.time >= PUSHES, {}
+        reward = float(np.float32(1 - min(1.0, abs(self.x))))  # as it is logged
+        return self._observation(), reward, False, self.time >= PUSHES, {}
 
     def _observation(self) -> np.ndarray:
         return np.array([self.x, self.v], np.float32)
