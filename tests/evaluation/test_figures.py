@@ -262,6 +262,19 @@ def test_learning_curves_may_end_at_different_steps(tmp_path: Path) -> None:
     assert {"environment steps", "1M", "mean and range over 1 to 4 seeds"} <= set(drawn.words)
 
 
+def test_what_learning_began_with_is_a_line_in_the_curves_scale(tmp_path: Path) -> None:
+    """Above all that was learnt, so that the axes must grow for it."""
+    curve = Curve("DS4-AC", np.arange(0, 5000, 1000), np.array([[10.0, 30, 20, 40, 50]]))
+    drawn = Drawn(learning_curves([curve], tmp_path / "a.svg", title="", level=80.0))
+    line, level = drawn.line("curve-0"), drawn.line("level")
+    up = np.polyfit(curve.returns[0], line[:, 1], 1)
+    np.testing.assert_allclose(level[:, 1], np.polyval(up, 80), atol=1e-3)
+    inside = drawn.line("patch_2")[:, 1]  # the axes
+    assert inside.min() < level[0, 1] < inside.max()
+    assert "one seed  ·  dotted: the offline policies" in drawn.words
+    assert Drawn(learning_curves([curve], tmp_path / "b.svg", title="")).count("level") == 0
+
+
 ASKED = Curve(
     "DT", np.array([500.0, 1000.0, 2000.0, 3000.0]), np.array([[700.0, 950, 1500, 1700], [800, 1050, 1600, 1800]])
 )
