@@ -223,6 +223,8 @@ class ODT(DT):
     """steps that the policy reads of the `context` that it is trained on [ODT]"""
     entropy: float = -1.0
     """least entropy of the actions per number of an action, in nats, of actions in [-1, 1] [ODT]"""
+    edge: float = 1e-6
+    """actions are learnt as if they lay so far inside their bounds at least, of a half-width of 1 [ODT]"""
     multiplier: float = 0.1
     """what the entropy's bound counts at first [ODT]"""
     multiplier_learning_rate: float = 1e-4
@@ -238,6 +240,8 @@ class ODT(DT):
         super().__post_init__()
         if not 1 <= self.reads <= self.context:
             raise LegatoError(f"a policy trained on {self.context} steps reads 1 to {self.context}, not {self.reads}")
+        if not 0 < self.edge < 1:
+            raise LegatoError(f"edge must lie in (0, 1); {self.edge} was given")
         if not abs(self.entropy) < float("inf"):
             raise LegatoError(f"entropy must be finite; {self.entropy} was given")
         for name in ("multiplier", "multiplier_learning_rate"):

@@ -32,8 +32,6 @@ from legato.policy import Policy, Step, held
 __all__ = ["Config", "Learner", "batches", "chosen", "init", "loss", "plan_length", "policy", "update"]
 
 Metrics = dict[str, Float[Array, ""]]
-EDGE = 1 - 1e-6
-"""actions at their bounds are learnt as this much of them: atanh(1) is infinite"""
 LOG_STD = (-5.0, 2.0)
 
 
@@ -92,13 +90,19 @@ def log_density(
 
 
 def loss(
-    network: Network, facts: Facts, batch: Window, multiplier: Float[Array, ""], noise: Array, key: PRNGKeyArray | None
+    network: Network,
+    facts: Facts,
+    batch: Window,
+    multiplier: Float[Array, ""],
+    noise: Array,
+    key: PRNGKeyArray | None,
+    edge: float = 1e-6,
 ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, ""]]]:
     """L, and with it -mean log pi(a) and the mean entropy. With a `key` dropout is on; `noise` is standard normal."""
     actions = facts.unit(batch.actions)
     given = outputs(network, facts, batch, key)
     mean, log_std = parted(given)
-    likelihood = log_density(mean, log_std, jnp.arctanh(jnp.clip(actions, -EDGE, EDGE)))
+    likelihood = log_density(mean, log_std, jnp.arctanh(jnp.clip(actions, edge - 1, 1 - edge)))
     entropy = -log_density(mean, log_std, mean + jnp.exp(log_std) * noise)
     nll, entropy = (
         jnp.sum(jnp.where(batch.mask, values, 0)) / jnp.maximum(batch.mask.sum(), 1)
@@ -132,7 +136,7 @@ def update(config: Config, learner: Learner, batch: Window, key: PRNGKeyArray) -
             network = jax.tree.map(lambda leaf: leaf.astype(config.dtype), network)
         k_noise, k_drop = jax.random.split(key)
         noise = jax.random.normal(k_noise, batch.actions.shape)
-        return loss(network, learner.facts, batch, multiplier, noise, k_drop)
+        return loss(network, learner.facts, batch, multiplier, noise, k_drop, config.edge)
 
     tokens = 3 * batch.mask.shape[-1]
     (value, (nll, entropy)), g = mean_gradient(of, learner.network, batch, batch.mask.sum(axis=-1), key, tokens)

@@ -192,7 +192,7 @@ def update(config: Config, learner: Learner, replay: Recent, key: PRNGKeyArray, 
         def of(network: Network, part: Drawn, key: PRNGKeyArray) -> tuple[Float[Array, ""], tuple[Array, Array]]:
             k_noise, k_drop = jax.random.split(key)
             noise = jax.random.normal(k_noise, part.window.actions.shape)
-            loss, aux = odt.loss(network, facts, part.window, multiplier, noise, k_drop)
+            loss, aux = odt.loss(network, facts, part.window, multiplier, noise, k_drop, base.edge)
             return loss + (config.td3 * policy_gradient(network, learner, part) if config.td3 else 0), aux
 
         counts, tokens = drawn.window.mask.sum(axis=-1), 3 * what.length
