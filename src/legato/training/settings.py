@@ -259,7 +259,7 @@ def _online_decision_transformer(name: str, config: ODT, settings: OfflineSettin
         return config, replace(settings, updates=updates, eval_every=updates, targets=(target,))
     config = replace(config, learning_rate=1e-3, warmup=100, anneal_over=-1, dropout=0.0, weight_decay=1e-4)
     config = replace(config, layers=2, heads=1, size=128, context=5, positions="rotary", batch_size=64)
-    # At the published edge an action at its bound lies 7 out before the tanh, and a normal distribution follows it there.
+    # At the published edge an action at its bound lies 7 out before the tanh, and a normal distribution follows it.
     config = replace(config, optimiser="adamw", multiplier_learning_rate=1e-3, edge=0.01)
     return config, replace(settings, updates=2_000, eval_every=500, checkpoint_every=500)
 
