@@ -1,6 +1,7 @@
 """Does a policy from logs get better by acting, and never much worse?
 
     python benchmarks/finetune.py toy                     # a point mass: what collapses, and what does not
+    python benchmarks/finetune.py scratch                 # Pendulum, without logs
     python benchmarks/finetune.py locomotion --datasets bench/hopper/medium-v0 bench/walker2d/medium-v0
     python benchmarks/finetune.py locomotion --datasets ... --methods ds4-ac odt-online odt-online:td3=1.0
     python benchmarks/finetune.py speed --dataset bench/hopper/medium-v0  # steps per second, updates included
@@ -35,7 +36,7 @@ from legato.evaluation.statistics import bootstrap
 from legato.rollout import Clock, episodes, stack
 from legato.training import finetune, offline
 from legato.training.run import Run, Which
-from legato.training.settings import FinetuneSettings, OfflineSettings
+from legato.training.settings import FinetuneSettings, OfflineSettings, tuning_preset
 
 KINDS: tuple[Which, ...] = ("start", "last", "best")
 
@@ -145,26 +146,44 @@ def locomotion(options: argparse.Namespace) -> None:
 
 
 def speed(options: argparse.Namespace) -> None:
-    """One seed, at the method's own ratio of updates to steps, after everything was compiled."""
-    out = Path(options.out or "runs/finetune")
-    source = trained("ds4", options.dataset, out, options.seeds)
+    """One seed, after everything was compiled: at the published ratio of updates to steps, and at the preset's."""
+    source = trained("ds4", options.dataset, Path(options.out or "runs/finetune"), options.seeds)
+    preset, _ = tuning_preset("cpu", "ds4-ac", "")
+    assert isinstance(preset, DS4AC)
+    for what, critics in (("as published", 1), ("preset", preset.critics_per_actor)):
+        wall, cpu = timed(source, options.count, critics_per_actor=critics)
+        print(f"{what}: {1 / wall:.0f} steps a second, {1e3 * cpu:.2f} ms of CPU each, updates included", flush=True)
+
+
+def timed(source: Run, count: int, **changes: Any) -> tuple[float, float]:
+    """Seconds by the clock and of CPU per step, over `count` steps with the actor."""
+    quick: dict[str, Any] = {"start_steps": 1_000, "critic_steps": 2_000, "critic_updates": 1, "eval_episodes": 1}
+    quick |= {"steps": 3_000 + count, "eval_every": 10**9, "checkpoint_every": 10**9, "logged": 0, **changes}
+    clock: dict[int, tuple[float, float]] = {}
+    turn = finetune.Loop._turn
+
+    def watched(loop: finetune.Loop) -> None:
+        clock[loop.step] = (time.perf_counter(), time.process_time())
+        turn(loop)
+
+    finetune.Loop._turn = watched  # pyright: ignore[reportAttributeAccessIssue]
     with tempfile.TemporaryDirectory() as folder:
-        quick: dict[str, Any] = {"start_steps": 1_000, "critic_steps": 2_000, "critic_updates": 1, "eval_episodes": 1}
-        quick |= {"steps": 3_000 + options.count, "eval_every": 10**9, "checkpoint_every": 10**9, "logged": 0}
-        clock: dict[int, tuple[float, float]] = {}
-        turn = finetune.Loop._turn
-
-        def timed(loop: finetune.Loop) -> None:
-            clock[loop.step] = (time.perf_counter(), time.process_time())
-            turn(loop)
-
-        finetune.Loop._turn = timed  # pyright: ignore[reportAttributeAccessIssue]
         legato.finetune(source, out=Path(folder) / "run", seed=0, seeds=1, quiet=True, **quick)
-        finetune.Loop._turn = turn
+    finetune.Loop._turn = turn
     first, last = 3_000, max(clock)
-    wall, cpu = (clock[last][i] - clock[first][i] for i in (0, 1))
-    steps = last - first
-    print(f"{steps} steps: {steps / wall:.0f} a second, {1e3 * cpu / steps:.2f} ms of CPU each, updates included")
+    wall, cpu = ((clock[last][i] - clock[first][i]) / (last - first) for i in (0, 1))
+    return wall, cpu
+
+
+def scratch(options: argparse.Namespace) -> None:
+    """Decision S4 that has never seen a log, on Pendulum."""
+    with tempfile.TemporaryDirectory() as folder:
+        given = {"steps": 15_000, "target": -150.0, "seeds": options.seeds}
+        run = legato.finetune("ds4", "Pendulum-v1", out=Path(folder) / "run", quiet=True, **given)
+        start, last = (scores(run, which, "Pendulum-v1", 30) for which in KINDS[:2])
+        print(f"Pendulum from scratch, {given['steps']} steps: {start.mean():.0f} -> ", end="")
+        interval = bootstrap(last)
+        print(f"{interval.mean:.0f} [{interval.low:.0f}, {interval.high:.0f}]; {' '.join(f'{x:.0f}' for x in last)}")
 
 
 def gap(options: argparse.Namespace) -> None:
@@ -210,7 +229,7 @@ def _arrays(policy: Any) -> list[Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("toy", "locomotion", "speed", "gap"))
+    parser.add_argument("what", choices=("toy", "scratch", "locomotion", "speed", "gap"))
     parser.add_argument("--datasets", nargs="+", default=[])
     parser.add_argument("--dataset", default="bench/hopper/medium-v0")
     parser.add_argument("--methods", nargs="+", type=column, default=["ds4-ac"])
@@ -220,7 +239,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=5_000, help="steps to time")
     parser.add_argument("--out", default=None)
     options = parser.parse_args()
-    {"toy": toy, "locomotion": locomotion, "speed": speed, "gap": gap}[options.what](options)
+    {"toy": toy, "scratch": scratch, "locomotion": locomotion, "speed": speed, "gap": gap}[options.what](options)
 
 
 if __name__ == "__main__":

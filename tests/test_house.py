@@ -25,7 +25,10 @@ ROOMS = (
     *("errors", "nn", "data", "envs", "policy", "rollout", "models", "planning", "algorithms"),
     *("training", "evaluation", "deploy", "api", "cli"),
 )
-SHARED_BY_ALGORITHMS = {"legato.algorithms", "legato.algorithms.configs"}
+SHARED_BY_ALGORITHMS = {
+    "legato.algorithms",
+    *(f"legato.algorithms.{name}" for name in ("configs", "tuning", "whole_episodes")),
+}
 # What goes on where another algorithm ends, or is that algorithm with another head.
 CONTINUES = {
     "legato.algorithms.decision_s4_finetuning": ("decision_s4",),

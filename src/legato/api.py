@@ -97,7 +97,8 @@ def finetune(
     `source` is a run of what can be fine-tuned (ds4, odt), `env` by default the one of its data. The offline policies
     are not touched: the new run carries a copy of them (`start`), beside its `last` and its `best`, which is never
     worse by its own evaluations. `options` override any hyper-parameter or setting, as in
-    `finetune(run, "Hopper-v4", steps=50_000)`.
+    `finetune(run, "Hopper-v4", steps=50_000)`. With the name of an algorithm for a source it begins from scratch:
+    `finetune("ds4", "Pendulum-v1", target=-150)`.
     Raises `LegatoError` for anything that does not fit, before the folder is made or the replay allocated.
     """
     if resume is not None:
@@ -106,18 +107,16 @@ def finetune(
         return drawn(tuning.resume(resume, quiet=quiet))
     if source is None:
         raise LegatoError("finetune needs a run with policies from logs: finetune('runs/ds4-...', 'Hopper-v4')")
-    offline_run = source if isinstance(source, Run) else Run(source)
-    method = tuning.tuned_by(offline_run, method)
-    world = env or offline_run.environment
-    if world is None:
-        raise LegatoError(f"neither '{offline_run.path}' nor its data names an environment: name one with --env")
-    config, settings = override(*tuning_preset(preset, method, world), **{**_seeds(offline_run), **options})
+    scratch = isinstance(source, str | Path) and tuning.from_scratch(source)
+    before = str(source) if scratch else source if isinstance(source, Run) else Run(source)
+    method = tuning.tuned_by(before, method)
+    world, path = env, str(source)
+    if isinstance(before, Run):
+        world, path = env or before.environment, before.path
+        options = {"seed": before.seeds[0], "seeds": len(before.seeds), **options}
+    config, settings = override(*tuning_preset(preset, method, world or "", scratch=scratch), **options)
     settings = cast(FinetuneSettings, settings)
-    return drawn(tuning.start(offline_run.path, method, preset, config, settings, out, quiet=quiet))
-
-
-def _seeds(run: Run) -> dict[str, int]:
-    return {"seed": run.seeds[0], "seeds": len(run.seeds)}
+    return drawn(tuning.start(path, method, preset, config, settings, out, quiet=quiet))
 
 
 def learning(run: Run | str | Path) -> tuple[np.ndarray, np.ndarray]:

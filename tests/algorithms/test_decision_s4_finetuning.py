@@ -17,8 +17,10 @@ from tests.learners import close, differences, episode_of, nudged, same
 from legato.algorithms import decision_s4 as ds4
 from legato.algorithms import decision_s4_finetuning as ac
 from legato.data import histories as ring
+from legato.data import trajectories as logs
 from legato.data.histories import Episode, Histories, Moment
 from legato.data.spec import Spec
+from legato.data.trajectories import Trajectories
 from legato.errors import LegatoError
 from legato.nn.ssm import groups
 
@@ -205,6 +207,22 @@ def test_the_critics_loss_is_the_equation() -> None:
     assert float(value) == pytest.approx(float(q_1[there].mean()), rel=1e-4)
 
 
+def test_an_early_end_counts_what_was_still_wanted() -> None:
+    """Where the world ended the episode, and only as far as something was left to earn."""
+    learner, now, after = begun(), moment(0), moment(1)
+    after = Moment(**{**vars(after), "ret": jnp.asarray([3.0, -2.0, 1.0, 4.0, -1.0, 2.0])})
+    discount, noise = jnp.full(6, 0.9), jnp.zeros((6, 2))
+    lost = 0.5 * (1 - now.continues) * jnp.asarray([3.0, 0.0, 1.0, 4.0, 0.0, 2.0])
+    assert float(lost.sum()) > 0
+    paid = Moment(**{**vars(now), "reward": now.reward - lost})
+    given = now, after, discount, noise
+    found, _ = ac.critic_loss(learner.critic, learner, replace(TUNING, regret=0.5), *given)
+    expected, _ = ac.critic_loss(learner.critic, learner, TUNING, paid, after, discount, noise)
+    without, _ = ac.critic_loss(learner.critic, learner, TUNING, *given)
+    assert float(found) == pytest.approx(float(expected), rel=1e-6)
+    assert float(found) != pytest.approx(float(without), rel=1e-3)
+
+
 def test_the_actors_loss_is_the_equation() -> None:
     learner, now = begun(), moment(0)
     learner = ac.Learner(**{**vars(learner), "anchor": nudged(learner.actor)})
@@ -217,6 +235,11 @@ def test_the_actors_loss_is_the_equation() -> None:
     found, moved = ac.actor_loss(learner.actor, learner, replace(TUNING, anchor=3.0), now)
     assert float(found) == pytest.approx(-q.mean() / np.abs(q).mean() + 3 * apart, rel=1e-4)
     assert float(moved) == pytest.approx(apart, rel=1e-4)
+    learner = ac.taken_back(learner, learner.actor)  # once: the tether is twice as tight
+    found, _ = ac.actor_loss(learner.actor, learner, replace(TUNING, anchor=3.0), now)
+    assert float(found) == pytest.approx(-q.mean() / np.abs(q).mean() + 6 * apart, rel=1e-4)
+    learner = ac.improved(TUNING, learner, jnp.asarray(True))
+    assert float(learner.trust) == float(ac.improved(TUNING, learner, jnp.asarray(True)).trust) == 1.0
 
 
 def test_a_critic_may_be_blind_to_the_return() -> None:
@@ -271,6 +294,56 @@ def test_what_is_deployed_follows_the_actor_and_can_be_taken_back() -> None:
     assert same(ac.explorer(learner, jnp.asarray(1.0), jnp.asarray(0.1)).policy.network, learner.actor)  # type: ignore[attr-defined]
     back = ac.taken_back(learner, begun().actor)
     assert all(same(part, begun().actor) for part in (back.actor, back.target_actor, back.average))
+    assert same(back.optimisers["actor"], begun().optimisers["actor"])
+    assert not same(learner.optimisers["actor"], begun().optimisers["actor"])
+    assert same(back.optimisers["critic"], learner.optimisers["critic"])
+
+
+def test_the_critics_take_several_steps_before_the_actor_does() -> None:
+    """As many as are asked for, on batches of their own, and the actor follows the last of them."""
+    tuning, histories, key = replace(TUNING, critics_per_actor=3), replay()[0], jax.random.key(0)
+    together, _ = update(tuning, begun(), histories, key, True)
+    assert int(together.updates) == 3
+    critic, actor = begun(), update(TUNING, begun(), histories, key, True)[0].actor
+    for k in jax.random.split(jax.random.split(key)[0], 3):
+        critic, _ = jax.jit(ac.critic_step, static_argnums=0)(TUNING, critic, histories, k)
+    close(together.critic, critic.critic, 1e-5)
+    close(together.target_critic, critic.target_critic, 1e-5)
+    assert not same(together.actor, actor) and not same(together.actor, begun().actor)
+
+
+def test_hard_targets_are_copied_whenever_their_time_was_among_the_steps() -> None:
+    hard, learner = replace(TUNING, tau=0.0, target_every=4, critics_per_actor=3), begun()
+    copied = []
+    for i in range(4):
+        learner, _ = update(hard, learner, replay()[0], jax.random.key(i), True)
+        copied.append(same(learner.target_actor, learner.actor))
+    assert copied == [False, True, True, True]  # after steps 3, 6, 9 and 12
+
+
+def logged_episodes(lengths: list[int], returns: list[float]) -> Trajectories:
+    """Episodes that are paid at their first steps."""
+    return logs.from_episodes(
+        {
+            "observations": np.zeros((steps, 3)),
+            "actions": np.zeros((steps, 2)),
+            "rewards": np.eye(1, steps)[0] * ret,
+            "terminations": np.zeros(steps, bool),
+            "truncations": np.eye(1, steps, steps - 1)[0] > 0,
+        }
+        for steps, ret in zip(lengths, returns, strict=True)
+    )
+
+
+def test_logged_episodes_of_all_returns_are_begun_with() -> None:
+    """Of twelve episodes of 5 steps every third, from the best on; and the best comes last."""
+    data = logged_episodes([5] * 12, returns=[3, 11, 7, 0, 1, 9, 10, 2, 4, 8, 5, 6])
+    found = ac.logged(replace(TUNING, logged=20), data)
+    assert logs.returns(data)[found].tolist() == [2, 5, 8, 11]
+    assert len(ac.logged(TUNING, data)) == 0
+    assert sorted(ac.logged(replace(TUNING, logged=60), data)) == list(range(12))
+    uneven = logged_episodes([9, 1, 1, 1], returns=[3, 2, 1, 0])
+    assert uneven.lengths[ac.logged(replace(TUNING, logged=8), uneven)].sum() <= 8
 
 
 def test_seeds_side_by_side_are_seeds_alone() -> None:
@@ -303,8 +376,10 @@ def test_the_anchor_is_the_best_policy_so_far_or_stays_where_it_was() -> None:
 
 def test_the_target_runs_ahead_of_the_best_and_never_below_the_first() -> None:
     first = np.array([100.0, 100.0, -100.0])
-    asks, tries = ac.targets(replace(TUNING, ahead=0.1), first, np.array([95.0, 50.0, -200.0]))
+    asks, tries = ac.targets(replace(TUNING, ahead=0.1), first, np.array([95.0, 50.0, -200.0]), np.ones(3))
     np.testing.assert_allclose(asks, [104.5, 100, -100])
+    less, _ = ac.targets(replace(TUNING, ahead=0.4), first, np.array([95.0, 50.0, -100.0]), np.full(3, 0.25))
+    np.testing.assert_allclose(less, [104.5, 100, -90])
     np.testing.assert_array_equal(asks, tries)
 
 

@@ -66,7 +66,7 @@ def test_the_loss_is_the_equation(batch: Window) -> None:
     """Likelihood of the logged actions and entropy of drawn ones, over the steps that count."""
     learner, noise = made(), np.random.default_rng(1).normal(size=batch.actions.shape)
     value, (nll, entropy) = odt.loss(
-        learner.network, learner.facts, batch, jnp.asarray(0.3), jnp.asarray(noise, jnp.float32), None
+        learner.network, learner.facts, batch, jnp.asarray(0.3), jnp.asarray(noise, jnp.float32), None, 1e-6
     )
     mean, log_std = (np.asarray(x, np.float64) for x in odt.parted(odt.outputs(learner.network, learner.facts, batch)))
     unit = np.asarray(learner.facts.unit(batch.actions), np.float64)
@@ -80,6 +80,22 @@ def test_the_loss_is_the_equation(batch: Window) -> None:
     assert float(nll) == pytest.approx(expected, rel=1e-3)
     assert float(entropy) == pytest.approx(surprise, rel=1e-3)
     assert float(value) == pytest.approx(expected - 0.3 * surprise, rel=1e-3)
+
+
+def test_actions_are_learnt_as_far_inside_their_bounds_as_is_asked(batch: Window) -> None:
+    """At an edge of 0.1 an action at its bound is as likely as one at 0.9 of it, and those within are what they are."""
+
+    def nll(unit: float, edge: float) -> float:
+        low, high = jnp.asarray(SPEC.low), jnp.asarray(SPEC.high)
+        actions = jnp.broadcast_to(low + (high - low) * (unit + 1) / 2, batch.actions.shape)
+        given = Window(**{**vars(batch), "actions": actions})
+        network = jax.tree.map(jnp.zeros_like, learner.network)  # which reads no actions before
+        return float(odt.loss(network, learner.facts, given, jnp.zeros(()), jnp.zeros(()), None, edge)[1][0])
+
+    learner = made()
+    assert nll(1.0, 0.1) == pytest.approx(nll(0.9, 1e-6), rel=1e-5)
+    assert nll(0.85, 0.1) == pytest.approx(nll(0.85, 1e-6), rel=1e-5)
+    assert nll(1.0, 0.1) != pytest.approx(nll(1.0, 0.01), rel=1e-2)
 
 
 def test_actions_at_their_bounds_can_be_learnt(batch: Window) -> None:
@@ -169,12 +185,12 @@ def begun(tuning: going_on.Config = TUNING) -> going_on.Learner:
 
 
 def replay(tuning: going_on.Config = TUNING) -> slots.Recent:
-    memory = going_on.memory(tuning, SMALL, SPEC, 0, 6)
+    memory = going_on.REPLAY.memory(tuning, SMALL, SPEC, 0, 6)
     for seed in range(3):
         world = episode_of(seed, SPEC, 6)
         fields = (jnp.asarray(5 - seed), jnp.asarray(seed != 1), jnp.asarray(9.0))
         episode = slots.Episode(world.observation, jnp.roll(world.executed, -1, 0), jnp.roll(world.reward, -1), *fields)
-        memory, _ = going_on.remember(tuning, begun(tuning), memory, episode)
+        memory, _ = going_on.REPLAY.remember(tuning, begun(tuning), memory, episode)
     return memory
 
 
@@ -188,7 +204,7 @@ def test_it_goes_on_with_the_multiplier_that_it_had(batch: Window) -> None:
 
 def test_the_replay_begins_with_the_best_logs_in_the_order_in_which_they_go() -> None:
     data = swings()
-    earned = logs.returns(data)[going_on.logged(replace(TUNING, episodes=4), data)]
+    earned = logs.returns(data)[going_on.REPLAY.logged(replace(TUNING, episodes=4), data)]
     np.testing.assert_array_equal(earned, np.sort(logs.returns(data))[-4:])
 
 
@@ -247,7 +263,7 @@ def test_the_gradient_of_q_counts_by_its_weight() -> None:
 
 def test_collecting_asks_for_more_than_evaluating() -> None:
     first = np.array([100.0, -100.0])
-    asks, tries = going_on.targets(replace(TUNING, prompt=2.0), first, np.array([300.0, 0.0]))
+    asks, tries = going_on.targets(replace(TUNING, prompt=2.0), first, np.array([300.0, 0.0]), np.ones(2))
     np.testing.assert_array_equal(asks, first)
     np.testing.assert_array_equal(tries, [200, 0])
 
@@ -265,5 +281,5 @@ def test_what_is_saved_is_a_policy_of_odt() -> None:
 
 
 def test_a_replay_is_saved_and_restored() -> None:
-    kept = going_on.saved(replay())
-    close(going_on.restored(going_on.memory(TUNING, SMALL, SPEC, 0, 6), kept), replay(), 0)
+    kept = going_on.REPLAY.saved(replay())
+    close(going_on.REPLAY.restored(going_on.REPLAY.memory(TUNING, SMALL, SPEC, 0, 6), kept), replay(), 0)

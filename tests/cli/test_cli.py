@@ -23,7 +23,7 @@ from legato.algorithms.configs import CONFIGS
 from legato.cli import COMMANDS, demo, main
 from legato.errors import LegatoError, LegatoWarning
 from legato.evaluation.sweeps import Evaluation
-from legato.training import online
+from legato.training import interruption, online
 from legato.training.run import Run
 from legato.training.settings import PRESETS
 
@@ -247,7 +247,7 @@ def test_ctrl_c_ends_with_130(
     command: str, words: str, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*args: Any, **options: Any) -> None:
-        raise online.Interrupted(words)
+        raise interruption.Interrupted(words)
 
     for module, name in ((online, "start"), (api, "train"), (api, "evaluate")):
         monkeypatch.setattr(module, name, interrupted)

@@ -39,11 +39,19 @@ def test_a_run_is_made_named_drawn_and_left_alone_when_finished(
     printed = capsys.readouterr()
     assert printed.out.strip() == "runs/ds4-ac-Pendulum-v1-4-1"
     assert "offline over 2 seeds" in printed.err and "300/300" in printed.err
+    assert printed.err.startswith("the replay takes 0.00 GiB per seed\n")
     run = Run(here / printed.out.strip())
     assert run.seeds == [4, 5] and run.label == "DS4-AC" and run.conditioned
     assert (run.path / "figures" / "finetune.png").exists()
     main(["finetune", "--resume", str(run.path), "--quiet"])
     assert capsys.readouterr().out.strip() == str(run.path)
+
+
+def test_a_name_of_an_algorithm_begins_from_scratch(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["finetune", "ds4", "--env", "Pendulum-v1", "--target", "-150", "--quiet", *flags({**QUICK, "steps": 150})])
+    assert Run(here / capsys.readouterr().out.strip()).method == "ds4-ac"
+    assert "give --target" in failed(["finetune", "ds4", "--env", "Pendulum-v1"], capsys)
+    assert "name one with --env" in failed(["finetune", "ds4", "--target", "-150"], capsys)
 
 
 def test_the_help_says_what_there_is_without_a_run(capsys: pytest.CaptureFixture[str]) -> None:

@@ -205,16 +205,18 @@ def test_a_fall_is_said_and_with_rollback_undone(
 
     def watched(loop: finetune.Loop) -> None:
         if loop.step == 800:
-            after.append(jax.tree.map(np.array, loop.learner.actor))
+            after.append((jax.tree.map(np.array, loop.learner.actor), loop.asks.copy(), loop.trust.copy()))
         turn(loop)
 
     monkeypatch.setattr(finetune.Loop, "_turn", watched)
     options = {**TIMES, **TUNED["ds4"], "eval_every": 800, "steps": 1200, "rollback": True, "drop": 0.1}
+    options |= {"target": 20.0, "ahead": 0.4}
     api.finetune(offline["ds4"], "Pendulum-v1", out=tmp_path / "run", **options)
     errors = capsys.readouterr().err
     assert "seed 0 earns 85.0, the offline policy 100.0; taken back to its best" in errors
     assert "seed 1 earns" not in errors
-    offline_actor, fallen, back = actors[0], actors[1], after[0]
+    offline_actor, fallen, (back, asks, trust) = actors[0], actors[1], after[0]
+    assert asks.tolist() == [20.0, 140.0] and trust.tolist() == [0.5, 1.0]  # as when it was best, and as for 100
     pick = lambda tree, i: jax.tree.map(lambda leaf: leaf[i], tree)  # noqa: E731
     assert not same(pick(fallen, 0), pick(offline_actor, 0))
     assert same(pick(back, 0), pick(offline_actor, 0))
@@ -245,7 +247,7 @@ def test_the_replay_holds_whole_episodes_and_what_was_logged(offline: dict[str, 
     run = tune(offline["ds4"], tmp_path / "run", steps=600, checkpoint_every=450)
     state = load(run.path)[1]["memory"]
     data = swings()
-    module = finetune.tuner("ds4-ac")
+    module = finetune.replay_of("ds4-ac")
     kept = data.lengths[module.logged(run.tuning, data)]
     assert 0 < kept.sum() <= 20
     rows = int((kept + 1).sum()) + 3 * 201
@@ -253,9 +255,9 @@ def test_the_replay_holds_whole_episodes_and_what_was_logged(offline: dict[str, 
     found = ring.unpack(state["rows"][0], run.spec)
     ends = np.flatnonzero(np.asarray(found.valid) == 0)
     assert np.diff([-1, *ends]).tolist() == [*(kept + 1), 201, 201, 201]
-    logged = np.asarray(found.ret)[: kept[0]]  # asked for what it earned
-    expected = np.cumsum(np.asarray(found.reward)[: kept[0]][::-1])[::-1]
-    np.testing.assert_allclose(logged, expected, atol=1e-4)
+    logged, paid = (np.asarray(column)[: kept[0]] for column in (found.ret, found.reward))
+    first = api.load(run.path, which="start").policy.facts.target  # what every logged episode was asked for
+    np.testing.assert_allclose(logged, first - np.cumsum([0, *paid[:-1]]), rtol=1e-4)
 
 
 def test_seeds_side_by_side_are_seeds_alone(offline: dict[str, Run], unbroken: dict[str, Run], tmp_path: Path) -> None:
@@ -304,7 +306,7 @@ def test_what_does_not_fit_is_refused_before_there_is_a_folder(
 
 
 def test_a_run_without_an_offline_policy_is_refused(offline: dict[str, Run], dataset: str, tmp_path: Path) -> None:
-    with pytest.raises(LegatoError, match="is a run of sac, which cannot be fine-tuned; runs of ds4, odt can"):
+    with pytest.raises(LegatoError, match="is a run of sac, which cannot be fine-tuned: ds4 and odt can"):
         api.finetune(train("sac", tmp_path / "sac", steps=150), "Pendulum-v1")
     bare = Run.create(
         tmp_path / "bare", "ds4", "cpu", offline["ds4"].config, offline["ds4"].settings, offline["ds4"].spec
@@ -325,7 +327,7 @@ def test_an_environment_that_pays_otherwise_than_the_data_is_warned_of(
     offline: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The data earned -8 to 8 or so; what the policies are told to earn lies about that, or far below."""
-    deciles = np.asarray(finetune.begun(offline["ds4"], finetune.FinetuneSettings())[0].policy.facts.deciles)  # type: ignore[attr-defined]
+    deciles = np.asarray(finetune.begun(offline["ds4"], finetune.FinetuneSettings()).policies[0].policy.facts.deciles)  # type: ignore[attr-defined]
     warned = []
     for level in (0.5 * (deciles[0] + deciles[-1]), deciles[0] - 2 * (deciles[-1] - deciles[0])):
         monkeypatch.setattr(finetune.Loop, "_measure", lambda loop, policies, level=level: np.array([level, 0.0]))
@@ -340,7 +342,49 @@ def test_a_target_beyond_the_data_is_warned_of(
     tune(offline["ds4"], tmp_path / "run", steps=100, target=500.0)
     errors = capsys.readouterr().err
     assert "warning: asked for 500, outside the returns of the data" in errors
-    assert "the replay takes 0.00 GiB per seed" in errors
+    assert "the replay takes" not in errors  # which is progress, and it was to be quiet
+
+
+SCRATCH: dict[str, Any] = {**TIMES, **TUNED["ds4"], "logged": 0, "steps": 900, "target": -150.0, "quiet": True}
+
+
+def test_a_policy_may_begin_from_scratch(tmp_path: Path) -> None:
+    """Each seed from weights of its own, asked for what it is told, without data and without a word about data."""
+    run = api.finetune("ds4", "Pendulum-v1", out=tmp_path / "run", seeds=2, **SCRATCH)
+    assert (run.algorithm, run.method, run.data) == ("ds4", "ds4-ac", {"environment": "Pendulum-v1", "start": "ds4"})
+    begun = [api.load(run.path, seed, "start").policy for seed in run.seeds]
+    assert not same(begun[0].network, begun[1].network)
+    assert [float(p.facts.target) for p in begun] == [-150, -150]
+    assert not same(begun[0].network, api.load(run.path, 0).policy.network)
+    assert len(measured(run)[0]) == 4
+    again = api.finetune("ds4", "Pendulum-v1", out=tmp_path / "again", seed=1, **SCRATCH)
+    assert same(begun[1], api.load(again.path, 1, "start").policy)
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        ("ds4", {"target": None}, "must be told what return to ask for: give --target"),
+        ("ds4", {"env": None}, "^name one with --env"),
+        ("ds4", {"method": "odt-online"}, "a policy of ds4 is fine-tuned by ds4-ac or ds4-rw"),
+        ("sac", {}, "'sac' is not a run folder"),
+    ],
+)
+def test_what_cannot_begin_from_scratch_is_refused(
+    source: str, options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    given = {**SCRATCH, "env": "Pendulum-v1", **options}
+    with pytest.raises(LegatoError, match=message):
+        api.finetune(source, given.pop("env"), out=tmp_path / "run", **given)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_online_transformer_may_begin_from_scratch(tmp_path: Path) -> None:
+    """Its replay begins with its own first episode, and before that nothing is learnt."""
+    options = {**TIMES, **TUNED["odt"], "target": -150.0, "steps": 300, "eval_every": 100}
+    run = api.finetune("odt", "Pendulum-v1", out=tmp_path / "run", quiet=True, **options)
+    found = [api.load(run.path, which=which).policy.reader.acting.network for which in ("start", "last")]
+    assert run.method == "odt-online" and not same(*found)
 
 
 def test_settings_are_of_sense() -> None:

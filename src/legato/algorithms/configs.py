@@ -507,6 +507,8 @@ class DS4AC:
     """primitive steps until the actor is updated as well [DS4]"""
     critic_updates: int = 40
     """updates of the critics alone every so many steps until then [DS4]"""
+    critics_per_actor: int = 1
+    """steps of the critics in each update of both, before the actor's [DS4: 1]"""
     noise: tuple[float, float, float] = (0.3, 0.1, 0.05)
     """deviation of the actions' noise, in units of their bounds: before the actor is updated, then, and at last"""
     noise_over: int = 50_000
@@ -533,10 +535,12 @@ class DS4AC:
     """primitive steps whose rewards a critic's target adds up before it looks at the critics again [DS4: 1]"""
     smoothing: float = 0.0
     """deviation of noise on the actions of a critic's target, in units of their bounds [DS4: none, TD3: 0.2]"""
+    regret: float = 0.0
+    """where the world ends an episode, this share of what was still wanted counts as lost to the critics [DS4: 0]"""
     reward_scale: float = 0.0
     """rewards are divided by this for the critics [DS4: 1000]; 0: by a tenth of the policy's unit of returns"""
     logged: int = 0
-    """primitive steps of the best logged episodes that the replay begins with; 0: none [DS4]"""
+    """primitive steps of logged episodes, good and bad, that the replay begins with; 0: none [DS4]"""
     hidden: int = 256
     """width of the critics' hidden layers"""
     layers: int = 2
@@ -563,14 +567,14 @@ class DS4AC:
     """largest global norm of a gradient [DS4]"""
 
     def __post_init__(self) -> None:
-        _check_tuner(self, "critic_updates", "n_step", "hidden", "layers", "target_every")
+        _check_tuner(self, "critic_updates", "critics_per_actor", "n_step", "hidden", "layers", "target_every")
         if not 0 <= self.variation < 1:
             raise LegatoError(f"variation must lie in [0, 1); {self.variation} was given")
         if not 0 < self.average <= 1:
             raise LegatoError(f"average must lie in (0, 1]; {self.average} was given")
         if len(self.noise) != 3 or min(self.noise) < 0:
             raise LegatoError(f"noise is three deviations of at least 0; {self.noise} was given")
-        for name in ("ahead", "smoothing", "critic_steps", "noise_over", "refresh_every", "anchor", "logged"):
+        for name in ("ahead", "regret", "smoothing", "critic_steps", "noise_over", "refresh_every", "anchor", "logged"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise LegatoError(f"{name} must be at least 0 and finite; {getattr(self, name)} was given")
 

@@ -13,7 +13,7 @@ one: the smaller of the two is not the one that happens to be too high (Fujimoto
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -26,6 +26,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from legato.algorithms.configs import DS4 as Base
 from legato.algorithms.configs import DS4AC as Config
 from legato.algorithms.decision_s4 import Network, Recurrent, recurrent
+from legato.algorithms.tuning import Phase, above
 from legato.data import histories as ring
 from legato.data import trajectories as logs
 from legato.data.facts import Facts
@@ -53,20 +54,12 @@ class Learner(eqx.Module):
     anchor: Network
     average: Network
     """what is evaluated and kept: a moving average of the actor"""
+    trust: Float[Array, ""]
+    """1, halved whenever the actor had to be taken back: the tether is as much tighter"""
     facts: Facts
     optimisers: dict[str, optax.OptState]
     updates: Int[Array, ""]
-    actor_updates: Int[Array, ""]
     base: Base = eqx.field(static=True)
-
-
-class Phase(NamedTuple):
-    """What is done from some step on."""
-
-    updates: int
-    joint: bool
-    """is the actor updated as well?"""
-    noise: float
 
 
 def check(config: Config, base: Base, spec: Spec) -> None:
@@ -95,7 +88,6 @@ def init(config: Config, base: Base, policy: Recurrent, key: PRNGKeyArray) -> Le
     critic = TwinCritic(reads, spec.action_size, [config.hidden] * config.layers, norm=config.norm, key=key)
     optimisers = _optimisers(config)
     trained = {"actor": actor, "critic": critic}
-    zero = jnp.zeros((), jnp.int32)
     return Learner(
         actor=actor,
         target_actor=jax.tree.map(jnp.copy, actor),
@@ -103,10 +95,10 @@ def init(config: Config, base: Base, policy: Recurrent, key: PRNGKeyArray) -> Le
         target_critic=jax.tree.map(jnp.copy, critic),
         anchor=jax.tree.map(jnp.copy, actor),
         average=jax.tree.map(jnp.copy, actor),
+        trust=jnp.ones(()),
         facts=policy.facts,
         optimisers={name: optimisers[name].init(part) for name, part in trained.items()},
-        updates=zero,
-        actor_updates=zero,
+        updates=jnp.zeros((), jnp.int32),
         base=base,
     )
 
@@ -148,9 +140,14 @@ def begins_with_logs(config: Config) -> bool:
 
 
 def logged(config: Config, data: Trajectories) -> Int[np.ndarray, " episodes"]:
-    """Which logged episodes the replay begins with, in the order in which they go in: the best last."""
-    best = np.argsort(-logs.returns(data), kind="stable")
-    return best[np.cumsum(data.lengths[best]) <= config.logged][::-1] if config.logged else best[:0]
+    """Which logged episodes the replay begins with, in the order in which they go in: of all returns, the best last.
+
+    The best alone would never show the critics what an episode looks like that goes wrong.
+    """
+    best, count = np.argsort(-logs.returns(data), kind="stable"), len(data)
+    share = min(1.0, config.logged / data.steps)
+    spread = best[np.diff(np.ceil(np.arange(count + 1) * share)) > 0]  # evenly spaced, the best among them
+    return spread[np.cumsum(data.lengths[spread]) <= config.logged][::-1]
 
 
 def remember(config: Config, learner: Learner, histories: Histories, episode: Episode) -> tuple[Histories, Metrics]:
@@ -253,7 +250,8 @@ def critic_loss(
     unit = config.reward_scale or facts.scale / 10
     a_next = jnp.clip(acted(learner.target_actor, learner, after) + noise, -1, 1)
     c_next = jnp.minimum(*judged(learner.target_critic, config, facts, after, a_next))
-    y = jax.lax.stop_gradient(now.reward / unit + now.continues * discount * c_next)
+    lost = config.regret * (1 - now.continues) * jnp.maximum(after.ret, 0)
+    y = jax.lax.stop_gradient((now.reward - lost) / unit + now.continues * discount * c_next)
     c_1, c_2 = judged(critic, config, facts, now, now.action)
     return _mean((c_1 - y) ** 2 + (c_2 - y) ** 2, now), _mean(c_1, now)
 
@@ -268,7 +266,7 @@ def actor_loss(actor: Network, learner: Learner, config: Config, now: Moment) ->
     if not config.anchor:
         return -_mean(c, now), apart
     size = jax.lax.stop_gradient(_mean(jnp.abs(c), now))
-    return -_mean(c, now) / (size + 1e-6) + config.anchor * apart, apart
+    return -_mean(c, now) / (size + 1e-6) + config.anchor / learner.trust * apart, apart
 
 
 def _mean(values: Float[Array, " batch"], moment: Moment) -> Float[Array, ""]:
@@ -279,35 +277,61 @@ def _mean(values: Float[Array, " batch"], moment: Moment) -> Float[Array, ""]:
 def update(
     config: Config, learner: Learner, histories: Histories, key: PRNGKeyArray, joint: bool
 ) -> tuple[Learner, Metrics]:
-    """One gradient step of the critics and, where `joint`, of the actor; then one of the targets."""
+    """One gradient step of the critics or, where `joint`, as many as are to come before one of the actor, and that."""
+
+    def step(learner: Learner, key: PRNGKeyArray) -> tuple[Learner, Metrics]:
+        return critic_step(config, learner, histories, key)
+
+    k_critic, k_actor = jax.random.split(key)
+    if not joint:
+        learner, metrics = step(learner, k_critic)
+        return learner, {**metrics, "moved": jnp.zeros(())}
+    learner, metrics = jax.lax.scan(step, learner, jax.random.split(k_critic, config.critics_per_actor))
+    learner, moved = actor_step(config, learner, histories, k_actor)
+    return learner, {**jax.tree.map(jnp.mean, metrics), "moved": moved}
+
+
+def critic_step(config: Config, learner: Learner, histories: Histories, key: PRNGKeyArray) -> tuple[Learner, Metrics]:
+    """One gradient step of the critics, and one of their targets towards them."""
     k_sample, k_noise = jax.random.split(key)
     now, after, discount = ring.sample(histories, k_sample, config.batch_size, config.n_step, config.gamma)
     noise = jnp.clip(config.smoothing * jax.random.normal(k_noise, now.action.shape), *(2.5 * config.smoothing * SIDES))
-    optimisers, states = _optimisers(config), learner.optimisers
-    (loss_c, c), g = jax.value_and_grad(critic_loss, has_aux=True)(
+    (loss, c), g = jax.value_and_grad(critic_loss, has_aux=True)(
         learner.critic, learner, config, now, after, discount, noise
     )
-    critic, critic_state = descend(optimisers["critic"], learner.critic, g, states["critic"])
-    learner = eqx.tree_at(lambda whole: whole.critic, learner, critic)
-    actor, actor_state, apart = learner.actor, states["actor"], jnp.zeros(())
-    if joint:
-        (_, apart), g = jax.value_and_grad(actor_loss, has_aux=True)(actor, learner, config, now)
-        actor, actor_state = descend(optimisers["actor"], actor, g, actor_state)
-    updates, actor_updates = learner.updates + 1, learner.actor_updates + joint
-    rate = config.tau if config.tau else jnp.where(updates % config.target_every == 0, 1.0, 0.0)
-    return Learner(
-        actor=actor,
-        target_actor=polyak(learner.target_actor, actor, rate) if joint else learner.target_actor,
-        critic=critic,
-        target_critic=polyak(learner.target_critic, critic, rate),
-        anchor=learner.anchor,
-        average=polyak(learner.average, actor, config.average) if joint else learner.average,
-        facts=learner.facts,
-        optimisers={"actor": actor_state, "critic": critic_state},
-        updates=updates,
-        actor_updates=actor_updates,
-        base=learner.base,
-    ), {"critic_loss": loss_c, "value": c, "moved": apart}
+    critic, state = descend(_optimisers(config)["critic"], learner.critic, g, learner.optimisers["critic"])
+    updates = learner.updates + 1
+    target = polyak(learner.target_critic, critic, _rate(config, updates))
+    optimisers = {**learner.optimisers, "critic": state}
+    learner = eqx.tree_at(
+        lambda whole: (whole.critic, whole.target_critic, whole.optimisers, whole.updates),
+        learner,
+        (critic, target, optimisers, updates),
+    )
+    return learner, {"critic_loss": loss, "value": c}
+
+
+def actor_step(config: Config, learner: Learner, histories: Histories, key: PRNGKeyArray) -> tuple[Learner, Array]:
+    """One gradient step of the actor, and one of its target and of what is deployed; the distance to the anchor."""
+    now, *_ = ring.sample(histories, key, config.batch_size)
+    (_, apart), g = jax.value_and_grad(actor_loss, has_aux=True)(learner.actor, learner, config, now)
+    actor, state = descend(_optimisers(config)["actor"], learner.actor, g, learner.optimisers["actor"])
+    optimisers = {**learner.optimisers, "actor": state}
+    target = polyak(learner.target_actor, actor, _rate(config, learner.updates, config.critics_per_actor))
+    average = polyak(learner.average, actor, config.average)
+    learner = eqx.tree_at(
+        lambda whole: (whole.actor, whole.target_actor, whole.average, whole.optimisers),
+        learner,
+        (actor, target, average, optimisers),
+    )
+    return learner, apart
+
+
+def _rate(config: Config, updates: Int[Array, ""], latest: int = 1) -> Float[Array, ""] | float:
+    """The share of the way that targets go with the latest updates."""
+    if config.tau:
+        return config.tau
+    return jnp.where(updates // config.target_every > (updates - latest) // config.target_every, 1.0, 0.0)
 
 
 # --- acting ---
@@ -332,6 +356,8 @@ def explorer(learner: Learner, target: Float[Array, ""], noise: Float[Array, ""]
 
 def improved(config: Config, learner: Learner, better: Bool[Array, ""]) -> Learner:
     """The learner after an evaluation that was `better` than all before: what is good holds from now on."""
+    trust = jnp.where(better, jnp.minimum(1.0, 2 * learner.trust), learner.trust)
+    learner = eqx.tree_at(lambda whole: whole.trust, learner, trust)
     if config.anchor_at == "start":
         return learner
     moved = jax.tree.map(lambda new, old: jnp.where(better, new, old), learner.average, learner.anchor)
@@ -339,17 +365,28 @@ def improved(config: Config, learner: Learner, better: Bool[Array, ""]) -> Learn
 
 
 def taken_back(learner: Learner, actor: Network) -> Learner:
-    """The learner with an actor that it had before."""
+    """The learner with an actor that it had before, at rest, and on a tighter tether."""
     copies = (actor, *(jax.tree.map(jnp.copy, actor) for _ in range(2)))
-    return eqx.tree_at(lambda whole: (whole.actor, whole.target_actor, whole.average), learner, copies)
+    rest = {**learner.optimisers, "actor": jax.tree.map(jnp.zeros_like, learner.optimisers["actor"])}
+    return eqx.tree_at(
+        lambda whole: (whole.actor, whole.target_actor, whole.average, whole.optimisers, whole.trust),
+        learner,
+        (*copies, rest, learner.trust / 2),
+    )
 
 
 def targets(
-    config: Config, first: Float[np.ndarray, " seeds"], best: Float[np.ndarray, " seeds"]
+    config: Config,
+    first: Float[np.ndarray, " seeds"],
+    best: Float[np.ndarray, " seeds"],
+    trust: Float[np.ndarray, " seeds"],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The returns to ask for in evaluations and while collecting, from those at first and the best evaluations."""
-    ahead = np.maximum(first, best + config.ahead * np.abs(best))
-    return ahead, ahead
+    """The returns to ask for in evaluations and while collecting, from those at first and the best evaluations.
+
+    `trust` falls from 1 with every fall.
+    """
+    ask = above(config, first, best, trust)
+    return ask, ask
 
 
 # --- checkpoints ---

@@ -10,7 +10,7 @@ The second of two ways to go on in the code that descends from Bar-David et al. 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -19,23 +19,22 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from legato.algorithms import whole_episodes
 from legato.algorithms.configs import DS4 as Base
 from legato.algorithms.configs import DS4RW as Config
 from legato.algorithms.decision_s4 import Network, Recurrent, loss, recurrent
+from legato.algorithms.tuning import Phase, above
 from legato.data import recent
-from legato.data import trajectories as logs
 from legato.data.facts import Facts
-from legato.data.histories import Episode
 from legato.data.recent import Recent
 from legato.data.spec import Spec
-from legato.data.trajectories import Trajectories
 from legato.errors import LegatoError
 from legato.nn.optimisation import descend, warmed
 from legato.nn.ssm import groups
 from legato.policy import Noisy
 
 Metrics = dict[str, Float[Array, ""]]
-SMALLER = "lower --episodes"
+REPLAY = whole_episodes
 
 
 class Learner(eqx.Module):
@@ -47,14 +46,6 @@ class Learner(eqx.Module):
     optimiser: optax.OptState
     updates: Int[Array, ""]
     base: Base = eqx.field(static=True)
-
-
-class Phase(NamedTuple):
-    """What is done from some step on."""
-
-    updates: int
-    joint: bool
-    noise: float
 
 
 def check(config: Config, base: Base, spec: Spec) -> None:
@@ -83,34 +74,6 @@ def _optimiser(config: Config, base: Base) -> optax.GradientTransformation:
     rest = optax.adamw(rate, weight_decay=config.weight_decay)
     parts = optax.multi_transform({"core": core, "readout": optax.adam(rate), "rest": rest}, groups)
     return optax.chain(optax.clip_by_global_norm(config.clip), parts)
-
-
-# --- the replay ---
-
-
-def size(config: Config, base: Base, spec: Spec, capacity: int, longest: int) -> tuple[int, int]:
-    """The rows of the replay, and how many numbers it keeps of each."""
-    return config.episodes * longest, recent.width(spec)
-
-
-def memory(config: Config, base: Base, spec: Spec, capacity: int, longest: int) -> Recent:
-    """An empty replay, of whole episodes; `capacity` has no say."""
-    return recent.create(spec, config.episodes, longest)
-
-
-def begins_with_logs(config: Config) -> bool:
-    """Does the replay begin with logged episodes?"""
-    return True
-
-
-def logged(config: Config, data: Trajectories) -> Int[np.ndarray, " episodes"]:
-    """Which logged episodes the replay begins with, in the order in which they go in, and are the first to go."""
-    return np.argsort(logs.returns(data), kind="stable")[-config.episodes :]
-
-
-def remember(config: Config, learner: Learner, replay: Recent, episode: Episode) -> tuple[Recent, Metrics]:
-    """Put an episode into the replay, with the returns that it earned."""
-    return recent.add(replay, episode, learner.base.gamma), {}
 
 
 # --- learning ---
@@ -169,21 +132,14 @@ def taken_back(learner: Learner, actor: Network) -> Learner:
 
 
 def targets(
-    config: Config, first: Float[np.ndarray, " seeds"], best: Float[np.ndarray, " seeds"]
+    config: Config,
+    first: Float[np.ndarray, " seeds"],
+    best: Float[np.ndarray, " seeds"],
+    trust: Float[np.ndarray, " seeds"],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The returns to ask for in evaluations and while collecting, from those at first and the best evaluations."""
-    ahead = np.maximum(first, best + config.ahead * np.abs(best))
-    return ahead, ahead
+    """The returns to ask for in evaluations and while collecting, from those at first and the best evaluations.
 
-
-# --- checkpoints ---
-
-
-def saved(replay: Recent) -> dict[str, np.ndarray]:
-    """The replays of all seeds."""
-    return {str(i): np.array(leaf) for i, leaf in enumerate(jax.tree.leaves(replay))}
-
-
-def restored(replay: Recent, state: dict[str, np.ndarray]) -> Recent:
-    leaves, structure = jax.tree.flatten(replay)
-    return jax.tree.unflatten(structure, [jnp.asarray(state[str(i)]) for i in range(len(leaves))])
+    `trust` falls from 1 with every fall.
+    """
+    ask = above(config, first, best, trust)
+    return ask, ask

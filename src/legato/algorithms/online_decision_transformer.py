@@ -96,7 +96,7 @@ def loss(
     multiplier: Float[Array, ""],
     noise: Array,
     key: PRNGKeyArray | None,
-    edge: float = 1e-6,
+    edge: float,
 ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, ""]]]:
     """L, and with it -mean log pi(a) and the mean entropy. With a `key` dropout is on; `noise` is standard normal."""
     actions = facts.unit(batch.actions)

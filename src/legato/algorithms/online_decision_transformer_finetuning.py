@@ -12,7 +12,6 @@ From poor logs imitation leads nowhere; with `td3` there is a gradient that does
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -22,22 +21,21 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from legato.algorithms import online_decision_transformer as odt
+from legato.algorithms import whole_episodes
 from legato.algorithms.configs import ODT as Base
 from legato.algorithms.configs import OnlineDT as Config
 from legato.algorithms.decision_transformer import Network
 from legato.algorithms.online_decision_transformer import Stochastic
+from legato.algorithms.tuning import Phase
 from legato.data import recent
-from legato.data import trajectories as logs
 from legato.data.facts import Facts
-from legato.data.histories import Episode
 from legato.data.recent import Drawn, Recent
 from legato.data.spec import Spec
-from legato.data.trajectories import Trajectories
 from legato.nn.ensembles import TwinCritic
 from legato.nn.optimisation import descend, mean_gradient, polyak, warmed
 
 Metrics = dict[str, Float[Array, ""]]
-SMALLER = "lower --episodes"
+REPLAY = whole_episodes
 
 
 class Learner(eqx.Module):
@@ -54,24 +52,14 @@ class Learner(eqx.Module):
     base: Base = eqx.field(static=True)
 
 
-class Phase(NamedTuple):
-    """What is done from some step on."""
-
-    updates: int
-    joint: bool
-    """is the transformer updated as well?"""
-    noise: float
-
-
 def check(config: Config, base: Base, spec: Spec) -> None:
     """Every policy of `odt` can be fine-tuned."""
 
 
 def phase(config: Config, step: int) -> Phase:
     """What is done after so many primitive steps."""
-    return Phase(
-        config.updates if step >= config.start_steps else 0, not config.td3 or step >= config.critic_steps, 0.0
-    )
+    joint = not config.td3 or step >= config.critic_steps
+    return Phase(config.updates if step >= config.start_steps else 0, joint)
 
 
 def init(config: Config, base: Base, policy: Stochastic, key: PRNGKeyArray) -> Learner:
@@ -105,34 +93,6 @@ def _optimisers(config: Config, base: Base) -> dict[str, optax.GradientTransform
         "multiplier": optax.adam(base.multiplier_learning_rate),
         "critic": optax.chain(optax.clip_by_global_norm(config.clip), optax.adamw(critic, weight_decay=0.0)),
     }
-
-
-# --- the replay ---
-
-
-def size(config: Config, base: Base, spec: Spec, capacity: int, longest: int) -> tuple[int, int]:
-    """The rows of the replay, and how many numbers it keeps of each."""
-    return config.episodes * longest, recent.width(spec)
-
-
-def memory(config: Config, base: Base, spec: Spec, capacity: int, longest: int) -> Recent:
-    """An empty replay, of whole episodes; `capacity` has no say."""
-    return recent.create(spec, config.episodes, longest)
-
-
-def begins_with_logs(config: Config) -> bool:
-    """Does the replay begin with logged episodes?"""
-    return True
-
-
-def logged(config: Config, data: Trajectories) -> Int[np.ndarray, " episodes"]:
-    """Which logged episodes the replay begins with, in the order in which they go in, and are the first to go."""
-    return np.argsort(logs.returns(data), kind="stable")[-config.episodes :]
-
-
-def remember(config: Config, learner: Learner, replay: Recent, episode: Episode) -> tuple[Recent, Metrics]:
-    """Put an episode into the replay, with the returns that it earned."""
-    return recent.add(replay, episode, learner.base.gamma), {}
 
 
 # --- learning ---
@@ -238,9 +198,15 @@ def explorer(learner: Learner, target: Float[Array, ""], noise: Float[Array, ""]
 
 
 def targets(
-    config: Config, first: Float[np.ndarray, " seeds"], best: Float[np.ndarray, " seeds"]
+    config: Config,
+    first: Float[np.ndarray, " seeds"],
+    best: Float[np.ndarray, " seeds"],
+    trust: Float[np.ndarray, " seeds"],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The returns to ask for in evaluations and while collecting, from those at first and the best evaluations."""
+    """The returns to ask for in evaluations and while collecting, from those at first and the best evaluations.
+
+    `trust` falls from 1 with every fall.
+    """
     return first, first + (config.prompt - 1) * np.abs(first)
 
 
@@ -255,16 +221,3 @@ def taken_back(learner: Learner, actor: Network) -> Learner:
     if learner.target_actor is None:
         return learner
     return eqx.tree_at(lambda whole: whole.target_actor, learner, jax.tree.map(jnp.copy, actor))
-
-
-# --- checkpoints ---
-
-
-def saved(replay: Recent) -> dict[str, np.ndarray]:
-    """The replays of all seeds."""
-    return {str(i): np.array(leaf) for i, leaf in enumerate(jax.tree.leaves(replay))}
-
-
-def restored(replay: Recent, state: dict[str, np.ndarray]) -> Recent:
-    leaves, structure = jax.tree.flatten(replay)
-    return jax.tree.unflatten(structure, [jnp.asarray(state[str(i)]) for i in range(len(leaves))])

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -12,11 +13,13 @@ from legato.errors import LegatoError
 from legato.training.settings import PRESETS, tuning_preset
 
 HELP = """usage: legato finetune RUN [--env ENVIRONMENT] [--method METHOD] [--preset PRESET] [options]
+       legato finetune ALGORITHM --env ENVIRONMENT --target RETURN [options]
        legato finetune --resume RUN [--from-step STEP]
 
 Lets the policies of a run that learnt from logs go on learning by acting, in a run folder of its own. The offline
 policies are never touched: the new run carries a copy of them (start), the newest (last) and the best, which is never
 worse than the copy by the run's own evaluations. A fall below the offline return is said, and with --rollback undone.
+With the name of an algorithm (ds4, odt) in the place of a run its policies begin from scratch.
 
 methods:
 {methods}
@@ -28,6 +31,7 @@ presets:
 examples:
   legato finetune runs/ds4-bench_hopper_medium-v0-0-1 --env Hopper-v4
   legato finetune runs/ds4-bench_hopper_medium-v0-0-1 --steps 20000 --rollback
+  legato finetune ds4 --env Pendulum-v1 --target -150 --steps 15000
   legato finetune --resume runs/ds4-ac-Hopper-v4-0-1
 """
 
@@ -59,16 +63,17 @@ def run(args: list[str]) -> None:
 
 def _finetune(source: str, args: list[str]) -> None:
     preset, method, env = _asked(args)
-    algorithm, known, seeds = _source(source)
+    scratch = bool(TUNES.get(source)) and not Path(source).exists()
+    algorithm, known, seeds = (source, None, [0]) if scratch else _source(source)
     method = method or next(iter(TUNES.get(algorithm, ())), None)
     if method not in TUNES.get(algorithm, ()):
         from legato.training.finetune import tuned_by
         from legato.training.run import Run
 
-        tuned_by(Run(source), method)  # says what is wrong
+        tuned_by(source if scratch else Run(source), method)  # says what is wrong
         raise AssertionError(method)
     chosen: str = method
-    defaults, schedule = tuning_preset(preset, chosen, env or known or "")
+    defaults, schedule = tuning_preset(preset, chosen, env or known or "", scratch=scratch)
     schedule = replace(schedule, seed=seeds[0], seeds=len(seeds))
 
     @dataclass(frozen=True)
@@ -91,9 +96,6 @@ def _finetune(source: str, args: list[str]) -> None:
         prog=f"legato finetune {source}",
         description=(type(defaults).__doc__ or "").strip(),
     )
-    if not options.settings.env:
-        raise LegatoError(f"neither '{source}' nor its data names an environment: name one with --env")
-
     from legato import api
     from legato.training import finetune
 

@@ -9,31 +9,37 @@ all randomness from (seed, step): a resumed run repeats what an unbroken one doe
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from legato.algorithms import algorithm as algorithm_module
 from legato.algorithms import tuner
-from legato.algorithms.configs import TUNES
+from legato.algorithms.configs import TUNES, Config
 from legato.data import facts as data_facts
 from legato.data import formats, histories
+from legato.data import trajectories as logs
+from legato.data.facts import Facts
 from legato.data.histories import Episode
 from legato.data.spec import Spec
-from legato.data.trajectories import Trajectories, rewards
+from legato.data.trajectories import Trajectories
 from legato.envs import describe, make, make_vec
 from legato.errors import LegatoError
 from legato.policy import Policy
 from legato.rollout import Clock, Experience, Rollout, episodes, stack
 from legato.training import offline, policy_file
+from legato.training import settings as settings_of
 from legato.training.averages import Averages
 from legato.training.checkpoint import Checkpoints
-from legato.training.interruption import Interrupted, interruptible
+from legato.training.interruption import attended
 from legato.training.policy_file import LoadedPolicy, fill, named_leaves
 from legato.training.progress import Progress
 from legato.training.run import Metrics, Run
@@ -42,19 +48,25 @@ from legato.training.settings import FinetuneSettings, OfflineSettings
 SHORTEST = 64  # rows of the shortest padding that an episode is put into the replay with
 
 
-def tuned_by(run: Run, method: str | None) -> str:
-    """The tuner of a run's policies: this, or the usual one. Raises `LegatoError` where there is none."""
-    if run.method is not None:
-        source = (run.data or {}).get("start")
-        raise LegatoError(
-            f"'{run.path}' is a fine-tuning itself: go on with --resume {run.path}, or from '{source}', where it began"
-        )
-    known = TUNES.get(run.algorithm, ())
-    if not known:
-        able = ", ".join(name for name, by in TUNES.items() if by)
-        raise LegatoError(f"'{run.path}' is a run of {run.algorithm}, which cannot be fine-tuned; runs of {able} can")
+def tuned_by(source: Run | str, method: str | None) -> str:
+    """The tuner of the policies of a run, or of an algorithm: this, or the usual one.
+
+    Raises `LegatoError` where there is none.
+    """
+    algorithm = source if isinstance(source, str) else source.algorithm
+    known = TUNES.get(algorithm, ())
+    if isinstance(source, Run):
+        if source.method is not None:
+            start = (source.data or {}).get("start")
+            raise LegatoError(
+                f"'{source.path}' is a fine-tuning itself: go on with --resume {source.path}, or from '{start}', "
+                "where it began"
+            )
+        if not known:
+            able = " and ".join(name for name, by in TUNES.items() if by)
+            raise LegatoError(f"'{source.path}' is a run of {algorithm}, which cannot be fine-tuned: {able} can")
     if method is not None and method not in known:
-        raise LegatoError(f"a policy of {run.algorithm} is fine-tuned by {' or '.join(known)}, not by '{method}'")
+        raise LegatoError(f"a policy of {algorithm} is fine-tuned by {' or '.join(known)}, not by '{method}'")
     return method or known[0]
 
 
@@ -68,17 +80,19 @@ def start(
     *,
     quiet: bool = False,
 ) -> Run:
-    """Fine-tune a run's policies in a new run folder.
+    """Fine-tune a run's policies, or new ones of an algorithm that `source` names, in a new run folder.
 
     Everything that can be refused is refused before the folder exists, and before the replay is allocated.
     """
-    before = Run(source)
-    policies = begun(before, settings)
-    spec = check(method, tuning, settings, before, policies[0])
-    known = logged(before) if tuner(method).begins_with_logs(tuning) else None
-    data = {**(before.data or {}), "environment": settings.env, "start": str(Path(source))}
-    run = Run.create(out, before.algorithm, preset, before.config, settings, spec, data, method=method, tuning=tuning)
-    for seed, loaded in zip(run.seeds, policies, strict=True):
+    if not settings.env:
+        known = "" if from_scratch(source) else f"neither '{source}' nor its data names an environment: "
+        raise LegatoError(f"{known}name one with --env")
+    origin = untrained(str(source), method, preset, settings) if from_scratch(source) else begun(Run(source), settings)
+    spec = check(method, tuning, settings, origin, quiet=quiet)
+    known = logged(origin.run) if origin.run and replay_of(method).begins_with_logs(tuning) else None
+    data = {**((origin.run and origin.run.data) or {}), "environment": settings.env, "start": origin.name}
+    run = Run.create(out, origin.algorithm, preset, origin.config, settings, spec, data, method=method, tuning=tuning)
+    for seed, loaded in zip(run.seeds, origin.policies, strict=True):
         policy_file.save(run.path / "policy" / f"seed-{seed}" / "start", loaded.policy, loaded.card)
     Loop(run, quiet=quiet, data=known).train()
     return run
@@ -91,18 +105,60 @@ def resume(path: str | Path, from_step: int | None = None, *, quiet: bool = Fals
     return run
 
 
-def begun(before: Run, settings: FinetuneSettings) -> list[LoadedPolicy]:
-    """The policies to begin with, one per seed. Raises `LegatoError` where a run has none of a seed."""
-    seeds = [settings.seed + i for i in range(settings.seeds)]
-    return [policy_file.load(before.policy_path(seed, settings.which)) for seed in seeds]
+@dataclass(frozen=True)
+class Origin:
+    """What a fine-tuning begins with."""
+
+    name: str
+    """the run's path, or the algorithm's name where there is no run"""
+    algorithm: str
+    config: Config
+    policies: list[LoadedPolicy]
+    """one per seed"""
+    run: Run | None = None
 
 
-def check(method: str, tuning: Any, settings: FinetuneSettings, before: Run, loaded: LoadedPolicy) -> Spec:
+def seeds_of(settings: FinetuneSettings) -> range:
+    return range(settings.seed, settings.seed + settings.seeds)
+
+
+def begun(before: Run, settings: FinetuneSettings) -> Origin:
+    """The policies of a run. Raises `LegatoError` where it has none of a seed."""
+    policies = [policy_file.load(before.policy_path(seed, settings.which)) for seed in seeds_of(settings)]
+    return Origin(str(before.path), before.algorithm, before.config, policies, before)
+
+
+def from_scratch(source: str | Path) -> bool:
+    """Is this the name of an algorithm whose policies can be fine-tuned, and no folder?"""
+    return bool(TUNES.get(str(source))) and not Path(source).exists()
+
+
+def untrained(algorithm: str, method: str, preset: str, settings: FinetuneSettings) -> Origin:
+    """New policies, which know nothing. Raises `LegatoError` where nobody says what return to ask for."""
+    if settings.target is None:
+        raise LegatoError("policies that begin from scratch must be told what return to ask for: give --target")
+    spec, _ = described(settings.env, method)
+    config, _ = settings_of.preset(preset, algorithm, settings.env)
+    module = algorithm_module(algorithm)
+    numbers = jnp.asarray(max(abs(settings.target), 1.0)), jnp.asarray(settings.target)  # the unit, and what is asked
+    facts = eqx.tree_at(lambda facts: (facts.scale, facts.target), Facts.none(spec), numbers)
+    policies = []
+    for seed in seeds_of(settings):
+        key = jax.random.split(jax.random.key(seed), 4)[3]  # the first three are those of the loop
+        card = policy_file.Card(algorithm, config, spec, {"environment": settings.env, "seed": seed, "step": 0})
+        policies.append(LoadedPolicy(module.policy(config, module.init(config, spec, key, facts)), card))
+    return Origin(algorithm, algorithm, config, policies)
+
+
+def replay_of(method: str) -> Any:
+    """What has the functions of a tuner's replay: the tuner itself, or the module that it names."""
+    return getattr(tuner(method), "REPLAY", tuner(method))
+
+
+def check(method: str, tuning: Any, settings: FinetuneSettings, origin: Origin, *, quiet: bool = False) -> Spec:
     """The spec. Raises `LegatoError` where policy, tuner, environment and memory do not fit."""
-    environment = make(settings.env)
-    spec = describe(environment, settings.env, user=method, discrete=True)
-    limit = getattr(environment.spec, "max_episode_steps", None)
-    environment.close()
+    spec, limit = described(settings.env, method)
+    loaded = origin.policies[0]
     for what, here, there in (
         ("observations of so many numbers", loaded.spec.observation_size, spec.observation_size),
         ("discrete actions", loaded.spec.choices, spec.choices),
@@ -111,18 +167,19 @@ def check(method: str, tuning: Any, settings: FinetuneSettings, before: Run, loa
     ):
         if here != there:
             raise LegatoError(
-                f"the policies of '{before.path}' and '{settings.env}' differ in {what}: {here} and {there}"
+                f"the policies of '{origin.name}' and '{settings.env}' differ in {what}: {here} and {there}"
             )
-    module, base = tuner(method), before.config
-    module.check(tuning, base, spec)
-    rows, row = module.size(tuning, base, spec, settings.capacity, longest(settings.env, base))
+    replay, base = replay_of(method), origin.config
+    tuner(method).check(tuning, base, spec)
+    rows, row = replay.size(tuning, base, spec, settings.capacity, limit or unlimited(base))
     if limit is not None and limit + 1 > rows:
         raise LegatoError(f"capacity {settings.capacity} does not hold one episode of '{settings.env}' ({limit} steps)")
     allowed = settings.memory * 2**30 / settings.seeds
-    needed = histories.fitting(rows, row, allowed, settings.capacity, smaller=module.SMALLER)
+    needed = histories.fitting(rows, row, allowed, settings.capacity, smaller=replay.SMALLER)
     each = " per seed" if settings.seeds > 1 else ""
-    print(f"the replay takes {needed / 2**30:.2f} GiB{each}", file=sys.stderr)  # noqa: T201
-    if settings.target is not None:
+    if not quiet:
+        print(f"the replay takes {needed / 2**30:.2f} GiB{each}", file=sys.stderr)  # noqa: T201
+    if settings.target is not None and origin.run is not None:
         low, high = (float(cast(Any, loaded.policy).facts.deciles[i]) for i in (0, -1))
         data_facts.warn([settings.target], low, high)
     return spec
@@ -135,12 +192,18 @@ def logged(before: Run) -> Trajectories:
     return offline.check(before.algorithm, before.config, before.settings, data)[1]
 
 
-def longest(env: str, base: Any) -> int:
-    """Steps of the longest episode that is expected: the environment's limit, or what the policy was made for."""
+def described(env: str, method: str) -> tuple[Spec, int | None]:
+    """What an environment is like, and after how many steps it ends its episodes."""
     environment = make(env)
+    spec = describe(environment, env, user=method, discrete=True)
     limit = getattr(environment.spec, "max_episode_steps", None)
     environment.close()
-    return limit or getattr(base, "episode_length", 1000)
+    return spec, limit
+
+
+def unlimited(base: Any) -> int:
+    """Steps of the longest episode that is expected where the environment sets no limit."""
+    return getattr(base, "episode_length", 1000)
 
 
 class Loop:
@@ -158,7 +221,7 @@ class Loop:
         assert isinstance(run.settings, FinetuneSettings)
         assert run.method is not None and run.tuning is not None
         self.run, self.settings, self.tuning, self.quiet = run, run.settings, run.tuning, quiet
-        self.module = tuner(run.method)
+        self.module, self.replay = tuner(run.method), replay_of(run.method)
         self.checkpoints = Checkpoints(run.path / "checkpoints", create=not resume)
         loaded = self.checkpoints.load(from_step) if resume else None
         self._build()
@@ -178,11 +241,11 @@ class Loop:
         self.step = self.updates = 0  # primitive steps and updates so far, per seed
         keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed), 3))(jnp.array(seeds))  # [seeds, 3]
         init_keys, self.act_keys, self.update_keys = keys[:, 0], keys[:, 1], keys[:, 2]
-        self.offline = stack([policy_file.load(self.run.policy_path(seed, "start")).policy for seed in seeds])
-        self.learner = jax.jit(jax.vmap(partial(self.module.init, tuning, base)))(self.offline, init_keys)
+        offline = stack([policy_file.load(self.run.policy_path(seed, "start")).policy for seed in seeds])
+        self.learner = jax.jit(jax.vmap(partial(self.module.init, tuning, base)))(offline, init_keys)
         self.kept = self._copied(self.module.deployed(self.learner))  # of each seed, the best so far
-        room = longest(s.env, base)
-        empty = jax.jit(jax.vmap(lambda _: self.module.memory(tuning, base, spec, s.capacity, room)))
+        room = described(s.env, self.run.label)[1] or unlimited(base)
+        empty = jax.jit(jax.vmap(lambda _: self.replay.memory(tuning, base, spec, s.capacity, room)))
         self.memory = empty(jnp.arange(len(seeds)))
         self.world = make_vec(s.env, len(seeds) * s.environments)
         self.rollout = Rollout(self.world, spec, Clock(1), seeds, "train")
@@ -192,6 +255,8 @@ class Loop:
         self.asks, self.tries = self.first.copy(), self.first.copy()  # what is asked for in evaluations, in collecting
         self.level = np.full(len(seeds), -np.inf)  # what the offline policies earn
         self.best = np.full(len(seeds), -np.inf)
+        self.best_asks = self.first.copy()  # what the best were asked for
+        self.trust = np.ones(len(seeds))  # how much more than that may be asked for: halved by every fall
         self.open: list[list[tuple[np.ndarray, ...]]] = [[] for _ in range(self.world.count)]
         self.prompt = np.zeros(self.world.count, np.float32)  # what each running episode was asked for
         self.stored = np.zeros(len(seeds), np.int64)
@@ -204,20 +269,19 @@ class Loop:
         update = partial(self.module.update, tuning, joint=True)
         self.metric_names = sorted(jax.eval_shape(update, *one)[1])
         padded = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, _padded([], spec, 0.0, SHORTEST)))
-        self.met_names = sorted(jax.eval_shape(partial(self.module.remember, tuning), *one[:2], padded)[1])
+        self.met_names = sorted(jax.eval_shape(partial(self.replay.remember, tuning), *one[:2], padded)[1])
         self.met: dict[str, np.ndarray] = {name: np.zeros(len(seeds)) for name in self.met_names}  # since the last row
 
     def _fill(self, data: Trajectories) -> None:
-        """Begin with logged episodes, as if each had been asked for what it earned."""
-        for i in self.module.logged(self.tuning, data):
+        """Begin with logged episodes, as if each had been asked for what is asked for first."""
+        for i in self.replay.logged(self.tuning, data):
             at = data.episode(int(i))
-            paid = rewards(data)[at]
+            paid = logs.rewards(data)[at]
             rows = list(zip(data.observations[at], data.actions[at], paid, strict=True))
             end = data.observations[at.stop - 1] if data.ends is None else data.ends[i]
-            earned = float(paid @ getattr(self.run.config, "gamma", 1.0) ** np.arange(len(paid)))
             terminated = bool(data.terminations[at.stop - 1])
-            episode = _padded([(*row, end) for row in rows], self.run.spec, earned, terminated=terminated)
-            self._remember([[episode] for _ in self.run.seeds])
+            steps = [(*row, end) for row in rows]
+            self._remember([[_padded(steps, self.run.spec, float(ask), terminated=terminated)] for ask in self.first])
 
     @staticmethod
     def _copied(tree: Any) -> Any:
@@ -228,27 +292,28 @@ class Loop:
     def train(self) -> None:
         """Run to the last step; save on the way; leave checkpoint and policies behind whatever ends it."""
         s = self.settings
-        title = f"{self.run.label} in {s.env}"
-        with (
-            Progress(title, s.steps, start=self.step, quiet=self.quiet) as progress,
-            interruptible() as interrupted,
-        ):
-            try:
-                if not self.step and not np.isfinite(self.level).all():
-                    self._begin(progress)
-                while self.step < s.steps:
-                    before = self.step
-                    self._turn()
-                    self._report(before, progress)
-                    if interrupted():
-                        self._checkpoint()
-                        again = f"legato finetune --resume {self.run.path}"
-                        raise Interrupted(f"stopped at step {self.step}; continue with: {again}")
-            finally:
-                self.metrics.close()
-                self.world.close()
-                self.judge.close()
-                self.checkpoints.close()  # last: a full disk shows here, and nothing else may be lost by it
+        with attended(
+            f"{self.run.label} in {s.env}",
+            s.steps,
+            start=self.step,
+            command=f"legato finetune --resume {self.run.path}",
+            save=self._checkpoint,
+            close=self._close,
+            quiet=self.quiet,
+        ) as (progress, pause):
+            if not self.step and not np.isfinite(self.level).all():
+                self._begin(progress)
+            while self.step < s.steps:
+                before = self.step
+                self._turn()
+                self._report(before, progress)
+                pause(self.step)
+
+    def _close(self) -> None:
+        self.metrics.close()
+        self.world.close()
+        self.judge.close()
+        self.checkpoints.close()  # last: a full disk shows here, and nothing else may be lost by it
 
     def _begin(self, progress: Progress) -> None:
         """Measure what the offline policies earn."""
@@ -260,6 +325,8 @@ class Loop:
 
     def _compare(self) -> None:
         """Say where an offline policy earns what its data never did: an environment may be paid otherwise."""
+        if (self.run.data or {}).get("start") == self.run.algorithm:
+            return  # without data
         low, *_, high = np.asarray(self.learner.facts.deciles).T
         strange = np.abs(self.level - (low + high) / 2) > high - low
         for i in np.flatnonzero(strange)[:1]:
@@ -331,7 +398,7 @@ class Loop:
             rows = max(len(episode.rewards) for episode in there if episode is not None)
             batch = [_resized(e, rows) if e is not None else _padded([], self.run.spec, 0.0, rows) for e in there]
             stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *batch)
-            self.memory, metrics = put(self.module, self.tuning, self.learner, self.memory, stacked)
+            self.memory, metrics = put(self.replay, self.tuning, self.learner, self.memory, stacked)
             for name, values in jax.device_get(metrics).items():
                 self.met[name] = np.maximum(self.met[name], values)
             self.stored += stacked.steps
@@ -379,10 +446,12 @@ class Loop:
         better = returns > self.best
         policy_file.keep(self.run, self._acting(), better, self.step, {"environment": self.settings.env})
         self.best = np.maximum(self.best, returns)
+        self.best_asks = np.where(better, self.asks, self.best_asks)
         self.kept = chosen(jnp.asarray(better), self.module.deployed(self.learner), self.kept)
         self.learner = self.improved(self.learner, jnp.asarray(better))
         self.asks, self.tries = (
-            np.asarray(target, np.float32) for target in self.module.targets(self.tuning, self.first, self.best)
+            np.asarray(target, np.float32)
+            for target in self.module.targets(self.tuning, self.first, self.best, self.trust)
         )
         return better
 
@@ -391,9 +460,10 @@ class Loop:
         s = self.settings
         returns = self._measure(self._acting())
         progress.note(min(self.step, s.steps), f"return {returns.mean():.1f}{self._over()}")
-        self._saved(returns)
         below = self.level - returns > s.drop * np.abs(self.level)
         fallen = self.best - returns > s.drop * np.abs(self.best)
+        self.trust = np.where(fallen, self.trust / 2, self.trust)
+        self._saved(returns)
         for i in np.flatnonzero(below | fallen if s.rollback else below):
             level, whose = (self.level, "the offline policy") if below[i] else (self.best, "its best")
             text = f"seed {self.run.seeds[i]} earns {returns[i]:.1f}, {whose} {level[i]:.1f}"
@@ -401,6 +471,7 @@ class Loop:
         if s.rollback and fallen.any():
             back = jax.jit(jax.vmap(self.module.taken_back))(self.learner, self.kept)
             self.learner = chosen(jnp.asarray(fallen), back, self.learner)
+            self.asks, self.tries = (np.where(fallen, self.best_asks, asked) for asked in (self.asks, self.tries))
             policy_file.keep(self.run, self._acting(), np.zeros(len(fallen), bool), self.step, {"environment": s.env})
         return returns
 
@@ -418,7 +489,7 @@ class Loop:
         return {
             "learner": named_leaves(self.learner),
             "kept": named_leaves(self.kept),
-            "memory": self.module.saved(self.memory),
+            "memory": self.replay.saved(self.memory),
             "rollout": self.rollout.state(),
             "open": {
                 "lengths": np.array([len(of_member) for of_member in self.open]),
@@ -429,6 +500,8 @@ class Loop:
                 "updates": np.array(self.updates),
                 "best": self.best.copy(),
                 "level": self.level.copy(),
+                "best_asks": self.best_asks.copy(),
+                "trust": self.trust.copy(),
                 "asks": self.asks.copy(),
                 "tries": self.tries.copy(),
                 "prompt": self.prompt.copy(),
@@ -444,10 +517,10 @@ class Loop:
         source = str(self.checkpoints.folder)
         self.learner = fill(self.learner, state["learner"], source)
         self.kept = fill(self.kept, state["kept"], source)
-        self.memory = self.module.restored(self.memory, state["memory"])
+        self.memory = self.replay.restored(self.memory, state["memory"])
         loop, kept = state["loop"], state["open"]
         self.step, self.updates = int(loop["step"]), int(loop["updates"])
-        for name in ("best", "level", "asks", "tries", "prompt", "stored"):
+        for name in ("best", "best_asks", "trust", "level", "asks", "tries", "prompt", "stored"):
             setattr(self, name, loop[name].copy())
         self.averages.restore(loop["count"], state.get("sums", {}))
         self.met = {name: values.copy() for name, values in state.get("met", {}).items()}

@@ -1,4 +1,4 @@
-"""Ctrl-C that loses nothing."""
+"""Ctrl-C that loses nothing, and what every training loop has about it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from legato.training.progress import Progress
 
 
 class Interrupted(KeyboardInterrupt):
@@ -33,3 +35,32 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         yield lambda: asked
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def attended(
+    title: str,
+    total: int,
+    *,
+    start: int,
+    command: str,
+    save: Callable[[], None],
+    close: Callable[[], None],
+    unit: str = "step",
+    quiet: bool = False,
+) -> Iterator[tuple[Progress, Callable[[int], None]]]:
+    """Progress, and what a loop calls after every turn with its step: where Ctrl-C asked for it, it saves and stops.
+
+    `command` says how to go on then. `close` is called whatever ends the loop.
+    """
+    with Progress(title, total, start=start, quiet=quiet, unit=unit) as progress, interruptible() as interrupted:
+
+        def pause(step: int) -> None:
+            if interrupted():
+                save()
+                raise Interrupted(f"stopped at {unit} {step}; continue with: {command}")
+
+        try:
+            yield progress, pause
+        finally:
+            close()

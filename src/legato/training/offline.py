@@ -36,7 +36,7 @@ from legato.rollout import Clock, episodes
 from legato.training import policy_file
 from legato.training.averages import Averages
 from legato.training.checkpoint import Checkpoints
-from legato.training.interruption import Interrupted, interruptible
+from legato.training.interruption import attended
 from legato.training.policy_file import fill, named_leaves
 from legato.training.progress import Progress
 from legato.training.run import Metrics, Run
@@ -215,27 +215,29 @@ class OfflineLoop:
     def train(self) -> None:
         """Run to the last update; save on the way; leave checkpoint and policies behind whatever ends it."""
         s = self.settings
-        title = f"{self.run.label} on {s.dataset}"
-        with (
-            Progress(title, s.updates, start=self.step, quiet=self.quiet, unit="update") as progress,
-            interruptible() as interrupted,
-        ):
-            try:
-                while self.step < s.updates:
-                    before = self.step
-                    self._turn()
-                    self._report(before, progress)
-                    if interrupted():
-                        self._checkpoint()
-                        again = f"legato train --resume {self.run.path}"
-                        raise Interrupted(f"stopped at update {self.step}; continue with: {again}")
-            finally:
-                self.metrics.close()
-                if self.judge is not None:
-                    self.judge.close()
-                if self.stream is not None:
-                    self.stream.close()
-                self.checkpoints.close()  # last: a full disk shows here, and nothing else may be lost by it
+        with attended(
+            f"{self.run.label} on {s.dataset}",
+            s.updates,
+            start=self.step,
+            command=f"legato train --resume {self.run.path}",
+            save=self._checkpoint,
+            close=self._close,
+            unit="update",
+            quiet=self.quiet,
+        ) as (progress, pause):
+            while self.step < s.updates:
+                before = self.step
+                self._turn()
+                self._report(before, progress)
+                pause(self.step)
+
+    def _close(self) -> None:
+        self.metrics.close()
+        if self.judge is not None:
+            self.judge.close()
+        if self.stream is not None:
+            self.stream.close()
+        self.checkpoints.close()  # last: a full disk shows here, and nothing else may be lost by it
 
     def _turn(self) -> None:
         count = min(DISPATCH, self.settings.updates - self.step)

@@ -32,7 +32,7 @@ from legato.rollout import Clock, Experience, Rollout, episodes
 from legato.training import policy_file
 from legato.training.averages import Averages
 from legato.training.checkpoint import Checkpoints
-from legato.training.interruption import Interrupted, interruptible
+from legato.training.interruption import attended
 from legato.training.policy_file import fill, named_leaves
 from legato.training.progress import Progress
 from legato.training.run import Metrics, Run
@@ -170,25 +170,26 @@ class Loop:
     def train(self) -> None:
         """Run to the last step; save on the way; leave checkpoint and policies behind whatever ends it."""
         s = self.settings
-        title = f"{self.run.label} on {s.env}"
-        with (
-            Progress(title, s.steps, start=self.step, quiet=self.quiet) as progress,
-            interruptible() as interrupted,
-        ):
-            try:
-                while self.step < s.steps:
-                    before = self.step
-                    self._turn()
-                    self._report(before, progress)
-                    if interrupted():
-                        self._checkpoint()
-                        again = f"legato train --resume {self.run.path}"
-                        raise Interrupted(f"stopped at step {self.step}; continue with: {again}")
-            finally:
-                self.metrics.close()
-                self.rollout.environments.close()
-                self.judge.close()
-                self.checkpoints.close()  # last: a full disk shows here, and nothing else may be lost by it
+        with attended(
+            f"{self.run.label} on {s.env}",
+            s.steps,
+            start=self.step,
+            command=f"legato train --resume {self.run.path}",
+            save=self._checkpoint,
+            close=self._close,
+            quiet=self.quiet,
+        ) as (progress, pause):
+            while self.step < s.steps:
+                before = self.step
+                self._turn()
+                self._report(before, progress)
+                pause(self.step)
+
+    def _close(self) -> None:
+        self.metrics.close()
+        self.rollout.environments.close()
+        self.judge.close()
+        self.checkpoints.close()  # last: a full disk shows here, and nothing else may be lost by it
 
     def _turn(self) -> None:
         policies = self.algorithm.policy(self.config, self.learner)

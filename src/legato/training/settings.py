@@ -319,8 +319,10 @@ def _implicit_q_learning(name: str, config: IQL, settings: OfflineSettings) -> t
     return config, replace(settings, updates=20_000, eval_every=5_000, checkpoint_every=5_000)
 
 
-def tuning_preset(name: str, method: str, env: str) -> tuple[Tuner, FinetuneSettings]:
+def tuning_preset(name: str, method: str, env: str, *, scratch: bool = False) -> tuple[Tuner, FinetuneSettings]:
     """The hyper-parameters and settings that a preset names for fine-tuning by a method in an environment.
+
+    From `scratch` there is nothing worth staying near to, and no logs.
 
     Raises `LegatoError` for an unknown preset or method, naming the nearest.
     """
@@ -339,10 +341,14 @@ def tuning_preset(name: str, method: str, env: str) -> tuple[Tuner, FinetuneSett
         # A quiet critic phase, returns relabelled, and targets copied now and then, as in the code that descends.
         tuning = replace(tuning, noise=(0.0, 0.75, 0.005), noise_over=90_000, relabel=True, tau=0.0, norm=False)
         return replace(tuning, critic_learning_rate=1e-4, warmup=10_000), replace(settings, steps=1_000_000)
-    # Critics that are right sooner, and an actor that strays little from what was seen to be good.
-    tuning = replace(tuning, start_steps=1_000, critic_steps=8_000, critic_updates=20, logged=30_000, n_step=10)
-    tuning = replace(tuning, hidden=128, batch_size=128, tau=0.01, smoothing=0.1, noise=(0.1, 0.1, 0.1))
-    tuning = replace(tuning, learning_rate=5e-5, anchor=2.0, average=0.02, ahead=0.0, variation=0.05)
+    tuning = replace(tuning, start_steps=1_000, n_step=10, hidden=128, smoothing=0.1, average=0.02)
+    if scratch:
+        tuning = replace(tuning, critic_steps=2_000, critic_updates=4, batch_size=128, tau=0.01)
+        return replace(tuning, learning_rate=3e-4, noise=(0.5, 0.3, 0.1)), settings
+    # Critics that are right sooner and have seen what goes wrong, and an actor that strays little from its best.
+    tuning = replace(tuning, critic_steps=5_000, critic_updates=20, critics_per_actor=10, logged=30_000)
+    tuning = replace(tuning, critic_reads_return=False, noise=(0.1, 0.1, 0.1), variation=0.05)
+    tuning = replace(tuning, learning_rate=5e-5, anchor=0.5, ahead=0.3)
     return tuning, replace(settings, eval_every=2_500, rollback=True, drop=0.05)
 
 

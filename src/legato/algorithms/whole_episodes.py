@@ -1,0 +1,62 @@
+"""A replay of whole episodes with the returns that they earned, which begins with the best of the logs.
+
+For ways to go on learning that draw windows or episodes: they name this module their `REPLAY`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from legato.algorithms.configs import DS4RW, OnlineDT
+from legato.data import recent
+from legato.data import trajectories as logs
+from legato.data.histories import Episode
+from legato.data.recent import Recent
+from legato.data.spec import Spec
+from legato.data.trajectories import Trajectories
+
+Config = DS4RW | OnlineDT
+SMALLER = "lower --episodes"
+
+
+def size(config: Config, base: Any, spec: Spec, capacity: int, longest: int) -> tuple[int, int]:
+    """The rows of the replay, and how many numbers it keeps of each."""
+    return config.episodes * longest, recent.width(spec)
+
+
+def memory(config: Config, base: Any, spec: Spec, capacity: int, longest: int) -> Recent:
+    """An empty replay; `capacity` has no say."""
+    return recent.create(spec, config.episodes, longest)
+
+
+def begins_with_logs(config: Config) -> bool:
+    """Does the replay begin with logged episodes?"""
+    return True
+
+
+def logged(config: Config, data: Trajectories) -> Int[np.ndarray, " episodes"]:
+    """Which logged episodes the replay begins with, in the order in which they go in, and are the first to go."""
+    return np.argsort(logs.returns(data), kind="stable")[-config.episodes :]
+
+
+def remember(
+    config: Config, learner: Any, replay: Recent, episode: Episode
+) -> tuple[Recent, dict[str, Float[Array, ""]]]:
+    """Put an episode into the replay, with the returns that it earned."""
+    return recent.add(replay, episode, learner.base.gamma), {}
+
+
+def saved(replay: Recent) -> dict[str, np.ndarray]:
+    """The replays of all seeds."""
+    return {str(i): np.array(leaf) for i, leaf in enumerate(jax.tree.leaves(replay))}
+
+
+def restored(replay: Recent, state: dict[str, np.ndarray]) -> Recent:
+    """The inverse of `saved`."""
+    leaves, structure = jax.tree.flatten(replay)
+    return jax.tree.unflatten(structure, [jnp.asarray(state[str(i)]) for i in range(len(leaves))])
