@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import csv
 import re
 import tempfile
 import time
@@ -130,7 +131,7 @@ def locomotion(options: argparse.Namespace) -> None:
             if where.exists():
                 run = legato.finetune(resume=where, quiet=True)
             else:
-                given = {"steps": options.steps, "eval_episodes": 5, **changes}
+                given = {"steps": options.steps, **changes}
                 run = legato.finetune(source, about.environment, method=method, out=where, quiet=True, **given)
             found = {w: scale.score(scores(run, w, about.environment, options.episodes)) for w in KINDS}
             cells = []
@@ -187,7 +188,10 @@ def scratch(options: argparse.Namespace) -> None:
 
 
 def gap(options: argparse.Namespace) -> None:
-    """The largest difference between a policy's two views on an episode, before and after; milliseconds per action."""
+    """What a policy costs, and how far its two views are apart: on a logged episode before and after, and on the way.
+
+    Of the methods asked for, where they have been run, and of a Decision Transformer.
+    """
     import jax.numpy as jnp
 
     from legato.algorithms.decision_s4 import Network, Recurrent
@@ -198,13 +202,16 @@ def gap(options: argparse.Namespace) -> None:
     data = formats.load(options.dataset)
     episode = data.episode(int(np.argmax(data.lengths)))
     togo = logs.returns_to_go(data)[episode]
-    print("| policy | steps | parameters | ms per action, p50 | largest gap |\n|---|---|---|---|---|")
-    for name in options.methods:
-        path = out / re.sub(r"\W+", "-", options.dataset) / re.sub(r"[^\w:=,.+-]", "", name)
-        for which in KINDS[:2]:
+    print("| policy | steps | parameters | ms per action, p50 | largest gap | on the way |\n|---|---|---|---|---|---|")
+    for name in (*options.methods, "dt"):
+        if name == "dt":
+            path = trained("dt", options.dataset, out, 1).path
+        else:
+            path = out / re.sub(r"\W+", "-", options.dataset) / re.sub(r"[^\w:=,.+-]", "", name)
+        for which in KINDS[:2] if name != "dt" else KINDS[1:2]:
             loaded = legato.load(path, which=which)
             count = sum(leaf.size for leaf in _arrays(loaded.policy))
-            cost, apart = latency(loaded, 1).p50, ""
+            cost, apart, on_the_way = latency(loaded, 1).p50, "", ""
             if isinstance(loaded.policy, Recurrent):
                 facts, network = loaded.policy.facts, loaded.policy.network
                 assert isinstance(network, Network)
@@ -213,9 +220,15 @@ def gap(options: argparse.Namespace) -> None:
                 seen = facts.normaliser(jnp.asarray(data.observations[episode]))
                 given = seen, previous, facts.ask(jnp.asarray(togo))
                 apart = f"{float(jnp.max(jnp.abs(network(*given) - walk(network, given)[1] @ network.out))):.1e}"
-            print(
-                f"| {name}, {which} | {loaded.card.extra.get('step')} | {count:,} | {cost:.3f} | {apart} |", flush=True
-            )
+                if which == "last":
+                    on_the_way = f"{max(float(row['gap']) for row in _rows(path) if row.get('gap')):.1e}"
+            step, label = loaded.card.extra.get("step") if name != "dt" else "", f"{name}, {which}"
+            print(f"| {label} | {step} | {count:,} | {cost:.3f} | {apart} | {on_the_way} |", flush=True)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with (path / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
 
 
 def _arrays(policy: Any) -> list[Any]:
@@ -223,7 +236,8 @@ def _arrays(policy: Any) -> list[Any]:
     import equinox as eqx
     import jax
 
-    network = getattr(policy, "network", None) or policy.reader.acting.network
+    acting = policy.reader.acting if hasattr(policy, "reader") else getattr(policy, "acting", policy)
+    network = acting.network
     return jax.tree.leaves(eqx.filter(network, eqx.is_array))
 
 

@@ -157,6 +157,11 @@ def main() -> None:
         cells = [f"{likelihood[:, t - 1].mean():.1f} ({error[t - 1]:.2f})" for t in steps]
         print(f"| {same[0].label} | " + " | ".join(cells) + f" | {100 * alive[-1]:.0f}% |")
         curves.append(figures.Curve(same[0].label, np.arange(1, options.steps + 1), likelihood))
+    named = {curve.label: curve.y.mean(axis=0) for curve in curves}
+    lead = named["TT"][9:] - named["ensemble"][9:]
+    if len(lead):
+        least = f"{lead.min():+.1f} at least (step {10 + int(lead.argmin())})"
+        print(f"from step 10 on, TT less the ensemble: {least}, {lead.mean():+.1f} on average")
     if options.figure is not None:
         title = f"{data.about.environment}: states foretold, {what}"
         print(figures.prediction_curve(curves, options.figure, title=title, oracle=oracle, episodes=episodes))

@@ -107,7 +107,7 @@ TIMES: dict[str, Any] = {"steps": 600, "eval_every": 300, "log_every": 150, "che
 
 def train(algorithm: str, out: Path, env: str = "Pendulum-v1", **options: Any) -> Run:
     """A run that takes seconds."""
-    sizes = {"srl": SRL4, "sac": SAC3}[algorithm]
+    sizes = {"srl": SRL4, "sac": SAC3, "td3": SIZES}[algorithm]
     return api.train(algorithm, env, out=out, quiet=True, **{**sizes, **TIMES, **options})
 
 
@@ -152,7 +152,7 @@ def learn(algorithm: str, out: Path, dataset: str, **options: Any) -> Run:
 
 def untrained(algorithm: str, out: Path, env: str = "Pendulum-v1", **options: Any) -> Run:
     """A run that looks finished, of policies with random weights."""
-    sizes = {"srl": SRL4, "sac": SAC3}[algorithm]
+    sizes = {"srl": SRL4, "sac": SAC3, "td3": SIZES}[algorithm]
     config, settings = override(*preset("cpu", algorithm, env), **{**sizes, **TIMES, **options})
     run = Run.create(out, algorithm, "cpu", config, settings, online.check(algorithm, config, settings))
     module = algorithm_module(algorithm)

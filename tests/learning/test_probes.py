@@ -32,7 +32,12 @@ from legato.training.settings import override, preset
 GAMMA = 0.5
 MEMBERS = 8  # environments side by side, whether training or testing: one compilation
 SMALL = {"model_hidden": (32, 32)}
-LEARNERS = {"sac": ("sac", {}), "srl-1": ("srl", {"horizon": 1, **SMALL}), "srl-2": ("srl", {"horizon": 2, **SMALL})}
+LEARNERS = {
+    "sac": ("sac", {}),
+    "td3": ("td3", {}),
+    "srl-1": ("srl", {"horizon": 1, **SMALL}),
+    "srl-2": ("srl", {"horizon": 2, **SMALL}),
+}
 
 
 @dataclass(frozen=True)

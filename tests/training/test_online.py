@@ -112,6 +112,15 @@ def test_an_interrupted_run_saves_says_so_and_ends_like_one_left_alone(unbroken:
     same_end(path, unbroken.path)
 
 
+def test_a_delayed_actor_resumes_between_its_updates(tmp_path: Path) -> None:
+    """TD3, whose actor moves every second update, from a checkpoint after an odd number of updates."""
+    options = {"checkpoint_every": 151, "steps": 302, "eval_every": 302, "log_every": 151}
+    whole = train("td3", tmp_path / "whole", **options)
+    shutil.copytree(whole.path, tmp_path / "again")
+    again = online.resume(tmp_path / "again", from_step=151, quiet=True)
+    same_end(again.path, whole.path)
+
+
 def test_decisions_seeds_and_environments_resume_too_and_more_than_once(decisions: Run, tmp_path: Path) -> None:
     """Killed twice, the second time after it had been resumed."""
     path = tmp_path / "killed"

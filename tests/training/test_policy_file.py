@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 
 from legato import api
 from legato.algorithms import algorithm
-from legato.algorithms.configs import SAC, SRL
+from legato.algorithms.configs import SAC, SRL, TD3
 from legato.data.spec import Spec
 from legato.errors import LegatoError
 from legato.policy import Player
@@ -28,8 +28,9 @@ from legato.training import policy_file
 from legato.training.policy_file import Card, fill, load, named_leaves, save
 
 SPEC = Spec(3, (-2.0, 0.1), (2.0, 1 / 3))
-CONFIGS: dict[str, SAC | SRL] = {
+CONFIGS: dict[str, SAC | SRL | TD3] = {
     "sac": SAC(hidden=8, action_repeat=3),
+    "td3": TD3(hidden=8, noise=0.3),
     "srl": SRL(horizon=5, hidden=8, model_hidden=(4, 6)),
     "srl-rnn": SRL(horizon=2, hidden=8, model_hidden=(4, 6), cell="rnn", gamma=0.1 + 0.2),
 }

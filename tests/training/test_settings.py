@@ -167,6 +167,7 @@ def test_paper_preset_of_fine_tuned_decision_s4_has_none_of_what_was_added() -> 
     assert (tuning.learning_rate, tuning.critic_learning_rate, tuning.batch_size, tuning.clip) == (1e-5, 1e-4, 64, 0.5)
     assert (tuning.variation, tuning.ahead, tuning.relabel, tuning.freeze_core) == (0.15, 0.1, True, True)
     assert (tuning.anchor, tuning.n_step, tuning.smoothing, tuning.norm, tuning.logged) == (0, 1, 0, False, 0)
+    assert (tuning.critics_per_actor, tuning.regret, tuning.critic_reads_return) == (1, 0, True)
     assert (tuning.tau, tuning.target_every, tuning.average, tuning.gamma) == (0, 800, 1, 0.99)
 
 

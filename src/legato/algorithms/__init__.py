@@ -15,6 +15,7 @@ from legato.errors import unknown
 
 MODULES = {
     "sac": "sac",
+    "td3": "td3",
     "srl": "srl",
     "bc": "bc",
     "dt": "decision_transformer",

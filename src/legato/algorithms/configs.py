@@ -16,7 +16,7 @@ from typing import Literal
 from legato.errors import LegatoError
 
 
-def _check_common(config: SAC | SRL | IQL) -> None:
+def _check_common(config: SAC | TD3 | SRL | IQL) -> None:
     for name in ("hidden", "batch_size"):
         if getattr(config, name) < 1:
             raise LegatoError(f"{name} must be at least 1; {getattr(config, name)} was given")
@@ -55,6 +55,40 @@ class SAC:
         _check_common(self)
         if self.action_repeat < 1:
             raise LegatoError(f"action_repeat must be at least 1; {self.action_repeat} was given")
+
+
+@dataclass(frozen=True)
+class TD3:
+    """Twin delayed deep deterministic policy gradients: one deterministic action at every step."""
+
+    noise: float = 0.1
+    """deviation of the noise on actions while collecting, in units of their bounds [TD3]"""
+    smoothing: float = 0.2
+    """deviation of the noise on the actions of targets, in units of their bounds [TD3]"""
+    smoothing_clip: float = 0.5
+    """its largest size [TD3]"""
+    actor_every: int = 2
+    """updates of the critics per update of actor and targets [TD3]"""
+    hidden: int = 256
+    """width of the two hidden layers of actor and critics [TD3: 400 and 300, later 256]"""
+    batch_size: int = 256
+    """transitions per update [TD3: 100, later 256]"""
+    learning_rate: float = 3e-4
+    """Adam step size of actor and critics [TD3: 1e-3, later 3e-4]"""
+    anneal_over: int = 0
+    """updates over which the step size falls towards zero, to a twentieth at least; 0: never [TD3], -1: the run"""
+    gamma: float = 0.99
+    """discount per primitive step [TD3]"""
+    tau: float = 0.005
+    """Polyak rate of the targets, with every update of the actor [TD3]"""
+
+    def __post_init__(self) -> None:
+        _check_common(self)
+        if self.actor_every < 1:
+            raise LegatoError(f"actor_every must be at least 1; {self.actor_every} was given")
+        for name in ("noise", "smoothing", "smoothing_clip"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise LegatoError(f"{name} must be at least 0 and finite; {getattr(self, name)} was given")
 
 
 @dataclass(frozen=True)
@@ -673,11 +707,11 @@ class OnlineDT:
             raise LegatoError(f"prompt must be finite; {self.prompt} was given")
 
 
-Online = SAC | SRL
+Online = SAC | TD3 | SRL
 Offline = BC | DT | ODT | DS4 | TT | IQL
 Config = Online | Offline
 
-ONLINE: dict[str, type[Online]] = {"sac": SAC, "srl": SRL}
+ONLINE: dict[str, type[Online]] = {"sac": SAC, "td3": TD3, "srl": SRL}
 OFFLINE: dict[str, type[Offline]] = {"bc": BC, "dt": DT, "odt": ODT, "ds4": DS4, "tt": TT, "iql": IQL}
 CONFIGS: dict[str, type[Config]] = {**ONLINE, **OFFLINE}
 

@@ -140,14 +140,17 @@ def begins_with_logs(config: Config) -> bool:
 
 
 def logged(config: Config, data: Trajectories) -> Int[np.ndarray, " episodes"]:
-    """Which logged episodes the replay begins with, in the order in which they go in: of all returns, the best last.
+    """Which logged episodes the replay begins with, in the order in which they go in: the best last.
 
-    The best alone would never show the critics what an episode looks like that goes wrong.
+    Half of their steps are of the best; the others of all returns, evenly: the best alone would never show the critics
+    what an episode looks like that goes wrong.
     """
-    best, count = np.argsort(-logs.returns(data), kind="stable"), len(data)
-    share = min(1.0, config.logged / data.steps)
-    spread = best[np.diff(np.ceil(np.arange(count + 1) * share)) > 0]  # evenly spaced, the best among them
-    return spread[np.cumsum(data.lengths[spread]) <= config.logged][::-1]
+    order = np.argsort(-logs.returns(data), kind="stable")
+    best = order[np.cumsum(data.lengths[order]) <= config.logged / 2]
+    others, left = order[len(best) :], config.logged - data.lengths[best].sum()
+    share = min(1.0, left / max(data.lengths[others].sum(), 1))
+    spread = others[np.diff(np.ceil(np.arange(len(others) + 1) * share)) > 0]
+    return np.concatenate([best, spread[np.cumsum(data.lengths[spread]) <= left]])[::-1]
 
 
 def remember(config: Config, learner: Learner, histories: Histories, episode: Episode) -> tuple[Histories, Metrics]:

@@ -346,7 +346,7 @@ def tuning_preset(name: str, method: str, env: str, *, scratch: bool = False) ->
         tuning = replace(tuning, critic_steps=2_000, critic_updates=4, batch_size=128, tau=0.01)
         return replace(tuning, learning_rate=3e-4, noise=(0.5, 0.3, 0.1)), settings
     # Critics that are right sooner and have seen what goes wrong, and an actor that strays little from its best.
-    tuning = replace(tuning, critic_steps=5_000, critic_updates=20, critics_per_actor=10, logged=30_000)
+    tuning = replace(tuning, critic_steps=5_000, critics_per_actor=10, logged=30_000, regret=0.2, average=0.005)
     tuning = replace(tuning, critic_reads_return=False, noise=(0.1, 0.1, 0.1), variation=0.05)
     tuning = replace(tuning, learning_rate=5e-5, anchor=0.5, ahead=0.3)
     return tuning, replace(settings, eval_every=2_500, rollback=True, drop=0.05)

@@ -1,0 +1,157 @@
+"""Twin delayed deep deterministic policy gradients, TD3 (Fujimoto, van Hoof & Meger 2018, arXiv 1802.09477).
+
+a'   = clip(mu'(s') + clip(eps, -c, c))               eps ~ N(0, smoothing^2), in units of the bounds
+y    = r + m gamma min_i Q'_i(s', a')                 m: 0 where the world ended the episode
+L_Q  = MSE(Q_1(s, a), y) + MSE(Q_2(s, a), y)
+L_mu = -mean Q_1(s, mu(s))                            every second update, and with it a step of all targets
+"""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from legato.algorithms.configs import TD3 as Config
+from legato.data.replay import Minibatches, Transition
+from legato.data.spec import Spec
+from legato.nn.ensembles import TwinCritic
+from legato.nn.mlp import MLP
+from legato.nn.optimisation import annealed, descend, polyak
+from legato.policy import LastStep, Policy, Step, held
+
+Metrics = dict[str, Float[Array, ""]]
+
+
+class Actor(eqx.Module):
+    """mu(s): two hidden ReLU layers and a tanh, in the environment's units."""
+
+    network: MLP
+    spec: Spec = eqx.field(static=True)
+
+    def __call__(
+        self, s: Float[Array, "*batch obs"], noise: Float[Array, "*batch act"] | float = 0.0
+    ) -> Float[Array, "*batch act"]:
+        """The action, moved by `noise` in units of the bounds and clipped to them."""
+        unit = jnp.clip(jnp.tanh(self.network(s)) + noise, -1, 1)
+        low, high = jnp.asarray(self.spec.low), jnp.asarray(self.spec.high)
+        return low + (high - low) * (unit + 1) / 2
+
+
+class Learner(eqx.Module):
+    """Everything TD3 carries while training."""
+
+    actor: Actor
+    target_actor: Actor
+    critic: TwinCritic
+    target_critic: TwinCritic
+    optimisers: dict[str, optax.OptState]
+    updates: Int[Array, ""]
+
+
+def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
+    """A learner before its first update."""
+    k_actor, k_critic = jax.random.split(key)
+    hidden = (config.hidden, config.hidden)
+    actor = Actor(MLP((spec.observation_size, *hidden, spec.action_size), key=k_actor), spec)
+    critic = TwinCritic(spec.observation_size, spec.action_size, hidden, key=k_critic)
+    return Learner(
+        actor=actor,
+        target_actor=jax.tree.map(jnp.copy, actor),
+        critic=critic,
+        target_critic=jax.tree.map(jnp.copy, critic),
+        optimisers={
+            name: optax.adam(config.learning_rate).init(part)
+            for name, part in {"actor": actor, "critic": critic}.items()
+        },
+        updates=jnp.zeros((), jnp.int32),
+    )
+
+
+def critic_loss(
+    critic: TwinCritic, learner: Learner, config: Config, batch: Transition, noise: Float[Array, "batch act"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """L_Q and the mean Q_1. `noise` is standard normal and moves a'."""
+    epsilon = jnp.clip(config.smoothing * noise, -config.smoothing_clip, config.smoothing_clip)
+    a_next = learner.target_actor(batch.next_observation, epsilon)
+    q_next = jnp.minimum(*learner.target_critic(batch.next_observation, a_next))
+    y = jax.lax.stop_gradient(batch.reward + batch.continues * config.gamma * q_next)
+    q1, q2 = critic(batch.observation, batch.action)
+    return jnp.mean((q1 - y) ** 2) + jnp.mean((q2 - y) ** 2), q1.mean()
+
+
+def actor_loss(actor: Actor, critic: TwinCritic, s: Float[Array, "batch obs"]) -> Float[Array, ""]:
+    """L_mu."""
+    q1, _ = critic(s, actor(s))
+    return -q1.mean()
+
+
+def update(config: Config, learner: Learner, batch: tuple[Transition], key: PRNGKeyArray) -> tuple[Learner, Metrics]:
+    """One gradient step of the critics and, every `actor_every`-th time, of the actor, with a step of all targets.
+
+    The actor's is computed every time: a condition that differs between seeds side by side saves nothing.
+    """
+    (batch_t,) = batch
+    adam = optax.adam(annealed(config.learning_rate, config.anneal_over, learner.updates))
+    states = learner.optimisers
+    noise = jax.random.normal(key, batch_t.action.shape)
+    (loss_q, q), g = jax.value_and_grad(critic_loss, has_aux=True)(learner.critic, learner, config, batch_t, noise)
+    critic, critic_state = descend(adam, learner.critic, g, states["critic"])
+
+    loss_mu, g = jax.value_and_grad(actor_loss)(learner.actor, critic, batch_t.observation)
+    actor, actor_state = descend(adam, learner.actor, g, states["actor"])
+    moved = (
+        actor,
+        actor_state,
+        polyak(learner.target_actor, actor, config.tau),
+        polyak(learner.target_critic, critic, config.tau),
+    )
+    stayed = learner.actor, states["actor"], learner.target_actor, learner.target_critic
+    due = learner.updates % config.actor_every == config.actor_every - 1
+    actor, actor_state, target_actor, target_critic = jax.tree.map(lambda x, y: jnp.where(due, x, y), moved, stayed)
+    return Learner(
+        actor=actor,
+        target_actor=target_actor,
+        critic=critic,
+        target_critic=target_critic,
+        optimisers={"actor": actor_state, "critic": critic_state},
+        updates=learner.updates + 1,
+    ), {"critic_loss": loss_q, "actor_loss": loss_mu, "q": q}
+
+
+class HeldAction(Policy[LastStep]):
+    """Decides one action and holds it; with a key it adds noise."""
+
+    actor: Actor
+    noise: float = eqx.field(static=True)
+
+    def init_state(self, command: tuple[()]) -> LastStep:
+        return LastStep.empty(self.actor.spec)
+
+    def observe(self, state: LastStep, step: Step) -> LastStep:
+        return LastStep.of(step)
+
+    def decide(self, state: LastStep, key: PRNGKeyArray | None, length: int) -> tuple[Array, LastStep]:
+        size = (self.actor.spec.action_size,)
+        noise = 0.0 if key is None else self.noise * jax.random.normal(key, size)
+        return held(self.actor(state.observation, noise), length), state
+
+
+def policy(config: Config, learner: Learner) -> HeldAction:
+    """The deployable part: the actor alone."""
+    return HeldAction(learner.actor, config.noise)
+
+
+def batches(config: Config) -> Minibatches:
+    """One minibatch per update."""
+    return Minibatches(config.batch_size)
+
+
+def plan_length(config: Config) -> int:
+    """Primitive steps between decisions while training."""
+    return 1
+
+
+HOLDS_ACTION = True  # a random plan before learning is one action held
