@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,6 +30,8 @@ from legato.evaluation.normalised import Levels, levels
 from legato.evaluation.prediction import Foretold, Ruler
 from legato.evaluation.prompts import Prompts
 from legato.evaluation.sweeps import Evaluation
+from legato.planning.recall import PLANNERS, Imagining
+from legato.planning.shooting import Shooting
 from legato.policy import Policy, RandomPlans
 from legato.rollout import Clock, Experience, Rollout, logged, stack
 from legato.training import finetune as tuning
@@ -154,15 +156,49 @@ def load(
     A Trajectory Transformer that searches for return does so by the Q of a `critic`, a run or policy folder of `iql`,
     instead of by its own values: TT(+Q). Of a run it is the same seed's, if it has one, and otherwise the first.
     How it looks for a plan may differ from what it was trained with: `search={"beams": 32, "horizon": 5}`.
+
+    With `search={"planner": "mppi"}` the actor of an SRL run does not write its plans: they are looked for, by MPPI or
+    CEM (`cem`), in the model and by the critics of the run's newest checkpoint, or imagined action by action
+    (`unrolled`); the other options are those of `planning.shooting.Shooting`.
     """
     loaded = policy_file.load(_policy(path, seed, which))
-    loaded = searching(loaded, search) if search else loaded
+    if search and "planner" in search:
+        loaded = planning(path, loaded, search)
+    elif search:
+        loaded = searching(loaded, search)
     if critic is None:
         return loaded
     seeds = Run(critic).seeds if (Path(critic) / "config.json").exists() else []
     trained = loaded.card.extra.get("seed", seed)
     same = trained if trained in seeds else seeds[0] if seeds else None
     return searching_by(loaded, policy_file.load(_policy(critic, same, which)))
+
+
+def planning(path: str | Path, loaded: LoadedPolicy, search: Mapping[str, Any]) -> LoadedPolicy:
+    """The actor of an SRL run with a planner over its run's model and critics.
+
+    Raises `LegatoError` for another algorithm, a policy without its run, and options that are none or make no sense.
+    """
+    name, options = search["planner"], {k: v for k, v in search.items() if k != "planner"}
+    if name not in PLANNERS:
+        raise unknown("planner", str(name), PLANNERS)
+    if loaded.card.algorithm != "srl":
+        raise LegatoError(f"a policy of '{loaded.card.algorithm}' has no model to plan in: train srl")
+    if not (Path(path) / "config.json").exists():
+        raise LegatoError(f"'{path}' is a policy alone: model and critics to plan with are in its run's checkpoint")
+    known = {field.name: field.type for field in fields(Shooting)}
+    for option, value in options.items():
+        if option not in known or name == "unrolled":
+            raise unknown("option of a planner", option, () if name == "unrolled" else known)
+        if not isinstance(value, int if known[option] == "int" else (int, float)):
+            raise LegatoError(f"{option} of a planner is of type {known[option]}; {value!r} was given")
+    how = None
+    if name != "unrolled":
+        how = Shooting(**{"temperature": 0.0 if name == "cem" else Shooting.temperature, **options})
+    run = Run(path)
+    learner = online.newest_learner(run, loaded.card.extra["seed"])
+    actor = cast(Any, loaded.policy).actor
+    return LoadedPolicy(Imagining(actor, learner.critic, learner.model, loaded.spec, how), loaded.card)
 
 
 def searching(searcher: LoadedPolicy, search: Mapping[str, Any]) -> LoadedPolicy:

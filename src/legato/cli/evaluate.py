@@ -40,7 +40,8 @@ def evaluate(
         targets: returns to ask for; by default deciles of the data's returns and the policy's own target
         env: the environment to play in; by default where the run's policies belong
         critic: a run of iql on the same data, by whose Q a search for return looks instead of by its own values
-        search: how a policy that plans is to search instead of as it was trained to: horizon=5 beams=32
+        search: how a policy that plans is to search instead of as it was trained to: horizon=5 beams=32; or how the
+            actor of an SRL run is to plan in the run's model: planner=mppi (or cem, unrolled) samples=64
         quiet: show no progress
     """
     from legato import api
@@ -66,12 +67,16 @@ def evaluate(
 
 def assigned(pairs: Sequence[str]) -> dict[str, Any]:
     """Options of a search as they were typed, `beams=32`. Raises `LegatoError` for what is none."""
+    if not pairs:
+        return {}
+    from legato.planning.shooting import Shooting
+
     found: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
             raise LegatoError(f"'{pair}' says nothing of a search; write such as beams=32")
-        kind = type(getattr(TT(), name, value))
+        kind = type(getattr(TT(), name, getattr(Shooting(), name, value)))
         try:
             found[name] = kind(value)
         except ValueError:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -115,6 +116,19 @@ def turn(algorithm: str, config: Any, settings: Settings) -> tuple[int, int]:
     if updates < 1:
         raise LegatoError(f"updates_per_step {settings.updates_per_step} gives no update in {counted} steps")
     return steps, updates
+
+
+def newest_learner(run: Run, seed: int) -> Any:
+    """All that a seed had learnt at the newest checkpoint. Raises `LegatoError` where there is none."""
+    checkpoints = Checkpoints(run.path / "checkpoints", create=False)
+    try:
+        _, state = checkpoints.load(None)
+    finally:
+        checkpoints.close()
+    init = jax.vmap(partial(algorithm_module(run.algorithm).init, run.config, run.spec))
+    skeleton = eqx.filter_eval_shape(init, jax.random.split(jax.random.key(0), len(run.seeds)))
+    learner = fill(skeleton, state["learner"], str(run.path / "checkpoints"))
+    return jax.tree.map(lambda leaf: leaf[run.seeds.index(seed)], learner)
 
 
 class Loop:
