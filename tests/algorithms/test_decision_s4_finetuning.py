@@ -235,9 +235,11 @@ def test_the_actors_loss_is_the_equation() -> None:
     found, moved = ac.actor_loss(learner.actor, learner, replace(TUNING, anchor=3.0), now)
     assert float(found) == pytest.approx(-q.mean() / np.abs(q).mean() + 3 * apart, rel=1e-4)
     assert float(moved) == pytest.approx(apart, rel=1e-4)
-    learner = ac.taken_back(learner, learner.actor)  # once: the tether is twice as tight
+    learner = ac.taken_back(TUNING, learner, learner.actor)  # once: the tether is twice as tight
     found, _ = ac.actor_loss(learner.actor, learner, replace(TUNING, anchor=3.0), now)
     assert float(found) == pytest.approx(-q.mean() / np.abs(q).mean() + 6 * apart, rel=1e-4)
+    short = replace(TUNING, shortest=0.4)
+    assert float(ac.taken_back(short, learner, learner.actor).trust) == pytest.approx(0.4)
     learner = ac.improved(TUNING, learner, jnp.asarray(True))
     assert float(learner.trust) == float(ac.improved(TUNING, learner, jnp.asarray(True)).trust) == 1.0
 
@@ -292,7 +294,7 @@ def test_what_is_deployed_follows_the_actor_and_can_be_taken_back() -> None:
     close(learner.average, jax.tree.map(lambda a, b: a + 0.25 * (b - a), begun().actor, learner.actor), 1e-6)
     assert same(ac.policy(learner, jnp.asarray(1.0)).network, learner.average)
     assert same(ac.explorer(learner, jnp.asarray(1.0), jnp.asarray(0.1)).policy.network, learner.actor)  # type: ignore[attr-defined]
-    back = ac.taken_back(learner, begun().actor)
+    back = ac.taken_back(TUNING, learner, begun().actor)
     assert all(same(part, begun().actor) for part in (back.actor, back.target_actor, back.average))
     assert same(back.optimisers["actor"], begun().optimisers["actor"])
     assert not same(learner.optimisers["actor"], begun().optimisers["actor"])

@@ -561,6 +561,8 @@ class DS4AC:
     """updates of the actor between renewals of all stored states; 0: never"""
     anchor: float = 0.0
     """how much the squared distance to an anchor's actions counts beside -Q / mean |Q|; 0: -Q alone [DS4]"""
+    shortest: float = 0.0
+    """every fall halves the length of the tether, 1 / anchor, but leaves at least this share of it"""
     anchor_at: Literal["best", "start"] = "best"
     """the anchor: the policy that evaluated best so far, or always the offline one"""
     gamma: float = 0.99
@@ -608,7 +610,19 @@ class DS4AC:
             raise LegatoError(f"average must lie in (0, 1]; {self.average} was given")
         if len(self.noise) != 3 or min(self.noise) < 0:
             raise LegatoError(f"noise is three deviations of at least 0; {self.noise} was given")
-        for name in ("ahead", "regret", "smoothing", "critic_steps", "noise_over", "refresh_every", "anchor", "logged"):
+        if self.shortest > 1:
+            raise LegatoError(f"shortest is a share, 1 at most; {self.shortest} was given")
+        for name in (
+            "ahead",
+            "shortest",
+            "regret",
+            "smoothing",
+            "critic_steps",
+            "noise_over",
+            "refresh_every",
+            "anchor",
+            "logged",
+        ):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise LegatoError(f"{name} must be at least 0 and finite; {getattr(self, name)} was given")
 

@@ -367,14 +367,14 @@ def improved(config: Config, learner: Learner, better: Bool[Array, ""]) -> Learn
     return eqx.tree_at(lambda whole: whole.anchor, learner, moved)
 
 
-def taken_back(learner: Learner, actor: Network) -> Learner:
+def taken_back(config: Config, learner: Learner, actor: Network) -> Learner:
     """The learner with an actor that it had before, at rest, and on a tighter tether."""
     copies = (actor, *(jax.tree.map(jnp.copy, actor) for _ in range(2)))
     rest = {**learner.optimisers, "actor": jax.tree.map(jnp.zeros_like, learner.optimisers["actor"])}
     return eqx.tree_at(
         lambda whole: (whole.actor, whole.target_actor, whole.average, whole.optimisers, whole.trust),
         learner,
-        (*copies, rest, learner.trust / 2),
+        (*copies, rest, jnp.maximum(learner.trust / 2, config.shortest)),
     )
 
 

@@ -126,7 +126,7 @@ def improved(config: Config, learner: Learner, better: Bool[Array, ""]) -> Learn
     return learner
 
 
-def taken_back(learner: Learner, actor: Network) -> Learner:
+def taken_back(config: Config, learner: Learner, actor: Network) -> Learner:
     """The learner with an actor that it had before."""
     return eqx.tree_at(lambda whole: whole.actor, learner, actor)
 

@@ -469,7 +469,7 @@ class Loop:
             text = f"seed {self.run.seeds[i]} earns {returns[i]:.1f}, {whose} {level[i]:.1f}"
             progress.note(min(self.step, s.steps), text + ("; taken back to its best" if s.rollback else ""))
         if s.rollback and fallen.any():
-            back = jax.jit(jax.vmap(self.module.taken_back))(self.learner, self.kept)
+            back = jax.jit(jax.vmap(partial(self.module.taken_back, self.tuning)))(self.learner, self.kept)
             self.learner = chosen(jnp.asarray(fallen), back, self.learner)
             self.asks, self.tries = (np.where(fallen, self.best_asks, asked) for asked in (self.asks, self.tries))
             policy_file.keep(self.run, self._acting(), np.zeros(len(fallen), bool), self.step, {"environment": s.env})
