@@ -381,7 +381,7 @@ def test_what_cannot_begin_from_scratch_is_refused(
 
 def test_an_online_transformer_may_begin_from_scratch(tmp_path: Path) -> None:
     """Its replay begins with its own first episode, and before that nothing is learnt."""
-    options = {**TIMES, **TUNED["odt"], "target": -150.0, "steps": 300, "eval_every": 100}
+    options = {**TIMES, **TUNED["odt"], "target": -150.0, "steps": 500, "eval_every": 250}
     run = api.finetune("odt", "Pendulum-v1", out=tmp_path / "run", quiet=True, **options)
     found = [api.load(run.path, which=which).policy.reader.acting.network for which in ("start", "last")]
     assert run.method == "odt-online" and not same(*found)
