@@ -19,6 +19,7 @@ from tests.learners import close, differences, double, noise, nudged, same, size
 from legato.algorithms import srl
 from legato.data.replay import Transition
 from legato.data.spec import Spec
+from legato.errors import LegatoError
 from legato.models import dynamics
 from legato.models.dynamics import Dynamics
 from legato.nn.ensembles import TwinCritic
@@ -337,6 +338,28 @@ def test_targets_follow_the_new_critics_and_model(warm: srl.Learner) -> None:
     learner, _ = update(GRU, warm, batch(9), jax.random.key(9))
     close(learner.target_critic, polyak(warm.target_critic, learner.critic, GRU.tau), 1e-7)
     close(learner.target_model, polyak(warm.target_model, learner.model, GRU.tau), 1e-7)
+
+
+def test_a_model_of_differences_measures_them_as_it_learns() -> None:
+    """The unit is of the batches that the model saw, the target model's follows, and predictions keep their units."""
+    config = replace(GRU, model_target="difference")
+    learner = jax.jit(srl.init, static_argnums=(0, 1))(config, SPEC, jax.random.key(0))
+    b = batch(9)
+    after, metrics = update(config, learner, b, jax.random.key(9))
+    change = np.asarray(b[1].next_observation - b[1].observation)
+    np.testing.assert_allclose(after.model.change, (change**2).mean(0), rtol=1e-5)
+    kept = learner.target_model.change + GRU.tau * (after.model.change - learner.target_model.change)
+    np.testing.assert_allclose(after.target_model.change, kept, rtol=1e-5)
+    before = learner.model.measured(b[1].observation, b[1].next_observation, learner.updates)
+    expected = dynamics.loss(before, b[1].observation, b[1].action, b[1].next_observation)
+    assert metrics["model_loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_fewer_actions_may_be_executed_while_collecting() -> None:
+    assert (srl.plan_length(GRU), srl.collecting(GRU)) == (GRU.horizon, GRU.horizon)
+    assert srl.collecting(replace(GRU, execute=2)) == 2 and srl.plan_length(replace(GRU, execute=2)) == GRU.horizon
+    with pytest.raises(LegatoError, match="execute must lie between 0 and the horizon"):
+        replace(GRU, execute=GRU.horizon + 1)
 
 
 CRITICS = {"critic", "target_critic"}

@@ -237,6 +237,21 @@ def test_random_plans_come_first_then_the_policy(
     assert asked[len(asked) // 2 :] == [(learned, None, plan, Clock(plan))] * (12 // plan)
 
 
+def test_a_part_of_a_plan_may_be_executed_while_collecting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of four actions, one update for each; evaluations play all four."""
+    asked, played = [], []
+    run, measure = online.Rollout.run, online.episodes
+    monkeypatch.setattr(
+        online.Rollout,
+        "run",
+        lambda self, p, steps, keys: asked.append((steps, self.clock)) or run(self, p, steps, keys),
+    )
+    monkeypatch.setattr(online, "episodes", lambda *args: played.append(args[3]) or measure(*args))
+    found = train("srl", tmp_path / "run", steps=24, start_steps=11, eval_every=24, execute=2, batch_size=4)
+    assert set(asked[:12]) == {(2, Clock(2))} and set(played) == {Clock(4)}
+    assert int(load(found.path)[1]["loop"]["updates"]) == 24 - 2  # with the first two steps there is no minibatch
+
+
 def test_learning_begins_with_the_first_whole_minibatch(unbroken: Run, decisions: Run) -> None:
     """16 transitions: of single steps, four a turn; of decisions, two a turn (one of each environment). The 300 steps
     of each environment hold 67 decisions in the first episode, the last cut short by its end, and 33 in the second.

@@ -115,12 +115,18 @@ class SRL:
     """Polyak rate of target critics and target model, every update [SRL]"""
     actor_every: int = 1
     """critic and model updates per update of actor and temperature [SRL]"""
+    execute: int = 0
+    """primitive actions of a plan that are executed while collecting, before the next is made; 0: all J [SRL]"""
+    model_target: Literal["observation", "difference"] = "observation"
+    """what the model predicts: the next observation [SRL], or its change, in units of how much it usually changes"""
 
     def __post_init__(self) -> None:
         _check_common(self)
         for name in ("horizon", "actor_every"):
             if getattr(self, name) < 1:
                 raise LegatoError(f"{name} must be at least 1; {getattr(self, name)} was given")
+        if not 0 <= self.execute <= self.horizon:
+            raise LegatoError(f"execute must lie between 0 and the horizon, {self.horizon}; {self.execute} was given")
 
 
 def _check_offline(config: BC | DT | DS4 | TT, *positive: str) -> None:

@@ -125,7 +125,8 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
     k_actor, k_critic, k_model = jax.random.split(key, 3)
     actor = Actor(spec, config, key=k_actor)
     critic = TwinCritic(spec.observation_size, spec.action_size, (config.hidden, config.hidden), key=k_critic)
-    model = Dynamics(spec.observation_size, spec.action_size, config.model_hidden, key=k_model)
+    differences = config.model_target == "difference"
+    model = Dynamics(spec.observation_size, spec.action_size, config.model_hidden, differences=differences, key=k_model)
     log_alpha = jnp.zeros(())
     trained = {"actor": actor, "critic": critic, "model": model, "log_alpha": log_alpha}
     return Learner(
@@ -212,10 +213,9 @@ def update(
     (loss_q, q), g = jax.value_and_grad(critic_loss, has_aux=True)(learner.critic, learner, config, batch_q, noise[:1])
     critic, critic_state = descend(adam, learner.critic, g, states["critic"])
 
-    loss_m, g = jax.value_and_grad(dynamics.loss)(
-        learner.model, batch_m.observation, batch_m.action, batch_m.next_observation
-    )
-    model, model_state = descend(adam, learner.model, g, states["model"])
+    model = learner.model.measured(batch_m.observation, batch_m.next_observation, learner.updates)
+    loss_m, g = jax.value_and_grad(dynamics.loss)(model, batch_m.observation, batch_m.action, batch_m.next_observation)
+    model, model_state = descend(adam, model, g, states["model"])
 
     def update_actor():
         (loss_pi, recall), g = jax.value_and_grad(actor_loss, has_aux=True)(
@@ -294,8 +294,13 @@ def batches(config: Config) -> Minibatches:
 
 
 def plan_length(config: Config) -> int:
-    """Primitive steps between decisions while training: J."""
+    """Primitive steps that a plan is made for: J."""
     return config.horizon
+
+
+def collecting(config: Config) -> int:
+    """Primitive steps between decisions while collecting."""
+    return config.execute or config.horizon
 
 
 HOLDS_ACTION = False  # a random plan before learning is J actions, each drawn anew

@@ -1,7 +1,8 @@
 """A deterministic one-step model of an environment: s' = m(s, a).
 
 The model that SRL learns from (Patel & Siegelmann, arXiv 2410.08979): an MLP that predicts the absolute next
-observation, trained by mean-squared error on real transitions. No reward head, no termination head.
+observation, trained by mean-squared error on real transitions. No reward head, no termination head. Or, beside the
+paper, one that predicts how the observation changes, in units of how much it usually does.
 """
 
 from __future__ import annotations
@@ -11,21 +12,50 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.nn.mlp import MLP
+
+RATE = 0.01  # at which the size of changes is averaged
 
 
 class Dynamics(eqx.Module):
     """m(s, a) -> s', in the units of the observations."""
 
     mlp: MLP
+    change: Float[Array, " obs"] | None = None
+    """the mean square of s' - s; None for a model that predicts s' itself"""
 
-    def __init__(self, observation_size: int, action_size: int, hidden: Sequence[int], *, key: PRNGKeyArray):
+    def __init__(
+        self,
+        observation_size: int,
+        action_size: int,
+        hidden: Sequence[int],
+        *,
+        differences: bool = False,
+        key: PRNGKeyArray,
+    ):
         self.mlp = MLP((observation_size + action_size, *hidden, observation_size), key=key)
+        self.change = jnp.ones(observation_size) if differences else None
 
     def __call__(self, s: Float[Array, "*batch obs"], a: Float[Array, "*batch act"]) -> Float[Array, "*batch obs"]:
-        return self.mlp(jnp.concatenate([s, a], axis=-1))
+        out = self.mlp(jnp.concatenate([s, a], axis=-1))
+        return out if self.change is None else s + self.unit * out
+
+    @property
+    def unit(self) -> Float[Array, " obs"] | float:
+        """What errors count in: the observations' own units, or how much they usually change."""
+        return 1.0 if self.change is None else jnp.sqrt(jax.lax.stop_gradient(self.change)) + 1e-6
+
+    def measured(
+        self, s: Float[Array, "batch obs"], s_next: Float[Array, "batch obs"], updates: Int[Array, ""]
+    ) -> Dynamics:
+        """The model after it has seen how much observations change; one that predicts s' itself is as it was."""
+        if self.change is None:
+            return self
+        rate = jnp.maximum(RATE, 1 / (updates + 1))  # at first the mean of all batches
+        change = self.change + rate * (jnp.mean((s_next - s) ** 2, axis=0) - self.change)
+        return eqx.tree_at(lambda model: model.change, self, change)
 
 
 def loss(
@@ -35,7 +65,7 @@ def loss(
     s_next: Float[Array, "batch obs"],
 ) -> Float[Array, ""]:
     """Mean-squared one-step error, over the batch and the observation's dimensions."""
-    return jnp.mean((model(s, a) - s_next) ** 2)
+    return jnp.mean(((model(s, a) - s_next) / model.unit) ** 2)
 
 
 def unroll(

@@ -107,10 +107,15 @@ def check(algorithm: str, config: Any, settings: Settings) -> Spec:
     return spec
 
 
+def interval(module: ModuleType, config: Any) -> int:
+    """Primitive steps between decisions while collecting: a whole plan, unless the algorithm says otherwise."""
+    return getattr(module, "collecting", module.plan_length)(config)
+
+
 def turn(algorithm: str, config: Any, settings: Settings) -> tuple[int, int]:
     """Primitive steps per seed, and updates, of one turn of the loop. Raises `LegatoError` when it has no update."""
     module = algorithm_module(algorithm)
-    steps = module.plan_length(config) * settings.environments
+    steps = interval(module, config) * settings.environments
     counted = settings.environments if module.batches(config).per_decision else steps
     updates = round(settings.updates_per_step * counted)
     if updates < 1:
@@ -140,6 +145,7 @@ class Loop:
         self.algorithm = algorithm_module(run.algorithm)
         self.batches: Minibatches = self.algorithm.batches(self.config)
         self.plan: int = self.algorithm.plan_length(self.config)
+        self.interval = interval(self.algorithm, self.config)
         self.turn_steps, self.turn_updates = turn(run.algorithm, self.config, self.settings)
         self.quiet = quiet
         self.checkpoints = Checkpoints(run.path / "checkpoints", create=not resume)
@@ -165,7 +171,7 @@ class Loop:
         rows = jax.vmap(lambda _: replay_buffer.create(spec, min(s.capacity, total)))
         self.replay: Replay = rows(jnp.arange(len(seeds)))
         world = make_vec(s.env, len(seeds) * s.environments, s.backend)
-        self.rollout = Rollout(world, spec, Clock(self.plan), seeds, "train")
+        self.rollout = Rollout(world, spec, Clock(self.interval), seeds, "train")
         self.judge = make_vec(s.env, len(seeds) * s.eval_episodes)
         self.best = np.full(len(seeds), -np.inf)
         self.stored = np.zeros(len(seeds), np.int64)  # transitions so far
@@ -210,7 +216,7 @@ class Loop:
         if self.step < self.settings.start_steps:
             policies = RandomPlans(policies, self.run.spec, hold=self.algorithm.HOLDS_ACTION)
         try:
-            experience, ended = self.rollout.run(policies, self.plan, self.act_keys)
+            experience, ended = self.rollout.run(policies, self.interval, self.act_keys)
         except LegatoError:
             self.averages.read(self.checkpoints.steps())  # a loss that turned NaN is named instead of what it led to
             raise
