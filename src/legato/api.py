@@ -394,7 +394,9 @@ def evaluate(
     facts = prompts.facts(loaded[0].policy) if run.conditioned else None
     asked = () if facts is None else prompts.to_ask(facts, targets)
     if facts is not None:
-        data_facts.warn(asked, *prompts.supported(facts))
+        # What a fine-tuning came to ask for itself needs no warning.
+        strange = [t for t in asked if run.method is None or t != float(facts.target)]
+        data_facts.warn(strange, *prompts.supported(facts))
     axes["asl"] = (GRID if sweep else (length,), sweeps.asl_clock)
     if clocks and sweep:
         axes["intervals"] = (sweeps.INTERVALS, sweeps.interval_clock)

@@ -251,6 +251,42 @@ def test_gradient_of_the_actor_loss_holds_the_predicted_states_still(warm: srl.L
         assert abs(moving - slope) > 1e-3 * abs(slope)  # the states would have mattered
 
 
+@pytest.mark.usefixtures("x64")
+def test_gradient_through_time(warm: srl.Learner) -> None:
+    """By finite differences: of the last step's value, through the model to all actions before; the model stays."""
+    warm, b, eps = double((warm, transitions(9, SPEC, 5), noise(9, 3, 5, 2)))
+
+    def loss(actor: Any, model: Any) -> jax.Array:
+        return srl.actor_loss_through_time(actor, warm.critic, model, warm.alpha, b, eps)[0]
+
+    check_grads(lambda actor: loss(actor, warm.target_model), (warm.actor,), order=1, modes=["rev"], atol=1e-6)
+    for leaf in jax.tree.leaves(jax.grad(loss, argnums=1)(warm.actor, warm.target_model)):
+        np.testing.assert_array_equal(leaf, 0)
+    recall = srl.actor_loss(warm.actor, warm.critic, warm.target_model, warm.alpha, b, eps)[1]
+    q = np.minimum(*map(np.asarray, warm.critic(recall.states[-1], recall.actions[-1])))
+    expected = (float(warm.alpha) * np.asarray(recall.log_pi[-1]) - q).mean()
+    assert loss(warm.actor, warm.target_model) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_end_alone_teaches_all_actions_through_time(warm: srl.Learner) -> None:
+    """d L / d a_k, with the actions as free variables, is there for every k, where recall has none of other steps."""
+    s, actions = noise(0, 3), noise(1, 3, 2)
+
+    def q(actions: jax.Array) -> jax.Array:
+        z = dynamics.unroll(warm.target_model, s, actions, through=True)
+        return jnp.minimum(*warm.critic(z[-1], actions[-1]))
+
+    slope = jax.jit(jax.grad(q))(actions)
+    assert (np.abs(slope).max(axis=1) > 1e-6).all()
+
+
+def test_an_actor_may_be_taught_through_time(warm: srl.Learner) -> None:
+    config = replace(GRU, teaching="through_time")
+    one, other = (update(how, warm, batch(9), jax.random.key(9))[0] for how in (GRU, config))
+    assert not same(one.actor, other.actor)
+    assert same((one.critic, one.model), (other.critic, other.model))
+
+
 # --- what reaches what ---
 
 

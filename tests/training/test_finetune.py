@@ -339,8 +339,12 @@ def test_an_environment_that_pays_otherwise_than_the_data_is_warned_of(
 def test_a_target_beyond_the_data_is_warned_of(
     offline: dict[str, Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tune(offline["ds4"], tmp_path / "run", steps=100, target=500.0)
+    run = tune(offline["ds4"], tmp_path / "run", steps=100, target=500.0)
     errors = capsys.readouterr().err
+    api.evaluate(run, episodes=1, sweep=False, quiet=True)
+    assert "outside the returns" not in capsys.readouterr().err  # it is what the policies have come to ask for
+    api.evaluate(run, episodes=1, sweep=False, quiet=True, targets=[900.0])
+    assert "asked for 900, outside the returns of the data" in capsys.readouterr().err
     assert "warning: asked for 500, outside the returns of the data" in errors
     assert "the replay takes" not in errors  # which is progress, and it was to be quiet
 

@@ -258,7 +258,7 @@ def edit(saved: Path, changes: dict[str, Any]) -> str:
     ("changes", "words"),
     [
         ({"algorithm": "slr"}, "unknown algorithm 'slr'; did you mean 'srl'?"),
-        ({"algorithm": "ppo"}, "unknown algorithm 'ppo'; known: bc, ds4, dt, iql, odt, sac, srl, tt"),
+        ({"algorithm": "ppo"}, "unknown algorithm 'ppo'; known: bc, ds4, dt, iql, odt, sac, srl, td3, tt"),
         ({"algorithm": 3}, "is not a policy card that legato wrote"),
         ({"algorithm": ["srl"]}, "is not a policy card that legato wrote"),
         ({"algorithm": "sac"}, "is not a policy card that legato wrote"),  # whose config has other fields

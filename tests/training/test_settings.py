@@ -42,8 +42,11 @@ def test_paper_preset_is_the_papers_table(algorithm: str, env: str) -> None:
     if isinstance(config, SRL):
         assert config.model_hidden == (400, 300)
         assert (config.actor_every, config.cell) == (1, "gru")
-    else:
+        assert (config.teaching, config.execute, config.model_target) == ("recall", 0, "observation")
+    elif isinstance(config, SAC):
         assert config.action_repeat == 1
+    else:
+        assert (config.noise, config.smoothing, config.smoothing_clip, config.actor_every) == (0.1, 0.2, 0.5, 2)
 
 
 @pytest.mark.parametrize("env", ["Pendulum-v1", "Hopper-v5"])
@@ -125,7 +128,7 @@ def test_cpu_preset_of_logs_is_shorter_with_longer_steps(algorithm: str) -> None
         (("papr", "srl", "Pendulum-v1"), "unknown preset 'papr'; did you mean 'paper'?"),
         (("gpu-farm", "srl", "Pendulum-v1"), "unknown preset 'gpu-farm'; known: cpu, paper"),
         (("paper", "slr", "Pendulum-v1"), "unknown algorithm 'slr'; did you mean 'srl'?"),
-        (("paper", "PPO", "Pendulum-v1"), "unknown algorithm 'PPO'; known: bc, ds4, dt, iql, odt, sac, srl, tt"),
+        (("paper", "PPO", "Pendulum-v1"), "unknown algorithm 'PPO'; known: bc, ds4, dt, iql, odt, sac, srl, td3, tt"),
     ],
 )
 def test_a_misspelt_name_gets_a_suggestion(names: tuple[str, str, str], words: str) -> None:

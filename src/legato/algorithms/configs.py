@@ -115,6 +115,8 @@ class SRL:
     """Polyak rate of target critics and target model, every update [SRL]"""
     actor_every: int = 1
     """critic and model updates per update of actor and temperature [SRL]"""
+    teaching: Literal["recall", "through_time"] = "recall"
+    """the actor learns from every step's value, states held still [SRL], or from the last one's, back through time"""
     execute: int = 0
     """primitive actions of a plan that are executed while collecting, before the next is made; 0: all J [SRL]"""
     model_target: Literal["observation", "difference"] = "observation"

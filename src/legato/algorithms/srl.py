@@ -201,6 +201,24 @@ def actor_loss(
     return jnp.sum(jnp.mean(alpha * log_pi - q, axis=1)), Recall(z, a, log_pi)
 
 
+def actor_loss_through_time(
+    actor: Actor,
+    critic: TwinCritic,
+    target_model: Dynamics,
+    alpha: Float[Array, ""],
+    batch: Transition,
+    noise: Float[Array, "J batch act"],
+) -> tuple[Float[Array, ""], Recall]:
+    """mean(alpha log pi_{J-1} - min_i Q_i(z_{J-1}, a_{J-1})), whose gradient goes back through all predictions.
+
+    The published code asks the critic in z_J, one state too late for a_{J-1}; here it is asked where that is done.
+    """
+    a, log_pi = actor.sample(batch.observation, batch.previous_action, noise)
+    z = dynamics.unroll(target_model, batch.observation, a, through=True)
+    q = jnp.minimum(*critic(z[-1], a[-1]))
+    return jnp.mean(alpha * log_pi[-1] - q), Recall(z, a, log_pi)
+
+
 def update(
     config: Config, learner: Learner, batch: tuple[Transition, Transition], key: PRNGKeyArray
 ) -> tuple[Learner, Metrics]:
@@ -218,7 +236,8 @@ def update(
     model, model_state = descend(adam, model, g, states["model"])
 
     def update_actor():
-        (loss_pi, recall), g = jax.value_and_grad(actor_loss, has_aux=True)(
+        teach = actor_loss if config.teaching == "recall" else actor_loss_through_time
+        (loss_pi, recall), g = jax.value_and_grad(teach, has_aux=True)(
             learner.actor, critic, learner.target_model, learner.alpha, batch_m, noise[1:]
         )
         actor, actor_state = descend(adam, learner.actor, g, states["actor"])

@@ -69,13 +69,19 @@ def loss(
 
 
 def unroll(
-    model: Dynamics, s: Float[Array, "*batch obs"], actions: Float[Array, "steps *batch act"]
+    model: Dynamics,
+    s: Float[Array, "*batch obs"],
+    actions: Float[Array, "steps *batch act"],
+    *,
+    through: bool = False,
 ) -> Float[Array, "steps *batch obs"]:
-    """The states in which the actions are taken: s itself, then the model's predictions. No gradient flows through.
+    """The states in which the actions are taken: s itself, then the model's predictions.
 
+    No gradient reaches the model's weights, and none the actions before, unless it is to go `through` the predictions.
     The last action is taken in the last state, so the model is asked one time less than there are actions.
     """
-    model, s, actions = jax.lax.stop_gradient((model, s, actions))
+    model = jax.lax.stop_gradient(model)
+    s, actions = (s, actions) if through else jax.lax.stop_gradient((s, actions))
 
     def predict(s: Array, a: Array) -> tuple[Array, Array]:
         s_next = model(s, a)
