@@ -180,6 +180,9 @@ def test_presets_of_fine_tuning_are_of_their_method_and_environment(method: str)
         tuning, settings = tuning_preset(name, method, "Hopper-v4")
         assert type(tuning) is TUNERS[method] and settings.env == "Hopper-v4"
         assert getattr(tuning, "critic_steps", 0) < settings.steps
+    hopper, walker = (tuning_preset("cpu", "ds4-ac", env) for env in ("Hopper-v4", "mine/Walker2d-v0"))
+    assert (hopper[0].hidden, hopper[1].eval_episodes) == (128, 10)  # type: ignore[union-attr]
+    assert (walker[0].hidden, walker[1].eval_episodes) == (256, 20)  # type: ignore[union-attr]
     with pytest.raises(LegatoError, match="unknown way to fine-tune 'ds4-acc'; did you mean 'ds4-ac'"):
         tuning_preset("cpu", "ds4-acc", "Hopper-v4")
     with pytest.raises(LegatoError, match="unknown preset 'papr'"):
