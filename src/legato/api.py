@@ -39,7 +39,7 @@ from legato.training import offline, online, policy_file
 from legato.training.policy_file import LoadedPolicy
 from legato.training.progress import Progress
 from legato.training.run import Run, Which, label, write_text
-from legato.training.settings import FinetuneSettings, OfflineSettings, Settings, override, tuning_preset
+from legato.training.settings import FinetuneSettings, OfflineSettings, Settings, from_scratch, override, tuning_preset
 from legato.training.settings import preset as named_preset
 
 if TYPE_CHECKING:  # brings the algorithms that attend
@@ -109,7 +109,7 @@ def finetune(
         return drawn(tuning.resume(resume, quiet=quiet))
     if source is None:
         raise LegatoError("finetune needs a run with policies from logs: finetune('runs/ds4-...', 'Hopper-v4')")
-    scratch = isinstance(source, str | Path) and tuning.from_scratch(source)
+    scratch = isinstance(source, str | Path) and from_scratch(source)
     before = str(source) if scratch else source if isinstance(source, Run) else Run(source)
     method = tuning.tuned_by(before, method)
     world, path = env, str(source)

@@ -400,3 +400,5 @@ def test_what_cannot_be_fine_tuned_is_refused() -> None:
         check(replace(SMALL, history=False), SPEC)
     with pytest.raises(LegatoError, match="delayed return"):
         ac.check(replace(TUNING, relabel=True), replace(SMALL, delayed=True), SPEC)
+    with pytest.raises(LegatoError, match="--regret 0 with --relabel"):
+        ac.check(replace(TUNING, relabel=True, regret=0.1), SMALL, SPEC)

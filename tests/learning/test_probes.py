@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,8 +22,6 @@ from legato.algorithms import algorithm as algorithm_module
 from legato.envs import make_vec
 from legato.rollout import Clock, episodes, stack
 from legato.training import online, policy_file
-from legato.training.checkpoint import Checkpoints
-from legato.training.policy_file import fill
 from legato.training.run import Run
 from legato.training.settings import override, preset
 
@@ -81,14 +77,7 @@ def greedy_return(run: Run) -> float:
 
 def critic(run: Run) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
     """The critics at the end of a run, from its last checkpoint."""
-    module = algorithm_module(run.algorithm)
-    init = jax.vmap(partial(module.init, run.config, run.spec))
-    skeleton = eqx.filter_eval_shape(init, jax.random.split(jax.random.key(0), 1))
-    checkpoints = Checkpoints(run.path / "checkpoints")
-    _, state = checkpoints.load()
-    checkpoints.close()
-    learner = fill(skeleton, state["learner"], str(run.path))
-    return jax.tree.map(lambda leaf: leaf[0], learner.critic)
+    return online.newest_learner(run, run.seeds[0]).critic
 
 
 @pytest.mark.parametrize("learner", LEARNERS)

@@ -355,7 +355,9 @@ SCRATCH: dict[str, Any] = {**TIMES, **TUNED["ds4"], "logged": 0, "steps": 900, "
 def test_a_policy_may_begin_from_scratch(tmp_path: Path) -> None:
     """Each seed from weights of its own, asked for what it is told, without data and without a word about data."""
     run = api.finetune("ds4", "Pendulum-v1", out=tmp_path / "run", seeds=2, **SCRATCH)
-    assert (run.algorithm, run.method, run.data) == ("ds4", "ds4-ac", {"environment": "Pendulum-v1", "start": "ds4"})
+    assert (run.algorithm, run.method, run.data) == ("ds4", "ds4-ac", {"environment": "Pendulum-v1", "start": None})
+    with pytest.raises(LegatoError, match=r"is a fine-tuning itself: go on with --resume \S+$"):
+        api.finetune(run, **SCRATCH)
     begun = [api.load(run.path, seed, "start").policy for seed in run.seeds]
     assert not same(begun[0].network, begun[1].network)
     assert [float(p.facts.target) for p in begun] == [-150, -150]

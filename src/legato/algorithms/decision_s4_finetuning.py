@@ -2,6 +2,7 @@
 
     a'   = X'(s', a, R', h')                       one step of the recurrence, from the stored state h'
     y    = r + m gamma min_i C'_i(s', a', R')      m: 0 where the world ended the episode; s' may be some steps later
+           - regret (1 - m) max(R', 0)             what was still wanted there
     L_C  = MSE(C_1(s, a, R), y) + MSE(C_2(s, a, R), y)
     L_X  = -mean min_i C_i(s, X(s, a_prev, R, h), R)        / mean |C| + anchor MSE(X, the best so far), with an anchor
 
@@ -70,6 +71,8 @@ def check(config: Config, base: Base, spec: Spec) -> None:
         raise LegatoError("a policy without history has no states to learn from: train one with --history")
     if config.relabel and base.delayed:
         raise LegatoError("a delayed return is not relabelled: leave --relabel out")
+    if config.relabel and config.regret:
+        raise LegatoError("relabelled episodes leave nothing that was still wanted: give --regret 0 with --relabel")
 
 
 def phase(config: Config, step: int) -> Phase:

@@ -3,14 +3,13 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
 from legato.algorithms.configs import TUNERS, TUNES
 from legato.errors import LegatoError
-from legato.training.settings import PRESETS, tuning_preset
+from legato.training.settings import PRESETS, from_scratch, tuning_preset
 
 HELP = """usage: legato finetune RUN [--env ENVIRONMENT] [--method METHOD] [--preset PRESET] [options]
        legato finetune ALGORITHM --env ENVIRONMENT --target RETURN [options]
@@ -63,7 +62,7 @@ def run(args: list[str]) -> None:
 
 def _finetune(source: str, args: list[str]) -> None:
     preset, method, env = _asked(args)
-    scratch = bool(TUNES.get(source)) and not Path(source).exists()
+    scratch = from_scratch(source)
     algorithm, known, seeds = (source, None, [0]) if scratch else _source(source)
     method = method or next(iter(TUNES.get(algorithm, ())), None)
     if method not in TUNES.get(algorithm, ()):

@@ -1,7 +1,7 @@
 """Planning by shooting: sequences of actions are drawn, imagined and judged; the better ones say where to draw next.
 
     a^i  ~ N(mean, std^2), clipped to the bounds,  i = 1 ... samples;  proposals join them
-    J_i  = sum_k gamma^k r(s_k, a_k) + gamma^H V(s_H),                 s_{k+1} = m(s_k, a_k)
+    J_i  = what the caller's judge says of a^i, such as its imagined return
     w_i  = softmax(temperature (J_i - max J)) over the elites
     mean = sum_i w_i a^i,  std^2 = sum_i w_i (a^i - mean)^2            and again, `iterations` times
 
@@ -80,27 +80,3 @@ def plan(
     start = mean, jnp.full_like(mean, how.deviation)
     (mean, _), _ = jax.lax.scan(turn, start, jax.random.split(key, how.iterations))
     return mean
-
-
-def imagined(
-    model: Callable[[Array, Array], Float[Array, " obs"]],
-    reward: Callable[[Array, Array, Array], Float[Array, ""]],
-    value: Callable[[Array], Float[Array, ""]],
-    s: Float[Array, " obs"],
-    actions: Float[Array, "horizon act"],
-    gamma: float,
-) -> Float[Array, ""]:
-    """J of a sequence from s: rewards r(s, a, s') on the way that the model foretells, and the value of its end."""
-
-    def step(carry: tuple[Array, Array], a: Array) -> tuple[tuple[Array, Array], Array]:
-        s, discount = carry
-        s_next = model(s, a)
-        return (s_next, gamma * discount), discount * reward(s, a, s_next)
-
-    (end, discount), paid = jax.lax.scan(step, (s, jnp.ones(())), actions)
-    return paid.sum() + discount * value(end)
-
-
-def onwards(mean: Float[Array, "horizon act"], done: int = 1) -> Float[Array, "horizon act"]:
-    """Where to look next after `done` actions of a plan: at what is left of it, and at zeros."""
-    return jnp.concatenate([mean[done:], jnp.zeros_like(mean[:done])])

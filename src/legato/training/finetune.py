@@ -36,14 +36,14 @@ from legato.errors import LegatoError
 from legato.policy import Policy
 from legato.rollout import Clock, Experience, Rollout, episodes, stack
 from legato.training import offline, policy_file
-from legato.training import settings as settings_of
 from legato.training.averages import Averages
 from legato.training.checkpoint import Checkpoints
 from legato.training.interruption import attended
 from legato.training.policy_file import LoadedPolicy, fill, named_leaves
 from legato.training.progress import Progress
 from legato.training.run import Metrics, Run
-from legato.training.settings import FinetuneSettings, OfflineSettings
+from legato.training.settings import FinetuneSettings, OfflineSettings, from_scratch
+from legato.training.settings import preset as named_preset
 
 SHORTEST = 64  # rows of the shortest padding that an episode is put into the replay with
 
@@ -58,10 +58,8 @@ def tuned_by(source: Run | str, method: str | None) -> str:
     if isinstance(source, Run):
         if source.method is not None:
             start = (source.data or {}).get("start")
-            raise LegatoError(
-                f"'{source.path}' is a fine-tuning itself: go on with --resume {source.path}, or from '{start}', "
-                "where it began"
-            )
+            again = f", or from '{start}', where it began" if start else ""
+            raise LegatoError(f"'{source.path}' is a fine-tuning itself: go on with --resume {source.path}{again}")
         if not known:
             able = " and ".join(name for name, by in TUNES.items() if by)
             raise LegatoError(f"'{source.path}' is a run of {algorithm}, which cannot be fine-tuned: {able} can")
@@ -90,7 +88,8 @@ def start(
     origin = untrained(str(source), method, preset, settings) if from_scratch(source) else begun(Run(source), settings)
     spec = check(method, tuning, settings, origin, quiet=quiet)
     known = logged(origin.run) if origin.run and replay_of(method).begins_with_logs(tuning) else None
-    data = {**((origin.run and origin.run.data) or {}), "environment": settings.env, "start": origin.name}
+    data = {**((origin.run and origin.run.data) or {}), "environment": settings.env}
+    data["start"] = origin.name if origin.run else None
     run = Run.create(out, origin.algorithm, preset, origin.config, settings, spec, data, method=method, tuning=tuning)
     for seed, loaded in zip(run.seeds, origin.policies, strict=True):
         policy_file.save(run.path / "policy" / f"seed-{seed}" / "start", loaded.policy, loaded.card)
@@ -128,17 +127,12 @@ def begun(before: Run, settings: FinetuneSettings) -> Origin:
     return Origin(str(before.path), before.algorithm, before.config, policies, before)
 
 
-def from_scratch(source: str | Path) -> bool:
-    """Is this the name of an algorithm whose policies can be fine-tuned, and no folder?"""
-    return bool(TUNES.get(str(source))) and not Path(source).exists()
-
-
 def untrained(algorithm: str, method: str, preset: str, settings: FinetuneSettings) -> Origin:
     """New policies, which know nothing. Raises `LegatoError` where nobody says what return to ask for."""
     if settings.target is None:
         raise LegatoError("policies that begin from scratch must be told what return to ask for: give --target")
     spec, _ = described(settings.env, method)
-    config, _ = settings_of.preset(preset, algorithm, settings.env)
+    config, _ = named_preset(preset, algorithm, settings.env)
     module = algorithm_module(algorithm)
     numbers = jnp.asarray(max(abs(settings.target), 1.0)), jnp.asarray(settings.target)  # the unit, and what is asked
     facts = eqx.tree_at(lambda facts: (facts.scale, facts.target), Facts.none(spec), numbers)
@@ -325,8 +319,8 @@ class Loop:
 
     def _compare(self) -> None:
         """Say where an offline policy earns what its data never did: an environment may be paid otherwise."""
-        if (self.run.data or {}).get("start") == self.run.algorithm:
-            return  # without data
+        if (self.run.data or {}).get("start") is None:
+            return  # from scratch
         low, *_, high = np.asarray(self.learner.facts.deciles).T
         strange = np.abs(self.level - (low + high) / 2) > high - low
         for i in np.flatnonzero(strange)[:1]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from legato.algorithms.configs import (
@@ -21,6 +22,7 @@ from legato.algorithms.configs import (
     ONLINE,
     TT,
     TUNERS,
+    TUNES,
     Config,
     OnlineDT,
     Tuner,
@@ -319,6 +321,22 @@ def _implicit_q_learning(name: str, config: IQL, settings: OfflineSettings) -> t
     return config, replace(settings, updates=20_000, eval_every=5_000, checkpoint_every=5_000)
 
 
+def from_scratch(source: str | Path) -> bool:
+    """Is this the name of an algorithm whose policies can be fine-tuned, and no folder?"""
+    return bool(TUNES.get(str(source))) and not Path(source).exists()
+
+
+# Where the cpu preset of ds4-ac differs, by what the environment is called. Walker2d stumbles now and then whatever it
+# does: larger and slower critics, more episodes to judge by, more patience.
+_CPU_TUNINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "walker2d": (
+        {"hidden": 256, "critic_learning_rate": 3e-4, "critic_steps": 7_500, "regret": 0.05}
+        | {"anchor": 1.0, "shortest": 0.25, "ahead": 0.1},
+        {"drop": 0.1, "eval_episodes": 20},
+    ),
+}
+
+
 def tuning_preset(name: str, method: str, env: str, *, scratch: bool = False) -> tuple[Tuner, FinetuneSettings]:
     """The hyper-parameters and settings that a preset names for fine-tuning by a method in an environment.
 
@@ -350,11 +368,8 @@ def tuning_preset(name: str, method: str, env: str, *, scratch: bool = False) ->
     tuning = replace(tuning, critic_reads_return=False, noise=(0.1, 0.1, 0.1), variation=0.05)
     tuning = replace(tuning, learning_rate=5e-5, anchor=0.5, ahead=0.3)
     settings = replace(settings, eval_every=2_500, rollback=True, drop=0.05)
-    if "walker2d" in env.lower():  # which stumbles now and then whatever it does: slower critics, more patience
-        tuning = replace(tuning, hidden=256, critic_learning_rate=3e-4, critic_steps=7_500, regret=0.05)
-        tuning = replace(tuning, anchor=1.0, shortest=0.25, ahead=0.1)
-        settings = replace(settings, drop=0.1, eval_episodes=20)
-    return tuning, settings
+    of_tuning, of_settings = next((changes for name, changes in _CPU_TUNINGS.items() if name in env.lower()), ({}, {}))
+    return replace(tuning, **of_tuning), replace(settings, **of_settings)
 
 
 def override(config: Config | Tuner, settings: AnySettings, **changes: Any) -> tuple[Any, AnySettings]:
