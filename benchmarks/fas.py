@@ -1,67 +1,128 @@
-"""FAS of SRL-J and every SAC-J on one environment, all in one run: the tables of docs/results.md.
+"""FAS of many policies on many tasks, all trained in one run: the tables of docs/results.md.
 
-    python benchmarks/fas.py --out runs/pendulum [--seeds 3] [--env Pendulum-v1] [--steps N]
-        [--horizons 4 8 16] [--repeats 1 2 4 8 16] [--which last best]
+    python benchmarks/fas.py --out runs/fas                                  # Pendulum: SAC-1 ... 16, SRL-4, 8, 16
+    python benchmarks/fas.py --out runs/fas --tasks InvertedPendulum-v5 Reacher-v5 \
+        --algorithms sac sac:action_repeat=8 td3 srl:horizon=8 srl:horizon=8@mppi srl:horizon=8@unrolled
+    python benchmarks/fas.py --out runs/ablation --tasks Pendulum-v1 --steps 6000 --set hidden=64 batch_size=64 \
+        --algorithms srl:horizon=16 srl:horizon=16,execute=-1
 
-Trains each algorithm with the `cpu` preset, one update per primitive step, several seeds side by side; evaluates over
-the 16 action sequence lengths on episodes that training never saw; prints one table per `--which`. A second call with
-the same `--out` takes the runs that are there and trains the others.
+After a colon stand options that differ from the preset's, after an @ a planner that searches in the run's model instead
+of asking its actor. Trains with one update per primitive step, several seeds side by side; evaluates over the 16 action
+sequence lengths, random intervals and delays, on episodes that training never saw. What is in `--out` already is not
+computed again.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
+import re
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from legato import api
+from legato.evaluation.fas import GRID
+from legato.evaluation.sweeps import INTERVALS, Evaluation
+from legato.training.run import Which
+
+DEFAULT = [f"sac:action_repeat={j}" for j in (1, 2, 4, 8, 16)] + [f"srl:horizon={j}" for j in (4, 8, 16)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--env", default="Pendulum-v1")
+    parser.add_argument("--tasks", nargs="+", default=["Pendulum-v1"])
+    parser.add_argument("--algorithms", nargs="+", default=DEFAULT)
+    parser.add_argument("--set", nargs="*", default=[], dest="common", help="options of all that know them")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--preset", default="cpu")
-    parser.add_argument("--horizons", type=int, nargs="*", default=[4, 8, 16])
-    parser.add_argument("--repeats", type=int, nargs="*", default=[1, 2, 4, 8, 16])
-    parser.add_argument("--paper-updates", action="store_true", help="SAC-J updates once per decision, as published")
     parser.add_argument("--which", nargs="+", default=["last", "best"], choices=["last", "best"])
     options = parser.parse_args()
-
-    from legato import api
-
-    updates = "decision" if options.paper_updates else "step"
-    cases = [("sac", {"action_repeat": j, "updates": updates}) for j in options.repeats]
-    cases += [("srl", {"horizon": j}) for j in options.horizons]
-    runs = []
-    for algorithm, extra in cases:
-        out = options.out / f"{algorithm}-{next(iter(extra.values()))}"
-        if options.steps:
-            extra = {**extra, "steps": options.steps}
-        if not out.exists():
-            api.train(algorithm, options.env, preset=options.preset, out=out, seeds=options.seeds, **extra)
-        runs.append(out)
-    for which in options.which:
-        evaluations = [api.evaluation_of(run, which) for run in runs]
-        show(evaluations)
-        api.draw(evaluations, options.out / f"curves-{which}.png")
+    for task in options.tasks:
+        found = {name: trained(name, task, options) for name in options.algorithms}
+        for which in options.which:
+            evaluations = {name: evaluation(name, run, which) for name, run in found.items()}
+            show(evaluations)
+            api.draw(list(evaluations.values()), options.out / task / f"curves-{which}.png")
 
 
-def show(evaluations) -> None:
-    from legato.evaluation.fas import GRID
+def trained(name: str, task: str, options: argparse.Namespace) -> Path:
+    """The run of a policy such as `srl:horizon=8@mppi`, made now unless it is there."""
+    name = name.partition("@")[0]
+    algorithm, _, given = name.partition(":")
+    changes = pairs(given.split(","))
+    common = {k: v for k, v in pairs(options.common).items() if k not in changes}
+    if algorithm != "srl":
+        common = {k: v for k, v in common.items() if k in ("hidden", "batch_size", "learning_rate", "tau")}
+    out = options.out / task / re.sub(r"[^\w:=,.+-]", "", name)
+    if (out / "policy").exists():
+        return Path(api.train(resume=out, quiet=True).path)
+    steps = {} if options.steps is None else {"steps": options.steps}
+    settings: dict[str, Any] = {"out": out, "seeds": options.seeds, "quiet": True, **steps, **common, **changes}
+    return Path(api.train(algorithm, task, preset=options.preset, **settings).path)
 
-    first = evaluations[0]
+
+def pairs(given: list[str]) -> dict[str, Any]:
+    """`["hidden=64", "model_target=difference"]` as options."""
+    found = {}
+    for pair in filter(None, given):
+        option, _, value = pair.partition("=")
+        try:
+            found[option] = ast.literal_eval(value)
+        except ValueError:
+            found[option] = value
+    return found
+
+
+def evaluation(name: str, run: Path, which: Which) -> Evaluation:
+    planner = name.partition("@")[2]
+    if not planner:
+        return api.evaluation_of(run, which, quiet=True)
+    return api.evaluate(run, which=which, search={"planner": planner}, quiet=True)
+
+
+def show(evaluations: dict[str, Evaluation]) -> None:
+    first = next(iter(evaluations.values()))
     seeds, episodes = len(first.seeds), first.asl.returns.shape[-1]
     print(f"\n{first.environment}, {first.which} policy, {seeds} seeds x {episodes} episodes per point")
-    print("| policy | FAS [95 % interval over seeds] | per seed | R(1) | R(J) | worst R(1..J) | R(8) | R(16) | R(30) |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    for e in evaluations:
+    print(
+        "| policy | FAS [95 % interval over seeds] | per seed | R(1) | R(J) | worst R(1..J) | R(8) | R(16) | R(30) "
+        "| decisions/s | ms per decision |\n|---|---|---|---|---|---|---|---|---|---|---|"
+    )
+    for name, e in evaluations.items():
         fas, per_seed = e.fas, e.fas_per_seed
         text = "unknown" if fas is None else f"{fas.mean:.3f} [{fas.low:.3f}, {fas.high:.3f}]"
         each = "" if per_seed is None else " ".join(f"{x:.3f}" for x in per_seed)
         up_to_j = [e.asl.at(n).mean for n in GRID if n <= e.trained_length]
         r = {n: f"{e.asl.at(n).mean:.0f}" for n in GRID}
-        returns = [r[1], r[e.trained_length], f"{min(up_to_j):.0f}", r[8], r[16], r[30]]
-        print(f"| {e.label} | {text} | {each} | {' | '.join(returns)} |")
+        nearest = min(GRID, key=lambda n, e=e: abs(n - e.trained_length))
+        returns = [r[1], r[nearest], f"{min(up_to_j):.0f}", r[8], r[16], r[30]]
+        rate = "" if e.step_seconds is None else f"{1 / (e.trained_length * e.step_seconds):.1f}"
+        ms = "" if e.latency is None else f"{e.latency.p50:.3f}"
+        print(f"| {name} | {text} | {each} | {' | '.join(returns)} | {rate} | {ms} |", flush=True)
+    foretold(list(evaluations.values()))
+
+
+def foretold(evaluations: list[Evaluation]) -> None:
+    """Does FAS say which policy does well where decisions come at random, or late?"""
+    if any(e.fas_per_seed is None for e in evaluations) or len(evaluations) < 3:
+        return
+    scores = np.concatenate([np.asarray(e.fas_per_seed) for e in evaluations])
+    for what, sweeps in {
+        "random intervals of up to 16 steps": [
+            e.intervals and e.intervals.returns[:, INTERVALS.index(16)] for e in evaluations
+        ],
+        "delays of up to the interval": [e.delay and e.delay.returns.mean(axis=1) for e in evaluations],
+    }.items():
+        if any(returns is None for returns in sweeps):
+            continue
+        earned = np.concatenate([returns.mean(axis=-1) for returns in sweeps if returns is not None])
+        r, rho = np.corrcoef(scores, earned)[0, 1], np.corrcoef(stats.rankdata(scores), stats.rankdata(earned))[0, 1]
+        print(f"FAS and the return with {what}, {len(scores)} policies: r {r:.2f}, of ranks {rho:.2f}")
 
 
 if __name__ == "__main__":

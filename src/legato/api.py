@@ -15,7 +15,7 @@ from jaxtyping import PRNGKeyArray
 
 from legato.algorithms import algorithm as algorithm_module
 from legato.algorithms import trajectory_transformer
-from legato.algorithms.configs import OFFLINE, TT
+from legato.algorithms.configs import OFFLINE, SRL, TT
 from legato.algorithms.trajectory_transformer import Planning
 from legato.data import facts as data_facts
 from legato.data import formats
@@ -198,7 +198,10 @@ def planning(path: str | Path, loaded: LoadedPolicy, search: Mapping[str, Any]) 
     run = Run(path)
     learner = online.newest_learner(run, loaded.card.extra["seed"])
     actor = cast(Any, loaded.policy).actor
-    return LoadedPolicy(Imagining(actor, learner.critic, learner.model, loaded.spec, how), loaded.card)
+    places = 0 if cast(SRL, run.config).critic == "one_step" else cast(SRL, run.config).horizon
+    policy = Imagining(actor, learner.critic, learner.model, loaded.spec, how, learner.encoder, places)
+    policy.check()
+    return LoadedPolicy(policy, loaded.card)
 
 
 def searching(searcher: LoadedPolicy, search: Mapping[str, Any]) -> LoadedPolicy:

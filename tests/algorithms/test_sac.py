@@ -256,5 +256,5 @@ def test_exploration_follows_the_key_and_stays_in_the_box(warm: sac.Learner) -> 
 def test_what_it_asks_of_the_training_loop(updates: Any, per_decision: bool) -> None:
     config = sac.Config(action_repeat=4, updates=updates, batch_size=32)
     asked = sac.batches(config)
-    assert (asked.size, asked.count, asked.per_decision) == (32, 1, per_decision)
+    assert (asked.size, asked.lengths, asked.per_decision) == (32, (1,), per_decision)
     assert sac.plan_length(config) == 4

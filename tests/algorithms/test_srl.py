@@ -39,6 +39,10 @@ predicted = jax.jit(Dynamics.__call__)
 Batch = tuple[Transition, Transition]
 
 
+def taught_by(learner: srl.Learner, config: srl.Config = GRU) -> srl.Teacher:
+    return srl.Teacher(config, learner.critic, learner.target_model, learner.alpha, learner.ends)
+
+
 def batch(seed: int, continues: float | None = None) -> Batch:
     return transitions(seed, SPEC, 16, continues), transitions(1000 + seed, SPEC, 16, continues)
 
@@ -210,7 +214,7 @@ def test_only_termination_stops_bootstrapping(warm: srl.Learner, continues: floa
 def test_actor_loss_is_its_equation(warm: srl.Learner, horizon: int) -> None:
     """Step by step and member by member; with J = 1 what is left is SAC's loss."""
     warm, b, eps = double(warm), transitions(9, SPEC, 16), noise(9, horizon, 16, 2)
-    loss, recall = jax.jit(srl.actor_loss)(warm.actor, warm.critic, warm.target_model, warm.alpha, b, eps)
+    loss, recall = jax.jit(srl.actor_loss)(warm.actor, taught_by(warm), b, eps)
     a, log_pi = sample(warm.actor, b.observation, b.previous_action, eps)
     a, log_pi, states, first = map(np.asarray, (a, log_pi, recall.states, b.observation))
     total = 0.0
@@ -234,7 +238,7 @@ def test_gradient_of_the_actor_loss_holds_the_predicted_states_still(warm: srl.L
     """Finite differences of the loss agree with its gradient exactly when the states are kept where they were."""
     warm, b, eps = double(warm), transitions(9, SPEC, 5), noise(9, 3, 5, 2)
     theta, build = ravel_pytree(warm.actor)
-    fixed = (warm.critic, warm.target_model, 0.1 * warm.alpha, b, eps)
+    fixed = (taught_by(replace(warm, alpha=0.1 * warm.alpha)), b, eps)
     z = jax.jit(srl.actor_loss)(warm.actor, *fixed)[1].states
 
     @jax.jit
@@ -257,12 +261,12 @@ def test_gradient_through_time(warm: srl.Learner) -> None:
     warm, b, eps = double((warm, transitions(9, SPEC, 5), noise(9, 3, 5, 2)))
 
     def loss(actor: Any, model: Any) -> jax.Array:
-        return srl.actor_loss_through_time(actor, warm.critic, model, warm.alpha, b, eps)[0]
+        return srl.actor_loss_through_time(actor, taught_by(replace(warm, target_model=model)), b, eps)[0]
 
     check_grads(lambda actor: loss(actor, warm.target_model), (warm.actor,), order=1, modes=["rev"], atol=1e-6)
     for leaf in jax.tree.leaves(jax.grad(loss, argnums=1)(warm.actor, warm.target_model)):
         np.testing.assert_array_equal(leaf, 0)
-    recall = srl.actor_loss(warm.actor, warm.critic, warm.target_model, warm.alpha, b, eps)[1]
+    recall = srl.actor_loss(warm.actor, taught_by(warm), b, eps)[1]
     q = np.minimum(*map(np.asarray, warm.critic(recall.states[-1], recall.actions[-1])))
     expected = (float(warm.alpha) * np.asarray(recall.log_pi[-1]) - q).mean()
     assert loss(warm.actor, warm.target_model) == pytest.approx(expected, rel=1e-9)
@@ -307,7 +311,7 @@ def test_value_reaches_earlier_noise_through_the_cell(warm: srl.Learner) -> None
     b = transitions(9, SPEC, 16)
 
     def q(eps: jax.Array) -> jax.Array:
-        recall = srl.actor_loss(warm.actor, warm.critic, warm.target_model, warm.alpha, b, eps)[1]
+        recall = srl.actor_loss(warm.actor, taught_by(warm), b, eps)[1]
         return jnp.minimum(*warm.critic(recall.states, recall.actions)).sum(axis=1)
 
     jacobian = np.abs(jax.jit(jax.jacobian(q))(noise(1, 3, 16, 2))).max(axis=(2, 3))
@@ -319,7 +323,7 @@ def test_the_model_moves_predicted_states_only(warm: srl.Learner) -> None:
     loss = jax.jit(srl.actor_loss)
     zero = jax.tree.map(jnp.zeros_like, warm.target_model)
     with_model, without = (
-        loss(warm.actor, warm.critic, model, warm.alpha, b, eps)[1] for model in (warm.target_model, zero)
+        loss(warm.actor, taught_by(replace(warm, target_model=model)), b, eps)[1] for model in (warm.target_model, zero)
     )
     np.testing.assert_array_equal(with_model.states[0], b.observation)
     np.testing.assert_array_equal(without.states[0], b.observation)
@@ -330,8 +334,8 @@ def test_the_model_moves_predicted_states_only(warm: srl.Learner) -> None:
 
 def test_the_actor_loss_sends_no_gradient_to_the_model(warm: srl.Learner) -> None:
     b, eps = transitions(9, SPEC, 16), noise(9, 3, 16, 2)
-    gradient = jax.jit(jax.grad(srl.actor_loss, argnums=2, has_aux=True))
-    for leaf in jax.tree.leaves(gradient(warm.actor, warm.critic, warm.target_model, warm.alpha, b, eps)[0]):
+    gradient = jax.jit(jax.grad(srl.actor_loss, argnums=1, has_aux=True))
+    for leaf in jax.tree.leaves(gradient(warm.actor, taught_by(warm), b, eps)[0].model):
         np.testing.assert_array_equal(leaf, 0)
 
 
@@ -543,7 +547,7 @@ def test_exploration_draws_every_action_from_the_plans_distribution(warm: srl.Le
 def test_what_it_asks_of_the_training_loop() -> None:
     config = srl.Config(horizon=6, batch_size=32)
     asked = srl.batches(config)
-    assert (asked.size, asked.count, asked.per_decision) == (32, 2, False)
+    assert (asked.size, asked.lengths, asked.per_decision) == (32, (1, 1), False)
     assert srl.plan_length(config) == 6
 
 
@@ -609,7 +613,7 @@ def trained_actor(model: Linear, updates: int = 500) -> srl.Actor:
         s, a = jax.random.normal(k_s, (64, 2)), jax.random.uniform(k_a, (64, 1), minval=-3, maxval=3)
         b = Transition(s, a, a, jnp.zeros(64), s, jnp.ones(64))
         eps = jax.random.normal(k_noise, (J, 64, 1))
-        g, _ = jax.grad(srl.actor_loss, has_aux=True)(actor, critic, model, jnp.array(1e-3), b, eps)
+        g, _ = jax.grad(srl.actor_loss, has_aux=True)(actor, srl.Teacher(GRU, critic, model, jnp.array(1e-3)), b, eps)
         return descend(adam, actor, g, state), None
 
     keys = jax.random.split(jax.random.key(1), updates)

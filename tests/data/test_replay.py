@@ -44,6 +44,51 @@ def kept(replay: Replay) -> list[int]:
     return sorted(int(n) for n in np.asarray(replay.rows)[:, 0] if n)
 
 
+# --- stretches of an episode ---
+
+
+def life(rng: np.random.Generator, members: int, steps: int) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
+    """Rows of several environments in turn, whose episodes end or are cut; and (member, episode,
+    step) of each.
+    """
+    state = [[0, 0] for _ in range(members)]
+    made, about = [], []
+    for _ in range(steps):
+        for member, at in enumerate(state):
+            episode, t = at
+            here = np.array([member, episode, t], np.float32)
+            action = np.array([t + 1, episode], np.float32)
+            before = np.array([t, episode], np.float32) if t else np.zeros(2, np.float32)
+            ends, cut = rng.random() < 0.15, rng.random() < 0.15
+            made.append(np.concatenate([here, action, before, [0.0], here + np.array([0, 0, 1]), [1.0 - ends]]))
+            about.append((member, episode, t))
+            at[:] = [episode + 1, 0] if ends or cut else [episode, t + 1]
+    return np.array(made, np.float32), about
+
+
+@pytest.mark.parametrize(("members", "capacity"), [(1, 200), (1, 37), (3, 200), (3, 48), (3, 50)])
+def test_stretches_never_cross_an_episode_and_stop_no_sooner(members: int, capacity: int) -> None:
+    """Before and after the ring has come round."""
+    made, about = life(np.random.default_rng(members), members, 40)
+    replay, length = buffer.create(SPEC, capacity, members), 6
+    replay = buffer.add(replay, jnp.asarray(made[: len(made) // 2]), jnp.array(len(made) // 2))
+    replay = buffer.add(replay, jnp.asarray(made[len(made) // 2 :]), jnp.array(len(made) - len(made) // 2))
+    kept = set(about[-min(capacity, len(about)) :])
+    found = jax.jit(buffer.sequences, static_argnums=(2, 3))(replay, jax.random.key(0), 400, length)
+    s, valid = np.asarray(found.steps.observation), np.asarray(found.valid)
+    begun = set()
+    for i in range(400):
+        member, episode, t = (int(x) for x in s[0, i])
+        begun.add((member, episode, t))
+        for k in range(length):
+            there = all((member, episode, t + j) in kept for j in range(k + 1))
+            assert valid[k, i] == there
+            if there:
+                np.testing.assert_array_equal(s[k, i], [member, episode, t + k])
+                np.testing.assert_array_equal(found.steps.next_observation[k, i], [member, episode, t + k + 1])
+    assert len(begun) > 0.9 * len(kept)
+
+
 # --- the ring ---
 
 

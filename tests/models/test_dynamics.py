@@ -150,3 +150,37 @@ def test_any_leading_shape_is_a_batch(leading: list[int], steps: int) -> None:
     s, actions = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((*leading, OBS), (steps, *leading, ACT)))
     model = jax.eval_shape(lambda key: Dynamics(OBS, ACT, (4,), key=key), jax.random.key(0))
     assert jax.eval_shape(dynamics.unroll, model, s, actions).shape == (steps, *leading, OBS)
+
+
+# --- several steps ahead, and ends ---
+
+
+def test_the_loss_of_several_steps_feeds_predictions_on(model: Dynamics) -> None:
+    s, a, ahead = numbers(5, OBS), numbers(3, 5, ACT, seed=1), numbers(3, 5, OBS, seed=2)
+    valid = np.ones((3, 5))
+    valid[1:, 0] = valid[2, 1] = 0
+    z, total = s, 0.0
+    for k in range(3):
+        z = model(z, a[k])
+        wrong = np.mean((np.asarray(z) - np.asarray(ahead[k])) ** 2, axis=-1)
+        total += 0.7**k * wrong[valid[k] > 0].mean()
+    found = dynamics.loss_along(model, s, a, ahead, jnp.asarray(valid), 0.7)
+    assert found == pytest.approx(total / (1 + 0.7 + 0.49), rel=1e-5)
+    one = dynamics.loss_along(model, s, a[:1], ahead[:1], jnp.ones((1, 5)), 0.7)
+    assert one == pytest.approx(float(dynamics.loss(model, s, a[0], ahead[0])), rel=1e-5)
+    nothing = dynamics.loss_along(model, s, a, ahead, jnp.asarray(valid).at[1:].set(0), 0.5)
+    assert nothing == pytest.approx(float(one) / 1.75, rel=1e-5)  # and no division by zero
+
+
+def test_a_predicted_state_is_reached_as_often_as_all_before_it_go_on() -> None:
+    ends = dynamics.Ends(OBS, ACT, (8, 8), key=jax.random.key(0))
+    s, a, last = numbers(4, 5, OBS), numbers(4, 5, ACT, seed=1), numbers(5, OBS, seed=2)
+    reached, expected = np.asarray(ends.reached(s, a)), np.ones(5)
+    for k in range(4):
+        np.testing.assert_allclose(reached[k], expected, rtol=1e-5)
+        odds = np.exp(np.asarray(ends(s[k], a[k], s[k + 1] if k < 3 else last)))
+        expected = expected * odds / (1 + odds)
+    went_on = jnp.asarray([1.0, 0, 1, 1, 0])
+    p = jax.nn.sigmoid(ends(s[0], a[0], s[1]))
+    nats = -np.mean(np.log(np.where(went_on, p, 1 - p)))
+    assert dynamics.ends_loss(ends, s[0], a[0], s[1], went_on) == pytest.approx(float(nats), rel=1e-5)

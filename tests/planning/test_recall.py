@@ -93,6 +93,23 @@ def test_beyond_the_horizon_the_actor_goes_on(learner: srl.Learner) -> None:
     np.testing.assert_allclose(whole[4:], policy.unrolled(s, jnp.asarray(whole[3]), 2), atol=1e-5)
 
 
+def test_a_planner_works_where_actor_critics_and_model_do() -> None:
+    """In a latent state, and with critics that read an action's place in the plan (of the last one beyond it)."""
+    config = srl.Config(horizon=3, hidden=8, latent=5, critic="time_aware")
+    learner = srl.init(config, SPEC, jax.random.key(0))
+    assert learner.encoder is not None
+    policy = Imagining(learner.actor, learner.critic, learner.model, SPEC, HOW, learner.encoder, 3)
+    z, total = learner.encoder(S), 0.0
+    unit = np.random.default_rng(0).uniform(-1, 1, (4, 2)).astype(np.float32)
+    for a, k in zip(policy.box(jnp.asarray(unit)), (0, 1, 2, 2), strict=True):
+        total += min(float(q) for q in learner.critic(jnp.append(z, k / 3), a))
+        z = learner.model(z, a)
+    assert float(policy.judged(learner.encoder(S), jnp.asarray(unit))) == pytest.approx(total, rel=1e-5)
+    unrolled = Imagining(learner.actor, learner.critic, learner.model, SPEC, None, learner.encoder, 3)
+    first = learner.actor.greedy(learner.encoder(S), BEFORE, 1)
+    np.testing.assert_allclose(decided(unrolled, 1), first, atol=1e-6)
+
+
 # --- from a run ---
 
 
@@ -114,6 +131,16 @@ def test_model_and_critics_come_from_the_newest_checkpoint(run: Run) -> None:
     assert api.load(run.path, search={"planner": "unrolled"}).policy.how is None  # type: ignore[attr-defined]
 
 
+def test_a_latent_run_is_planned_in_and_refuses_other_observations(tmp_path: Path) -> None:
+    run = train("srl", tmp_path / "latent", steps=150, latent=5, critic="open_loop")
+    policy = api.load(run.path, search={"planner": "mppi", "samples": 16}).policy
+    learnt = online.newest_learner(run, 0)
+    assert isinstance(policy, Imagining) and policy.places == run.config.horizon
+    assert all(map(np.array_equal, jax.tree.leaves(policy.encoder), jax.tree.leaves(learnt.encoder)))
+    with pytest.raises(LegatoError, match=r"4 observed numbers .* trained with 3 observed"):
+        api.evaluate(run, env="InvertedPendulum-v5", episodes=1, quiet=True)
+
+
 def test_a_planner_is_swept_like_any_policy(run: Run) -> None:
     found = api.evaluate(
         run, search={"planner": "mppi", "samples": 8, "elites": 2}, episodes=1, clocks=False, quiet=True
@@ -133,6 +160,10 @@ def test_a_planner_is_swept_like_any_policy(run: Run) -> None:
         ({"planner": "unrolled", "samples": 8}, "unknown option of a planner 'samples'"),
         ({"planner": "mppi", "samples": 2.5}, "samples of a planner is of type int; 2.5 was given"),
         ({"planner": "mppi", "samples": 4}, "8 elites cannot be chosen from 4 samples"),
+        (
+            {"planner": "cem", "samples": 10**9},
+            r"1000000000 samples would take .* and 4 are allowed: at most \d+ samples",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(search: dict[str, Any], message: str, run: Run) -> None:

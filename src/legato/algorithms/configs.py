@@ -118,17 +118,43 @@ class SRL:
     teaching: Literal["recall", "through_time"] = "recall"
     """the actor learns from every step's value, states held still [SRL], or from the last one's, back through time"""
     execute: int = 0
-    """primitive actions of a plan that are executed while collecting, before the next is made; 0: all J [SRL]"""
+    """primitive actions of a plan that are executed while collecting, before the next is made; 0: all J [SRL], -1: a
+    random number of them"""
     model_target: Literal["observation", "difference"] = "observation"
     """what the model predicts: the next observation [SRL], or its change, in units of how much it usually changes"""
+    model_steps: int = 0
+    """steps ahead that the model learns to predict from its own predictions; 0: 1 [SRL], or 5 with a latent state"""
+    model_decay: float = 0.5
+    """weight of each further of these steps"""
+    critic: Literal["one_step", "time_aware", "open_loop"] = "one_step"
+    """what the critics know: state and action [SRL]; or the action's place in the plan too, and the model's state there
+    [SRL's variant]; or also that the rest of the plan will run without looking"""
+    recall_ends: bool = False
+    """what is taught of predicted states counts as much as they are likely to be reached before the episode ends"""
+    vary: bool = False
+    """each update teaches the beginning of a plan, of random length, instead of all of it [SRL]"""
+    grow_over: int = 0
+    """updates over which plans grow from 1 action to J; 0: they are J long from the first [SRL], -1: half the run"""
+    latent: int = 0
+    """size of a learnt state that actor, critics and model work in, found by temporal consistency; 0: the observation
+    itself [SRL]; 50 in SRL's variant"""
 
     def __post_init__(self) -> None:
         _check_common(self)
         for name in ("horizon", "actor_every"):
             if getattr(self, name) < 1:
                 raise LegatoError(f"{name} must be at least 1; {getattr(self, name)} was given")
-        if not 0 <= self.execute <= self.horizon:
-            raise LegatoError(f"execute must lie between 0 and the horizon, {self.horizon}; {self.execute} was given")
+        if not -1 <= self.execute <= self.horizon:
+            raise LegatoError(f"execute must lie between -1 and the horizon, {self.horizon}; {self.execute} was given")
+        for name in ("model_steps", "latent"):
+            if getattr(self, name) < 0:
+                raise LegatoError(f"{name} must be at least 0; {getattr(self, name)} was given")
+        if not 0 < self.model_decay <= 1:
+            raise LegatoError(f"model_decay must lie in (0, 1]; {self.model_decay} was given")
+        if self.grow_over < -1:
+            raise LegatoError(f"grow_over must be at least -1; {self.grow_over} was given")
+        if self.latent and self.model_target == "difference":
+            raise LegatoError("a latent state has no units to count differences in: leave --model-target out")
 
 
 def _check_offline(config: BC | DT | DS4 | TT, *positive: str) -> None:

@@ -14,10 +14,17 @@ actions will meet ("temporal recall"), and not when acting.
 The log-density is kept per primitive step. Actions are fed back to the GRU undetached, in the environment's units: each
 is shaped by Q at its own predicted state and by the later actions that read it, never by the model's gradient. With
 J = 1 the actor's loss is SAC's.
+
+Options beyond that are those of the published code (critics that know k, teaching through time, a latent state) and of
+this library (`recall_ends`, `vary`, `grow_over`, `model_target`, `model_steps`, an open-loop critic, `execute`). In a
+latent state everything above happens to e(s) instead of s, and e is learnt with the model, by temporal consistency:
+
+    L_m  = sum_k rho^k MSE(m^{k+1}(e(s), a_0 ... a_k), stop_gradient(ebar(s_{k+1}))) / sum_k rho^k
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import equinox as eqx
@@ -27,19 +34,20 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.algorithms.configs import SRL as Config
-from legato.data.replay import Minibatches, Transition
+from legato.data.replay import Minibatches, Sequences, Transition
 from legato.data.spec import Spec
 from legato.models import dynamics
-from legato.models.dynamics import Dynamics
+from legato.models.dynamics import Dynamics, Ends
 from legato.nn.distributions import TanhNormal
 from legato.nn.ensembles import TwinCritic
 from legato.nn.gru import GRUCell, RNNCell
-from legato.nn.mlp import Linear
+from legato.nn.mlp import MLP, Linear
 from legato.nn.optimisation import annealed, descend, polyak
 from legato.nn.recurrence import recur
 from legato.policy import LastStep, Policy, Step
 
 Metrics = dict[str, Float[Array, ""]]
+Batch = tuple[Transition | Sequences, Transition | Sequences]
 
 
 class Actor(eqx.Module):
@@ -59,7 +67,7 @@ class Actor(eqx.Module):
     def __init__(self, spec: Spec, config: Config, *, key: PRNGKeyArray):
         k1, k2, k3, k4, k5 = jax.random.split(key, 5)
         cell = {"gru": GRUCell, "rnn": RNNCell}[config.cell]
-        self.l1 = Linear(spec.observation_size, config.hidden, key=k1)
+        self.l1 = Linear(config.latent or spec.observation_size, config.hidden, key=k1)
         self.l2 = Linear(config.hidden, config.hidden, key=k2)
         self.cell = cell(spec.action_size, config.hidden, key=k3)
         self.mean = Linear(config.hidden, spec.action_size, key=k4)
@@ -90,6 +98,23 @@ class Actor(eqx.Module):
         a, log_pi = self.head(h).sample(noise_k)
         return (h, a), (a, log_pi)
 
+    def going_on(
+        self,
+        s: Float[Array, "*batch obs"],
+        a_prev: Float[Array, "*batch act"],
+        executed: Float[Array, "n *batch act"],
+        noise: Float[Array, "n *batch act"],
+    ) -> tuple[Float[Array, "n *batch act"], Float[Array, "n *batch"]]:
+        """a_{k+1} and its log-density, for every k: what follows a_0 ... a_k, `executed`, in a plan from s."""
+
+        def step(h: Array, at: tuple[Array, Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+            before, a, noise_k = at
+            h = self.cell(h, before)
+            return h, self.head(self.cell(h, a)).sample(noise_k)
+
+        before = jnp.concatenate([a_prev[None], executed[:-1]])
+        return jax.lax.scan(step, self.start(s), (before, executed, noise))[1]
+
     def greedy(
         self, s: Float[Array, "*batch obs"], a_prev: Float[Array, "*batch act"], length: int
     ) -> Float[Array, "J *batch act"]:
@@ -118,17 +143,26 @@ class Learner(eqx.Module):
     alpha: Float[Array, ""]
     optimisers: dict[str, optax.OptState]
     updates: Int[Array, ""]
+    ends: Ends | None = None  # with `recall_ends`
+    encoder: MLP | None = None  # with a latent state
+    target_encoder: MLP | None = None
 
 
 def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
     """A learner before its first update."""
     k_actor, k_critic, k_model = jax.random.split(key, 3)
-    actor = Actor(spec, config, key=k_actor)
-    critic = TwinCritic(spec.observation_size, spec.action_size, (config.hidden, config.hidden), key=k_critic)
+    k_ends, k_encoder = jax.random.split(jax.random.fold_in(key, 1))
+    o, a, width = config.latent or spec.observation_size, spec.action_size, (config.hidden, config.hidden)
     differences = config.model_target == "difference"
-    model = Dynamics(spec.observation_size, spec.action_size, config.model_hidden, differences=differences, key=k_model)
+    actor = Actor(spec, config, key=k_actor)
+    critic = TwinCritic(o + (config.critic != "one_step"), a, width, key=k_critic)
+    model = Dynamics(o, a, width if config.latent else config.model_hidden, differences=differences, key=k_model)
+    ends = Ends(o, a, width, key=k_ends) if config.recall_ends else None
+    encoder = MLP((spec.observation_size, *width, o), key=k_encoder) if config.latent else None
     log_alpha = jnp.zeros(())
     trained = {"actor": actor, "critic": critic, "model": model, "log_alpha": log_alpha}
+    trained |= {"ends": ends} if ends else {}
+    trained |= {"encoder": encoder} if encoder else {}
     return Learner(
         actor=actor,
         critic=critic,
@@ -139,7 +173,13 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
         alpha=jnp.full((), 0.2, jnp.float32),
         optimisers={name: optax.adam(config.learning_rate).init(part) for name, part in trained.items()},
         updates=jnp.zeros((), jnp.int32),
+        ends=ends,
+        encoder=encoder,
+        target_encoder=jax.tree.map(jnp.copy, encoder),
     )
+
+
+# --- what is learnt from the world ---
 
 
 def critic_loss(
@@ -155,6 +195,80 @@ def critic_loss(
     y = jax.lax.stop_gradient(batch.reward + batch.continues * config.gamma * q_next)
     q1, q2 = critic(batch.observation, batch.action)
     return jnp.mean((q1 - y) ** 2) + jnp.mean((q2 - y) ** 2), q1.mean()
+
+
+def critic_loss_along(
+    critic: TwinCritic,
+    learner: Learner,
+    config: Config,
+    batch: Sequences,
+    noise: Float[Array, "J batch act"],
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The same for critics that know an action's place k in a plan, and see what the model makes of the state there.
+
+        y_k = r_k + m_k gamma (min_i Qbar_i(s_{k+1}, 0, a') - alpha log pi(a'))        time-aware
+
+    with a' the first action of a plan made in s_{k+1}. An open-loop critic reads Qbar_i(s_{k+1}, k + 1, a') instead,
+    with a' what the actor goes on with after a_0 ... a_k in the plan made in s_0; only after the last does it look.
+    """
+    steps, j = batch.steps, len(batch.steps.action)
+    z = dynamics.unroll(learner.target_model, steps.observation[0], steps.action)
+    a_next, log_pi = learner.actor.sample(steps.next_observation, steps.action, noise[None])
+    a_next, log_pi, place = a_next[0], log_pi[0], jnp.zeros((j, 1))
+    if config.critic == "open_loop":
+        start = steps.observation[0], steps.previous_action[0]
+        on, log_on = learner.actor.going_on(*start, steps.action, noise)
+        looks = (jnp.arange(j) == j - 1)[:, None]
+        a_next, log_pi = jnp.where(looks[..., None], a_next, on), jnp.where(looks, log_pi, log_on)
+        place = jnp.where(looks, 0, jnp.arange(1, j + 1)[:, None])
+    q_next = jnp.minimum(*learner.target_critic(placed(steps.next_observation, place, config), a_next))
+    y = steps.reward + steps.continues * config.gamma * (q_next - learner.alpha * log_pi)
+    y = jax.lax.stop_gradient(y)
+    q1, q2 = critic(placed(z, jnp.arange(j)[:, None], config), steps.action)
+    counted = batch.valid.sum()
+    return jnp.sum(batch.valid * ((q1 - y) ** 2 + (q2 - y) ** 2)) / counted, jnp.sum(batch.valid * q1) / counted
+
+
+def placed(z: Float[Array, "J batch obs"], k: Array, config: Config) -> Float[Array, "J batch in"]:
+    """States as critics read them: with the place k in the plan beside them, in units of J, where they know it."""
+    if config.critic == "one_step":
+        return z
+    return jnp.concatenate([z, jnp.broadcast_to(k / config.horizon, z.shape[:-1])[..., None]], axis=-1)
+
+
+def model_loss(
+    parts: tuple[Dynamics, MLP | None], target_encoder: MLP | None, config: Config, batch: Sequences
+) -> Float[Array, ""]:
+    """L_m of the model and, with a latent state, of the encoder."""
+    (model, encoder), steps = parts, batch.steps
+    if encoder is None or target_encoder is None:
+        s, ahead = steps.observation[0], steps.next_observation
+    else:
+        s, ahead = encoder(steps.observation[0]), jax.lax.stop_gradient(target_encoder(steps.next_observation))
+    return dynamics.loss_along(model, s, steps.action, ahead, batch.valid, config.model_decay)
+
+
+def first(batch: Transition | Sequences) -> Transition:
+    return jax.tree.map(lambda leaf: leaf[0], batch.steps) if isinstance(batch, Sequences) else batch
+
+
+def along(batch: Transition | Sequences) -> Sequences:
+    if isinstance(batch, Sequences):
+        return batch
+    return Sequences(jax.tree.map(lambda leaf: leaf[None], batch), jnp.ones((1, *batch.reward.shape)))
+
+
+def encoded(encoder: MLP | None, batch: Transition | Sequences) -> Transition | Sequences:
+    """The same transitions between latent states, held still."""
+    if encoder is None:
+        return batch
+    if isinstance(batch, Sequences):
+        return Sequences(encoded(encoder, batch.steps), batch.valid)  # type: ignore[arg-type]
+    s, s_next = jax.lax.stop_gradient((encoder(batch.observation), encoder(batch.next_observation)))
+    return replace(batch, observation=s, next_observation=s_next)
+
+
+# --- what the actor is taught ---
 
 
 class Recall(NamedTuple):
@@ -186,63 +300,97 @@ def value(
     return q + jnp.sum(slope * (a - here), axis=-1)  # adds 0 to the value and the slope to the gradient
 
 
+class Teacher(eqx.Module):
+    """What teaches the actor, none of which learns from it."""
+
+    config: Config = eqx.field(static=True)
+    critic: TwinCritic
+    model: Dynamics  # the target model
+    alpha: Float[Array, ""]
+    ends: Ends | None = None
+    length: Int[Array, ""] | int | None = None  # of the plan's beginning that is taught; None: all of it
+
+    def counted(self, recall: Recall) -> Float[Array, "J batch"]:
+        """How much each step of a plan counts: 1, where nothing else is asked for."""
+        counts = jnp.ones(recall.log_pi.shape)
+        if self.ends is not None:
+            counts = jax.lax.stop_gradient(self.ends.reached(recall.states, recall.actions))
+        if self.length is not None:
+            counts = jnp.where(jnp.arange(len(counts))[:, None] < self.length, counts, 0.0)
+        return counts
+
+
 def actor_loss(
-    actor: Actor,
-    critic: TwinCritic,
-    target_model: Dynamics,
-    alpha: Float[Array, ""],
-    batch: Transition,
-    noise: Float[Array, "J batch act"],
+    actor: Actor, teacher: Teacher, batch: Transition, noise: Float[Array, "J batch act"]
 ) -> tuple[Float[Array, ""], Recall]:
     """L_pi: temporal recall, of a plan that is written whole before it is judged."""
     a, log_pi = actor.sample(batch.observation, batch.previous_action, noise)
-    z = dynamics.unroll(target_model, batch.observation, a)
-    q = value(critic, z, a)
-    return jnp.sum(jnp.mean(alpha * log_pi - q, axis=1)), Recall(z, a, log_pi)
+    z = dynamics.unroll(teacher.model, batch.observation, a)
+    recall = Recall(z, a, log_pi)
+    q = value(teacher.critic, placed(z, jnp.arange(len(a))[:, None], teacher.config), a)
+    return jnp.sum(jnp.mean(teacher.counted(recall) * (teacher.alpha * log_pi - q), axis=1)), recall
 
 
 def actor_loss_through_time(
-    actor: Actor,
-    critic: TwinCritic,
-    target_model: Dynamics,
-    alpha: Float[Array, ""],
-    batch: Transition,
-    noise: Float[Array, "J batch act"],
+    actor: Actor, teacher: Teacher, batch: Transition, noise: Float[Array, "J batch act"]
 ) -> tuple[Float[Array, ""], Recall]:
     """mean(alpha log pi_{J-1} - min_i Q_i(z_{J-1}, a_{J-1})), whose gradient goes back through all predictions.
 
     The published code asks the critic in z_J, one state too late for a_{J-1}; here it is asked where that is done.
     """
     a, log_pi = actor.sample(batch.observation, batch.previous_action, noise)
-    z = dynamics.unroll(target_model, batch.observation, a, through=True)
-    q = jnp.minimum(*critic(z[-1], a[-1]))
-    return jnp.mean(alpha * log_pi[-1] - q), Recall(z, a, log_pi)
+    z = dynamics.unroll(teacher.model, batch.observation, a, through=True)
+    recall = Recall(z, a, log_pi)
+    k = len(a) - 1 if teacher.length is None else teacher.length - 1
+    q = jnp.minimum(*teacher.critic(placed(z, jnp.arange(len(a))[:, None], teacher.config)[k], a[k]))
+    return jnp.mean(teacher.counted(recall)[k] * (teacher.alpha * log_pi[k] - q)), recall
 
 
-def update(
-    config: Config, learner: Learner, batch: tuple[Transition, Transition], key: PRNGKeyArray
-) -> tuple[Learner, Metrics]:
+def reach(config: Config, updates: Int[Array, ""] | int) -> Int[Array, ""]:
+    """How long plans are by now."""
+    grown = 1 + (config.horizon - 1) * jnp.asarray(updates) // max(config.grow_over, 1)
+    return jnp.minimum(grown, config.horizon) if config.grow_over else jnp.asarray(config.horizon)
+
+
+def update(config: Config, learner: Learner, batch: Batch, key: PRNGKeyArray) -> tuple[Learner, Metrics]:
     """One gradient step of critics and model (and, every `actor_every`-th, of actor and temperature), and Polyak."""
-    batch_q, batch_m = batch
+    batch_q, batch_m = (encoded(learner.encoder, each) for each in batch)
     adam = optax.adam(annealed(config.learning_rate, config.anneal_over, learner.updates))
-    states = learner.optimisers
-    noise = jax.random.normal(key, (1 + config.horizon, *batch_q.action.shape))
+    states, after = learner.optimisers, {}
+    here = first(batch_m)
+    noise = jax.random.normal(key, (1 + config.horizon, *here.action.shape))
+    k_critic, k_length = jax.random.split(jax.random.fold_in(key, 1))
 
-    (loss_q, q), g = jax.value_and_grad(critic_loss, has_aux=True)(learner.critic, learner, config, batch_q, noise[:1])
-    critic, critic_state = descend(adam, learner.critic, g, states["critic"])
+    if config.critic == "one_step":
+        loss, seen, drawn = critic_loss, batch_q, noise[:1]
+    else:
+        loss, seen, drawn = critic_loss_along, along(batch_q), jax.random.normal(k_critic, noise[1:].shape)
+    (loss_q, q), g = jax.value_and_grad(loss, has_aux=True)(learner.critic, learner, config, seen, drawn)
+    critic, after["critic"] = descend(adam, learner.critic, g, states["critic"])
+    metrics = {"critic_loss": loss_q, "q": q}
 
-    model = learner.model.measured(batch_m.observation, batch_m.next_observation, learner.updates)
-    loss_m, g = jax.value_and_grad(dynamics.loss)(model, batch_m.observation, batch_m.action, batch_m.next_observation)
-    model, model_state = descend(adam, model, g, states["model"])
+    parts = learner.model.measured(here.observation, here.next_observation, learner.updates), learner.encoder
+    loss_m, g = jax.value_and_grad(model_loss)(parts, learner.target_encoder, config, along(batch[1]))
+    model, after["model"] = descend(adam, parts[0], g[0], states["model"])
+    encoder, ends = learner.encoder, learner.ends
+    if encoder is not None:
+        encoder, after["encoder"] = descend(adam, encoder, g[1], states["encoder"])
+    if ends is not None:
+        led = here.observation, here.action, here.next_observation, here.continues
+        metrics["ends_loss"], g = jax.value_and_grad(dynamics.ends_loss)(ends, *led)
+        ends, after["ends"] = descend(adam, ends, g, states["ends"])
+
+    length = reach(config, learner.updates) if config.grow_over else None
+    if config.vary:
+        length = 1 + jax.random.randint(k_length, (), 0, config.horizon if length is None else length)
+    teacher = Teacher(config, critic, learner.target_model, learner.alpha, ends, length)
 
     def update_actor():
         teach = actor_loss if config.teaching == "recall" else actor_loss_through_time
-        (loss_pi, recall), g = jax.value_and_grad(teach, has_aux=True)(
-            learner.actor, critic, learner.target_model, learner.alpha, batch_m, noise[1:]
-        )
+        (loss_pi, recall), g = jax.value_and_grad(teach, has_aux=True)(learner.actor, teacher, here, noise[1:])
         actor, actor_state = descend(adam, learner.actor, g, states["actor"])
-        log_pi = recall.log_pi.mean()
-        target_entropy = -batch_m.action.shape[-1]
+        log_pi = jnp.average(recall.log_pi, weights=teacher.counted(recall))
+        target_entropy = -here.action.shape[-1]
         g_alpha = -(log_pi + target_entropy)
         log_alpha, alpha_state = descend(adam, learner.log_alpha, g_alpha, states["log_alpha"])
         return (actor, actor_state, log_alpha, alpha_state, jnp.exp(log_alpha)), (loss_pi, -log_pi)
@@ -256,16 +404,9 @@ def update(
     else:
         due = learner.updates % config.actor_every == 0
         updated, (loss_pi, entropy) = jax.lax.cond(due, update_actor, keep_actor)
-    actor, actor_state, log_alpha, alpha_state, alpha = updated
+    actor, after["actor"], log_alpha, after["log_alpha"], alpha = updated
 
-    metrics = {
-        "critic_loss": loss_q,
-        "model_loss": loss_m,
-        "actor_loss": loss_pi,
-        "q": q,
-        "entropy": entropy,
-        "alpha": learner.alpha,
-    }
+    metrics |= {"model_loss": loss_m, "actor_loss": loss_pi, "entropy": entropy, "alpha": learner.alpha}
     return Learner(
         actor=actor,
         critic=critic,
@@ -274,20 +415,22 @@ def update(
         target_model=polyak(learner.target_model, model, config.tau),
         log_alpha=log_alpha,
         alpha=alpha,
-        optimisers={
-            "actor": actor_state,
-            "critic": critic_state,
-            "model": model_state,
-            "log_alpha": alpha_state,
-        },
+        optimisers=after,
         updates=learner.updates + 1,
+        ends=ends,
+        encoder=encoder,
+        target_encoder=encoder and polyak(learner.target_encoder, encoder, config.tau),
     ), metrics
+
+
+# --- the policy ---
 
 
 class ActionSequence(Policy[LastStep]):
     """Unrolls the actor to any length: shorter than it was trained for, or longer."""
 
     actor: Actor
+    encoder: MLP | None = None
 
     def init_state(self, command: tuple[()]) -> LastStep:
         return LastStep.empty(self.actor.spec)
@@ -296,20 +439,22 @@ class ActionSequence(Policy[LastStep]):
         return LastStep.of(step)
 
     def decide(self, state: LastStep, key: PRNGKeyArray | None, length: int) -> tuple[Array, LastStep]:
+        s = state.observation if self.encoder is None else self.encoder(state.observation)
         if key is None:
-            return self.actor.greedy(state.observation, state.executed, length), state
+            return self.actor.greedy(s, state.executed, length), state
         noise = jax.random.normal(key, (length, self.actor.spec.action_size))
-        return self.actor.sample(state.observation, state.executed, noise)[0], state
+        return self.actor.sample(s, state.executed, noise)[0], state
 
 
 def policy(config: Config, learner: Learner) -> ActionSequence:
-    """The deployable part: the actor alone, model-free."""
-    return ActionSequence(learner.actor)
+    """The deployable part: the actor alone (behind its encoder, with a latent state), model-free."""
+    return ActionSequence(learner.actor, learner.encoder)
 
 
 def batches(config: Config) -> Minibatches:
     """Two independent minibatches per update: one for the critics, one for model and actor."""
-    return Minibatches(config.batch_size, count=2)
+    critics = 1 if config.critic == "one_step" else config.horizon
+    return Minibatches(config.batch_size, (critics, config.model_steps or (5 if config.latent else 1)))
 
 
 def plan_length(config: Config) -> int:
@@ -317,9 +462,12 @@ def plan_length(config: Config) -> int:
     return config.horizon
 
 
-def collecting(config: Config) -> int:
-    """Primitive steps between decisions while collecting."""
-    return config.execute or config.horizon
+def collecting(config: Config, updates: int | None = None) -> int | tuple[int, int]:
+    """Primitive steps between decisions while collecting, after so many updates; the most there will be, without."""
+    most = config.horizon if updates is None or not config.grow_over else int(reach(config, updates))
+    if config.execute == -1:
+        return (1, most)
+    return min(config.execute or most, most)
 
 
 HOLDS_ACTION = False  # a random plan before learning is J actions, each drawn anew

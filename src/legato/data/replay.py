@@ -29,16 +29,27 @@ class Transition(eqx.Module):
     continues: Float[Array, "*batch"]
 
 
+class Sequences(eqx.Module):
+    """Transitions that followed one another: `[length, batch, ...]`.
+
+    `valid` is 1 from the first step on for as long as the next row is the same episode's next step, and 0 after: the
+    episode had ended, or the buffer.
+    """
+
+    steps: Transition
+    valid: Float[Array, "length *batch"]
+
+
 @dataclass(frozen=True)
 class Minibatches:
-    """What an off-policy algorithm eats per update: `count` independent minibatches of `size` transitions.
+    """What an off-policy algorithm eats per update: independent minibatches of `size`, one for each of `lengths`.
 
-    `per_decision` asks for one transition per decision (rewards summed while the action was held) instead of one per
-    primitive step.
+    Those of length 1 are `Transition`, longer ones `Sequences`. `per_decision` asks for one transition per decision
+    (rewards summed while the action was held) instead of one per primitive step.
     """
 
     size: int
-    count: int = 1
+    lengths: tuple[int, ...] = (1,)
     per_decision: bool = False
 
 
@@ -51,6 +62,7 @@ class Replay(eqx.Module):
     rows: Float[Array, "capacity width"]
     added: Int[Array, ""]  # how many were ever added; the next goes to added % capacity
     spec: Spec = eqx.field(static=True)
+    members: int = eqx.field(static=True, default=1)  # environments that add their rows in turn
 
     @property
     def capacity(self) -> int:
@@ -61,10 +73,10 @@ class Replay(eqx.Module):
         return jnp.minimum(self.added, self.capacity)
 
 
-def create(spec: Spec, capacity: int) -> Replay:
-    """An empty buffer."""
+def create(spec: Spec, capacity: int, members: int = 1) -> Replay:
+    """An empty buffer, to which so many environments add their rows in turn."""
     width = 2 * spec.observation_size + 2 * spec.action_size + 2
-    return Replay(jnp.zeros((capacity, width)), jnp.zeros((), jnp.int32), spec)
+    return Replay(jnp.zeros((capacity, width)), jnp.zeros((), jnp.int32), spec, members)
 
 
 def add(replay: Replay, rows: Float[Array, "rows width"], count: Int[Array, ""]) -> Replay:
@@ -72,13 +84,30 @@ def add(replay: Replay, rows: Float[Array, "rows width"], count: Int[Array, ""])
     offset = jnp.arange(rows.shape[0])
     # Padding is sent out of bounds, where a scatter drops it.
     index = jnp.where(offset < count, (replay.added + offset) % replay.capacity, replay.capacity)
-    return Replay(replay.rows.at[index].set(rows, mode="drop"), replay.added + count, replay.spec)
+    rows = replay.rows.at[index].set(rows, mode="drop")
+    return Replay(rows, replay.added + count, replay.spec, replay.members)
 
 
 def sample(replay: Replay, key: PRNGKeyArray, size: int) -> Transition:
     """`size` transitions drawn uniformly, with replacement. At least one must have been added."""
     index = jax.random.randint(key, (size,), 0, replay.size)
     return unpack(replay.rows[index], replay.spec)
+
+
+def sequences(replay: Replay, key: PRNGKeyArray, size: int, length: int) -> Sequences:
+    """`size` stretches of `length` primitive steps, whose first rows are drawn like those of `sample`.
+
+    Rows must be those of single primitive steps. Whether a row goes on from the one before is seen as in `logged`.
+    """
+    first = replay.added - replay.size + jax.random.randint(key, (size,), 0, replay.size)
+    number = first + replay.members * jnp.arange(length)[:, None]  # counted since the first row ever added
+    steps = unpack(replay.rows[number % replay.capacity], replay.spec)
+    before, after = (jax.tree.map(lambda leaf, cut=cut: leaf[cut], steps) for cut in (slice(-1), slice(1, None)))
+    same = jnp.all(before.next_observation == after.observation, axis=-1)
+    same &= jnp.all(before.action == after.previous_action, axis=-1)
+    goes_on = same & (before.continues > 0) & (number[1:] < replay.added)
+    valid = jnp.concatenate([jnp.ones((1, size)), jnp.cumprod(goes_on, axis=0)])
+    return Sequences(steps, valid)
 
 
 def pack(

@@ -2,7 +2,8 @@
 
 The model that SRL learns from (Patel & Siegelmann, arXiv 2410.08979): an MLP that predicts the absolute next
 observation, trained by mean-squared error on real transitions. No reward head, no termination head. Or, beside the
-paper, one that predicts how the observation changes, in units of how much it usually does.
+paper, one that predicts how the observation changes, in units of how much it usually does; one that learns from its own
+predictions, several steps ahead; and a second network for where episodes end.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.nn.mlp import MLP
@@ -66,6 +68,63 @@ def loss(
 ) -> Float[Array, ""]:
     """Mean-squared one-step error, over the batch and the observation's dimensions."""
     return jnp.mean(((model(s, a) - s_next) / model.unit) ** 2)
+
+
+def loss_along(
+    model: Dynamics,
+    s: Float[Array, "batch obs"],
+    actions: Float[Array, "steps batch act"],
+    ahead: Float[Array, "steps batch obs"],
+    valid: Float[Array, "steps batch"],
+    decay: float,
+) -> Float[Array, ""]:
+    """sum_k decay^k MSE(m^{k+1}(s, a_0 ... a_k), s_{k+1}) / sum_k decay^k, of predictions that feed on predictions.
+
+    `ahead` holds s_1, s_2, ...; those whose `valid` is 0 do not count. With one step it is `loss`.
+    """
+
+    def predict(z: Array, at: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        a, s_next, counts = at
+        z = model(z, a)
+        wrong = jnp.mean(((z - s_next) / model.unit) ** 2, axis=-1)
+        return z, jnp.sum(counts * wrong) / jnp.maximum(counts.sum(), 1)
+
+    _, wrong = jax.lax.scan(predict, s, (actions, ahead, valid))
+    weights = decay ** jnp.arange(len(actions))
+    return jnp.sum(weights * wrong) / weights.sum()
+
+
+class Ends(eqx.Module):
+    """How likely an episode goes on after (s, a, s'), learnt from where it truly terminated."""
+
+    mlp: MLP
+
+    def __init__(self, observation_size: int, action_size: int, hidden: Sequence[int], *, key: PRNGKeyArray):
+        self.mlp = MLP((2 * observation_size + action_size, *hidden, 1), key=key)
+
+    def __call__(
+        self, s: Float[Array, "*batch obs"], a: Float[Array, "*batch act"], s_next: Float[Array, "*batch obs"]
+    ) -> Float[Array, "*batch"]:
+        """The logarithm of the odds that it goes on."""
+        return self.mlp(jnp.concatenate([s, a, s_next], axis=-1))[..., 0]
+
+    def reached(
+        self, states: Float[Array, "steps *batch obs"], actions: Float[Array, "steps *batch act"]
+    ) -> Float[Array, "steps *batch"]:
+        """How likely each of an unrolled model's states is reached before the episode ends: 1, then products."""
+        goes_on = jax.nn.sigmoid(self(states[:-1], actions[:-1], states[1:]))
+        return jnp.concatenate([jnp.ones((1, *goes_on.shape[1:])), jnp.cumprod(goes_on, axis=0)])
+
+
+def ends_loss(
+    ends: Ends,
+    s: Float[Array, "batch obs"],
+    a: Float[Array, "batch act"],
+    s_next: Float[Array, "batch obs"],
+    continues: Float[Array, " batch"],
+) -> Float[Array, ""]:
+    """Mean cross-entropy, in nats."""
+    return optax.sigmoid_binary_cross_entropy(ends(s, a, s_next), continues).mean()
 
 
 def unroll(

@@ -17,13 +17,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from legato.data.spec import Spec
+from legato.errors import LegatoError
 from legato.models.dynamics import Dynamics
 from legato.nn.ensembles import TwinCritic
+from legato.nn.mlp import MLP, Linear
 from legato.planning import shooting
 from legato.planning.shooting import Shooting
 from legato.policy import LastStep, Policy, Step
 
 PLANNERS = ("unrolled", "mppi", "cem")
+MEMORY = 4.0  # GiB that one decision may take
 
 
 class Imagining(Policy[LastStep]):
@@ -35,6 +38,10 @@ class Imagining(Policy[LastStep]):
     model: Dynamics
     spec: Spec = eqx.field(static=True)
     how: Shooting | None = eqx.field(static=True)
+    encoder: MLP | None = None
+    """of observations into the state that actor, critics and model work in; None where that is the observation"""
+    places: int = eqx.field(static=True, default=0)
+    """J, for critics that read an action's place in a plan, in units of J, beside the state"""
 
     def init_state(self, command: tuple[()]) -> LastStep:
         return LastStep.empty(self.spec)
@@ -44,6 +51,7 @@ class Imagining(Policy[LastStep]):
 
     def decide(self, state: LastStep, key: PRNGKeyArray | None, length: int) -> tuple[Array, LastStep]:
         s, a_prev = state.observation, state.executed
+        s = s if self.encoder is None else self.encoder(s)
         if self.how is None:
             return self.unrolled(s, a_prev, length), state
         begin = self.unit(self.unrolled(s, a_prev, self.how.horizon))
@@ -72,10 +80,25 @@ class Imagining(Policy[LastStep]):
     def judged(self, s: Float[Array, " obs"], unit: Float[Array, "horizon act"]) -> Float[Array, ""]:
         """J of actions in units of their bounds."""
 
-        def step(z: Array, a: Array) -> tuple[Array, Array]:
-            return self.model(z, a), jnp.minimum(*self.critic(z, a))
+        def step(z: Array, at: tuple[Array, Array]) -> tuple[Array, Array]:
+            k, a = at
+            read = jnp.append(z, jnp.minimum(k, self.places - 1) / self.places) if self.places else z
+            return self.model(z, a), jnp.minimum(*self.critic(read, a))
 
-        return jax.lax.scan(step, s, self.box(unit))[1].sum()
+        return jax.lax.scan(step, s, (jnp.arange(len(unit)), self.box(unit)))[1].sum()
+
+    def check(self) -> None:
+        """Raises `LegatoError` where a decision would take more than `MEMORY`: all sequences are imagined at once."""
+        if self.how is None:
+            return
+        layers = jax.tree.leaves((self.model, self.critic), is_leaf=lambda node: isinstance(node, Linear))
+        numbers = sum(layer.bias.size for layer in layers if isinstance(layer, Linear))  # alive at once, per sequence
+        each = 4 * (numbers + 2 * self.how.horizon * self.spec.action_size) / 2**30
+        if each * self.how.samples > MEMORY:
+            raise LegatoError(
+                f"{self.how.samples} samples would take {each * self.how.samples:.1f} GiB for a decision, and "
+                f"{MEMORY:g} are allowed: at most {int(MEMORY / each)} samples fit"
+            )
 
     def unit(self, a: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
         low, high = jnp.asarray(self.spec.low), jnp.asarray(self.spec.high)

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.algorithms import algorithm as algorithm_module
 from legato.data import replay as replay_buffer
-from legato.data.replay import HeldDecisions, Minibatches, Replay, Transition
+from legato.data.replay import HeldDecisions, Minibatches, Replay, Sequences, Transition
 from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories
 from legato.envs import describe, make, make_vec
@@ -51,9 +51,12 @@ def start(
 ) -> Run:
     """Train from nothing in a new run folder. Everything that can be refused is refused before the folder exists."""
     spec = check(algorithm, config, settings)
+    steps, updates = turn(algorithm, config, settings)
+    in_all = max(1, round(settings.steps / steps * updates))
     if config.anneal_over == -1:
-        steps, updates = turn(algorithm, config, settings)
-        config = dataclasses.replace(config, anneal_over=max(1, round(settings.steps / steps * updates)))
+        config = dataclasses.replace(config, anneal_over=in_all)
+    if getattr(config, "grow_over", 0) == -1:
+        config = dataclasses.replace(config, grow_over=max(1, in_all // 2))
     run = Run.create(out, algorithm, preset, config, settings, spec)
     Loop(run, quiet=quiet).train()
     return run
@@ -107,15 +110,20 @@ def check(algorithm: str, config: Any, settings: Settings) -> Spec:
     return spec
 
 
-def interval(module: ModuleType, config: Any) -> int:
-    """Primitive steps between decisions while collecting: a whole plan, unless the algorithm says otherwise."""
-    return getattr(module, "collecting", module.plan_length)(config)
+def collecting(module: ModuleType, config: Any, updates: int | None = None) -> Clock:
+    """When decisions are made while collecting: after a whole plan, unless the algorithm says otherwise.
+
+    `updates` made so far; without, the slowest clock that there will be.
+    """
+    if hasattr(module, "collecting"):
+        return Clock(module.collecting(config, updates))
+    return Clock(module.plan_length(config))
 
 
 def turn(algorithm: str, config: Any, settings: Settings) -> tuple[int, int]:
     """Primitive steps per seed, and updates, of one turn of the loop. Raises `LegatoError` when it has no update."""
     module = algorithm_module(algorithm)
-    steps = interval(module, config) * settings.environments
+    steps = collecting(module, config).plan_length * settings.environments
     counted = settings.environments if module.batches(config).per_decision else steps
     updates = round(settings.updates_per_step * counted)
     if updates < 1:
@@ -145,7 +153,7 @@ class Loop:
         self.algorithm = algorithm_module(run.algorithm)
         self.batches: Minibatches = self.algorithm.batches(self.config)
         self.plan: int = self.algorithm.plan_length(self.config)
-        self.interval = interval(self.algorithm, self.config)
+        self.clock = collecting(self.algorithm, self.config)
         self.turn_steps, self.turn_updates = turn(run.algorithm, self.config, self.settings)
         self.quiet = quiet
         self.checkpoints = Checkpoints(run.path / "checkpoints", create=not resume)
@@ -168,10 +176,10 @@ class Loop:
         init_keys, self.act_keys, self.update_keys = keys[:, 0], keys[:, 1], keys[:, 2]
         self.learner = jax.jit(jax.vmap(partial(self.algorithm.init, self.config, spec)))(init_keys)
         total = -(-s.steps // self.turn_steps) * self.turn_steps
-        rows = jax.vmap(lambda _: replay_buffer.create(spec, min(s.capacity, total)))
+        rows = jax.vmap(lambda _: replay_buffer.create(spec, min(s.capacity, total), s.environments))
         self.replay: Replay = rows(jnp.arange(len(seeds)))
         world = make_vec(s.env, len(seeds) * s.environments, s.backend)
-        self.rollout = Rollout(world, spec, Clock(self.interval), seeds, "train")
+        self.rollout = Rollout(world, spec, self.clock, seeds, "train")
         self.judge = make_vec(s.env, len(seeds) * s.eval_episodes)
         self.best = np.full(len(seeds), -np.inf)
         self.stored = np.zeros(len(seeds), np.int64)  # transitions so far
@@ -216,7 +224,8 @@ class Loop:
         if self.step < self.settings.start_steps:
             policies = RandomPlans(policies, self.run.spec, hold=self.algorithm.HOLDS_ACTION)
         try:
-            experience, ended = self.rollout.run(policies, self.interval, self.act_keys)
+            self.rollout.clock = collecting(self.algorithm, self.config, self.updates)
+            experience, ended = self.rollout.run(policies, self.clock.plan_length, self.act_keys)
         except LegatoError:
             self.averages.read(self.checkpoints.steps())  # a loss that turned NaN is named instead of what it led to
             raise
@@ -326,7 +335,7 @@ class Loop:
         self.learner = fill(self.learner, state["learner"], source)
         filled = state["replay"]["rows"]
         rows = self.replay.rows.at[:, : filled.shape[1]].set(filled)
-        self.replay = Replay(rows, jnp.asarray(state["replay"]["added"]), self.run.spec)
+        self.replay = Replay(rows, jnp.asarray(state["replay"]["added"]), self.run.spec, self.replay.members)
         loop = state["loop"]
         self.step, self.updates = int(loop["step"]), int(loop["updates"])
         self.best, self.stored = loop["best"].copy(), loop["stored"].copy()
@@ -371,5 +380,11 @@ def advance(
     return jax.vmap(one_seed)(learner, replay, rows, counts, keys)
 
 
-def _minibatches(replay: Replay, batches: Minibatches, key: PRNGKeyArray) -> tuple[Transition, ...]:
-    return tuple(replay_buffer.sample(replay, k, batches.size) for k in jax.random.split(key, batches.count))
+def _minibatches(replay: Replay, batches: Minibatches, key: PRNGKeyArray) -> tuple[Transition | Sequences, ...]:
+    keys = jax.random.split(key, len(batches.lengths))
+    return tuple(
+        replay_buffer.sample(replay, k, batches.size)
+        if length == 1
+        else replay_buffer.sequences(replay, k, batches.size, length)
+        for k, length in zip(keys, batches.lengths, strict=True)
+    )

@@ -1,0 +1,401 @@
+"""What SRL can do beyond its paper's form: critics that know an action's place, predicted ends, plans that grow or
+vary, models of several steps, a latent state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+from tests.learners import close, differences, double, noise, same, transitions
+
+from legato.algorithms import srl
+from legato.data.replay import Sequences
+from legato.data.spec import Spec
+from legato.errors import LegatoError
+from legato.models.dynamics import Dynamics, Ends
+from legato.nn.ensembles import TwinCritic
+from legato.nn.mlp import MLP
+from legato.nn.optimisation import polyak
+
+SPEC = Spec(3, (-0.2, -0.4), (0.8, 0.1))
+PLAIN = srl.Config(horizon=3, hidden=8, model_hidden=(8, 6), batch_size=16, gamma=0.9, tau=0.1)
+TIMED, OPEN = replace(PLAIN, critic="time_aware"), replace(PLAIN, critic="open_loop")
+LATENT = replace(PLAIN, latent=5)
+init = jax.jit(srl.init, static_argnums=(0, 1))
+update = jax.jit(srl.update, static_argnums=0)
+B = 6
+
+
+def stretches(seed: int, length: int, size: int = B, continues: float | None = 1.0) -> Sequences:
+    """Transitions that follow one another; every third stretch is cut after its first step, and holds nonsense then."""
+    rng = np.random.default_rng(seed)
+    steps = transitions(seed, SPEC, length * size, continues)
+    steps = jax.tree.map(lambda leaf: leaf.reshape(length, size, *leaf.shape[1:]), steps)
+    states = jnp.asarray(rng.normal(size=(length + 1, size, 3)))
+    actions = jnp.concatenate([steps.previous_action[:1], steps.action])
+    steps = replace(steps, observation=states[:-1], next_observation=states[1:], previous_action=actions[:-1])
+    valid = np.ones((length, size))
+    valid[1:, ::3] = 0
+    return Sequences(steps, jnp.asarray(valid))
+
+
+@cache
+def learner(config: srl.Config) -> srl.Learner:
+    """After three updates."""
+    with jax.enable_x64(False):
+        found = init(config, SPEC, jax.random.key(0))
+        for i in range(3):
+            found, _ = update(config, found, batch(config, i), jax.random.key(i))
+    return found
+
+
+def batch(config: srl.Config, seed: int, continues: float | None = None) -> srl.Batch:
+    """As the training loop draws it."""
+    of, ahead = srl.batches(config).lengths
+    one, other = (
+        transitions(1000 * i + seed, SPEC, 16, continues) if n == 1 else stretches(1000 * i + seed, n, 16, continues)
+        for i, n in enumerate((of, ahead))
+    )
+    return one, other
+
+
+def teacher(found: srl.Learner, config: srl.Config, length: int | None = None) -> srl.Teacher:
+    return srl.Teacher(config, found.critic, found.target_model, found.alpha, found.ends, length)
+
+
+# --- critics that know an action's place in the plan ---
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("config", [TIMED, OPEN], ids=["time_aware", "open_loop"])
+def test_critic_loss_along_a_plan_is_its_equation(config: srl.Config) -> None:
+    """Stretch by stretch and step by step; what lies behind an episode's end does not count."""
+    found, b, eps = double((learner(config), stretches(9, 3), noise(9, 3, B, 2)))
+    loss, mean_q = jax.jit(srl.critic_loss_along, static_argnums=2)(found.critic, found, config, b, eps)
+    valued, first, cell = jax.jit(TwinCritic.__call__), jax.jit(srl.Actor.sample), jax.jit(lambda c, h, a: c(h, a))
+    total, q_total, count, steps = 0.0, 0.0, 0, b.steps
+    for i in range(B):
+        z = steps.observation[0, i]
+        for k in range(3):
+            s_next, a = steps.next_observation[k, i], steps.action[k, i]
+            if config is OPEN and k < 2:  # goes on with the plan made in s_0, of which a_0 ... a_k were executed
+                h = found.actor.start(steps.observation[0, i])
+                for before in [steps.previous_action[0, i], *steps.action[: k + 1, i]]:
+                    h = cell(found.actor.cell, h, before)
+                a_next, log_pi = found.actor.head(h).sample(eps[k, i])
+                place = (k + 1) / 3
+            else:
+                a_next, log_pi = (x[0] for x in first(found.actor, s_next, a, eps[k, i][None]))
+                place = 0.0
+            q_next = min(map(float, valued(found.target_critic, jnp.append(s_next, place), a_next)))
+            y = steps.reward[k, i] + steps.continues[k, i] * 0.9 * (q_next - found.alpha * log_pi)
+            q1, q2 = map(float, valued(found.critic, jnp.append(z, k / 3), a))
+            if b.valid[k, i]:
+                total, q_total, count = total + float((q1 - y) ** 2 + (q2 - y) ** 2), q_total + q1, count + 1
+            z = found.target_model(z, a)
+    assert 0 < count < 3 * B
+    assert loss == pytest.approx(total / count, rel=1e-9)
+    assert mean_q == pytest.approx(q_total / count, rel=1e-9)
+
+
+def test_going_on_is_what_the_plan_would_have_been() -> None:
+    """Executing a plan's own actions leads to its own next ones, with the noise that chose them."""
+    actor, s, before, eps = learner(PLAIN).actor, noise(0, B, 3), noise(1, B, 2), noise(2, 4, B, 2)
+    a, log_pi = jax.jit(srl.Actor.sample)(actor, s, before, eps)
+    on, log_on = jax.jit(srl.Actor.going_on)(actor, s, before, a[:-1], eps[1:])
+    np.testing.assert_allclose(on, a[1:], atol=1e-6)
+    np.testing.assert_allclose(log_on, log_pi[1:], atol=1e-4)
+
+
+@pytest.mark.parametrize("config", [TIMED, OPEN])
+def test_targets_of_a_plans_critics_send_no_gradient(config: srl.Config) -> None:
+    found, b, eps = learner(config), stretches(9, 3), noise(9, 3, B, 2)
+
+    def loss(parts: Any) -> jax.Array:
+        actor, target, model = parts
+        moved = replace(found, actor=actor, target_critic=target, target_model=model)
+        return srl.critic_loss_along(found.critic, moved, config, b, eps)[0]
+
+    for leaf in jax.tree.leaves(jax.jit(jax.grad(loss))((found.actor, found.target_critic, found.target_model))):
+        np.testing.assert_array_equal(leaf, 0)
+
+
+def test_places_are_read_in_units_of_the_plan() -> None:
+    z = noise(0, 3, B, 3)
+    assert srl.placed(z, jnp.arange(3)[:, None], PLAIN) is z
+    found = np.asarray(srl.placed(z, jnp.arange(3)[:, None], TIMED))
+    np.testing.assert_array_equal(found[..., :3], z)
+    np.testing.assert_allclose(found[..., 3], np.broadcast_to([[0], [1 / 3], [2 / 3]], (3, B)), atol=1e-7)
+
+
+# --- gradients of every form of teaching, by finite differences ---
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("length", [None, 2])
+@pytest.mark.parametrize("config", [TIMED, replace(PLAIN, recall_ends=True), replace(OPEN, recall_ends=True)])
+def test_gradient_of_recall_holds_states_and_ends_still(config: srl.Config, length: int | None) -> None:
+    found, b, eps = double((learner(config), transitions(9, SPEC, B), noise(9, 3, B, 2)))
+    by = teacher(found, config, length)
+    recall = srl.actor_loss(found.actor, by, b, eps)[1]
+    counts = by.counted(recall)
+
+    def held(actor: srl.Actor) -> jax.Array:
+        a, log_pi = actor.sample(b.observation, b.previous_action, eps)
+        q = jnp.minimum(*found.critic(srl.placed(recall.states, jnp.arange(3)[:, None], config), a))
+        return jnp.sum(jnp.mean(counts * (found.alpha * log_pi - q), axis=1))
+
+    held = jax.jit(held)
+    check_grads(held, (found.actor,), order=1, modes=["rev"], eps=1e-6, atol=1e-6, rtol=1e-5)
+    loss, g = jax.jit(jax.value_and_grad(lambda actor: srl.actor_loss(actor, by, b, eps)[0]))(found.actor)
+    assert loss == pytest.approx(float(held(found.actor)), rel=1e-9)
+    close(g, jax.grad(held)(found.actor), 1e-9)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("length", [None, 2])
+def test_gradient_through_time_of_critics_that_know_the_place(length: int | None) -> None:
+    found, b, eps = double((learner(TIMED), transitions(9, SPEC, B), noise(9, 3, B, 2)))
+    by = teacher(found, TIMED, length)
+
+    @jax.jit
+    def loss(actor: srl.Actor) -> jax.Array:
+        return srl.actor_loss_through_time(actor, by, b, eps)[0]
+
+    check_grads(loss, (found.actor,), order=1, modes=["rev"], eps=1e-6, atol=1e-6, rtol=1e-5)
+    recall = srl.actor_loss(found.actor, by, b, eps)[1]
+    k = (length or 3) - 1
+    q = jnp.minimum(*found.critic(jnp.append(recall.states[k], jnp.full((B, 1), k / 3), axis=1), recall.actions[k]))
+    assert loss(found.actor) == pytest.approx(float((found.alpha * recall.log_pi[k] - q).mean()), rel=1e-9)
+
+
+# --- plans that are taught in part ---
+
+
+class Beyond(Ends):
+    """Knows that the episode ends where the first number passes 2."""
+
+    def __init__(self):
+        self.mlp = None  # type: ignore[assignment]
+
+    def __call__(self, s: jax.Array, a: jax.Array, s_next: jax.Array) -> jax.Array:
+        return jnp.where(s_next[..., 0] > 2, -jnp.inf, jnp.inf)
+
+
+class Chain(Dynamics):
+    """s' = s + 1."""
+
+    def __init__(self):
+        self.mlp = None  # type: ignore[assignment]
+
+    def __call__(self, s: jax.Array, a: jax.Array) -> jax.Array:
+        return s + 1
+
+
+class Paid(TwinCritic):
+    """Q(s, a) = 10^s."""
+
+    def __init__(self):
+        self.q = None  # type: ignore[assignment]
+
+    def __call__(self, s: jax.Array, a: jax.Array) -> tuple[jax.Array, jax.Array]:
+        q = 10 ** s[..., 0] + 0 * a.sum(axis=-1)
+        return q, q
+
+
+def test_recall_stops_at_a_predicted_end() -> None:
+    """On a chain that ends beyond 2: from 0 three steps are taught, from 1 two, from 2 one."""
+    actor, b = learner(PLAIN).actor, transitions(9, SPEC, 3)
+    b = replace(b, observation=jnp.asarray([[0.0, 0, 0], [1.0, 0, 0], [2.0, 0, 0]]))
+    by = srl.Teacher(PLAIN, Paid(), Chain(), jnp.zeros(()), Beyond())
+    loss, recall = srl.actor_loss(actor, by, b, noise(9, 3, 3, 2))
+    np.testing.assert_array_equal(by.counted(recall), [[1, 1, 1], [1, 1, 0], [1, 0, 0]])
+    assert loss == pytest.approx(-((1 + 10 + 100) + (10 + 100) + 100) / 3, rel=1e-6)
+    on, _ = srl.actor_loss(actor, replace(by, ends=None), b, noise(9, 3, 3, 2))
+    assert on == pytest.approx(-(111 + 1110 + 11100) / 3, rel=1e-6)
+
+
+def test_of_a_beginning_nothing_after_it_is_taught() -> None:
+    found, b = learner(PLAIN), transitions(9, SPEC, B)
+    slope = jax.jit(jax.grad(lambda eps, n: srl.actor_loss(found.actor, teacher(found, PLAIN, n), b, eps)[0]))
+    for length in (1, 2, 3):
+        moved = np.abs(slope(noise(9, 3, B, 2), length)).max(axis=(1, 2)) > 0
+        np.testing.assert_array_equal(moved, np.arange(3) < length)
+
+
+def test_plans_grow_to_their_length() -> None:
+    config = replace(PLAIN, horizon=5, grow_over=100)
+    found = [int(srl.reach(config, jnp.asarray(updates))) for updates in (0, 24, 25, 50, 99, 100, 5_000)]
+    assert found == [1, 1, 2, 3, 4, 5, 5]
+    assert int(srl.reach(PLAIN, 0)) == 3
+    assert [srl.collecting(config, updates) for updates in (0, 25, 100)] == [1, 2, 5]
+    assert srl.collecting(config) == 5
+    drawn = replace(config, execute=-1)
+    assert srl.collecting(drawn) == (1, 5) and srl.collecting(drawn, 25) == (1, 2)
+    assert srl.collecting(replace(config, execute=2), 100) == 2 and srl.collecting(replace(config, execute=2), 0) == 1
+
+
+def test_updates_teach_what_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And, with `vary`, beginnings of every length up to it."""
+    lengths = []
+    counted = srl.Teacher.counted
+
+    def listen(self: srl.Teacher, recall: srl.Recall) -> jax.Array:
+        jax.debug.callback(lambda n: lengths.append(int(n)), self.length)
+        return counted(self, recall)
+
+    monkeypatch.setattr(srl.Teacher, "counted", listen)
+    config = replace(PLAIN, grow_over=4)
+    found = init(config, SPEC, jax.random.key(0))
+    fresh = jax.jit(lambda config, *args: srl.update(config, *args), static_argnums=0)
+    for i in range(6):
+        found, _ = fresh(config, found, batch(config, i), jax.random.key(i))
+    jax.effects_barrier()
+    assert lengths[::2] == [1, 1, 2, 2, 3, 3]
+    lengths.clear()
+    for i in range(30):
+        fresh(replace(PLAIN, vary=True), found, batch(PLAIN, i), jax.random.key(i))
+    jax.effects_barrier()
+    assert set(lengths) == {1, 2, 3}
+
+
+def test_predicted_ends_are_learnt_from_terminations_alone() -> None:
+    config = replace(PLAIN, recall_ends=True)
+    found = learner(config)
+    going, ending = (update(config, found, batch(config, 9, m), jax.random.key(9)) for m in (1.0, 0.0))
+    b = batch(config, 9, 1.0)[1]
+    after = [
+        float(jax.nn.sigmoid(x.ends(b.observation, b.action, b.next_observation)).mean()) for x, _ in (going, ending)
+    ]
+    assert after[0] > after[1]
+    assert going[1]["ends_loss"] != ending[1]["ends_loss"]
+    assert "ends_loss" not in update(PLAIN, learner(PLAIN), batch(PLAIN, 9), jax.random.key(9))[1]
+
+
+# --- a latent state ---
+
+
+@pytest.mark.usefixtures("x64")
+def test_temporal_consistency_is_its_equation() -> None:
+    found, b = double((learner(LATENT), stretches(9, 4)))
+    config = replace(LATENT, model_decay=0.5)
+    loss = srl.model_loss((found.model, found.encoder), found.target_encoder, config, b)
+    total, encode, predict = 0.0, jax.jit(MLP.__call__), jax.jit(Dynamics.__call__)
+    for k in range(4):
+        wrong = []
+        for i in range(B):
+            z = encode(found.encoder, b.steps.observation[0, i])
+            for j in range(k + 1):
+                z = predict(found.model, z, b.steps.action[j, i])
+            ahead = encode(found.target_encoder, b.steps.next_observation[k, i])
+            wrong += [float(jnp.mean((z - ahead) ** 2))] if b.valid[k, i] else []
+        total += 0.5**k * np.mean(wrong)
+    assert loss == pytest.approx(total / (1 + 0.5 + 0.25 + 0.125), rel=1e-9)
+
+
+@pytest.mark.usefixtures("x64")
+def test_gradient_of_temporal_consistency() -> None:
+    """By finite differences, of model and encoder; the target encoder is held still."""
+    found, b = double((learner(LATENT), stretches(9, 3)))
+
+    @jax.jit
+    def loss(model: Any, encoder: Any) -> jax.Array:
+        return srl.model_loss((model, encoder), found.target_encoder, LATENT, b)
+
+    check_grads(loss, (found.model, found.encoder), order=1, modes=["rev"], eps=1e-6, atol=1e-6, rtol=1e-5)
+    still = jax.jit(jax.grad(lambda target: srl.model_loss((found.model, found.encoder), target, LATENT, b)))
+    for leaf in jax.tree.leaves(still(found.target_encoder)):
+        np.testing.assert_array_equal(leaf, 0)
+
+
+def test_in_a_latent_state_everything_happens_to_the_encoding() -> None:
+    """An update is that of a learner without encoder whose batches are encoded, but for what the encoder learns."""
+    found = learner(LATENT)
+    b_q, b_m = batch(LATENT, 9)
+    after, _ = update(LATENT, found, (b_q, b_m), jax.random.key(9))
+    assert differences(found, after, ("actor", "critic", "model", "encoder", "target_encoder")) == {
+        "actor", "critic", "model", "encoder", "target_encoder"
+    }  # fmt: skip
+    close(after.target_encoder, polyak(found.target_encoder, after.encoder, LATENT.tau), 1e-7)
+    seen_q, seen_m = (srl.encoded(found.encoder, each) for each in (b_q, b_m))
+    blind = replace(found, encoder=None, target_encoder=None)
+    same_but, _ = update(LATENT, blind, (seen_q, seen_m), jax.random.key(9))
+    close((after.actor, after.critic), (same_but.actor, same_but.critic), 1e-5)
+
+
+def test_a_latent_policy_encodes_what_it_sees() -> None:
+    found = learner(LATENT)
+    policy = srl.policy(LATENT, found)
+    s, a_prev = noise(1, 3), noise(2, 2)
+    memory = replace_memory(policy, s, a_prev)
+    assert policy.encoder is not None
+    expected = found.actor.greedy(policy.encoder(s), a_prev, 4)
+    np.testing.assert_allclose(policy.decide(memory, None, 4)[0], expected, atol=1e-6)
+    eps = jax.random.normal(jax.random.key(3), (4, 2))
+    explored = policy.decide(memory, jax.random.key(3), 4)[0]
+    np.testing.assert_allclose(explored, found.actor.sample(policy.encoder(s), a_prev, eps)[0], atol=1e-6)
+
+
+def replace_memory(policy: srl.ActionSequence, s: jax.Array, a_prev: jax.Array) -> Any:
+    return replace(policy.init_state(()), observation=s, executed=a_prev)
+
+
+# --- what is asked of the loop, and what is refused ---
+
+
+def test_sequences_are_asked_for_where_they_are_read() -> None:
+    lengths = {
+        PLAIN: (1, 1),
+        TIMED: (3, 1),
+        OPEN: (3, 1),
+        LATENT: (1, 5),
+        replace(LATENT, model_steps=2): (1, 2),
+        replace(OPEN, model_steps=4): (3, 4),
+    }
+    assert {config: srl.batches(config).lengths for config in lengths} == lengths
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"execute": -2}, "execute must lie between -1 and the horizon, 3; -2 was given"),
+        ({"model_steps": -1}, "model_steps must be at least 0; -1 was given"),
+        ({"model_decay": 0.0}, r"model_decay must lie in \(0, 1\]; 0.0 was given"),
+        ({"grow_over": -2}, "grow_over must be at least -1; -2 was given"),
+        ({"latent": -1}, "latent must be at least 0; -1 was given"),
+        ({"latent": 5, "model_target": "difference"}, "a latent state has no units to count differences in"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(LegatoError, match=words):
+        replace(PLAIN, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"model_target": "difference", "model_steps": 4, "critic": "open_loop", "recall_ends": True, "vary": True},
+        {"critic": "time_aware", "teaching": "through_time", "grow_over": 10, "actor_every": 2},
+        {"latent": 5, "critic": "open_loop", "recall_ends": True, "cell": "rnn"},
+    ],
+)
+def test_options_go_together(options: dict[str, Any]) -> None:
+    """Every part learns, nothing is lost between updates, and an update is a function of its arguments."""
+    config = replace(PLAIN, **options)
+    before, b = learner(config), batch(config, 9)
+    before = replace(before, updates=jnp.full_like(before.updates, 4))
+    (after, metrics), (again, _) = (update(config, before, b, jax.random.key(9)) for _ in range(2))
+    assert same(after, again)
+    assert all(np.isfinite(list(metrics.values())))
+    parts = {"actor", "critic", "target_critic", "model", "target_model", "log_alpha"}
+    parts |= {"ends"} if config.recall_ends else set()
+    parts |= {"encoder", "target_encoder"} if config.latent else set()
+    assert differences(before, after, tuple(parts)) == parts
+    assert before.optimisers.keys() == after.optimisers.keys()
