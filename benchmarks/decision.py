@@ -2,6 +2,8 @@
 
     python benchmarks/decision.py [--hidden 256] [--lengths 1 8 16] [--calls 3000] [--threaded]
 
+The planners search in an SRL learner's model by its critics: 64 sequences of 5 actions, 3 times.
+
 `--threaded` restores JAX's own way on a CPU, where another thread computes.
 """
 
@@ -23,7 +25,9 @@ def main() -> None:
     from legato.algorithms import sac, srl
     from legato.data.spec import Spec
     from legato.evaluation.latency import latency
-    from legato.policy import Player
+    from legato.planning.recall import Imagining
+    from legato.planning.shooting import Shooting
+    from legato.policy import Player, Policy
 
     jax.config.update("jax_cpu_enable_async_dispatch", options.threaded)
     spec = Spec(11, (-1.0,) * 3, (1.0,) * 3)
@@ -31,9 +35,15 @@ def main() -> None:
         f"| policy, width {options.hidden}, Hopper's sizes | actions | p50 ms | p99 ms | mean ms | p50 ms per action |"
     )
     print("|---|---|---|---|---|---|")
+    policies: dict[str, Policy] = {}
     for name, module in (("SAC", sac), ("SRL", srl)):
         config = module.Config(hidden=options.hidden)
-        player = Player(module.policy(config, module.init(config, spec, jax.random.key(0))), spec)
+        policies[name] = module.policy(config, module.init(config, spec, jax.random.key(0)))
+    learner = srl.init(srl.Config(hidden=options.hidden), spec, jax.random.key(0))
+    for name, how in {"unrolled in the model": None, "MPPI": Shooting(), "CEM": Shooting(temperature=0.0)}.items():
+        policies[name] = Imagining(learner.actor, learner.critic, learner.model, spec, how)
+    for name, policy in policies.items():
+        player = Player(policy, spec)
         for length in options.lengths:
             t = latency(player, length, calls=options.calls)
             print(f"| {name} | {length} | {t.p50:.3f} | {t.p99:.3f} | {t.mean:.3f} | {t.per_action:.4f} |", flush=True)
