@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import ast
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,15 @@ def main() -> None:
         for which in options.which:
             evaluations = {name: evaluation(name, run, which) for name, run in found.items()}
             show(evaluations)
-            api.draw(list(evaluations.values()), options.out / task / f"curves-{which}.png")
+            named = [replace(e, label=label(name, e)) for name, e in evaluations.items()]
+            api.draw(named, options.out / task / f"curves-{which}.png")
+
+
+def label(name: str, e: Evaluation) -> str:
+    """`SRL-16, execute -1`: what a run calls itself, and what differs beside J."""
+    given = pairs(re.split(r"[:,]", name.partition("@")[0])[1:])
+    others = [f"{k} {v}".replace("_", " ") for k, v in given.items() if k not in ("horizon", "action_repeat")]
+    return ", ".join([e.label, *others])
 
 
 def trained(name: str, task: str, options: argparse.Namespace) -> Path:
@@ -59,7 +68,7 @@ def trained(name: str, task: str, options: argparse.Namespace) -> Path:
     if algorithm != "srl":
         common = {k: v for k, v in common.items() if k in ("hidden", "batch_size", "learning_rate", "tau")}
     out = options.out / task / re.sub(r"[^\w:=,.+-]", "", name)
-    if (out / "policy").exists():
+    if out.exists():
         return Path(api.train(resume=out, quiet=True).path)
     steps = {} if options.steps is None else {"steps": options.steps}
     settings: dict[str, Any] = {"out": out, "seeds": options.seeds, "quiet": True, **steps, **common, **changes}

@@ -70,10 +70,12 @@ def toy(options: argparse.Namespace) -> None:
         tuning = DS4AC(**{**common, **changes})
         settings = FinetuneSettings(env=tasks.POINT_MASS, seeds=options.seeds, capacity=20_000, target=95.0)
         steps = tuning.critic_steps + 72_000
-        rarely = {"eval_every": 8_000, "checkpoint_every": steps}
+        rarely = {"eval_every": 8_000, "checkpoint_every": 8_000}
         settings = FinetuneSettings(**{**vars(settings), "steps": steps, **rarely})
         where = out / re.sub(r"\W+", "-", name)
-        if not (where / "policy").exists():
+        if where.exists():
+            finetune.resume(where, quiet=True)
+        else:
             finetune.start(path, "ds4-ac", "cpu", tuning, settings, where, quiet=True)
         start, last = (scores(Run(where), which, tasks.POINT_MASS, 30) for which in ("start", "last"))
         _, on_the_way = api.learning(where)
