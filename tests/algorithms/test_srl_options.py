@@ -279,6 +279,22 @@ def test_predicted_ends_are_learnt_from_terminations_alone() -> None:
     assert "ends_loss" not in update(PLAIN, learner(PLAIN), batch(PLAIN, 9), jax.random.key(9))[1]
 
 
+@pytest.mark.parametrize("length", [None, 2])
+def test_through_time_the_temperature_heeds_the_entropy_that_is_taught(length: int | None) -> None:
+    config = replace(PLAIN, teaching="through_time")
+    found, b = learner(config), transitions(9, SPEC, B)
+    recall = srl.actor_loss(found.actor, teacher(found, config), b, noise(9, 3, B, 2))[1]
+    expected = np.zeros((3, B))
+    expected[(length or 3) - 1] = 1
+    np.testing.assert_array_equal(teacher(found, config, length).counted(recall), expected)
+    key = jax.random.key(9)
+    after, metrics = update(config, found, (b, b), key)
+    eps = jax.random.normal(key, (4, B, 2))[1:]
+    entropy = -float(found.actor.sample(b.observation, b.previous_action, eps)[1][-1].mean())
+    assert metrics["entropy"] == pytest.approx(entropy, rel=1e-4)
+    assert (after.log_alpha < found.log_alpha) == (entropy > -2)
+
+
 # --- a latent state ---
 
 

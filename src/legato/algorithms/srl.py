@@ -311,12 +311,19 @@ class Teacher(eqx.Module):
     length: Int[Array, ""] | int | None = None  # of the plan's beginning that is taught; None: all of it
 
     def counted(self, recall: Recall) -> Float[Array, "J batch"]:
-        """How much each step of a plan counts: 1, where nothing else is asked for."""
+        """How much each step of a plan counts, its entropy too: 1, where nothing else is asked for.
+
+        Through time only the last one does: a temperature that heeded the others, whose entropy nothing holds up, would
+        rise without end.
+        """
         counts = jnp.ones(recall.log_pi.shape)
         if self.ends is not None:
             counts = jax.lax.stop_gradient(self.ends.reached(recall.states, recall.actions))
         if self.length is not None:
             counts = jnp.where(jnp.arange(len(counts))[:, None] < self.length, counts, 0.0)
+        if self.config.teaching == "through_time":
+            last = (len(counts) if self.length is None else self.length) - 1
+            counts = jnp.where(jnp.arange(len(counts))[:, None] == last, counts, 0.0)
         return counts
 
 
