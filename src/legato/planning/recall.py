@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from legato.data.spec import Spec
 from legato.errors import LegatoError
+from legato.models import dynamics
 from legato.models.dynamics import Dynamics
 from legato.nn.ensembles import TwinCritic
 from legato.nn.mlp import MLP, Linear
@@ -79,13 +80,12 @@ class Imagining(Policy[LastStep]):
 
     def judged(self, s: Float[Array, " obs"], unit: Float[Array, "horizon act"]) -> Float[Array, ""]:
         """J of actions in units of their bounds."""
-
-        def step(z: Array, at: tuple[Array, Array]) -> tuple[Array, Array]:
-            k, a = at
-            read = jnp.append(z, jnp.minimum(k, self.places - 1) / self.places) if self.places else z
-            return self.model(z, a), jnp.minimum(*self.critic(read, a))
-
-        return jax.lax.scan(step, s, (jnp.arange(len(unit)), self.box(unit)))[1].sum()
+        actions = self.box(unit)
+        z = dynamics.unroll(self.model, s, actions)
+        if self.places:
+            k = jnp.minimum(jnp.arange(len(unit)), self.places - 1) / self.places
+            z = jnp.concatenate([z, k[:, None]], axis=-1)
+        return jnp.minimum(*self.critic(z, actions)).sum()  # all steps at once: one product per layer
 
     def check(self) -> None:
         """Raises `LegatoError` where a decision would take more than `MEMORY`: all sequences are imagined at once."""
