@@ -9,7 +9,7 @@
 After a colon stand options that differ from the preset's, after an @ a planner that searches in the run's model instead
 of asking its actor. Trains with one update per primitive step, several seeds side by side; evaluates over the 16 action
 sequence lengths, random intervals and delays, on episodes that training never saw. What is in `--out` already is not
-computed again.
+computed again, but for searches.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ from legato.data.normaliser import Normaliser
 from legato.data.replay import Transition
 from legato.data.spec import Spec
 from legato.data.windows import Window
+from legato.models import dynamics
+from legato.models.dynamics import Dynamics
 from legato.policy import Policy, Step
 
 
@@ -33,6 +35,11 @@ def transitions(seed: int, spec: Spec, size: int, continues: float | None = None
         ends.astype(float),
     )
     return Transition(*map(jnp.asarray, fields))
+
+
+def model_loss(model: Dynamics, s: jax.Array, a: jax.Array, s_next: jax.Array) -> jax.Array:
+    """A model's loss on single transitions."""
+    return dynamics.loss_along(model, s, a[None], s_next[None], jnp.ones((1, len(s))), 1.0)
 
 
 def noise(seed: int, *shape: int) -> jax.Array:

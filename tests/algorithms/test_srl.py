@@ -14,7 +14,7 @@ import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 from jax.test_util import check_grads
-from tests.learners import close, differences, double, noise, nudged, same, size, transitions
+from tests.learners import close, differences, double, model_loss, noise, nudged, same, size, transitions
 
 from legato.algorithms import srl
 from legato.data.replay import Transition
@@ -363,7 +363,7 @@ def test_critics_and_model_take_adams_steps_down_their_own_losses(fresh: srl.Lea
     of_critic, of_model = adam.init(critic), adam.init(model)
     down = jax.jit(partial(descend, adam))
     slope_q = jax.jit(jax.grad(srl.critic_loss, has_aux=True), static_argnums=2)
-    slope_m = jax.jit(jax.grad(dynamics.loss))
+    slope_m = jax.jit(jax.grad(model_loss))
     for i in range(2):
         b_q, b_m = batch(20 + i, continues=0.0)
         learner, _ = update(GRU, learner, (b_q, b_m), jax.random.key(i))
@@ -391,7 +391,7 @@ def test_a_model_of_differences_measures_them_as_it_learns() -> None:
     kept = learner.target_model.change + GRU.tau * (after.model.change - learner.target_model.change)
     np.testing.assert_allclose(after.target_model.change, kept, rtol=1e-5)
     before = learner.model.measured(b[1].observation, b[1].next_observation, learner.updates)
-    expected = dynamics.loss(before, b[1].observation, b[1].action, b[1].next_observation)
+    expected = model_loss(before, b[1].observation, b[1].action, b[1].next_observation)
     assert metrics["model_loss"] == pytest.approx(float(expected), rel=1e-5)
 
 
@@ -493,8 +493,8 @@ def test_metrics_are_what_they_are_called(warm: srl.Learner) -> None:
     b_q, b_m = batch(9, continues=0.0)
     _, metrics = update(GRU, warm, (b_q, b_m), jax.random.key(9))
     loss, mean_q = jax.jit(srl.critic_loss, static_argnums=2)(warm.critic, warm, GRU, b_q, noise(0, 1, 16, 2))
-    model_loss = jax.jit(dynamics.loss)(warm.model, b_m.observation, b_m.action, b_m.next_observation)
-    expected = {"critic_loss": loss, "q": mean_q, "model_loss": model_loss, "alpha": warm.alpha}
+    of_model = jax.jit(model_loss)(warm.model, b_m.observation, b_m.action, b_m.next_observation)
+    expected = {"critic_loss": loss, "q": mean_q, "model_loss": of_model, "alpha": warm.alpha}
     for name, value in expected.items():
         assert metrics[name] == pytest.approx(float(value), rel=1e-5)
 

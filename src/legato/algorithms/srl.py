@@ -249,10 +249,12 @@ def model_loss(
 
 
 def first(batch: Transition | Sequences) -> Transition:
+    """The steps that stretches begin with."""
     return jax.tree.map(lambda leaf: leaf[0], batch.steps) if isinstance(batch, Sequences) else batch
 
 
 def along(batch: Transition | Sequences) -> Sequences:
+    """Single steps as stretches of one."""
     if isinstance(batch, Sequences):
         return batch
     return Sequences(jax.tree.map(lambda leaf: leaf[None], batch), jnp.ones((1, *batch.reward.shape)))

@@ -60,16 +60,6 @@ class Dynamics(eqx.Module):
         return eqx.tree_at(lambda model: model.change, self, change)
 
 
-def loss(
-    model: Dynamics,
-    s: Float[Array, "batch obs"],
-    a: Float[Array, "batch act"],
-    s_next: Float[Array, "batch obs"],
-) -> Float[Array, ""]:
-    """Mean-squared one-step error, over the batch and the observation's dimensions."""
-    return jnp.mean(((model(s, a) - s_next) / model.unit) ** 2)
-
-
 def loss_along(
     model: Dynamics,
     s: Float[Array, "batch obs"],
@@ -80,7 +70,8 @@ def loss_along(
 ) -> Float[Array, ""]:
     """sum_k decay^k MSE(m^{k+1}(s, a_0 ... a_k), s_{k+1}) / sum_k decay^k, of predictions that feed on predictions.
 
-    `ahead` holds s_1, s_2, ...; those whose `valid` is 0 do not count. With one step it is `loss`.
+    `ahead` holds s_1, s_2, ...; those whose `valid` is 0 do not count. Squared errors are means over
+    the observation's dimensions.
     """
 
     def predict(z: Array, at: tuple[Array, Array, Array]) -> tuple[Array, Array]:
