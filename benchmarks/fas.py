@@ -49,7 +49,9 @@ def main() -> None:
             evaluations = {name: evaluation(name, run, which) for name, run in found.items()}
             show(evaluations)
             named = [replace(e, label=label(name, e)) for name, e in evaluations.items()]
-            api.draw(named, options.out / task / f"curves-{which}.png")
+            for sweep in ("asl", "intervals", "delay"):
+                if all(getattr(e, sweep) is not None for e in named):
+                    api.draw(named, options.out / task / f"{sweep}-{which}.png", sweep)
 
 
 def label(name: str, e: Evaluation) -> str:

@@ -45,11 +45,9 @@ KINDS: tuple[Which, ...] = ("start", "last", "best")
 
 TOY: dict[str, dict[str, Any]] = {
     "critics first, then both": {},
-    "critics for a third of that": {"critic_steps": 24_000},
-    "critics for a tenth, actor's steps ten times as large": {"critic_steps": 6_400, "learning_rate": 1e-4},
+    "critics for a tenth of that, actor's steps ten times as large": {"critic_steps": 6_400, "learning_rate": 1e-4},
     "the same, tethered to the best so far": {"critic_steps": 6_400, "learning_rate": 1e-4, "anchor": 1.0},
-    "returns relabelled": {"relabel": True},
-    "critics blind to the return": {"critic_reads_return": False},
+    "critics for a third": {"critic_steps": 24_000},
 }
 
 
@@ -100,8 +98,16 @@ def variant(name: str) -> tuple[str, dict[str, Any]]:
     method, _, others = name.partition(":")
     if method not in TUNERS:
         raise argparse.ArgumentTypeError(f"'{method}' is none of {', '.join(TUNERS)}")
-    pairs = [pair.partition("=") for pair in others.split(",") if pair]
-    return method, {option: ast.literal_eval(value) for option, _, value in pairs}
+    return method, dict(option(pair) for pair in others.split(",") if pair)
+
+
+def option(pair: str) -> tuple[str, Any]:
+    """`anchor=0.5` or `logs=all`."""
+    name, _, value = pair.partition("=")
+    try:
+        return name, ast.literal_eval(value)
+    except ValueError:
+        return name, value
 
 
 def column(name: str) -> str:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import jax
 import numpy as np
@@ -653,18 +653,24 @@ def _one_world(worlds: set[str]) -> None:
         raise LegatoError(f"runs of different environments cannot be compared: {', '.join(sorted(worlds))}")
 
 
-def draw(evaluations: Sequence[Evaluation], path: str | Path) -> Path:
-    """Return against action sequence length, one line per evaluation."""
-    from legato.evaluation.figures import asl_curve
+def draw(
+    evaluations: Sequence[Evaluation], path: str | Path, sweep: Literal["asl", "intervals", "delay"] = "asl"
+) -> Path:
+    """Return against action sequence length, longest random interval or delay, one line per evaluation that has it."""
+    from legato.evaluation.figures import asl_curve, delay_curve, interval_curve
 
     first = evaluations[0]
-    return asl_curve(
-        [_curve(e, e.asl, score=True) for e in evaluations],
-        path,
-        title=f"{first.environment}: what rarer decisions cost",
-        reference=first.reference,
-        step_seconds=first.step_seconds,
-    )
+    swept = [(e, getattr(e, sweep)) for e in evaluations if getattr(e, sweep) is not None]
+    curves = [_curve(e, found, score=sweep == "asl") for e, found in swept]
+    told: dict[str, Any] = {"step_seconds": first.step_seconds}
+    if sweep == "asl":
+        title = f"{first.environment}: what rarer decisions cost"
+        return asl_curve(curves, path, title=title, reference=first.reference, **told)
+    figure, what = {
+        "intervals": (interval_curve, "decisions at random intervals"),
+        "delay": (delay_curve, "decisions that come late"),
+    }[sweep]
+    return figure(curves, path, title=f"{first.environment}: {what}", **told)
 
 
 def _curve(evaluation: Evaluation, sweep: sweeps.Sweep, score: bool = False) -> Any:
@@ -676,7 +682,7 @@ def _curve(evaluation: Evaluation, sweep: sweeps.Sweep, score: bool = False) -> 
 
 def _keep(run: Run, result: Evaluation) -> None:
     """Write `evaluation.json` and the figures into the run's folder."""
-    from legato.evaluation.figures import Curve, delay_curve, interval_curve, prompt_curve
+    from legato.evaluation.figures import Curve, prompt_curve
 
     body = {**_kept(run), result.which: result.to_json()}
     write_text(run.path / "evaluation.json", json.dumps(body, indent=1) + "\n")
@@ -684,14 +690,9 @@ def _keep(run: Run, result: Evaluation) -> None:
     folder.mkdir(exist_ok=True)
     if len(result.asl.x) > 1:
         draw([result], folder / f"asl-{result.which}.png")
-    for name, figure, sweep in (
-        ("intervals", interval_curve, result.intervals),
-        ("delay", delay_curve, result.delay),
-    ):
-        if sweep is not None:
-            title = f"{result.label} on {result.environment}"
-            path = folder / f"{name}-{result.which}.png"
-            figure([_curve(result, sweep)], path, title=title, step_seconds=result.step_seconds)
+    for sweep in ("intervals", "delay"):
+        if getattr(result, sweep) is not None:
+            draw([result], folder / f"{sweep}-{result.which}.png", sweep)
     if (found := result.prompts) is not None and len(found.asked) > 1:
         prompt_curve(
             [Curve(result.label, np.array(found.asked), found.means)],

@@ -208,6 +208,16 @@ def test_the_replay_begins_with_the_best_logs_in_the_order_in_which_they_go() ->
     np.testing.assert_array_equal(earned, np.sort(logs.returns(data))[-4:])
 
 
+@pytest.mark.parametrize("count", [3, 10_000])
+def test_or_with_logs_of_every_return(count: int) -> None:
+    data = swings()
+    found = going_on.REPLAY.logged(replace(TUNING, episodes=count, logs="all"), data)
+    assert len(set(found.tolist())) == len(found) == min(count, len(data.lengths))
+    earned, everything = logs.returns(data)[found], np.sort(logs.returns(data))
+    assert (np.diff(earned) >= 0).all()
+    np.testing.assert_array_equal(earned[[0, -1]], everything[[0, -1]])
+
+
 @pytest.mark.parametrize(
     ("tuning", "joint", "moved"),
     [
@@ -224,29 +234,36 @@ def test_who_moves_when(tuning: going_on.Config, joint: bool, moved: set[str]) -
     assert all(np.isfinite(value) for value in metrics.values())
 
 
-def test_the_critics_loss_is_the_equation() -> None:
-    learner, drawn = begun(TD3), slots.draw(replay(TD3), jax.random.key(0), 8, 3)
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_the_critics_loss_is_the_equation(n: int) -> None:
+    """Of windows of four steps: n = 7 reaches to the window's end."""
+    learner, drawn = begun(TD3), slots.draw(replay(TD3), jax.random.key(0), 8, 4)
     learner = going_on.Learner(
         **{**vars(learner), "target_actor": nudged(learner.actor), "target_critic": nudged(learner.critic)}
     )
     assert learner.critic is not None and learner.target_critic is not None and learner.target_actor is not None
-    found, _ = going_on.critic_loss(learner.critic, learner, TD3, drawn)
+    found, _ = going_on.critic_loss(learner.critic, learner, replace(TD3, n_step=n), drawn)
     facts, window = learner.facts, drawn.window
     s, a = facts.normaliser(window.observations), facts.unit(window.actions)
     mean, _ = odt.parted(odt.outputs(learner.target_actor, facts, window))
-    q_next = np.minimum(*(np.asarray(q) for q in learner.target_critic(s, jnp.tanh(mean))))
+    value = np.minimum(*(np.asarray(q) for q in learner.target_critic(s, jnp.tanh(mean))))
     q_1, q_2 = (np.asarray(q) for q in learner.critic(s, a))
-    errors = []
+    errors, furthest = [], 0
     for i, t in np.argwhere(np.asarray(window.mask)):
-        last = int(window.timesteps[i, t]) == int(replay(TD3).episodes.left.max()) - 1
-        if drawn.ends[i, t]:
-            y = float(drawn.rewards[i, t]) / 2
-        elif t + 1 < 3 and window.mask[i, t + 1]:
-            y = float(drawn.rewards[i, t]) / 2 + 0.99 * q_next[i, t + 1]
-        else:
-            continue
-        errors.append((q_1[i, t] - y) ** 2 + (q_2[i, t] - y) ** 2)
-        assert not (last and drawn.goes_on[i, t])
+        y, at = 0.0, int(t)
+        while True:
+            if at - t == n or not (drawn.goes_on[i, at] or drawn.ends[i, at]):
+                y += 0.99 ** (at - t) * value[i, at]
+                break
+            y += 0.99 ** (at - t) * float(drawn.rewards[i, at]) / 2
+            if drawn.ends[i, at]:
+                break
+            assert window.mask[i, at + 1]
+            at += 1
+        if drawn.goes_on[i, t] or drawn.ends[i, t]:
+            errors.append((q_1[i, t] - y) ** 2 + (q_2[i, t] - y) ** 2)
+            furthest = max(furthest, at - int(t))
+    assert furthest == min(n, 3)
     assert float(found) == pytest.approx(np.mean(errors), rel=1e-4)
 
 
@@ -268,10 +285,29 @@ def test_collecting_asks_for_more_than_evaluating() -> None:
     np.testing.assert_array_equal(tries, [200, 0])
 
 
+def test_evaluations_can_ask_for_more_than_the_best_earned() -> None:
+    first, best = np.array([100.0, 100.0, -100.0]), np.array([300.0, 20.0, -50.0])
+    asks, tries = going_on.targets(replace(TUNING, ahead=0.2, prompt=1.0), first, best, np.array([1.0, 1.0, 0.5]))
+    np.testing.assert_allclose(asks, [360, 100, -45])
+    np.testing.assert_allclose(tries, asks)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.5])
+def test_it_collects_with_a_share_of_its_deviation(spread: float) -> None:
+    learner, noise = begun(), jnp.asarray(going_on.phase(replace(TUNING, spread=spread), 0).noise)
+    collects, acts = going_on.explorer(learner, jnp.asarray(7.0), noise), going_on.policy(learner, jnp.asarray(7.0))
+    state = collects.observe(collects.init_state(()), jax.tree.map(lambda leaf: leaf[0], episode_of(0, SPEC, 1)))
+    key = jax.random.key(3)
+    units = (acts.facts.unit(p.decide(state, k, 1)[0][0]) for p, k in ((acts, None), (acts, key), (collects, key)))
+    greedy, whole, part = (np.arctanh(np.clip(np.asarray(unit), -1 + 1e-6, 1 - 1e-6)) for unit in units)
+    np.testing.assert_allclose(part - greedy, spread * (whole - greedy), atol=1e-3)
+    assert np.abs(whole - greedy).max() > 0.1
+
+
 def test_the_critics_come_first_with_a_td3_gradient_alone() -> None:
-    tuning = replace(TD3, critic_steps=20, start_steps=10, updates=3)
-    assert [going_on.phase(tuning, at)[:2] for at in (0, 10, 20)] == [(0, False), (3, False), (3, True)]
-    assert going_on.phase(replace(tuning, td3=0.0), 10).joint
+    tuning = replace(TD3, critic_steps=20, start_steps=10, updates=3, critic_updates=7)
+    assert [going_on.phase(tuning, at)[:2] for at in (0, 10, 20)] == [(0, False), (7, False), (3, True)]
+    assert going_on.phase(replace(tuning, td3=0.0), 10)[:2] == (3, True)
 
 
 def test_what_is_saved_is_a_policy_of_odt() -> None:

@@ -378,6 +378,13 @@ def test_sequences_are_asked_for_where_they_are_read() -> None:
     assert {config: srl.batches(config).lengths for config in lengths} == lengths
 
 
+def test_a_latent_state_is_predicted_itself() -> None:
+    """Differences are counted in units of observations, of which a latent state has none."""
+    wanted = replace(PLAIN, model_target="difference")
+    assert srl.init(wanted, SPEC, jax.random.key(0)).model.change is not None
+    assert srl.init(replace(wanted, latent=5), SPEC, jax.random.key(0)).model.change is None
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -386,7 +393,6 @@ def test_sequences_are_asked_for_where_they_are_read() -> None:
         ({"model_decay": 0.0}, r"model_decay must lie in \(0, 1\]; 0.0 was given"),
         ({"grow_over": -2}, "grow_over must be at least -1; -2 was given"),
         ({"latent": -1}, "latent must be at least 0; -1 was given"),
-        ({"latent": 5, "model_target": "difference"}, "a latent state has no units to count differences in"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any], words: str) -> None:

@@ -43,6 +43,7 @@ def test_paper_preset_is_the_papers_table(algorithm: str, env: str) -> None:
         assert config.model_hidden == (400, 300)
         assert (config.actor_every, config.cell) == (1, "gru")
         assert (config.teaching, config.execute, config.model_target) == ("recall", 0, "observation")
+        assert not config.recall_ends
     elif isinstance(config, SAC):
         assert config.action_repeat == 1
     else:
@@ -55,8 +56,11 @@ def test_cpu_preset_is_smaller_and_faster_and_otherwise_the_same(algorithm: str,
     paper, long = preset("paper", algorithm, env)
     config, short = preset("cpu", algorithm, env)
     published = {"hidden": 256, "batch_size": 256, "learning_rate": 3e-4, "tau": 0.005, "anneal_over": 0}
+    if isinstance(config, SRL):
+        assert (config.model_target, config.execute, config.recall_ends) == ("difference", -1, True)
+        published |= {"model_hidden": (400, 300), "model_target": "observation", "execute": 0, "recall_ends": False}
     assert dataclasses.replace(config, **published) == paper
-    assert (config.hidden, config.batch_size, config.learning_rate, config.tau) == (128, 128, 1e-3, 0.01)
+    assert (config.hidden, config.batch_size, config.learning_rate, config.tau) == (64, 64, 1e-3, 0.01)
     assert config.anneal_over == -1
     assert short.steps < long.steps
     assert short.checkpoint_every == short.eval_every  # an evaluated policy can be gone back to

@@ -121,7 +121,8 @@ class SRL:
     """primitive actions of a plan that are executed while collecting, before the next is made; 0: all J [SRL], -1: a
     random number of them"""
     model_target: Literal["observation", "difference"] = "observation"
-    """what the model predicts: the next observation [SRL], or its change, in units of how much it usually changes"""
+    """what the model predicts: the next observation [SRL], or its change, in units of how much it usually changes; a
+    latent state, which has no units, it predicts itself"""
     model_steps: int = 0
     """steps ahead that the model learns to predict from its own predictions; 0: 1 [SRL], or 5 with a latent state"""
     model_decay: float = 0.5
@@ -153,8 +154,6 @@ class SRL:
             raise LegatoError(f"model_decay must lie in (0, 1]; {self.model_decay} was given")
         if self.grow_over < -1:
             raise LegatoError(f"grow_over must be at least -1; {self.grow_over} was given")
-        if self.latent and self.model_target == "difference":
-            raise LegatoError("a latent state has no units to count differences in: leave --model-target out")
 
 
 def _check_offline(config: BC | DT | DS4 | TT, *positive: str) -> None:
@@ -715,10 +714,22 @@ class OnlineDT:
     """primitive steps before the first update [ODT: none, as the replay begins with logged episodes]"""
     critic_steps: int = 0
     """with `td3`, primitive steps until the transformer is updated as well as the critics"""
+    critic_updates: int = 300
+    """with `td3`, updates of the critics alone every so many steps until then"""
+    n_step: int = 1
+    """primitive steps whose rewards a critic's target adds up before it looks at the critics again, or as many as are
+    left in its window"""
     episodes: int = 1_000
-    """whole episodes that the replay keeps, at first the best of the logs; the worst of these go first [ODT]"""
+    """whole episodes that the replay keeps, at first of the logs; the worst of these go first [ODT]"""
+    logs: Literal["best", "all"] = "best"
+    """which logged episodes these are: the best [ODT], or as many of every return"""
     prompt: float = 2.0
     """while collecting, an episode is asked for so much more than in evaluations, by the target's size [ODT: twice]"""
+    ahead: float = 0.0
+    """evaluations ask for this share more than the best one so far earned, and never below the first target; 0: always
+    for that [ODT]"""
+    spread: float = 1.0
+    """share of the deviation that actions are drawn with while collecting [ODT: all of it]"""
     td3: float = 0.0
     """weight of -Q / mean |Q| beside the likelihood; 0: likelihood alone [ODT], above 0: a TD3 gradient [ODT+]"""
     gamma: float = 0.99
@@ -747,8 +758,8 @@ class OnlineDT:
     """largest global norm of a gradient [ODT]"""
 
     def __post_init__(self) -> None:
-        _check_tuner(self, "episodes", "hidden", "layers")
-        for name in ("critic_steps", "td3"):
+        _check_tuner(self, "episodes", "critic_updates", "n_step", "hidden", "layers")
+        for name in ("critic_steps", "td3", "ahead", "spread"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise LegatoError(f"{name} must be at least 0 and finite; {getattr(self, name)} was given")
         if not abs(self.prompt) < float("inf"):

@@ -179,9 +179,30 @@ class Stochastic(Policy[Any]):
         return self.reader.observe(state, step)
 
     def decide(self, state: Any, key: PRNGKeyArray | None, length: int) -> tuple[Array, Any]:
+        return self.drawn(state, key, length, 1.0), state
+
+    def drawn(self, state: Any, key: PRNGKeyArray | None, length: int, spread: Array | float) -> Array:
+        """The action to be held, drawn with this share of its deviation; without a key the greedy one."""
         mean, log_std = parted(self.reader.given(state))
-        drawn = mean if key is None else mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
-        return held(self.reader.acting.facts.action(drawn, None), length), state
+        drawn = mean if key is None else mean + spread * jnp.exp(log_std) * jax.random.normal(key, mean.shape)
+        return held(self.reader.acting.facts.action(drawn, None), length)
+
+
+class Restrained(Policy[Any]):
+    """`policy`, drawing nearer to its greedy actions: exploration that strays less."""
+
+    policy: Stochastic
+    spread: Float[Array, ""]
+    """share of the deviation"""
+
+    def init_state(self, command: Any) -> Any:
+        return self.policy.init_state(command)
+
+    def observe(self, state: Any, step: Step) -> Any:
+        return self.policy.observe(state, step)
+
+    def decide(self, state: Any, key: PRNGKeyArray | None, length: int) -> tuple[Array, Any]:
+        return self.policy.drawn(state, key, length, self.spread), state
 
 
 def policy(config: Config, learner: Learner) -> Stochastic:

@@ -4,7 +4,8 @@ It asks for more than the logs hold, draws actions, and imitates what came of it
 knows: returns-to-go in the replay are those that were earned. L and lambda are those of `online_decision_transformer`.
 From poor logs imitation leads nowhere; with `td3` there is a gradient that does (Yan et al. 2024, arXiv 2410.24108):
 
-    y_t  = r_t + m gamma min_i Q'_i(s_{t+1}, tanh mu'_{t+1})         m: 0 where the world ended the episode
+    y_t  = r_t + m gamma min_i Q'_i(s_{t+1}, tanh mu'_{t+1})         m: 0 where the world ended the episode, and
+                                                                     s_{t+1} may be some steps later (`n_step`)
     L_Q  = MSE(Q_1(s_t, a_t), y_t) + MSE(Q_2(s_t, a_t), y_t)
     L   += td3 (-mean Q_1(s_t, tanh mu_t) / mean |Q_1|)              over the steps of windows
 """
@@ -25,8 +26,8 @@ from legato.algorithms import whole_episodes
 from legato.algorithms.configs import ODT as Base
 from legato.algorithms.configs import OnlineDT as Config
 from legato.algorithms.decision_transformer import Network
-from legato.algorithms.online_decision_transformer import Stochastic
-from legato.algorithms.tuning import Phase
+from legato.algorithms.online_decision_transformer import Restrained, Stochastic
+from legato.algorithms.tuning import Phase, above
 from legato.data import recent
 from legato.data.facts import Facts
 from legato.data.recent import Drawn, Recent
@@ -58,8 +59,9 @@ def check(config: Config, base: Base, spec: Spec) -> None:
 
 def phase(config: Config, step: int) -> Phase:
     """What is done after so many primitive steps."""
-    joint = not config.td3 or step >= config.critic_steps
-    return Phase(config.updates if step >= config.start_steps else 0, joint)
+    alone = config.td3 > 0 and step < config.critic_steps
+    updates = config.critic_updates if alone else config.updates
+    return Phase(updates if step >= config.start_steps else 0, not alone, config.spread)
 
 
 def init(config: Config, base: Base, policy: Stochastic, key: PRNGKeyArray) -> Learner:
@@ -106,14 +108,22 @@ def critic_loss(
     facts, window = learner.facts, drawn.window
     s, a = facts.normaliser(window.observations), facts.unit(window.actions)
     mean, _ = odt.parted(odt.outputs(learner.target_actor, facts, window))
-    q_next = jnp.minimum(*learner.target_critic(s, jnp.tanh(mean)))
-    q_next = jnp.concatenate([q_next[:, 1:], jnp.zeros_like(q_next[:, :1])], axis=1)
-    unit = config.reward_scale or facts.scale / 10
-    y = drawn.rewards / unit + jnp.where(drawn.goes_on, config.gamma * q_next, 0)
+    unit, known = config.reward_scale or facts.scale / 10, drawn.goes_on | drawn.ends
+    y = ahead(config, drawn, drawn.rewards / unit, jnp.minimum(*learner.target_critic(s, jnp.tanh(mean))))
     q_1, q_2 = critic(s, a)
-    known = drawn.goes_on | drawn.ends
     error = (q_1 - jax.lax.stop_gradient(y)) ** 2 + (q_2 - jax.lax.stop_gradient(y)) ** 2
     return _mean(error, known), _mean(q_1, known)
+
+
+def ahead(
+    config: Config, drawn: Drawn, r: Float[Array, "batch K"], v: Float[Array, "batch K"]
+) -> Float[Array, "batch K"]:
+    """y_t: the rewards of `n_step` steps, or up to the window's last state, and what is known of v there."""
+    y = v
+    for _ in range(config.n_step):
+        after = jnp.concatenate([y[:, 1:], jnp.zeros_like(y[:, :1])], axis=1)
+        y = jnp.where(drawn.goes_on, r + config.gamma * after, jnp.where(drawn.ends, r, v))
+    return y
 
 
 def policy_gradient(actor: Network, learner: Learner, drawn: Drawn) -> Float[Array, ""]:
@@ -192,9 +202,9 @@ def deployed(learner: Learner) -> Network:
     return learner.actor
 
 
-def explorer(learner: Learner, target: Float[Array, ""], noise: Float[Array, ""]) -> Stochastic:
-    """What collects: it draws its actions."""
-    return policy(learner, target)
+def explorer(learner: Learner, target: Float[Array, ""], noise: Float[Array, ""]) -> Restrained:
+    """What collects: it draws its actions, with a share of their deviation."""
+    return Restrained(policy(learner, target), noise)
 
 
 def targets(
@@ -207,7 +217,8 @@ def targets(
 
     `trust` falls from 1 with every fall.
     """
-    return first, first + (config.prompt - 1) * np.abs(first)
+    asks = above(config, first, best, trust) if config.ahead else first
+    return asks, asks + (config.prompt - 1) * np.abs(asks)
 
 
 def improved(config: Config, learner: Learner, better: Bool[Array, ""]) -> Learner:

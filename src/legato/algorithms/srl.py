@@ -153,7 +153,7 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
     k_actor, k_critic, k_model = jax.random.split(key, 3)
     k_ends, k_encoder = jax.random.split(jax.random.fold_in(key, 1))
     o, a, width = config.latent or spec.observation_size, spec.action_size, (config.hidden, config.hidden)
-    differences = config.model_target == "difference"
+    differences = config.model_target == "difference" and not config.latent
     actor = Actor(spec, config, key=k_actor)
     critic = TwinCritic(o + (config.critic != "one_step"), a, width, key=k_critic)
     model = Dynamics(o, a, width if config.latent else config.model_hidden, differences=differences, key=k_model)

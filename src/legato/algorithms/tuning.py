@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from legato.algorithms.configs import DS4AC, DS4RW
+from legato.algorithms.configs import DS4AC, DS4RW, OnlineDT
 
 
 class Phase(NamedTuple):
@@ -17,11 +17,11 @@ class Phase(NamedTuple):
     joint: bool
     """is what acts updated, or are the critics alone?"""
     noise: float = 0.0
-    """deviation of the noise on actions, in units of their bounds"""
+    """deviation of the noise on actions, in units of their bounds, or the share of their own"""
 
 
 def above(
-    config: DS4AC | DS4RW,
+    config: DS4AC | DS4RW | OnlineDT,
     first: Float[np.ndarray, " seeds"],
     best: Float[np.ndarray, " seeds"],
     trust: Float[np.ndarray, " seeds"],

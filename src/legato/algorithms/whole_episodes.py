@@ -41,7 +41,11 @@ def begins_with_logs(config: Config) -> bool:
 
 def logged(config: Config, data: Trajectories) -> Int[np.ndarray, " episodes"]:
     """Which logged episodes the replay begins with, in the order in which they go in, and are the first to go."""
-    return np.argsort(logs.returns(data), kind="stable")[-config.episodes :]
+    rising = np.argsort(logs.returns(data), kind="stable")
+    if isinstance(config, OnlineDT) and config.logs == "all":
+        count = min(config.episodes, len(rising))
+        return rising[np.linspace(0, len(rising) - 1, count).astype(int)]
+    return rising[-config.episodes :]
 
 
 def remember(

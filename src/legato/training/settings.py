@@ -20,6 +20,7 @@ from legato.algorithms.configs import (
     ODT,
     OFFLINE,
     ONLINE,
+    SRL,
     TT,
     TUNERS,
     TUNES,
@@ -177,6 +178,7 @@ _PAPER_SCHEDULES: dict[str, tuple[int, int, int]] = {
 _CPU_SCHEDULES: dict[str, tuple[int, int, int]] = {
     "Pendulum": (8_000, 1_000, 1_000),
     "InvertedPendulum": (30_000, 1_000, 2_500),
+    "InvertedDoublePendulum": (40_000, 1_000, 2_500),
     "Reacher": (60_000, 1_000, 2_500),
 }
 
@@ -208,7 +210,9 @@ def _online(name: str, algorithm: str, env: str) -> tuple[Config, Settings]:
         steps, start, every = _PAPER_SCHEDULES.get(family, (1_000_000, 10_000, 5_000))
     else:
         # Fewer updates, so longer steps, which shrink towards the end: open-loop plans punish the last few per cent.
-        config = replace(config, hidden=128, batch_size=128, learning_rate=1e-3, tau=0.01, anneal_over=-1)
+        config = replace(config, hidden=64, batch_size=64, learning_rate=1e-3, tau=0.01, anneal_over=-1)
+        if isinstance(config, SRL):  # what lets long plans be learnt where an episode ends when it goes wrong
+            config = replace(config, model_hidden=(128, 128), model_target="difference", execute=-1, recall_ends=True)
         steps, start, every = _CPU_SCHEDULES.get(family, (100_000, 5_000, 5_000))
     settings = Settings(env=env, steps=steps, start_steps=start, eval_every=every, checkpoint_every=every)
     return config, settings
