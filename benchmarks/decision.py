@@ -1,6 +1,6 @@
 """Milliseconds per decision as a user calls it: one observation in NumPy, the plan out in NumPy, batch 1.
 
-    python benchmarks/decision.py [--hidden 256] [--lengths 1 8 16] [--calls 3000] [--threaded]
+    python benchmarks/decision.py [--presets paper cpu] [--lengths 1 8 16] [--calls 3000] [--threaded]
 
 The planners search in an SRL learner's model by its critics: 64 sequences of 5 actions, 3 times.
 
@@ -14,7 +14,7 @@ import argparse
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--presets", nargs="+", default=["paper", "cpu"], help="which sizes")
     parser.add_argument("--lengths", type=int, nargs="+", default=[1, 8, 16])
     parser.add_argument("--calls", type=int, default=3000)
     parser.add_argument("--threaded", action="store_true", help="let JAX hand the computation to another thread")
@@ -23,30 +23,32 @@ def main() -> None:
     import jax
 
     from legato.algorithms import sac, srl
+    from legato.algorithms.configs import SRL
     from legato.data.spec import Spec
     from legato.evaluation.latency import latency
     from legato.planning.recall import Imagining
     from legato.planning.shooting import Shooting
     from legato.policy import Player, Policy
+    from legato.training.settings import preset
 
     jax.config.update("jax_cpu_enable_async_dispatch", options.threaded)
     spec = Spec(11, (-1.0,) * 3, (1.0,) * 3)
-    print(
-        f"| policy, width {options.hidden}, Hopper's sizes | actions | p50 ms | p99 ms | mean ms | p50 ms per action |"
-    )
-    print("|---|---|---|---|---|---|")
-    policies: dict[str, Policy] = {}
-    for name, module in (("SAC", sac), ("SRL", srl)):
-        config = module.Config(hidden=options.hidden)
-        policies[name] = module.policy(config, module.init(config, spec, jax.random.key(0)))
-    learner = srl.init(srl.Config(hidden=options.hidden), spec, jax.random.key(0))
-    for name, how in {"unrolled in the model": None, "MPPI": Shooting(), "CEM": Shooting(temperature=0.0)}.items():
-        policies[name] = Imagining(learner.actor, learner.critic, learner.model, spec, how)
-    for name, policy in policies.items():
-        player = Player(policy, spec)
-        for length in options.lengths:
-            t = latency(player, length, calls=options.calls)
-            print(f"| {name} | {length} | {t.p50:.3f} | {t.p99:.3f} | {t.mean:.3f} | {t.per_action:.4f} |", flush=True)
+    for name in options.presets:
+        config, _ = preset(name, "srl", "Hopper-v5")
+        assert isinstance(config, SRL)
+        print(f"| preset {name}: width {config.hidden}, model {config.model_hidden}, Hopper's sizes ", end="")
+        print("| actions | p50 ms | p99 ms | mean ms | p50 ms per action |\n|---|---|---|---|---|---|")
+        learner = srl.init(config, spec, jax.random.key(0))
+        plain = sac.Config(hidden=config.hidden)
+        policies: dict[str, Policy] = {"SAC": sac.policy(plain, sac.init(plain, spec, jax.random.key(0)))}
+        policies["SRL"] = srl.policy(config, learner)
+        for planner, how in {"unrolled": None, "MPPI": Shooting(), "CEM": Shooting(temperature=0.0)}.items():
+            policies[f"{planner}, in the model"] = Imagining(learner.actor, learner.critic, learner.model, spec, how)
+        for policy, acting in policies.items():
+            player = Player(acting, spec)
+            for length in options.lengths:
+                t = latency(player, length, calls=options.calls)
+                print(f"| {policy} | {length} | {t.p50:.3f} | {t.p99:.3f} | {t.mean:.3f} | {t.per_action:.4f} |")
 
 
 if __name__ == "__main__":

@@ -43,15 +43,21 @@ def main() -> None:
     parser.add_argument("--preset", default="cpu")
     parser.add_argument("--which", nargs="+", default=["last", "best"], choices=["last", "best"])
     options = parser.parse_args()
+    together: dict[str, list[float]] = {}
     for task in options.tasks:
         found = {name: trained(name, task, options) for name in options.algorithms}
         for which in options.which:
             evaluations = {name: evaluation(name, run, which) for name, run in found.items()}
-            show(evaluations)
+            for what, rho in show(evaluations).items():
+                together.setdefault(f"{what}, {which} policies", []).append(rho)
             named = [replace(e, label=label(name, e)) for name, e in evaluations.items()]
             for sweep in ("asl", "intervals", "delay"):
                 if all(getattr(e, sweep) is not None for e in named):
                     api.draw(named, options.out / task / f"{sweep}-{which}.png", sweep)
+    for what, rho in together.items():
+        if len(rho) > 1:
+            average = f"{np.mean(rho):.2f} on average over {len(rho)} tasks"
+            print(f"FAS and the return with {what}: correlation of ranks {average}")
 
 
 def label(name: str, e: Evaluation) -> str:
@@ -96,7 +102,8 @@ def evaluation(name: str, run: Path, which: Which) -> Evaluation:
     return api.evaluate(run, which=which, search={"planner": planner}, quiet=True)
 
 
-def show(evaluations: dict[str, Evaluation]) -> None:
+def show(evaluations: dict[str, Evaluation]) -> dict[str, float]:
+    """Print a task's table. Returns what `foretold` does."""
     first = next(iter(evaluations.values()))
     seeds, episodes = len(first.seeds), first.asl.returns.shape[-1]
     print(f"\n{first.environment}, {first.which} policy, {seeds} seeds x {episodes} episodes per point")
@@ -115,13 +122,14 @@ def show(evaluations: dict[str, Evaluation]) -> None:
         rate = "" if e.step_seconds is None else f"{1 / (e.trained_length * e.step_seconds):.1f}"
         ms = "" if e.latency is None else f"{e.latency.p50:.3f}"
         print(f"| {name} | {text} | {each} | {' | '.join(returns)} | {rate} | {ms} |", flush=True)
-    foretold(list(evaluations.values()))
+    return foretold(list(evaluations.values()))
 
 
-def foretold(evaluations: list[Evaluation]) -> None:
-    """Does FAS say which policy does well where decisions come at random, or late?"""
+def foretold(evaluations: list[Evaluation]) -> dict[str, float]:
+    """Does FAS say which policy does well where decisions come at random, or late? Returns correlations of ranks."""
+    found: dict[str, float] = {}
     if any(e.fas_per_seed is None for e in evaluations) or len(evaluations) < 3:
-        return
+        return found
     scores = np.concatenate([np.asarray(e.fas_per_seed) for e in evaluations])
     for what, sweeps in {
         "random intervals of up to 16 steps": [
@@ -134,6 +142,8 @@ def foretold(evaluations: list[Evaluation]) -> None:
         earned = np.concatenate([returns.mean(axis=-1) for returns in sweeps if returns is not None])
         r, rho = np.corrcoef(scores, earned)[0, 1], np.corrcoef(stats.rankdata(scores), stats.rankdata(earned))[0, 1]
         print(f"FAS and the return with {what}, {len(scores)} policies: r {r:.2f}, of ranks {rho:.2f}")
+        found[what] = rho
+    return found
 
 
 if __name__ == "__main__":
