@@ -164,6 +164,7 @@ def test_paper_preset_of_the_online_decision_transformer_is_the_papers(
     tuning, going_on = tuning_preset("paper", "odt-online", "Hopper-v4")
     assert isinstance(tuning, OnlineDT)
     assert (tuning.updates, tuning.every, tuning.episodes, tuning.prompt, tuning.td3) == (300, 1_000, 1_000, 2.0, 0.0)
+    assert (tuning.logs, tuning.ahead, tuning.spread, tuning.n_step) == ("best", 0, 1, 1)
     assert going_on.steps == 1_500_000
 
 

@@ -356,7 +356,13 @@ def tuning_preset(name: str, method: str, env: str, *, scratch: bool = False) ->
     if isinstance(tuning, OnlineDT):
         if name == "paper":
             return tuning, replace(settings, steps=1_500_000, eval_every=10_000)
-        return replace(tuning, batch_size=64, warmup=100, weight_decay=1e-4), settings
+        tuning = replace(tuning, batch_size=64, warmup=100, weight_decay=1e-4)
+        tuning = replace(tuning, critic_steps=3_000, critic_updates=2_000, n_step=4)  # with `td3`
+        if scratch:
+            return tuning, settings
+        # It strays less while collecting, and knows logs of every return.
+        tuning = replace(tuning, logs="all", prompt=1.2, spread=0.5, ahead=0.1)
+        return tuning, replace(settings, eval_every=2_500, rollback=True, drop=0.05)
     if isinstance(tuning, DS4RW):
         return (replace(tuning, episodes=2_000, batch_size=64) if name == "paper" else tuning), settings
     if name == "paper":
