@@ -221,14 +221,14 @@ def test_or_with_logs_of_every_return(count: int) -> None:
 @pytest.mark.parametrize(
     ("tuning", "joint", "moved"),
     [
-        (TUNING, True, {"actor", "log_multiplier"}),
+        (TUNING, True, {"actor", "average", "log_multiplier"}),
         (TD3, False, {"critic", "target_critic"}),
-        (TD3, True, {"actor", "log_multiplier", "critic", "target_critic", "target_actor"}),
+        (TD3, True, {"actor", "average", "log_multiplier", "critic", "target_critic", "target_actor"}),
     ],
 )
 def test_who_moves_when(tuning: going_on.Config, joint: bool, moved: set[str]) -> None:
-    names = ("actor", "log_multiplier", "critic", "target_critic", "target_actor", "facts")
-    names = names if tuning.td3 else ("actor", "log_multiplier", "facts")
+    names = ("actor", "average", "log_multiplier", "facts")
+    names = (*names, "critic", "target_critic", "target_actor") if tuning.td3 else names
     learner, metrics = step(tuning, begun(tuning), replay(tuning), jax.random.key(0), joint)
     assert differences(begun(tuning), learner, names) == moved
     assert all(np.isfinite(value) for value in metrics.values())
@@ -302,6 +302,21 @@ def test_it_collects_with_a_share_of_its_deviation(spread: float) -> None:
     greedy, whole, part = (np.arctanh(np.clip(np.asarray(unit), -1 + 1e-6, 1 - 1e-6)) for unit in units)
     np.testing.assert_allclose(part - greedy, spread * (whole - greedy), atol=1e-3)
     assert np.abs(whole - greedy).max() > 0.1
+
+
+def test_what_acts_is_a_moving_average_and_what_collects_is_not() -> None:
+    slow = replace(TUNING, average=0.25)
+    before, target = begun(slow), jnp.asarray(7.0)
+    after, _ = step(slow, before, replay(slow), jax.random.key(0), True)
+    wanted = jax.tree.map(lambda old, new: 0.75 * old + 0.25 * new, before.actor, after.actor)
+    assert not same(after.actor, before.actor)
+    close(going_on.policy(after, target).reader.acting.network, wanted, 1e-6)
+    close(going_on.deployed(after), wanted, 1e-6)
+    assert same(going_on.explorer(after, target, jnp.ones(())).policy.reader.acting.network, after.actor)
+    back = going_on.taken_back(slow, after, before.actor)
+    assert same(back.actor, before.actor) and same(back.average, before.actor)
+    whole, _ = step(TUNING, begun(), replay(), jax.random.key(0), True)
+    assert same(whole.average, whole.actor)
 
 
 def test_the_critics_come_first_with_a_td3_gradient_alone() -> None:

@@ -560,6 +560,11 @@ def _check_tuner(config: DS4AC | DS4RW | OnlineDT, *positive: str) -> None:
         raise LegatoError(f"reward_scale must be positive, or 0 for the policy's own; {config.reward_scale} was given")
 
 
+def _check_average(config: DS4AC | OnlineDT) -> None:
+    if not 0 < config.average <= 1:
+        raise LegatoError(f"average must lie in (0, 1]; {config.average} was given")
+
+
 @dataclass(frozen=True)
 class DS4AC:
     """Decision S4 fine-tuned by acting: a deterministic actor-critic over stored states, one recurrent step deep."""
@@ -639,8 +644,7 @@ class DS4AC:
         _check_tuner(self, "critic_updates", "critics_per_actor", "n_step", "hidden", "layers", "target_every")
         if not 0 <= self.variation < 1:
             raise LegatoError(f"variation must lie in [0, 1); {self.variation} was given")
-        if not 0 < self.average <= 1:
-            raise LegatoError(f"average must lie in (0, 1]; {self.average} was given")
+        _check_average(self)
         if len(self.noise) != 3 or min(self.noise) < 0:
             raise LegatoError(f"noise is three deviations of at least 0; {self.noise} was given")
         if self.shortest > 1:
@@ -730,6 +734,8 @@ class OnlineDT:
     for that [ODT]"""
     spread: float = 1.0
     """share of the deviation that actions are drawn with while collecting [ODT: all of it]"""
+    average: float = 1.0
+    """rate at which what is deployed follows the transformer, every update; 1: it is the transformer [ODT]"""
     td3: float = 0.0
     """weight of -Q / mean |Q| beside the likelihood; 0: likelihood alone [ODT], above 0: a TD3 gradient [ODT+]"""
     gamma: float = 0.99
@@ -759,6 +765,7 @@ class OnlineDT:
 
     def __post_init__(self) -> None:
         _check_tuner(self, "episodes", "critic_updates", "n_step", "hidden", "layers")
+        _check_average(self)
         for name in ("critic_steps", "td3", "ahead", "spread"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise LegatoError(f"{name} must be at least 0 and finite; {getattr(self, name)} was given")

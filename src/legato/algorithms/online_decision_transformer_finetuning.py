@@ -43,6 +43,8 @@ class Learner(eqx.Module):
     """Everything the fine-tuning carries. Critics and targets are there with `td3` only."""
 
     actor: Network
+    average: Network
+    """what is evaluated and kept: a moving average of the actor"""
     log_multiplier: Float[Array, ""]
     target_actor: Network | None
     critic: TwinCritic | None
@@ -77,6 +79,7 @@ def init(config: Config, base: Base, policy: Stochastic, key: PRNGKeyArray) -> L
     optimisers = _optimisers(config, base)
     return Learner(
         actor=actor,
+        average=jax.tree.map(jnp.copy, actor),
         log_multiplier=policy.log_multiplier,
         target_actor=jax.tree.map(jnp.copy, actor) if critic else None,
         critic=critic,
@@ -155,6 +158,7 @@ def update(config: Config, learner: Learner, replay: Recent, key: PRNGKeyArray, 
         learner = eqx.tree_at(lambda whole: whole.critic, learner, critic)
         metrics = {"critic_loss": loss_q, "value": q}
     actor, log_multiplier, target_actor = learner.actor, learner.log_multiplier, learner.target_actor
+    average = learner.average
     nll = entropy = jnp.zeros(())
     if joint:
         multiplier = jnp.exp(log_multiplier)
@@ -168,6 +172,7 @@ def update(config: Config, learner: Learner, replay: Recent, key: PRNGKeyArray, 
         counts, tokens = drawn.window.mask.sum(axis=-1), 3 * what.length
         (_, (nll, entropy)), g = mean_gradient(of, actor, drawn, counts, k_update, tokens)
         actor, states["actor"] = descend(optimisers["actor"], actor, g, states["actor"])
+        average = actor if config.average == 1 else polyak(average, actor, config.average)
         slack = multiplier * (entropy - odt.least(base, facts.spec))
         log_multiplier, states["multiplier"] = descend(
             optimisers["multiplier"], log_multiplier, slack, states["multiplier"]
@@ -177,6 +182,7 @@ def update(config: Config, learner: Learner, replay: Recent, key: PRNGKeyArray, 
     metrics |= {"nll": nll, "entropy": entropy, "multiplier": jnp.exp(log_multiplier)}
     return Learner(
         actor=actor,
+        average=average,
         log_multiplier=log_multiplier,
         target_actor=target_actor,
         critic=critic,
@@ -193,18 +199,22 @@ def update(config: Config, learner: Learner, replay: Recent, key: PRNGKeyArray, 
 
 def policy(learner: Learner, target: Float[Array, ""]) -> Stochastic:
     """The deployable part: a policy of `odt` that asks for `target` where nobody says what to ask for."""
+    return _asking(learner, learner.average, target)
+
+
+def _asking(learner: Learner, network: Network, target: Float[Array, ""]) -> Stochastic:
     facts = eqx.tree_at(lambda facts: facts.target, learner.facts, target)
-    return odt.stochastic(learner.base, learner.actor, facts, learner.log_multiplier)
+    return odt.stochastic(learner.base, network, facts, learner.log_multiplier)
 
 
 def deployed(learner: Learner) -> Network:
     """What `policy` acts by."""
-    return learner.actor
+    return learner.average
 
 
 def explorer(learner: Learner, target: Float[Array, ""], noise: Float[Array, ""]) -> Restrained:
     """What collects: it draws its actions, with a share of their deviation."""
-    return Restrained(policy(learner, target), noise)
+    return Restrained(_asking(learner, learner.actor, target), noise)
 
 
 def targets(
@@ -228,7 +238,8 @@ def improved(config: Config, learner: Learner, better: Bool[Array, ""]) -> Learn
 
 def taken_back(config: Config, learner: Learner, actor: Network) -> Learner:
     """The learner with an actor that it had before."""
-    learner = eqx.tree_at(lambda whole: whole.actor, learner, actor)
+    both = actor, jax.tree.map(jnp.copy, actor)
+    learner = eqx.tree_at(lambda whole: (whole.actor, whole.average), learner, both)
     if learner.target_actor is None:
         return learner
     return eqx.tree_at(lambda whole: whole.target_actor, learner, jax.tree.map(jnp.copy, actor))

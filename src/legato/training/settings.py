@@ -361,7 +361,7 @@ def tuning_preset(name: str, method: str, env: str, *, scratch: bool = False) ->
         if scratch:
             return tuning, settings
         # It strays less while collecting, and knows logs of every return.
-        tuning = replace(tuning, logs="all", prompt=1.2, spread=0.5, ahead=0.1)
+        tuning = replace(tuning, logs="all", prompt=1.2, spread=0.5, ahead=0.1, average=0.005)
         return tuning, replace(settings, eval_every=2_500, rollback=True, drop=0.05)
     if isinstance(tuning, DS4RW):
         return (replace(tuning, episodes=2_000, batch_size=64) if name == "paper" else tuning), settings
