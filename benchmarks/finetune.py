@@ -47,7 +47,6 @@ TOY: dict[str, dict[str, Any]] = {
     "critics first, then both": {},
     "critics for a tenth of that, actor's steps ten times as large": {"critic_steps": 6_400, "learning_rate": 1e-4},
     "the same, tethered to the best so far": {"critic_steps": 6_400, "learning_rate": 1e-4, "anchor": 1.0},
-    "critics for a third": {"critic_steps": 24_000},
 }
 
 
