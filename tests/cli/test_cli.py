@@ -92,7 +92,7 @@ BAD = {
     f"{PENDULUM} --batch-size 0": "batch_size must be at least 1; 0 was given",
     f"{PENDULUM} --steps 0": "steps must be at least 1; 0 was given",
     f"{PENDULUM} --seed -1": "seed must be at least 0; -1 was given",
-    f"{PENDULUM} --capacity 5": "capacity 5 is smaller than a minibatch (128)",
+    f"{PENDULUM} --capacity 5": "capacity 5 is smaller than a minibatch (64)",
     f"{PENDULUM} --updates-per-step 0.01": "updates_per_step 0.01 gives no update in 4 steps",
     "train sac --env Pendulum-v1 --action-repeat 0": "action_repeat must be at least 1; 0 was given",
     "demo --steps 0": "steps must be at least 1; 0 was given",

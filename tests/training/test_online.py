@@ -190,7 +190,7 @@ def test_metrics_have_a_row_per_seed_and_interval(unbroken: Run, decisions: Run)
     assert {row["seed"] for row in found} == {"0"}
     assert [row["eval_return"] != "" for row in found] == [False, True, False, True]
     assert [(row["episodes"], row["length"]) for row in found] == [("0", "")] + [("1", "200.0")] * 3
-    losses = ("critic_loss", "actor_loss", "model_loss", "q", "entropy", "alpha")
+    losses = ("critic_loss", "actor_loss", "model_loss", "ends_loss", "q", "entropy", "alpha")
     assert all(np.isfinite(float(row[name])) for row in found for name in losses)
     assert set(found[0]) == {"step", "seed", "return", "length", "episodes", "eval_return", *losses}
     steps = [(row["step"], row["seed"], row["episodes"]) for row in rows(decisions)]
@@ -232,7 +232,8 @@ def test_random_plans_come_first_then_the_policy(
 
     monkeypatch.setattr(online.Rollout, "run", listen)
     monkeypatch.setattr(online, "advance", lambda *args: (args[3], args[4], {}))  # nothing is learned
-    train(algorithm, tmp_path / "run", steps=24, start_steps=11)
+    whole = {"execute": 0} if algorithm == "srl" else {}
+    train(algorithm, tmp_path / "run", steps=24, start_steps=11, **whole)
     assert asked[: len(asked) // 2] == [("RandomPlans", hold, plan, Clock(plan))] * (12 // plan)
     assert asked[len(asked) // 2 :] == [(learned, None, plan, Clock(plan))] * (12 // plan)
 
