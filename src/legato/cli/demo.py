@@ -10,7 +10,7 @@ import tyro
 LINE_UP: tuple[tuple[str, dict[str, Any]], ...] = (("srl", {"horizon": 8}), ("sac", {}), ("sac", {"action_repeat": 4}))
 
 
-def demo(out: Path | None = None, steps: int = 5_000, seed: int = 0) -> None:
+def demo(out: Path | None = None, steps: int = 8_000, seed: int = 0) -> None:
     """Train SRL-8, SAC and SAC-4 on Pendulum-v1, then let each decide ever more rarely and compare.
 
     Args:
