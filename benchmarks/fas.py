@@ -15,13 +15,13 @@ computed again, but for searches.
 from __future__ import annotations
 
 import argparse
-import ast
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from naming import assigned
 from scipy import stats
 
 from legato import api
@@ -62,7 +62,7 @@ def main() -> None:
 
 def label(name: str, e: Evaluation) -> str:
     """`SRL-16, execute -1`: what a run calls itself, and what differs beside J."""
-    given = pairs(re.split(r"[:,]", name.partition("@")[0])[1:])
+    given = assigned(re.split(r"[:,]", name.partition("@")[0])[1:])
     others = [f"{k} {v}".replace("_", " ") for k, v in given.items() if k not in ("horizon", "action_repeat")]
     return ", ".join([e.label, *others])
 
@@ -71,8 +71,8 @@ def trained(name: str, task: str, options: argparse.Namespace) -> Path:
     """The run of a policy such as `srl:horizon=8@mppi`, made now unless it is there."""
     name = name.partition("@")[0]
     algorithm, _, given = name.partition(":")
-    changes = pairs(given.split(","))
-    common = {k: v for k, v in pairs(options.common).items() if k not in changes}
+    changes = assigned(given.split(","))
+    common = {k: v for k, v in assigned(options.common).items() if k not in changes}
     if algorithm != "srl":
         common = {k: v for k, v in common.items() if k in ("hidden", "batch_size", "learning_rate", "tau")}
     out = options.out / task / re.sub(r"[^\w:=,.+-]", "", name)
@@ -81,18 +81,6 @@ def trained(name: str, task: str, options: argparse.Namespace) -> Path:
     steps = {} if options.steps is None else {"steps": options.steps}
     settings: dict[str, Any] = {"out": out, "seeds": options.seeds, "quiet": True, **steps, **common, **changes}
     return Path(api.train(algorithm, task, preset=options.preset, **settings).path)
-
-
-def pairs(given: list[str]) -> dict[str, Any]:
-    """`["hidden=64", "model_target=difference"]` as options."""
-    found = {}
-    for pair in filter(None, given):
-        option, _, value = pair.partition("=")
-        try:
-            found[option] = ast.literal_eval(value)
-        except ValueError:
-            found[option] = value
-    return found
 
 
 def evaluation(name: str, run: Path, which: Which) -> Evaluation:

@@ -16,7 +16,6 @@ preset's.
 from __future__ import annotations
 
 import argparse
-import ast
 import csv
 import re
 import tempfile
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from naming import assigned
 
 import legato
 from legato import api
@@ -97,16 +97,7 @@ def variant(name: str) -> tuple[str, dict[str, Any]]:
     method, _, others = name.partition(":")
     if method not in TUNERS:
         raise argparse.ArgumentTypeError(f"'{method}' is none of {', '.join(TUNERS)}")
-    return method, dict(option(pair) for pair in others.split(",") if pair)
-
-
-def option(pair: str) -> tuple[str, Any]:
-    """`anchor=0.5` or `logs=all`."""
-    name, _, value = pair.partition("=")
-    try:
-        return name, ast.literal_eval(value)
-    except ValueError:
-        return name, value
+    return method, assigned(others.split(","))
 
 
 def column(name: str) -> str:

@@ -16,7 +16,6 @@ which the policies of the column before the @ are played.
 from __future__ import annotations
 
 import argparse
-import ast
 import json
 import re
 import sys
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from naming import assigned
 
 import legato
 from legato.algorithms.trajectory_transformer import SEARCHES
@@ -60,23 +60,9 @@ def variant(name: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
     algorithm, changes = ALGORITHMS[base]
     if search and algorithm != "tt":
         raise argparse.ArgumentTypeError(f"'{base}' does not search, so there is no '@{search}'")
-    if wrong := set(assigned(search)) - set(SEARCHES):
+    if wrong := set(assigned(search.split(","))) - set(SEARCHES):
         raise argparse.ArgumentTypeError(f"'{min(wrong)}' is no option of a search: {', '.join(SEARCHES)}")
-    return algorithm, {**changes, **assigned(others)}, assigned(search)
-
-
-def assigned(text: str) -> dict[str, Any]:
-    """`a=1,b=2`."""
-    pairs = [pair.partition("=") for pair in text.split(",") if pair]
-    return {option: literal(value) for option, _, value in pairs}
-
-
-def literal(text: str) -> Any:
-    """A number, a truth value, or a word."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    return algorithm, {**changes, **assigned(others.split(","))}, assigned(search.split(","))
 
 
 def column(name: str) -> str:

@@ -112,13 +112,13 @@ def critic_loss(
     s, a = facts.normaliser(window.observations), facts.unit(window.actions)
     mean, _ = odt.parted(odt.outputs(learner.target_actor, facts, window))
     unit, known = config.reward_scale or facts.scale / 10, drawn.goes_on | drawn.ends
-    y = ahead(config, drawn, drawn.rewards / unit, jnp.minimum(*learner.target_critic(s, jnp.tanh(mean))))
+    y = looked_ahead(config, drawn, drawn.rewards / unit, jnp.minimum(*learner.target_critic(s, jnp.tanh(mean))))
     q_1, q_2 = critic(s, a)
     error = (q_1 - jax.lax.stop_gradient(y)) ** 2 + (q_2 - jax.lax.stop_gradient(y)) ** 2
     return _mean(error, known), _mean(q_1, known)
 
 
-def ahead(
+def looked_ahead(
     config: Config, drawn: Drawn, r: Float[Array, "batch K"], v: Float[Array, "batch K"]
 ) -> Float[Array, "batch K"]:
     """y_t: the rewards of `n_step` steps, or up to the window's last state, and what is known of v there."""

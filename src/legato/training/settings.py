@@ -178,7 +178,7 @@ _PAPER_SCHEDULES: dict[str, tuple[int, int, int]] = {
 _CPU_SCHEDULES: dict[str, tuple[int, int, int]] = {
     "Pendulum": (8_000, 1_000, 1_000),
     "InvertedPendulum": (30_000, 1_000, 2_500),
-    "InvertedDoublePendulum": (40_000, 1_000, 2_500),
+    "InvertedDoublePendulum": (100_000, 1_000, 2_500),
     "Reacher": (60_000, 1_000, 2_500),
 }
 
