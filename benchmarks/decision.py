@@ -14,7 +14,7 @@ import argparse
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--presets", nargs="+", default=["paper", "cpu"], help="which sizes")
+    parser.add_argument("--presets", nargs="+", default=["paper", "cpu"], choices=["paper", "cpu"], help="which sizes")
     parser.add_argument("--lengths", type=int, nargs="+", default=[1, 8, 16])
     parser.add_argument("--calls", type=int, default=3000)
     parser.add_argument("--threaded", action="store_true", help="let JAX hand the computation to another thread")
