@@ -58,9 +58,29 @@ def test_a_row_holds_the_numbers_of_its_evaluation(capsys: pytest.CaptureFixture
         returns = [f"{found.asl.at(n).mean:.0f}" for n in (1, 4, 8, 16, 30)]
         assert cells(text, found.label) == [found.label, score, *returns, "5", "0.51"]
     assert cells(text, "SRL-4")[2:7] == ["-112", "-118", "-126", "-142", "-170"]  # by hand
-    for words in ("Pendulum-v1", "best policy", "3 seeds x 5 episodes", "R(1)", "R(30)", "decisions/s", "ms/decision"):
+    for words in ("Pendulum-v1", "best policy", "3 seeds x 5 episodes", "R(1)", "R(30)", "per s", "ms per"):
         assert words in text
     assert max(map(len, text.splitlines())) <= 120
+
+
+def test_nothing_is_cut_off_in_80_columns() -> None:
+    searched = replace(
+        ONE, label="SRL-4 (+planner=mppi, samples=64, iterations=12)", which="best+planner=mppi,samples=64"
+    )
+    scored = [replace(e, levels=Levels(-1600.0, 0.0, "the dataset")) for e in (searched, OTHER)]
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(report.table(scored, narrow=True))
+    text = captured.get()
+    assert "…" not in text
+    assert "best policy" in text
+    for found in scored:
+        assert found.fas is not None
+        returns = [f"{found.asl.at(n).mean:.0f}" for n in (1, 4, 8, 16, 30)]
+        for cell in (f"{found.fas.mean:.3f}", f"[{found.fas.low:.3f}, {found.fas.high:.3f}]", *returns):
+            assert cell in text
+    policies = "".join(re.match(r"\S*", line)[0] for line in text.splitlines())  # type: ignore[index]
+    assert searched.label.replace(" ", "") in policies  # folded, but all of it
 
 
 def test_the_best_score_stands_out_among_several() -> None:

@@ -11,8 +11,12 @@ from legato.evaluation.sweeps import Evaluation
 SHOWN = (1, 4, 8, 16, 30)  # action sequence lengths in the table
 
 
-def table(evaluations: Sequence[Evaluation]) -> Any:
-    """A rich table: one row per evaluation, FAS, return at several action sequence lengths, cost of a decision."""
+def table(evaluations: Sequence[Evaluation], narrow: bool = False) -> Any:
+    """A rich table: one row per evaluation, FAS, return at several action sequence lengths, cost of a decision.
+
+    `narrow` is for 80 columns: fewer lines between columns, and intervals below the numbers they belong to.
+    """
+    from rich import box
     from rich.table import Table
 
     first = evaluations[0]
@@ -20,25 +24,30 @@ def table(evaluations: Sequence[Evaluation]) -> Any:
     episodes = first.asl.returns.shape[-1]
     caption = "R(n): mean return when deciding every n primitive steps; [95 % bootstrap interval over seeds]"
     scored = any(e.levels for e in evaluations)
+    which = first.which.partition("+")[0]  # a search, which follows the plus, is in the label
     result = Table(
-        title=f"{first.environment} · {first.which} policy · {len(first.seeds)} {seeds} x {episodes} episodes",
+        title=f"{first.environment} · {which} policy · {len(first.seeds)} {seeds} x {episodes} episodes",
         caption=f"{caption}\n{_levels(evaluations)}, deciding as in training" if scored else caption,
         title_style="bold",
         caption_style="dim",
+        box=None if narrow else box.HEAVY_HEAD,
+        padding=(0, 0, 0, 1) if narrow else (0, 1),
+        pad_edge=not narrow,
     )
-    result.add_column("policy", style="bold", no_wrap=True)
+    result.add_column("policy", style="bold", overflow="fold")  # alone may be long, so it alone wraps
     result.add_column("FAS", justify="right", no_wrap=True)
     shown = [n for n in SHOWN if n in first.asl.x]
     for n in shown:
         result.add_column(f"R({n})", justify="right", no_wrap=True)
     if scored:
         result.add_column("score", justify="right", no_wrap=True)
-    result.add_column("decisions/s", justify="right")
-    result.add_column("ms/decision", justify="right")
+    result.add_column("decisions\nper s", justify="right", no_wrap=True)
+    result.add_column("ms per\ndecision", justify="right", no_wrap=True)
     best = max((e.fas.mean for e in evaluations if e.fas), default=None)
     for e in evaluations:
         missing = "unknown" if e.asl.x == GRID else "not swept"
         fas = missing if e.fas is None else _interval(e.fas.mean, e.fas.low, e.fas.high, e.fas.count, 3)
+        fas = fas.replace(" ", "\n", 1) if narrow and e.fas else fas
         if e.fas is not None and e.fas.mean == best and len(evaluations) > 1:
             fas = f"[bold green]{fas}[/]"
         returns = [f"{e.asl.at(n).mean:.0f}" if n in e.asl.x else "" for n in shown]
@@ -132,7 +141,7 @@ def show(evaluations: Sequence[Evaluation]) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=120)
-    console.print(table(evaluations))
+    console.print(table(evaluations, narrow=console.width < 100))
     if len(evaluations) == 1 and (evaluations[0].intervals or evaluations[0].delay):
         console.print(clocks(evaluations[0]))
     if asked := [e for e in evaluations if e.prompts]:
