@@ -630,18 +630,23 @@ def compare(
     *,
     which: Which = "last",
     env: str | None = None,
+    searches: bool = False,
     quiet: bool = False,
 ) -> list[Evaluation]:
     """The evaluations of several runs on one environment, and the figure of all their curves.
 
-    `env` names the environment where runs have none, or another one. Raises `LegatoError` when the runs are of
-    different environments.
+    `env` names the environment where runs have none, or another one. With `searches`, those that `evaluate` measured of
+    a run follow it. Raises `LegatoError` when the runs are of different environments.
     """
     runs = [run if isinstance(run, Run) else Run(run) for run in runs]
     worlds = {env} if env else {run.environment for run in runs if run.environment}
     _one_world(worlds)
     env = env or next(iter(worlds), None)
-    found = [evaluation_of(run, which, env=env, quiet=quiet) for run in runs]
+    found: list[Evaluation] = []
+    for run in runs:
+        found.append(evaluation_of(run, which, env=env, quiet=quiet))
+        kept = [Evaluation.from_json(body) for name, body in _kept(run).items() if name.startswith(f"{which}+")]
+        found += [e for e in kept if searches and e.environment == found[-1].environment and e.asl.x == GRID]
     _one_world({evaluation.environment for evaluation in found})
     if figure is not None:
         draw(found, figure)

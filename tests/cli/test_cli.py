@@ -375,6 +375,21 @@ def test_compare_draws_one_figure_of_all(
     assert "<svg" in Path("both.svg").read_text()
 
 
+def test_compare_shows_searches_that_were_measured_if_asked(
+    evaluated: tuple[Path, str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(evaluated[0], here / "run")
+    main(["evaluate", str(run), "--search", "planner=unrolled", "--episodes", "1", "--no-clocks", "--quiet"])
+    main(["evaluate", str(run), "--which", "best", "--episodes", "1", "--no-clocks", "--quiet"])
+    capsys.readouterr()
+    main(["compare", str(run), "--figure", "alone.svg"])
+    alone = capsys.readouterr().out
+    main(["compare", str(run), "--searches", "--figure", "both.svg"])
+    both = capsys.readouterr().out
+    assert (alone.count("│ SRL-4"), "planner" in alone) == (1, False)
+    assert (both.count("│ SRL-4"), both.count("(+planner=unrolled)")) == (2, 1)
+
+
 def test_play_tells_one_episode(trained: tuple[Path, str], here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def told(*args: str) -> str:
         main(["play", str(trained[0]), *args])

@@ -15,6 +15,7 @@ def compare(
     which: Literal["last", "best", "start"] = "last",
     figure: Path = Path("comparison.png"),
     env: str | None = None,
+    searches: bool = False,
     quiet: bool = False,
 ) -> None:
     """Compare runs on one environment; a run that was not evaluated yet is measured first.
@@ -24,6 +25,7 @@ def compare(
         which: the policy at the end of training, or the one that evaluated best on the way
         figure: where to draw the curves (.png, .svg or .pdf); an existing file is not overwritten
         env: the environment to play in; by default where the runs' policies belong
+        searches: also the searches that `legato evaluate RUN --search` has measured of them
         quiet: show no progress
     """
     if not runs:
@@ -34,7 +36,7 @@ def compare(
     from legato import api
     from legato.evaluation import report
 
-    report.show(api.compare(runs, figure, which=which, env=env, quiet=quiet))
+    report.show(api.compare(runs, figure, which=which, env=env, searches=searches, quiet=quiet))
     print(f"drawn in {figure}")
 
 
