@@ -22,11 +22,12 @@ def table(evaluations: Sequence[Evaluation], narrow: bool = False) -> Any:
     first = evaluations[0]
     seeds = "seed" if len(first.seeds) == 1 else "seeds"
     episodes = first.asl.returns.shape[-1]
+    several = "1 episode" if episodes == 1 else f"{episodes} episodes"
     caption = "R(n): mean return when deciding every n primitive steps; [95 % bootstrap interval over seeds]"
     scored = any(e.levels for e in evaluations)
     which = first.which.partition("+")[0]  # a search, which follows the plus, is in the label
     result = Table(
-        title=f"{first.environment} · {which} policy · {len(first.seeds)} {seeds} x {episodes} episode{"s" if episodes > 1 else ""}",
+        title=f"{first.environment} · {which} policy · {len(first.seeds)} {seeds} x {several}",
         caption=f"{caption}\n{_levels(evaluations)}, deciding as in training" if scored else caption,
         title_style="bold",
         caption_style="dim",
