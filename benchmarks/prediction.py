@@ -20,6 +20,7 @@ well, so it samples twice as many trajectories then: a histogram of fewer number
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
 from pathlib import Path
@@ -81,6 +82,21 @@ def trained(
     return cast(Planning, legato.load(Run(path).path).policy)
 
 
+def kept(
+    data: Trajectories, held_out: Trajectories, seed: int, options: argparse.Namespace, folder: Path
+) -> tuple[list[Prediction], float, int]:
+    """What `one` found, by the same options, now or when it was kept in the folder."""
+    given = {k: v for k, v in vars(options).items() if k not in ("seeds", "keep", "figure")}
+    path = folder / f"predictions-{'masked' if options.masked else 'full'}-{seed}.json"
+    if path.exists() and (body := json.loads(path.read_text()))["options"] == given:
+        found = [Prediction(label, *(np.array(x) for x in rest)) for label, *rest in body["found"]]
+        return found, body["oracle"], body["episodes"]
+    found, oracle, episodes = one(data, held_out, seed, options, folder)
+    rows = [[p.label, p.likelihood.tolist(), p.error.tolist(), p.alive.tolist()] for p in found]
+    path.write_text(json.dumps({"options": given, "found": rows, "oracle": float(oracle), "episodes": episodes}))
+    return found, oracle, episodes
+
+
 def one(
     data: Trajectories, held_out: Trajectories, seed: int, options: argparse.Namespace, folder: Path
 ) -> tuple[list[Prediction], float, int]:
@@ -134,7 +150,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--samples", type=int, default=200)
     parser.add_argument("--episodes", type=int, default=200, help="held-out episodes, at most")
-    parser.add_argument("--keep", type=Path, default=None, help="where trained models stay, and are found again")
+    parser.add_argument("--keep", type=Path, default=None, help="where models and forecasts stay, to be found again")
     parser.add_argument("--figure", type=Path, default=None)
     options = parser.parse_args()
 
@@ -142,7 +158,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        seeds = [one(data, held_out, seed, options, folder) for seed in range(options.seeds)]
+        seeds = [kept(data, held_out, seed, options, folder) for seed in range(options.seeds)]
     every, (_, oracle, episodes) = [predictions for predictions, _, _ in seeds], seeds[0]
 
     what = "half of every state hidden" if options.masked else "fully observed"
