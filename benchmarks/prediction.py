@@ -173,7 +173,7 @@ def main() -> None:
         cells = [f"{likelihood[:, t - 1].mean():.1f} ({error[t - 1]:.2f})" for t in steps]
         print(f"| {same[0].label} | " + " | ".join(cells) + f" | {100 * alive[-1]:.0f}% |")
         curves.append(figures.Curve(same[0].label, np.arange(1, options.steps + 1), likelihood))
-    named = {curve.label: curve.y.mean(axis=0) for curve in curves}
+    named = {curve.label: curve.returns.mean(axis=0) for curve in curves}
     lead = named["TT"][9:] - named["ensemble"][9:]
     if len(lead):
         least = f"{lead.min():+.1f} at least (step {10 + int(lead.argmin())})"
