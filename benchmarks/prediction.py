@@ -38,7 +38,7 @@ from legato.data.trajectories import Trajectories
 from legato.evaluation import figures, prediction
 from legato.evaluation.prediction import Prediction, Ruler, Samples
 from legato.training import offline
-from legato.training.run import Run
+from legato.training.run import Run, write_text
 from legato.training.settings import OfflineSettings
 
 STEPS = prediction.SHOWN
@@ -93,7 +93,7 @@ def kept(
         return found, body["oracle"], body["episodes"]
     found, oracle, episodes = one(data, held_out, seed, options, folder)
     rows = [[p.label, p.likelihood.tolist(), p.error.tolist(), p.alive.tolist()] for p in found]
-    path.write_text(json.dumps({"options": given, "found": rows, "oracle": float(oracle), "episodes": episodes}))
+    write_text(path, json.dumps({"options": given, "found": rows, "oracle": float(oracle), "episodes": episodes}))
     return found, oracle, episodes
 
 

@@ -645,8 +645,9 @@ def compare(
     found: list[Evaluation] = []
     for run in runs:
         found.append(evaluation_of(run, which, env=env, quiet=quiet))
-        kept = [Evaluation.from_json(body) for name, body in _kept(run).items() if name.startswith(f"{which}+")]
-        found += [e for e in kept if searches and e.environment == found[-1].environment and e.asl.x == GRID]
+        if searches:
+            kept = [Evaluation.from_json(body) for name, body in _kept(run).items() if name.startswith(f"{which}+")]
+            found += [e for e in kept if e.environment == found[-1].environment and e.asl.x == GRID]
     _one_world({evaluation.environment for evaluation in found})
     if figure is not None:
         draw(found, figure)

@@ -63,14 +63,15 @@ def test_a_row_holds_the_numbers_of_its_evaluation(capsys: pytest.CaptureFixture
     assert max(map(len, text.splitlines())) <= 120
 
 
-def test_nothing_is_cut_off_in_80_columns() -> None:
+@pytest.mark.parametrize("width", [80, 100, report.WIDE - 1, report.WIDE, 120])
+def test_nothing_is_cut_off(width: int) -> None:
     searched = replace(
-        ONE, label="SRL-4 (+planner=mppi, samples=64, iterations=12)", which="best+planner=mppi,samples=64"
+        evaluation("", 400.0), label="SRL-4 (+planner=mppi, samples=64, iterations=12)", which="best+planner=mppi"
     )
     scored = [replace(e, levels=Levels(-1600.0, 0.0, "the dataset")) for e in (searched, OTHER)]
-    console = Console(width=80)
+    console = Console(width=width)
     with console.capture() as captured:
-        console.print(report.table(scored, narrow=True))
+        console.print(report.table(scored, width))
     text = captured.get()
     assert "…" not in text
     assert "best policy" in text
@@ -79,8 +80,8 @@ def test_nothing_is_cut_off_in_80_columns() -> None:
         returns = [f"{found.asl.at(n).mean:.0f}" for n in (1, 4, 8, 16, 30)]
         for cell in (f"{found.fas.mean:.3f}", f"[{found.fas.low:.3f}, {found.fas.high:.3f}]", *returns):
             assert cell in text
-    policies = "".join(re.match(r"\S*", line)[0] for line in text.splitlines())  # type: ignore[index]
-    assert searched.label.replace(" ", "") in policies  # folded, but all of it
+    names = [re.match(r"(?:│ )?(.*?)(?:  | \[| │|$)", line)[1] for line in text.splitlines()]  # type: ignore[index]
+    assert searched.label.replace(" ", "") in "".join(names).replace(" ", "")  # folded, but all of it
 
 
 def test_the_best_score_stands_out_among_several() -> None:

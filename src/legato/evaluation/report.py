@@ -9,12 +9,13 @@ from legato.evaluation.fas import GRID
 from legato.evaluation.sweeps import Evaluation
 
 SHOWN = (1, 4, 8, 16, 30)  # action sequence lengths in the table
+WIDE = 112  # columns that all numbers of a scored table and a short name take, with lines between
 
 
-def table(evaluations: Sequence[Evaluation], narrow: bool = False) -> Any:
+def table(evaluations: Sequence[Evaluation], width: int = WIDE) -> Any:
     """A rich table: one row per evaluation, FAS, return at several action sequence lengths, cost of a decision.
 
-    `narrow` is for 80 columns: fewer lines between columns, and intervals below the numbers they belong to.
+    In less than `WIDE` columns it has no lines, and intervals stand below the numbers they belong to.
     """
     from rich import box
     from rich.table import Table
@@ -26,6 +27,7 @@ def table(evaluations: Sequence[Evaluation], narrow: bool = False) -> Any:
     caption = "R(n): mean return when deciding every n primitive steps; [95 % bootstrap interval over seeds]"
     scored = any(e.levels for e in evaluations)
     which = first.which.partition("+")[0]  # a search, which follows the plus, is in the label
+    narrow = width < WIDE
     result = Table(
         title=f"{first.environment} · {which} policy · {len(first.seeds)} {seeds} x {several}",
         caption=f"{caption}\n{_levels(evaluations)}, deciding as in training" if scored else caption,
@@ -142,7 +144,7 @@ def show(evaluations: Sequence[Evaluation]) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=120)
-    console.print(table(evaluations, narrow=console.width < 100))
+    console.print(table(evaluations, console.width))
     if len(evaluations) == 1 and (evaluations[0].intervals or evaluations[0].delay):
         console.print(clocks(evaluations[0]))
     if asked := [e for e in evaluations if e.prompts]:
