@@ -135,6 +135,44 @@ def test_places_are_read_in_units_of_the_plan() -> None:
     np.testing.assert_allclose(found[..., 3], np.broadcast_to([[0], [1 / 3], [2 / 3]], (3, B)), atol=1e-7)
 
 
+# --- targets of several steps ---
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("continues", [1.0, 0.0])
+def test_critic_loss_of_several_steps_is_its_equation(continues: float) -> None:
+    """Stretch by stretch; one that the episode's end, or the buffer's, has cut counts what there is."""
+    config = replace(PLAIN, n_step=4)
+    found, b, eps = double((learner(PLAIN), stretches(9, 4, continues=continues), noise(9, 1, B, 2)))
+    loss, mean_q = jax.jit(srl.critic_loss, static_argnums=2)(found.critic, found, config, b, eps)
+    valued, sample = jax.jit(TwinCritic.__call__), jax.jit(srl.Actor.sample)
+    total, q_total, steps = 0.0, 0.0, b.steps
+    for i in range(B):
+        y, discount, last = 0.0, 1.0, 0
+        for k in range(1 if i % 3 == 0 else 4):
+            y, discount, last = y + discount * steps.reward[k, i], discount * 0.9, k
+        s_n = steps.next_observation[last, i]
+        a, log_pi = (x[0] for x in sample(found.actor, s_n, steps.action[last, i], eps[:, i]))
+        y += continues * discount * (min(map(float, valued(found.target_critic, s_n, a))) - found.alpha * log_pi)
+        q1, q2 = map(float, valued(found.critic, steps.observation[0, i], steps.action[0, i]))
+        total, q_total = total + float((q1 - y) ** 2 + (q2 - y) ** 2), q_total + q1
+    assert loss == pytest.approx(total / B, rel=1e-9)
+    assert mean_q == pytest.approx(q_total / B, rel=1e-9)
+
+
+def test_several_steps_are_drawn_together_for_the_critics_alone() -> None:
+    config = replace(PLAIN, n_step=4)
+    assert srl.batches(config).lengths == (4, 1)
+    found, metrics = update(config, learner(PLAIN), batch(config, 9), jax.random.key(9))
+    seen = batch(config, 9)[0]
+    assert isinstance(seen, Sequences)
+    moved = replace(seen, steps=replace(seen.steps, reward=seen.steps.reward.at[-1].add(1.0)))
+    other, _ = update(config, learner(PLAIN), (moved, batch(config, 9)[1]), jax.random.key(9))
+    assert not same(found.critic, other.critic)  # the last reward of a stretch is heeded
+    assert same(found.model, other.model)
+    assert np.isfinite(float(metrics["critic_loss"]))
+
+
 # --- gradients of every form of teaching, by finite differences ---
 
 
@@ -393,6 +431,8 @@ def test_a_latent_state_is_predicted_itself() -> None:
         ({"model_decay": 0.0}, r"model_decay must lie in \(0, 1\]; 0.0 was given"),
         ({"grow_over": -2}, "grow_over must be at least -1; -2 was given"),
         ({"latent": -1}, "latent must be at least 0; -1 was given"),
+        ({"n_step": 0}, "n_step must be at least 1; 0 was given"),
+        ({"n_step": 2, "critic": "open_loop"}, "n_step 2 needs critics that know one step; critic open_loop was"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any], words: str) -> None:

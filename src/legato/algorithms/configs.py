@@ -139,10 +139,12 @@ class SRL:
     latent: int = 0
     """size of a learnt state that actor, critics and model work in, found by temporal consistency; 0: the observation
     itself [SRL]; 50 in SRL's variant"""
+    n_step: int = 1
+    """rewards that the critics' target adds up before it asks the critics [SRL: 1]"""
 
     def __post_init__(self) -> None:
         _check_common(self)
-        for name in ("horizon", "actor_every"):
+        for name in ("horizon", "actor_every", "n_step"):
             if getattr(self, name) < 1:
                 raise LegatoError(f"{name} must be at least 1; {getattr(self, name)} was given")
         if not -1 <= self.execute <= self.horizon:
@@ -154,6 +156,8 @@ class SRL:
             raise LegatoError(f"model_decay must lie in (0, 1]; {self.model_decay} was given")
         if self.grow_over < -1:
             raise LegatoError(f"grow_over must be at least -1; {self.grow_over} was given")
+        if self.n_step > 1 and self.critic != "one_step":
+            raise LegatoError(f"n_step {self.n_step} needs critics that know one step; critic {self.critic} was given")
 
 
 def _check_offline(config: BC | DT | DS4 | TT, *positive: str) -> None:

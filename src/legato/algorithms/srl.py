@@ -16,8 +16,9 @@ is shaped by Q at its own predicted state and by the later actions that read it,
 J = 1 the actor's loss is SAC's.
 
 Options beyond that are those of the published code (critics that know k, teaching through time, a latent state) and of
-this library (`recall_ends`, `vary`, `grow_over`, `model_target`, `model_steps`, an open-loop critic, `execute`). In a
-latent state everything above happens to e(s) instead of s, and e is learnt with the model, by temporal consistency:
+this library (`recall_ends`, `vary`, `grow_over`, `model_target`, `model_steps`, an open-loop critic, `execute`,
+`n_step`). In a latent state everything above happens to e(s) instead of s, and e is learnt with the model, by temporal
+consistency:
 
     L_m  = sum_k rho^k MSE(m^{k+1}(e(s), a_0 ... a_k), stop_gradient(ebar(s_{k+1}))) / sum_k rho^k
 """
@@ -186,14 +187,23 @@ def critic_loss(
     critic: TwinCritic,
     learner: Learner,
     config: Config,
-    batch: Transition,
+    batch: Transition | Sequences,
     noise: Float[Array, "1 batch act"],
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """L_Q and the mean Q_1: one-step TD on real transitions, for the policy that decides anew at every step."""
-    a_next, log_pi = learner.actor.sample(batch.next_observation, batch.action, noise)
-    q_next = jnp.minimum(*learner.target_critic(batch.next_observation, a_next[0])) - learner.alpha * log_pi[0]
-    y = jax.lax.stop_gradient(batch.reward + batch.continues * config.gamma * q_next)
-    q1, q2 = critic(batch.observation, batch.action)
+    """L_Q and the mean Q_1: TD on real transitions, for the policy that decides anew at every step.
+
+    With stretches of n steps, or of as many as the episode had left, as they were really acted, by whichever policy:
+
+        y = sum_i gamma^i r_i + m gamma^n (min_i Qbar_i(s_n, a') - alpha log pi(a'|s_n, a_{n-1}))
+    """
+    steps, valid = along(batch).steps, along(batch).valid
+    n = valid.sum(axis=0).astype(int)
+    last: Transition = jax.tree.map(lambda leaf: leaf[n - 1, jnp.arange(len(n))], steps)
+    a_next, log_pi = learner.actor.sample(last.next_observation, last.action, noise)
+    q_next = jnp.minimum(*learner.target_critic(last.next_observation, a_next[0])) - learner.alpha * log_pi[0]
+    rewards = jnp.sum(valid * config.gamma ** jnp.arange(len(valid))[:, None] * steps.reward, axis=0)
+    y = jax.lax.stop_gradient(rewards + last.continues * config.gamma**n * q_next)
+    q1, q2 = critic(steps.observation[0], steps.action[0])
     return jnp.mean((q1 - y) ** 2) + jnp.mean((q2 - y) ** 2), q1.mean()
 
 
@@ -462,7 +472,7 @@ def policy(config: Config, learner: Learner) -> ActionSequence:
 
 def batches(config: Config) -> Minibatches:
     """Two independent minibatches per update: one for the critics, one for model and actor."""
-    critics = 1 if config.critic == "one_step" else config.horizon
+    critics = config.n_step if config.critic == "one_step" else config.horizon
     return Minibatches(config.batch_size, (critics, config.model_steps or (5 if config.latent else 1)))
 
 
