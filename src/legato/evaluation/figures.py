@@ -385,6 +385,7 @@ def _draw_lines(axes: Axes, curves: Sequence[Curve], band: Band) -> None:
     from matplotlib.patheffects import Normal, Stroke
 
     edge = [Stroke(linewidth=3.6, foreground="white"), Normal()]
+    alpha = 0.16 * min(1.0, 4 / len(curves))  # many bands, one over the other, would hide the lines
     for i, curve in enumerate(curves):
         colour, _ = _colour(i)
         dashes = DASHES[i // len(COLOURS) % len(DASHES)]
@@ -395,7 +396,7 @@ def _draw_lines(axes: Axes, curves: Sequence[Curve], band: Band) -> None:
         line.set(gid=f"curve-{i}", path_effects=edge, label=_label(curve))
         if len(curve.returns) > 1:
             low, high = _band(curve, band)
-            axes.fill_between(curve.x, low, high, color=colour, alpha=0.16, linewidth=0, zorder=2, gid=f"band-{i}")
+            axes.fill_between(curve.x, low, high, color=colour, alpha=alpha, linewidth=0, zorder=2, gid=f"band-{i}")
 
 
 def _band(curve: Curve, band: Band) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
