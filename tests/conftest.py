@@ -17,11 +17,13 @@ from jaxtyping import install_import_hook
 # The numbers of a test must not depend on what else the machine has, nor on how many cores; and as most tests compile
 # much and compute little, compiling is kept cheap: few optimisations, and the older code generator, which is done in
 # half the time or less. Without AVX's fused products and sums rounding does not depend on how many numbers one
-# operation takes at once. The same holds for the commands that tests start.
+# operation takes at once. No program says from which line its parts came. The same holds for the commands that tests
+# start.
 FLAGS = ("force_host_platform_device_count=1", "cpu_multi_thread_eigen=false", "cpu_max_isa=SSE4_2")
 FLAGS += ("backend_extra_options=xla_cpu_disable_new_fusion_emitters",)  # unknown ones of these are let pass
 os.environ["XLA_FLAGS"] = " ".join(f"--xla_{flag}" for flag in FLAGS)
-for name, value in {"jax_platforms": "cpu", "jax_disable_most_optimizations": True}.items():
+OPTIONS = {"jax_platforms": "cpu", "jax_disable_most_optimizations": True, "jax_traceback_in_locations_limit": 0}
+for name, value in OPTIONS.items():
     os.environ[name.upper()] = str(value)
     jax.config.update(name, value)
 
@@ -29,10 +31,10 @@ for name, value in {"jax_platforms": "cpu", "jax_disable_most_optimizations": Tr
 # that tests start too, in a folder that goes when the first process does.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="legato-compiled-")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 # The mathematics is run with every annotated shape and dtype enforced; what moves data between host and device is not,
 # because it hands NumPy arrays to functions that are annotated for JAX's.

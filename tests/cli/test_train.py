@@ -11,7 +11,7 @@ import minari
 import numpy as np
 import pytest
 from tests.cli.test_cli import stop
-from tests.tiny import LOGGED, UPDATES, flags, logs
+from tests.tiny import LOGGED, UPDATES, flags, instead, logs
 
 import legato
 from legato.cli import main
@@ -40,7 +40,7 @@ def test_a_run_from_logs_is_made_named_and_resumed(
 ) -> None:
     if algorithm == "ds4":  # nothing is learned: the loop's own tests do that, and here it would only take longer
         nothing = {name: jnp.ones(1) for name in ("loss", "gradient_norm")}
-        monkeypatch.setattr(offline, "advance", lambda *args: (args[3], nothing))
+        instead(monkeypatch, offline, lambda *args: (args[3], nothing))
     logs(here / "swings.npz")
     main(["train", algorithm, "--dataset", "swings.npz", *asked, *flags(LOGGED[algorithm]), *SHORT])
     out, err = capsys.readouterr()

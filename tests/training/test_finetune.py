@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from tests.learners import close, same
-from tests.tiny import LOGGED, flags, logs, spawn, swings, train
+from tests.tiny import LOGGED, flags, instead, logs, spawn, swings, train
 from tests.training.test_online import last_step, load, saved, stop_when
 
 from legato import api
@@ -237,7 +237,7 @@ def test_critics_learn_first_then_the_actor_too(
         found.append((rest[-2], rest[-1], joint))
         return advance(module, tuning, joint, *rest)
 
-    monkeypatch.setattr(finetune, "advance", watched)
+    instead(monkeypatch, finetune, watched)
     tune(offline["ds4"], tmp_path / "run", steps=800)
     assert found == [(3 * i, 3, False) for i in range(30)] + [(90 + 2 * i, 2, True) for i in range(20)]
 
@@ -352,6 +352,19 @@ def test_a_target_beyond_the_data_is_warned_of(
 SCRATCH: dict[str, Any] = {**TIMES, **TUNED["ds4"], "logged": 0, "steps": 900, "target": -150.0, "quiet": True}
 
 
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What begins from scratch has the sizes of a preset; here, those of the others."""
+    known = finetune.named_preset
+
+    def preset(name: str, algorithm: str, *about: str) -> Any:
+        config, settings = known(name, algorithm, *about)
+        return replace(config, **BASES[algorithm]), settings
+
+    monkeypatch.setattr(finetune, "named_preset", preset)
+
+
+@pytest.mark.usefixtures("small")
 def test_a_policy_may_begin_from_scratch(tmp_path: Path) -> None:
     """Each seed from weights of its own, asked for what it is told, without data and without a word about data."""
     run = api.finetune("ds4", "Pendulum-v1", out=tmp_path / "run", seeds=2, **SCRATCH)
@@ -385,6 +398,7 @@ def test_what_cannot_begin_from_scratch_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("small")
 def test_an_online_transformer_may_begin_from_scratch(tmp_path: Path) -> None:
     """Its replay begins with its own first episode, and before that nothing is learnt."""
     options = {**TIMES, **TUNED["odt"], "target": -150.0, "steps": 500, "eval_every": 250}

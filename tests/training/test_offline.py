@@ -19,7 +19,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from safetensors.numpy import load_file
-from tests.tiny import LOGGED, UPDATES, flags, learn, logs, spawn, swings
+from tests.tiny import LOGGED, UPDATES, flags, instead, learn, logs, spawn, swings
 from tests.training.test_online import last_step, load, rows, same_end, saved, stop_when
 
 from legato import api
@@ -209,7 +209,7 @@ def test_the_first_target_picks_the_best_policy(dataset: str, tmp_path: Path, mo
     """Asked for the first, seed 0 earns less than before and seed 1 more; for the second, the reverse."""
     found = iter([[5, 1], [1, 5], [4, 2], [9, 0]])
     nothing = {name: jax.numpy.zeros(2) for name in ("loss", "gradient_norm")}
-    monkeypatch.setattr(offline, "advance", lambda *args: (args[3], nothing))  # nothing is learned
+    instead(monkeypatch, offline, lambda *args: (args[3], nothing))  # nothing is learned
     monkeypatch.setattr(offline, "episodes", lambda *args, **options: np.array(next(found), float)[:, None])
     run = learn("dt", tmp_path / "run", dataset, seeds=2, env="Pendulum-v1", targets=(1.0, 2.0))
     assert [api.load(run.path, seed, "best").card.extra["step"] for seed in (0, 1)] == [200, 400]
@@ -337,7 +337,7 @@ def test_the_seed_that_broke_is_named_and_the_checkpoint_kept(
         learner, metrics = advance(*args)
         return learner, {**metrics, "loss": metrics["loss"].at[1].set(np.nan if args[6] >= 250 else 1.0)}
 
-    monkeypatch.setattr(offline, "advance", broken)
+    instead(monkeypatch, offline, broken)
     with pytest.raises(LegatoError) as problem:
         learn("bc", tmp_path / "run", dataset, seed=7, seeds=2)
     assert str(problem.value) == "loss of seed 8 became nan by update 300; the checkpoint of update 200 is kept"
@@ -498,7 +498,7 @@ def test_targets_are_in_the_units_of_discounted_returns(capsys: pytest.CaptureFi
 
 def test_a_run_without_returns_is_asked_for_none(dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = {name: jax.numpy.zeros(1) for name in ("loss", "gradient_norm")}
-    monkeypatch.setattr(offline, "advance", lambda *args: (args[3], nothing))  # nothing is learned
+    instead(monkeypatch, offline, lambda *args: (args[3], nothing))  # nothing is learned
     run = learn("dt", tmp_path / "run", dataset, updates=1, returns=False, env="Pendulum-v1", targets=(1.0, 2.0))
     assert not run.conditioned
     assert list(rows(run)[0]) == ["step", "seed", "eval_return", "gradient_norm", "loss"]

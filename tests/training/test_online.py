@@ -22,7 +22,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from safetensors.numpy import load_file
-from tests.tiny import DECISIONS, SAC3, SRL4, TIMES, flags, spawn, train
+from tests.tiny import DECISIONS, SAC3, SRL4, TIMES, flags, instead, spawn, train
 
 from legato import api
 from legato.algorithms.configs import SAC, SRL
@@ -231,7 +231,7 @@ def test_random_plans_come_first_then_the_policy(
         return run(self, policies, steps, keys)
 
     monkeypatch.setattr(online.Rollout, "run", listen)
-    monkeypatch.setattr(online, "advance", lambda *args: (args[3], args[4], {}))  # nothing is learned
+    instead(monkeypatch, online, lambda *args: (args[3], args[4], {}))  # nothing is learned
     whole = {"execute": 0} if algorithm == "srl" else {}
     train(algorithm, tmp_path / "run", steps=24, start_steps=11, **whole)
     assert asked[: len(asked) // 2] == [("RandomPlans", hold, plan, Clock(plan))] * (12 // plan)
@@ -329,7 +329,7 @@ def test_annealing_over_the_whole_run_is_over_its_updates(
         learnt_with.append(config.anneal_over)
         return learner, replay, {}  # nothing is learned
 
-    monkeypatch.setattr(online, "advance", listen)
+    instead(monkeypatch, online, listen)
     run = api.train(algorithm, "Pendulum-v1", out=tmp_path / "run", quiet=True, **{"anneal_over": -1, **options})
     assert set(learnt_with) == {updates}
     assert Run(run.path).config.anneal_over == updates  # in config.json too: a resumed run anneals as before

@@ -37,6 +37,7 @@ from legato.policy import Policy
 from legato.rollout import Clock, Experience, Rollout, episodes, stack
 from legato.training import offline, policy_file
 from legato.training.averages import Averages
+from legato.training.beginning import begin
 from legato.training.checkpoint import Checkpoints
 from legato.training.interruption import attended
 from legato.training.policy_file import LoadedPolicy, fill, named_leaves
@@ -236,7 +237,7 @@ class Loop:
         keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed), 3))(jnp.array(seeds))  # [seeds, 3]
         init_keys, self.act_keys, self.update_keys = keys[:, 0], keys[:, 1], keys[:, 2]
         offline = stack([policy_file.load(self.run.policy_path(seed, "start")).policy for seed in seeds])
-        self.learner = jax.jit(jax.vmap(partial(self.module.init, tuning, base)))(offline, init_keys)
+        self.learner = begin(self.module, (tuning, base), (offline, init_keys))
         self.kept = self._copied(self.module.deployed(self.learner))  # of each seed, the best so far
         room = described(s.env, self.run.label)[1] or unlimited(base)
         empty = jax.jit(jax.vmap(lambda _: self.replay.memory(tuning, base, spec, s.capacity, room)))
@@ -259,11 +260,12 @@ class Loop:
         self.improved = jax.jit(jax.vmap(partial(self.module.improved, tuning)))
         self.policies = jax.jit(jax.vmap(self.module.policy))
         self.explorers = jax.jit(jax.vmap(self.module.explorer, in_axes=(0, 0, None)))
-        one = jax.eval_shape(lambda t: jax.tree.map(lambda leaf: leaf[0], t), (self.learner, self.memory, init_keys))
-        update = partial(self.module.update, tuning, joint=True)
-        self.metric_names = sorted(jax.eval_shape(update, *one)[1])
+        # Traced as the loop will call it: the first turn finds the trace.
+        carried = True, self.learner, self.memory, self.update_keys, 0, 1
+        self.metric_names = sorted(advance.eval_shape(self.module, tuning, *carried)[1])
+        one = jax.eval_shape(lambda t: jax.tree.map(lambda leaf: leaf[0], t), (self.learner, self.memory))
         padded = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, _padded([], spec, 0.0, SHORTEST)))
-        self.met_names = sorted(jax.eval_shape(partial(self.replay.remember, tuning), *one[:2], padded)[1])
+        self.met_names = sorted(jax.eval_shape(partial(self.replay.remember, tuning), *one, padded)[1])
         self.met: dict[str, np.ndarray] = {name: np.zeros(len(seeds)) for name in self.met_names}  # since the last row
 
     def _fill(self, data: Trajectories) -> None:

@@ -35,6 +35,7 @@ from legato.errors import LegatoError
 from legato.rollout import Clock, episodes
 from legato.training import policy_file
 from legato.training.averages import Averages
+from legato.training.beginning import begin
 from legato.training.checkpoint import Checkpoints
 from legato.training.interruption import attended
 from legato.training.policy_file import fill, named_leaves
@@ -195,8 +196,7 @@ class OfflineLoop:
             self.open = lambda step: Stream(data, seeds, self.draws[0], DISPATCH, first=step, gamma=gamma)
         keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(jnp.array(seeds))  # [seeds, 2]
         init_keys, self.update_keys = keys[:, 0], keys[:, 1]
-        init = jax.vmap(partial(self.algorithm.init, config, spec), in_axes=(0, None))
-        self.learner = jax.jit(init)(init_keys, self.facts)
+        self.learner = begin(self.algorithm, (config, spec), (init_keys,), (self.facts,))
         self.policies = jax.jit(jax.vmap(partial(self.algorithm.policy, config)))
         self.judge = make_vec(s.env, len(seeds) * s.eval_episodes) if s.env else None
         self.targets: tuple[float | None, ...] = (None,)
@@ -206,9 +206,9 @@ class OfflineLoop:
         self.best = np.full(len(seeds), -np.inf)
         self.averages = Averages(seeds, "update")
         food = self.data or windows.episodes(logs.select(data, [0]))  # of any episode: only shapes are asked for
-        batch = jax.eval_shape(lambda d, k: d.draw(k, self.draws[0]), food, init_keys[0])
-        one = jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), self.learner)
-        self.metric_names = sorted(jax.eval_shape(partial(self.algorithm.update, config), one, batch, init_keys[0])[1])
+        # Traced as the loop will call it: unless windows are streamed, the first turn finds the trace.
+        carried = self.draws, self.learner, food, self.update_keys, 0, 1
+        self.metric_names = sorted(advance.eval_shape(self.algorithm, config, *carried)[1])
 
     # --- the loop ---
 

@@ -32,6 +32,7 @@ from legato.policy import RandomPlans
 from legato.rollout import Clock, Experience, Rollout, episodes
 from legato.training import policy_file
 from legato.training.averages import Averages
+from legato.training.beginning import begin
 from legato.training.checkpoint import Checkpoints
 from legato.training.interruption import attended
 from legato.training.policy_file import fill, named_leaves
@@ -174,7 +175,7 @@ class Loop:
         self.updates = 0
         keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed), 3))(jnp.array(seeds))  # [seeds, 3]
         init_keys, self.act_keys, self.update_keys = keys[:, 0], keys[:, 1], keys[:, 2]
-        self.learner = jax.jit(jax.vmap(partial(self.algorithm.init, self.config, spec)))(init_keys)
+        self.learner = begin(self.algorithm, (self.config, spec), (init_keys,))
         total = -(-s.steps // self.turn_steps) * self.turn_steps
         rows = jax.vmap(lambda _: replay_buffer.create(spec, min(s.capacity, total), s.environments))
         self.replay: Replay = rows(jnp.arange(len(seeds)))
@@ -186,12 +187,11 @@ class Loop:
         self.held = HeldDecisions(world.count, spec)
         self.averages = Averages(seeds, "step")
         self.recent: list[list[tuple[float, float]]] = [[] for _ in seeds]  # (return, length) since the last row
-        batch = jax.eval_shape(lambda r, k: _minibatches(r, self.batches, k), self._one(self.replay), init_keys[0])
-        one = jax.eval_shape(partial(self.algorithm.update, self.config), self._one(self.learner), batch, init_keys[0])
-        self.metric_names = sorted(one[1])
-
-    def _one(self, tree: Any) -> Any:
-        return jax.eval_shape(lambda t: jax.tree.map(lambda leaf: leaf[0], t), tree)
+        # Traced as the loop will call it: the first turn finds the trace.
+        rows, width = (len(seeds), self.turn_steps), self.replay.rows.shape[-1]
+        experience = jax.ShapeDtypeStruct((*rows, width), jnp.float32), jax.ShapeDtypeStruct(rows[:1], jnp.int32)
+        carried = self.turn_updates, self.learner, self.replay, *experience, self.update_keys, 0
+        self.metric_names = sorted(advance.eval_shape(self.algorithm, self.config, *carried)[2])
 
     # --- the loop ---
 
