@@ -216,15 +216,21 @@ def test_where_a_plan_foresees_the_end_the_last_action_is_held() -> None:
     np.testing.assert_array_equal(policy._real(tokens)[:, 0], [3, 3, 2, 2, 2])
 
 
-@pytest.mark.parametrize("search", ["return", "likelihood", "mean"])
-def test_it_plans_for_what_it_was_asked(search: Any, tmp_path: Path) -> None:
-    """From random actions: the search for return finds those that pay; imitation as the data, now so, now so."""
-    config = replace(TINY, size=32, search=search, beams=8, batch_size=64, learning_rate=3e-3, action_weight=1.0)
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has learnt from random actions what they pay."""
+    config = replace(TINY, size=32, beams=8, batch_size=64, learning_rate=3e-3, action_weight=1.0)
     config = replace(config, warmup=20, anneal_over=-1, action_cdf=0.0, gamma=0.5, penalty=None)
     rarely = {"eval_every": 400, "log_every": 400, "checkpoint_every": 400}
     settings = OfflineSettings(dataset="bandit", updates=400, **rarely)
-    run = offline.start("tt", "cpu", config, settings, tmp_path / "run", data=bandit(400), quiet=True)
-    player = legato.load(run.path)
+    out = tmp_path_factory.mktemp("taught") / "run"
+    return offline.start("tt", "cpu", config, settings, out, data=bandit(400), quiet=True).path
+
+
+@pytest.mark.parametrize("search", ["return", "likelihood", "mean"])
+def test_it_plans_for_what_it_was_asked(search: Any, taught: Path) -> None:
+    """From random actions: the search for return finds those that pay; imitation as the data, now so, now so."""
+    player = legato.load(taught, search={"search": search})
     rng, right = np.random.default_rng(1), []
     for _ in range(20):
         memory, action, reward = player.begin(), np.zeros(1), 0.0
