@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -41,6 +42,10 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 install_import_hook(["legato.nn", "legato.models", "legato.algorithms"], "beartype.beartype")
 
 from tests import probes  # noqa: E402
+
+# Tracing makes many objects that live long, among which there is little to collect.
+gc.freeze()
+gc.set_threshold(50_000, 20, 100)
 
 hypothesis.settings.register_profile("legato", deadline=None, derandomize=True, max_examples=40)
 hypothesis.settings.load_profile("legato")
