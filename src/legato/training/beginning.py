@@ -1,4 +1,4 @@
-"""What the seeds of a run know at first: one program for all, which is compiled in half the time of others."""
+"""What the seeds of a run know at first: one program for all, compiled with little effort, as it runs once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-# It runs once, so that compiling it is all it costs; one level of optimisation leaves its numbers the same to the bit.
+# Compiling is nearly all that it costs; one level of optimisation leaves its numbers the same to the bit.
 # Who asked for less than that gets less.
 LEAST = jax.config.values.get("jax_disable_most_optimizations", False)
 OPTIONS = {} if LEAST else {"xla_backend_optimization_level": 1}
