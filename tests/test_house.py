@@ -128,6 +128,50 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
 
 
+# --- what runs nothing but itself ---
+
+READERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+
+
+def foreign(source: str) -> list[int]:
+    """The lines that would unpickle or evaluate what they are given."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            module, _, function = name.rpartition(".")
+            reads = module in READERS and function not in ("dump", "dumps")
+            allowed = any(k.arg == "allow_pickle" and ast.unparse(k.value) != "False" for k in node.keywords)
+            if reads or allowed or name in ("eval", "exec"):
+                found.append(node.lineno)
+        elif isinstance(node, ast.ImportFrom) and node.module in READERS:
+            found.append(node.lineno)
+    return found
+
+
+@pytest.mark.parametrize("part", ["src", "tests", "benchmarks"])
+def test_nothing_is_unpickled_or_evaluated(part: str) -> None:
+    files = sorted((Path(__file__).parents[1] / part).rglob("*.py"))
+    assert files
+    assert {str(file): lines for file in files if (lines := foreign(file.read_text()))} == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "lines"),
+    [
+        ("import pickle\npickle.loads(x)", [2]),
+        ("import pickle\npickle.Unpickler(x).load()", [2]),
+        ("from pickle import loads", [1]),
+        ("np.load(x, allow_pickle=True)", [1]),
+        ("np.load(x, allow_pickle=y)", [1]),
+        ("eval(x)\nexec(x)", [1, 2]),
+        ("import pickle\npickle.dumps(x)\nnp.load(x, allow_pickle=False)\nmodel.eval()", []),
+    ],
+)
+def test_unpickling_and_evaluating_would_be_caught(source: str, lines: list[int]) -> None:
+    assert foreign(source) == lines
+
+
 # --- what stays asleep ---
 
 

@@ -93,6 +93,15 @@ def test_one_line_a_curve_and_a_band_only_with_several_seeds(tmp_path: Path, cou
     assert ("one seed" in drawn.words) == (seeds == 1)
 
 
+def test_bands_of_many_curves_are_lighter(tmp_path: Path) -> None:
+    def opacity(count: int) -> float:
+        curves = [falling(f"policy {i}", 4, seed=i) for i in range(count)]
+        drawn = Drawn(asl_curve(curves, tmp_path / "a.svg", title=""))
+        return float(re.findall(r"opacity: ([\d.]+)", ElementTree.tostring(drawn.part("band-0"), "unicode"))[0])
+
+    assert opacity(1) == opacity(4) > opacity(6) > opacity(8) > 0
+
+
 def test_lines_are_the_means_and_the_dot_lies_on_its_line(tmp_path: Path) -> None:
     curves = [falling("a", 3, trained_length=4), falling("b", 3, trained_length=5, seed=1), falling("c", 3)]
     drawn = Drawn(asl_curve(curves, tmp_path / "a.svg", title=""))

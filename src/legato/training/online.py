@@ -15,7 +15,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -139,8 +138,8 @@ def newest_learner(run: Run, seed: int) -> Any:
         _, state = checkpoints.load(None)
     finally:
         checkpoints.close()
-    init = jax.vmap(partial(algorithm_module(run.algorithm).init, run.config, run.spec))
-    skeleton = eqx.filter_eval_shape(init, jax.random.split(jax.random.key(0), len(run.seeds)))
+    keys = jax.random.split(jax.random.key(0), len(run.seeds))
+    skeleton = begin.eval_shape(algorithm_module(run.algorithm), (run.config, run.spec), (keys,))
     learner = fill(skeleton, state["learner"], str(run.path / "checkpoints"))
     return jax.tree.map(lambda leaf: leaf[run.seeds.index(seed)], learner)
 
@@ -188,9 +187,9 @@ class Loop:
         self.averages = Averages(seeds, "step")
         self.recent: list[list[tuple[float, float]]] = [[] for _ in seeds]  # (return, length) since the last row
         # Traced as the loop will call it: the first turn finds the trace.
-        rows, width = (len(seeds), self.turn_steps), self.replay.rows.shape[-1]
-        experience = jax.ShapeDtypeStruct((*rows, width), jnp.float32), jax.ShapeDtypeStruct(rows[:1], jnp.int32)
-        carried = self.turn_updates, self.learner, self.replay, *experience, self.update_keys, 0
+        fresh = jax.ShapeDtypeStruct((len(seeds), self.turn_steps, self.replay.rows.shape[-1]), jnp.float32)
+        counts = jax.ShapeDtypeStruct((len(seeds),), jnp.int32)
+        carried = self.turn_updates, self.learner, self.replay, fresh, counts, self.update_keys, 0
         self.metric_names = sorted(advance.eval_shape(self.algorithm, self.config, *carried)[2])
 
     # --- the loop ---
