@@ -345,7 +345,9 @@ def _recorded(
     finally:
         rollout.environments.close()
     experience = Experience(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-    return logged(experience, About.of(name, rollout.environments.name, rollout.spec), steps)
+    about = About.of(name, rollout.environments.name, rollout.spec)
+    about = replace(about, start=getattr(rollout.environments, "start", 0))  # files count discrete actions as it does
+    return logged(experience, about, steps)
 
 
 def evaluate(
@@ -477,7 +479,7 @@ def attention(
         maps.drawable(figure)
     policy = load(run.path, seed, which).policy
     source = settings.dataset if dataset is None else dataset
-    data = formats.load(source, clip_actions=settings.clip_actions)
+    data = offline.read(settings, dataset)
     found = attended(policy, run.config, data, episode, step, context)
     if figure is not None:
         title = f"{run.label} on {source}: attention"
@@ -551,7 +553,7 @@ def predict(
     if film is not None:
         film = video.ready(Path(film), run.environment)
     learnt = _learnt(run, settings) if ensemble or dataset is None else None
-    given = learnt if dataset is None else formats.load(dataset, clip_actions=settings.clip_actions)
+    given = learnt if dataset is None else offline.read(settings, dataset)
     assert given is not None
     if given.observations.shape[1] != run.spec.observation_size:
         raise LegatoError(
@@ -589,7 +591,7 @@ def predict(
 
 def _learnt(run: Run, settings: OfflineSettings) -> Trajectories:
     """The data that a run learnt from. Raises `LegatoError` where it is not what it was."""
-    data = formats.load(settings.dataset, clip_actions=settings.clip_actions)
+    data = offline.read(settings)
     _, data = offline.check(run.algorithm, run.config, settings, data)
     if offline.fingerprint(data) != (run.data or {}).get("fingerprint"):
         raise LegatoError(f"'{settings.dataset}' is not what it was when '{run.path}' was trained")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +45,20 @@ def test_info_says_what_is_in_it(here: Path, capsys: pytest.CaptureFixture[str])
         "actions used": f"{load('logs.npz').actions.min():.3g} to {load('logs.npz').actions.max():.3g}",
         "return": "mean 76.667, median 60, from 20 to 150, half of them 40 to 105",
         "ask for": "150 by default, the mean of the best episodes that hold a tenth of the steps",
-        "by start": "of the 10 episodes begun nearest to a start, the best earned 150 to 150",
+        "by start": "of the 3 episodes begun nearest to a start, the best earned 150 to 150",
         "reference returns": "-10 (random), 90 (expert)",
         "normalised return": "86.7 on average",
     }
+
+
+def test_info_names_numbers_that_never_change(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = raw([4])
+    given["observations"] = np.concatenate([given["observations"], np.full((4, 1), 0.1)], axis=1)
+    save(trajectories(**given), "still.npz")
+    shown = said(["info", "still.npz"], capsys)  # of one episode, its number never changes either
+    assert "of the observation, numbers 0 and 2: nothing is learnt of what they do" in shown
+    assert "of the 1 episode begun nearest to a start" in shown
+    assert "never change" not in said(["info", "logs.npz"], capsys)
 
 
 def test_info_of_choices_without_rewards(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,3 +160,10 @@ def test_minari_takes_a_set_of_a_task_in_a_process_that_made_none(here: Path) ->
 def test_its_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("info", "check", "import", "export", "merge", "split", "make"):
         assert f"  {name}" in said([], capsys)
+
+
+def test_its_help_names_every_array_that_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+    words = said([], capsys).replace(",", " ").replace("'", " ").replace(":", " ").split()
+    known = {"observations", "actions", "rewards", "terminations", "terminals", "truncations", "timeouts", "offsets"}
+    known |= {"ends", "next_observations"} | {field.name for field in fields(About)} - {"name"}
+    assert known <= set(words)

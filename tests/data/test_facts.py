@@ -39,6 +39,15 @@ def test_units_are_the_bounds() -> None:
     np.testing.assert_allclose(of.executed(corners), of.unit(corners))
 
 
+def test_an_action_whose_bounds_are_equal_has_the_unit_0() -> None:
+    of, actions = Facts.none(Spec(2, (-1.0, 0.3), (1.0, 0.3))), jnp.array([[0.5, 0.3], [-1.0, 0.3]])
+    np.testing.assert_array_equal(of.unit(actions), [[0.5, 0], [-1, 0]])
+    slope = jax.grad(lambda a: of.unit(a).sum())(actions)
+    np.testing.assert_array_equal(slope, [[1, 0], [1, 0]])
+    for squash in (False, True):
+        assert of.action(jnp.array([0.0, 9.0]), None, squash=squash)[1] == np.float32(0.3)
+
+
 @given(st.lists(st.floats(-0.99, 0.99), min_size=2, max_size=2))
 def test_an_action_and_its_unit_are_inverse(unit: list[float]) -> None:
     of, x = Facts.none(SPEC), np.array(unit, np.float32)

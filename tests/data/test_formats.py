@@ -22,7 +22,7 @@ from tests.data.test_trajectories import lengths, raw, same
 from legato.data import trajectories as logs
 from legato.data.formats import load, save
 from legato.data.trajectories import About, trajectories
-from legato.errors import LegatoError
+from legato.errors import LegatoError, LegatoWarning
 
 ABOUT = About("logs", "Pendulum-v1", (-1200.0, -150.0), (-2.0,) * 3, (3.0,) * 3)
 
@@ -40,15 +40,15 @@ def contents(path: Path) -> dict[str, bytes]:
 KINDS = st.sampled_from(["npz", "hdf5", "h5", "arrays"])
 
 
-@given(lengths, st.booleans(), st.booleans(), st.booleans(), st.booleans(), KINDS)
+@given(lengths, st.booleans(), st.booleans(), st.booleans(), st.booleans(), st.sampled_from([0, 5, -1]), KINDS)
 def test_files_give_back_what_was_written(
-    lengths: list[int], rewards: bool, ends: bool, terminated: bool, discrete: bool, kind: str
+    lengths: list[int], rewards: bool, ends: bool, terminated: bool, discrete: bool, start: int, kind: str
 ) -> None:
     given = raw(lengths, terminated=terminated)
     about = ABOUT
     if discrete:
         given["actions"] = np.arange(sum(lengths)) % 3
-        about = About("logs", choices=3)
+        about = About("logs", choices=3, start=start)
     given["rewards"] = given["rewards"] if rewards else None
     last = np.random.default_rng(1).normal(size=(len(lengths), 2)) if ends else None
     data = trajectories(**given, ends=last, about=about)
@@ -63,15 +63,19 @@ def test_files_give_back_what_was_written(
         assert contents(file) == before
 
 
-@pytest.mark.parametrize("discrete", [False, True])
-def test_minari_gives_back_what_was_written(discrete: bool) -> None:
+@pytest.mark.parametrize("start", [None, 0, 5, -1])
+def test_minari_gives_back_what_was_written(start: int | None) -> None:
     given = raw([3, 1, 4])
     about = About("mine/logs-v0", None, (-1200.0, -150.0), (-2.0,) * 3, (3.0,) * 3)
-    if discrete:
-        given["actions"], about = np.arange(8) % 3, replace(about, low=None, high=None, choices=3)
+    if start is not None:
+        given["actions"] = np.arange(8) % 3
+        about = replace(about, low=None, high=None, choices=3, start=start)
     data = trajectories(**given, ends=np.ones((3, 2)), about=about)
     save(data, "mine/logs-v0")
     same(load("mine/logs-v0"), data)
+    if start is not None:  # as the environment counts
+        written = next(iter(minari.load_dataset("mine/logs-v0").iterate_episodes()))
+        np.testing.assert_array_equal(written.actions, start + np.arange(3))
     with pytest.raises(LegatoError, match="exists and is not overwritten"):
         save(data, "mine/logs-v0")
 
@@ -98,7 +102,8 @@ def test_minari_s_own_datasets_are_read() -> None:
 
 
 def test_d4rl_s_layout_is_read(tmp_path: Path) -> None:
-    given, following = raw([3, 2]), np.random.default_rng(2).normal(size=(5, 2)).astype(np.float32)
+    given = raw([3, 2])
+    following = given["observations"] + np.array([0.0, 1.0])
     with h5py.File(tmp_path / "hopper.hdf5", "w") as file:
         for name, value in {
             "observations": given["observations"],
@@ -116,6 +121,26 @@ def test_d4rl_s_layout_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(data.truncations, [0, 0, 0, 0, 1])
     np.testing.assert_array_equal(data.ends, following[[2, 4]])
     assert (data.about.low, data.about.high) == ((-1.0,) * 3, (1.0,) * 3)
+
+
+def test_ends_that_the_next_episode_began_with_are_not_known(tmp_path: Path) -> None:
+    """Environments that reset by themselves, recorded by who looked afterwards."""
+    given = raw([3, 2, 4], terminated=False)
+    after = np.append(given["observations"][1:], [[2.0, 4.0]], axis=0)
+    np.savez(tmp_path / "auto.npz", **given, next_observations=after)
+    with pytest.warns(LegatoWarning, match="auto: after truncated episodes, next_observations hold the next episode"):
+        data = load(tmp_path / "auto.npz")
+    assert data.ends is None
+    np.testing.assert_array_equal(data.lengths, [3, 2, 4])
+    after[4] += 1  # of one episode its end was seen
+    np.savez(tmp_path / "seen.npz", **given, next_observations=after)
+    np.testing.assert_array_equal(load(tmp_path / "seen.npz").ends, after[[2, 4, 8]])
+
+
+def test_a_file_with_episodes_longer_than_its_environment_allows_is_warned_of(tmp_path: Path) -> None:
+    np.savez(tmp_path / "long.npz", **raw([3, 201]), environment="Pendulum-v1")
+    with pytest.warns(LegatoWarning, match="long has an episode of 201 steps, and 'Pendulum-v1' ends them after 200"):
+        load(tmp_path / "long.npz")
 
 
 def written(path: Path, **arrays: Any) -> Path:
@@ -224,7 +249,7 @@ def test_a_folder_is_mapped_and_never_read_whole(
     discrete: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps, width = 40_000, 16
-    given, about = raw([1000] * (steps // 1000)), ABOUT
+    given, about = raw([1000] * (steps // 1000)), replace(ABOUT, environment=None)
     given["observations"] = np.random.default_rng(0).normal(size=(steps, width))
     if discrete:
         given["actions"], about = np.arange(steps) % 3, About(choices=3)

@@ -37,3 +37,24 @@ def test_no_gradient_changes_the_statistics() -> None:
     gradient, slope = jax.grad(lambda it, x: jnp.sum(it(x) ** 2), argnums=(0, 1))(normaliser.of(np.asarray(x)), x)
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(gradient))
     assert np.all(slope != 0)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -3.3, 1e6])
+@pytest.mark.parametrize("rounding", [False, True])
+def test_a_number_that_never_changed_is_no_thousand_deviations_away_when_it_does(value: float, rounding: bool) -> None:
+    x = np.random.default_rng(0).normal(size=(100, 2)).astype(np.float32)
+    x[:, 1] = value
+    x[::7, 1] = np.nextafter(np.float32(value), np.float32(np.inf)) if rounding and value else value
+    it = normaliser.of(x)
+    moved = np.array([0.5, value + 0.001], np.float32)
+    assert abs(float(it(moved)[1])) <= 0.0011 + abs(value) * 1e-7
+    assert normaliser.constant(x) == [1]
+    alone = normaliser.of(x[:, :1])  # the other number has the units that it always had
+    np.testing.assert_array_equal(it.deviation[:1], alone.deviation)
+    assert it.deviation[0] == np.float32(np.sqrt(((x[:, 0] - x[:, 0].mean(dtype=np.float64)) ** 2).mean()) + 1e-6)
+
+
+def test_a_small_spread_about_a_large_mean_is_one() -> None:
+    x = np.array([[1e4], [1e4 + 1], [1e4 + 2]], np.float32)
+    assert normaliser.constant(x) == []
+    np.testing.assert_allclose(normaliser.of(x).deviation, np.sqrt(2 / 3), rtol=1e-5)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from legato.data import trajectories as logs
 from legato.data.trajectories import About, Trajectories, trajectories
-from legato.errors import LegatoError
+from legato.data.transitions import transitions
+from legato.errors import LegatoError, LegatoWarning
 
 lengths = st.lists(st.integers(1, 9), min_size=1, max_size=7)
 
@@ -58,6 +59,54 @@ def test_offsets_part_episodes_that_no_flag_parts() -> None:
     data = made([5], terminations=np.zeros(5), truncations=np.zeros(5), offsets=np.array([0, 2, 5]))
     np.testing.assert_array_equal(data.lengths, [2, 3])
     np.testing.assert_array_equal(data.truncations, [0, 1, 0, 0, 1])
+
+
+def walks(lengths: list[int]) -> tuple[dict[str, Any], np.ndarray]:
+    """Random walks that no flag ends, and the observations after every step."""
+    rng = np.random.default_rng(3)
+    paths = [np.cumsum(rng.normal(size=(n + 1, 2)) * [1, 1e-3] + [0, 50], axis=0) for n in lengths]
+    given = {**raw(lengths), "observations": np.concatenate([path[:-1] for path in paths])}
+    given |= {"terminations": np.zeros(sum(lengths)), "truncations": np.zeros(sum(lengths))}
+    return given, np.concatenate([path[1:] for path in paths])
+
+
+@pytest.mark.parametrize("chunk", [2, logs.CHUNK])
+@pytest.mark.parametrize("stored", [(np.float32, np.float64), (np.float64, np.float32), (np.float16, np.float32)])
+def test_what_the_next_row_contradicts_is_an_end(
+    stored: tuple[Any, Any], chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "CHUNK", chunk)
+    given, following = walks([3, 1, 4, 2])
+    given["observations"], following = given["observations"].astype(stored[0]), following.astype(stored[1])
+    with pytest.warns(LegatoWarning, match=r"^data: 3 of 10 steps lead to another observation") as heard:
+        data = trajectories(**given, following=following)
+    assert len(heard) == 1
+    np.testing.assert_array_equal(data.lengths, [3, 1, 4, 2])
+    np.testing.assert_array_equal(np.flatnonzero(data.truncations), [2, 3, 7, 9])
+    assert not data.terminations.any()
+    np.testing.assert_array_equal(data.ends, following[[2, 3, 7, 9]].astype(np.float32))
+    known = transitions(data)
+    led = known.observations[known.following]  # every step leads where the file says
+    np.testing.assert_allclose(led, following, rtol=0, atol=8 * np.finfo(stored[0]).eps * 300)
+    given["terminations"][[2, 7]] = 1  # some ends are marked, and one is parted by hand
+    with pytest.warns(LegatoWarning, match=r"^data: 1 of 10 steps"):
+        data = trajectories(**given, following=following, offsets=np.array([0, 3, 8, 10]))
+    np.testing.assert_array_equal(data.lengths, [3, 1, 4, 2])
+    np.testing.assert_array_equal(np.flatnonzero(data.truncations), [3, 9])
+
+
+def test_nothing_is_said_where_next_observations_agree_or_are_unknown() -> None:
+    given, following = walks([8])
+    data = trajectories(**given, following=following)
+    assert (len(data), data.steps) == (1, 8)
+    following[3] = np.nan
+    assert len(trajectories(**given, following=following)) == 1
+
+
+def test_a_log_that_marks_no_end_is_said_to_be_one_episode() -> None:
+    given, _ = walks([3, 5])
+    with pytest.warns(LegatoWarning, match="data marks no end of an episode: its 8 steps are read as one"):
+        assert len(trajectories(**given)) == 1
 
 
 def test_the_source_is_not_written_to() -> None:
@@ -145,7 +194,13 @@ def test_single_episodes() -> None:
     np.testing.assert_array_equal(found.ends, [[0, 100], [1, 100]])
     same(replace(found, ends=None), flat)
     episodes[1]["observations"] = episodes[1]["observations"][:-1]
-    with pytest.raises(LegatoError, match=r"n observations or, all of them, n \+ 1"):
+    with pytest.raises(
+        LegatoError,
+        match=r"n observations or, all of them, n \+ 1; episode 1 of 4 steps has 4, episode 0 of 2 has 3$",
+    ):
+        logs.from_episodes(episodes)
+    episodes[0]["observations"] = episodes[0]["observations"][:1]
+    with pytest.raises(LegatoError, match=r"n \+ 1; episode 0 of 2 steps has 1$"):
         logs.from_episodes(episodes)
     with pytest.raises(LegatoError, match="no episodes"):
         logs.from_episodes([])
@@ -179,11 +234,11 @@ def test_members_side_by_side_are_parted(parts: list[list[int]], random: Any) ->
     names = ("observations", "actions", "rewards")
     flags = [column(name) for name in ("terminations", "truncations")]
     flags[0][-1] = False  # the episode recorded last goes on: it is cut
-    found = logs.from_members(members, *map(column, names), column("observations") + 1, *flags, About("all"))
+    found = logs.from_members(members, *map(column, names), column("observations") + np.eye(2)[1], *flags, About("all"))
     expected = logs.merge(whole, "all")
     for name in (*names, "offsets"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
-    np.testing.assert_array_equal(found.ends, expected.observations[expected.offsets[1:] - 1] + 1)
+    np.testing.assert_array_equal(found.ends, expected.observations[expected.offsets[1:] - 1] + [0, 1])
     assert int(found.truncations.sum()) == 1
     assert found.truncations[found.offsets[1:] - 1][np.cumsum([len(data) for data in whole])[members[-1]] - 1]
 

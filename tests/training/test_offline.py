@@ -19,18 +19,20 @@ import pytest
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from safetensors.numpy import load_file
+from tests.learners import is_float
 from tests.tiny import LOGGED, UPDATES, flags, instead, learn, logs, spawn, swings
 from tests.training.test_online import last_step, load, rows, same_end, saved, stop_when
 
 from legato import api
 from legato.algorithms import algorithm as algorithm_module
 from legato.algorithms.configs import BC, DS4, DT
-from legato.data import formats
+from legato.data import facts as data_facts
+from legato.data import formats, windows
 from legato.data import trajectories as data_logs
 from legato.data.spec import Spec
 from legato.data.trajectories import About
 from legato.envs import make_vec
-from legato.errors import LegatoError
+from legato.errors import LegatoError, LegatoWarning
 from legato.rollout import Clock, episodes, stack
 from legato.training import offline
 from legato.training.policy_file import fill
@@ -345,6 +347,34 @@ def test_the_seed_that_broke_is_named_and_the_checkpoint_kept(
     assert api.load(tmp_path / "run").card.extra["step"] == 200
 
 
+# --- bounds that are one number ---
+
+SMALL: dict[str, dict[str, Any]] = {
+    **LOGGED,
+    "odt": {"layers": 1, "heads": 1, "size": 8, "context": 3, "reads": 2, "batch_size": 8},
+    "tt": {"layers": 1, "heads": 1, "size": 8, "window": 3, "context": 3, "bins": 6, "batch_size": 8},
+}
+
+
+@pytest.mark.parametrize("algorithm", list(SMALL))
+def test_an_action_whose_bounds_are_equal_is_learnt_with(algorithm: str) -> None:
+    actions = np.concatenate([swings().actions, np.full((102, 1), 0.3)], axis=1)
+    data = swings(actions=actions, about=About("fixed", low=(-2.0, 0.3), high=(2.0, 0.3)))
+    small = {"dataset": "fixed.npz", "anneal_over": 10, **SMALL[algorithm]}
+    config, settings = override(*preset("cpu", algorithm, "fixed.npz"), **small)
+    spec, data = offline.check(algorithm, config, settings, data)
+    module, keys = algorithm_module(algorithm), jax.random.split(jax.random.key(0), 1)
+    if hasattr(module, "prepare"):
+        facts, food = module.prepare(config, spec, data, None, "fixed")
+        draws = windows.buckets(data.lengths, module.batches(config))
+    else:
+        facts, draws = data_facts.of(data, spec), windows.buckets(data.lengths, module.batches(config))[-1:]
+        food = windows.episodes(data, 1.0, draws)
+    learner = jax.tree.map(lambda leaf: leaf[None], module.init(config, spec, keys[0], facts))
+    learner, metrics = offline.advance(module, config, draws, learner, food, keys, 0, 2)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((learner, metrics)) if is_float(leaf))
+
+
 # --- what does not fit ---
 
 
@@ -382,6 +412,35 @@ def test_data_and_environment_that_differ_are_refused_before_there_is_a_folder(
     assert str(problem.value).startswith(words)
     assert "\n" not in str(problem.value)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("start", [0, 5])
+def test_whole_numbers_are_choices_where_the_environment_takes_these(
+    start: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    four = {"action": spaces.Discrete(4, start=start)}
+    monkeypatch.setitem(gymnasium.registry, "Cell-v0", EnvSpec("Cell-v0", Cell, kwargs=four))
+    given = swings()
+    columns = {name: getattr(given, name) for name in ("observations", "rewards", "terminations")}
+    actions = start + np.arange(given.steps) % 4
+    np.savez(tmp_path / "whole.npz", **columns, actions=actions)
+    with pytest.raises(LegatoError, match=r"npz' has whole numbers \(int64\) for actions: add an array 'choices'"):
+        formats.load(tmp_path / "whole.npz")
+    settings = OfflineSettings(dataset=str(tmp_path / "whole.npz"), env="Cell-v0")
+    spec, data = offline.check("bc", BC(), settings, offline.read(settings))
+    assert spec == Spec.discrete(3, 4)
+    assert (data.about.choices, data.about.start) == (4, start)
+    np.testing.assert_array_equal(data.actions, actions - start)
+    np.savez(tmp_path / "whole.npz", **columns, actions=actions + 1)
+    with pytest.raises(LegatoError, match=f"step 0 of episode 1 has action {start + 4} of 4 discrete ones"):
+        offline.read(settings)
+
+
+def test_an_episode_longer_than_the_environment_allows_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(gymnasium.registry, "Cell-v0", EnvSpec("Cell-v0", Cell, max_episode_steps=13))
+    settings = OfflineSettings(dataset="swings", env="Cell-v0")
+    with pytest.warns(LegatoWarning, match="swings has an episode of 14 steps, and 'Cell-v0' ends them after 13"):
+        offline.check("bc", BC(), settings, swings())
 
 
 def test_actions_outside_an_environments_bounds_are_moved_where_that_is_asked_for(

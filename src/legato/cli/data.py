@@ -132,8 +132,8 @@ def _write(data: Trajectories, target: str) -> None:
 def facts(data: Trajectories) -> list[tuple[str, str]]:
     """What `info` prints, line by line."""
 
-    from legato.data import trajectories
-    from legato.data.facts import support
+    from legato.data import normaliser, trajectories
+    from legato.data.facts import NEAREST, support
     from legato.evaluation.normalised import Levels
 
     about = data.about
@@ -148,8 +148,11 @@ def facts(data: Trajectories) -> list[tuple[str, str]]:
         ("steps per episode", _spread(data.lengths)),
         ("observation", count(data.observations.shape[1], "number")),
     ]
+    if still := normaliser.constant(data.observations):
+        said.append(("never change", f"of the observation, {_numbers(still)}: nothing is learnt of what they do"))
     if about.choices is not None:
-        said.append(("action", f"one of {about.choices}"))
+        counted = f", {about.start} to {about.start + about.choices - 1}" if about.start else ""
+        said.append(("action", f"one of {about.choices}{counted}"))
     else:
         low, high = sorted(set(about.low or ())), sorted(set(about.high or ()))
         bounds = f"{low[0]:g} to {high[0]:g}" if len(low) == len(high) == 1 else "bounds differ by number"
@@ -169,7 +172,8 @@ def facts(data: Trajectories) -> list[tuple[str, str]]:
     said.append(
         (
             "by start",
-            f"of the 10 episodes begun nearest to a start, the best earned {best.min():.5g} to {best.max():.5g}",
+            f"of the {count(min(NEAREST, len(data)), 'episode')} begun nearest to a start, the best earned "
+            f"{best.min():.5g} to {best.max():.5g}",
         )
     )
     if about.reference is not None:
@@ -186,6 +190,14 @@ def _spread(values: Any) -> str:
 
     least, quarter, middle, three, most = (f"{x:.5g}" for x in np.quantile(values, [0, 0.25, 0.5, 0.75, 1]))
     return f"mean {np.mean(values):.5g}, median {middle}, from {least} to {most}, half of them {quarter} to {three}"
+
+
+def _numbers(which: list[int], most: int = 10) -> str:
+    """`number 3`, `numbers 3 and 5`, `numbers 0, 1, ... and 20 more`."""
+    said, more = [str(i) for i in which[:most]], len(which) - most
+    if more > 0:
+        return f"numbers {', '.join(said)} and {more} more"
+    return f"number{'s' if which[1:] else ''} {' and '.join(filter(None, (', '.join(said[:-1]), said[-1])))}"
 
 
 def count(n: int, thing: str) -> str:
@@ -210,6 +222,17 @@ datasets by their id.
 
 commands:
 {commands}
+
+arrays of a file, one row a step:
+  observations, actions            numbers, [steps, numbers]; discrete actions [steps]
+  rewards                          may be missing: then it can be imitated only
+  terminals or terminations        where an episode ended by itself
+  timeouts or truncations          where it was cut, or 'offsets': where each episode begins, and the number of steps
+  next_observations                after each step, or 'ends': after each episode's last one
+and of one value or one per number of an action:
+  choices, start                   how many discrete actions there are, and the number of the first of them (0)
+  low, high                        bounds of continuous actions (-1 and 1 if all lie there)
+  environment, reference           Gymnasium id, and the returns of a random and an expert policy
 
 'legato data COMMAND --help' explains a command
 """

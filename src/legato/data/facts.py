@@ -19,6 +19,7 @@ from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 
 DECILES = tuple(range(0, 101, 10))
+NEAREST = 10  # episodes that are looked at beside a start
 BEST = 0.1  # of the steps: what the default target return is the mean of
 
 
@@ -47,11 +48,10 @@ class Facts(eqx.Module):
     def unit(
         self, actions: Float[Array, "*batch act"] | Int[Array, "*batch"]
     ) -> Float[Array, "*batch act"] | Int[Array, "*batch"]:
-        """Actions in units of their bounds, [-1, 1]; choices as they are."""
+        """Actions in units of their bounds, [-1, 1], 0 where these are equal; choices as they are."""
         if self.spec.choices is not None:
             return actions
-        low, high = jnp.asarray(self.spec.low), jnp.asarray(self.spec.high)
-        return (2 * actions - low - high) / (high - low)
+        return self.spec.unit(actions)
 
     def executed(self, action: Float[Array, "*batch act"]) -> Float[Array, "*batch act"] | Int[Array, "*batch"]:
         """An executed action, in the environment's units, as `unit` gives logged ones."""
@@ -109,7 +109,7 @@ class Support:
 def support(
     data: Trajectories,
     starts: Float[np.ndarray, "starts obs"] | None = None,
-    nearest: int = 10,
+    nearest: int = NEAREST,
     gamma: float = 1.0,
 ) -> Support:
     """The returns in the data, overall and of the episodes that began nearest to each of `starts` (in deviations).
@@ -126,7 +126,8 @@ def support(
         from scipy.spatial import KDTree
 
         begun = data.observations[data.offsets[:-1]]
-        spread = begun.std(axis=0) + 1e-6
+        spread = begun.std(axis=0)
+        spread = np.where(normalisers.still(begun.mean(axis=0), spread), 1, spread + 1e-6).astype(spread.dtype)
         _, index = KDTree(begun / spread).query(np.asarray(starts) / spread, k=min(nearest, len(earned)))
         near = np.percentile(earned[np.reshape(index, (len(starts), -1))], (0, 50, 100), axis=1).T
     deciles = dict(zip(DECILES, np.percentile(earned, DECILES).tolist(), strict=True))

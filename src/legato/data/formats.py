@@ -20,14 +20,16 @@ from typing import Any, cast
 import numpy as np
 
 from legato.data.trajectories import About, Trajectories, from_episodes, trajectories
-from legato.errors import LegatoError, unknown
+from legato.errors import LegatoError, LegatoWarning, unknown
 
 HDF5 = (".hdf5", ".h5")
 ARRAYS = ".arrays"
 MINARI_ID = re.compile(r"^([\w-]+/)*[\w.-]+-v\d+$")
 
 
-def load(source: str | Path, *, clip_actions: bool = False, download: bool = False) -> Trajectories:
+def load(
+    source: str | Path, *, clip_actions: bool = False, download: bool = False, environment: str | None = None
+) -> Trajectories:
     """Read trajectories from a file (`.npz`, `.hdf5`, `.h5`), a folder of arrays, or the Minari dataset of this id.
 
     A folder of arrays ends in `.arrays` or holds an `observations.npy`. Its arrays are mapped, not read: a set may be
@@ -36,18 +38,24 @@ def load(source: str | Path, *, clip_actions: bool = False, download: bool = Fal
 
     Files hold flat arrays `observations`, `actions` and, but for imitation, `rewards`; `terminals` or `terminations`
     and `timeouts` or `truncations` mark the ends of episodes, unless `offsets` do. `next_observations` give the
-    observation after each episode's last step. D4RL's unfinished tail becomes a truncated episode. `download` fetches
-    a Minari dataset that is not here.
+    observation after each step: where they contradict the next row, an episode ends. `choices` says that actions are
+    discrete, and how many there are, `start` from which number they are counted (0); `low` and `high` bound others.
+    `ends` are the observations after episodes' last steps, `environment` the id of the environment and `reference` the
+    returns of a random and an expert policy. D4RL's unfinished tail becomes a truncated episode.
 
-    Raises `LegatoError` for what is not there, cannot be read or is refused by `trajectories`.
+    `download` fetches a Minari dataset that is not here. Whoever names the `environment` will learn from it whether
+    whole numbers are choices (`trajectories.chosen`); otherwise the file must say so.
+
+    Raises `LegatoError` for what is not there, cannot be read or is refused by `trajectories`. A `LegatoWarning` says
+    what is doubtful about the ends of episodes.
     """
     path = Path(source)
     if path.suffix == ".npz":
-        return _from_arrays(path, _read_npz(path), clip_actions)
+        return _from_arrays(path, _read_npz(path), clip_actions, environment)
     if path.suffix in HDF5:
-        return _from_arrays(path, _read_hdf5(path), clip_actions)
+        return _from_arrays(path, _read_hdf5(path), clip_actions, environment)
     if path.suffix == ARRAYS or (path / "observations.npy").is_file():
-        return _from_arrays(path, _read_folder(path), clip_actions)
+        return _from_arrays(path, _read_folder(path), clip_actions, environment)
     if path.exists():
         raise LegatoError(
             f"'{source}' is none of the kinds that are read: {', '.join(('.npz', *HDF5, ARRAYS))}, or a Minari id"
@@ -89,7 +97,9 @@ def free(target: str | Path) -> None:
 # --- flat arrays ---
 
 
-def _from_arrays(path: Path, arrays: dict[str, np.ndarray], clip_actions: bool) -> Trajectories:
+def _from_arrays(
+    path: Path, arrays: dict[str, np.ndarray], clip_actions: bool, environment: str | None
+) -> Trajectories:
     missing = [name for name in ("observations", "actions") if name not in arrays]
     if missing:
         raise LegatoError(
@@ -111,10 +121,18 @@ def _from_arrays(path: Path, arrays: dict[str, np.ndarray], clip_actions: bool) 
     try:
         about = About(path.stem, **_about(arrays))
     except (TypeError, ValueError) as problem:
-        raise LegatoError(f"'{path}': environment, reference, low, high or choices is malformed: {problem}") from None
-    return trajectories(
+        raise LegatoError(
+            f"'{path}': environment, reference, low, high, choices or start is malformed: {_line(problem)}"
+        ) from None
+    actions = arrays["actions"]
+    if actions.dtype.kind in "iu" and environment is None and about.choices is None and about.low is None:
+        raise LegatoError(
+            f"'{path}' has whole numbers ({actions.dtype}) for actions: add an array 'choices', how many discrete ones "
+            "there are, or 'low' and 'high' if they are continuous, or name the environment with --env"
+        )
+    data = trajectories(
         arrays["observations"],
-        arrays["actions"],
+        actions,
         arrays.get("rewards"),
         none if terminations is None else terminations,
         none if truncations is None else truncations,
@@ -123,7 +141,45 @@ def _from_arrays(path: Path, arrays: dict[str, np.ndarray], clip_actions: bool) 
         about,
         following=arrays.get("next_observations"),
         clip_actions=clip_actions,
+        start=about.start,
     )
+    if "ends" not in arrays:
+        data = _without_next_starts(data)
+    if about.environment is not None:
+        import gymnasium
+
+        warn_of_length(data, about.environment, gymnasium.registry.get(about.environment))
+    return data
+
+
+def _without_next_starts(data: Trajectories) -> Trajectories:
+    """The same without `ends`, where these are what the next episode began with: their recorder reset before it looked.
+
+    Only truncated episodes are asked, and only where the next one begins elsewhere than they did.
+    """
+    begun, cut = data.observations[data.offsets[:-1]], data.truncations[data.offsets[1:-1] - 1]
+    cut &= (begun[1:] != begun[:-1]).any(axis=1)
+    if data.ends is None or not cut.any() or not (data.ends[:-1][cut] == begun[1:][cut]).all():
+        return data
+    warnings.warn(
+        f"{data.about.name}: after truncated episodes, next_observations hold the next episode's first observation: "
+        "they count as unknown there",
+        LegatoWarning,
+        stacklevel=2,
+    )
+    return replace(data, ends=None)
+
+
+def warn_of_length(data: Trajectories, name: str, spec: Any) -> None:
+    """Warn where an episode has more steps than the environment `name` allows by its `spec`."""
+    limit, longest = getattr(spec, "max_episode_steps", None), int(data.lengths.max())
+    if limit is not None and longest > limit:
+        warnings.warn(
+            f"{data.about.name} has an episode of {longest} steps, and '{name}' ends them after {limit}: are all ends "
+            "marked?",
+            LegatoWarning,
+            stacklevel=2,
+        )
 
 
 def _about(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -135,8 +191,9 @@ def _about(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
             known[name] = tuple(float(x) for x in np.ravel(arrays[name]))
     if len(known.get("reference", (0, 0))) != 2:
         raise ValueError("reference holds two returns")
-    if "choices" in arrays:
-        known["choices"] = int(arrays["choices"])
+    for name in ("choices", "start"):
+        if name in arrays:
+            known[name] = int(arrays[name])
     return known
 
 
@@ -144,6 +201,10 @@ def _arrays(data: Trajectories) -> dict[str, np.ndarray]:
     names = ("observations", "actions", "rewards", "terminations", "truncations", "offsets", "ends")
     about = {name: value for name, value in asdict(data.about).items() if name != "name"}
     found = {**{name: getattr(data, name) for name in names}, **about}
+    if data.about.start:
+        found["actions"] = data.actions + data.about.start
+    else:
+        del found["start"]
     return {name: np.asarray(value) for name, value in found.items() if value is not None}
 
 
@@ -254,14 +315,12 @@ def _load_minari(name: str, clip_actions: bool, download: bool) -> Trajectories:
     if low is not None and high is not None:
         about = replace(about, reference=(float(low), float(high)))
     if isinstance(actions, gymnasium.spaces.Discrete):
-        about = replace(about, choices=int(actions.n))
-        for episode in episodes:
-            episode["actions"] = episode["actions"] - actions.start
+        about = replace(about, choices=int(actions.n), start=int(actions.start))
     elif isinstance(actions, gymnasium.spaces.Box) and len(actions.shape) == 1:
         about = replace(about, low=tuple(map(float, actions.low)), high=tuple(map(float, actions.high)))
     else:
         raise LegatoError(f"'{name}' has actions in {_space(actions)}; flat boxes and discrete actions are read")
-    return from_episodes(episodes, about, clip_actions=clip_actions)
+    return from_episodes(episodes, about, clip_actions=clip_actions, start=about.start)
 
 
 _STEPWISE = ("actions", "rewards", "terminations", "truncations")
@@ -280,7 +339,7 @@ def _save_minari(data: Trajectories, name: str) -> None:
     if data.rewards is None:
         raise LegatoError(f"Minari keeps rewards, which {about.name} does not have")
     if about.choices is not None:
-        actions = gymnasium.spaces.Discrete(about.choices)
+        actions = gymnasium.spaces.Discrete(about.choices, start=about.start)
     elif about.low is None or about.high is None:
         raise LegatoError(f"Minari keeps the bounds of actions, which {about.name} does not have")
     else:
@@ -291,6 +350,7 @@ def _save_minari(data: Trajectories, name: str) -> None:
     for i in range(len(data)):
         at = data.episode(i)
         steps = {field: getattr(data, field)[at] for field in _STEPWISE}
+        steps["actions"] = steps["actions"] + about.start if about.start else steps["actions"]
         seen: Any = np.vstack([data.observations[at], data.ends[i]])
         buffers.append(EpisodeBuffer(id=None, observations=seen, infos={}, **steps))
     try:

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 CHUNK = 1 << 16  # rows read at once, so that a memory-mapped set does not have to fit
 
@@ -23,11 +23,32 @@ class Normaliser(eqx.Module):
 
 
 def of(observations: Float[np.ndarray, "steps obs"]) -> Normaliser:
-    """The statistics of all rows; the deviation is 1e-6 larger (Chen et al. 2021), so that a constant becomes 0."""
+    """The statistics of all rows; the deviation is 1e-6 larger (Chen et al. 2021).
+
+    It is 1 for a number that never changes, or by rounding only: in the data it becomes 0 all the same, and where it
+    moves after all it is no number of a thousand deviations.
+    """
+    mean, deviation = _moments(observations)
+    unit = np.where(still(mean, deviation), 1.0, deviation + 1e-6)
+    return Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(unit, jnp.float32))
+
+
+def constant(observations: Float[np.ndarray, "steps obs"]) -> list[int]:
+    """Which numbers of an observation never change, or by rounding only."""
+    return np.flatnonzero(still(*_moments(observations))).tolist()
+
+
+def still(mean: Float[np.ndarray, " obs"], deviation: Float[np.ndarray, " obs"]) -> Bool[np.ndarray, " obs"]:
+    """Whether numbers deviate by less than float32 tells apart."""
+    return deviation <= np.finfo(np.float32).eps * np.abs(mean)
+
+
+def _moments(observations: Float[np.ndarray, "steps obs"]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of all rows."""
     parts = range(0, len(observations), CHUNK)
     mean = sum(observations[i : i + CHUNK].sum(axis=0, dtype=np.float64) for i in parts) / len(observations)
     square = sum(((observations[i : i + CHUNK] - mean) ** 2).sum(axis=0) for i in parts) / len(observations)
-    return Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(np.sqrt(square) + 1e-6, jnp.float32))
+    return np.asarray(mean), np.sqrt(square)
 
 
 def none(size: int) -> Normaliser:

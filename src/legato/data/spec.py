@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
 
 @dataclass(frozen=True)
 class Spec:
     """A flat observation and a bounded action.
 
     `low` and `high` are the action's bounds in the environment's own units, one pair per dimension. Of `choices`
-    discrete actions, one is a vector of one number: 0 to `choices` - 1, its bounds.
+    discrete actions, one is a vector of one number: 0 to `choices` - 1, its bounds, from whatever number on the
+    environment counts them.
     """
 
     observation_size: int
@@ -21,6 +25,14 @@ class Spec:
     @classmethod
     def discrete(cls, observation_size: int, choices: int) -> Spec:
         return cls(observation_size, (0.0,), (choices - 1.0,), choices)
+
+    def unit(self, actions: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
+        """Continuous actions in units of their bounds, [-1, 1]; 0 where both bounds are one number."""
+        low, high = jnp.asarray(self.low), jnp.asarray(self.high)
+        if any(a == b for a, b in zip(self.low, self.high, strict=True)):
+            fixed = low == high
+            return jnp.where(fixed, 0, (2 * actions - low - high) / jnp.where(fixed, 1, high - low))
+        return (2 * actions - low - high) / (high - low)
 
     @property
     def action_size(self) -> int:

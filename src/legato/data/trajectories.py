@@ -6,6 +6,7 @@ missing, and so may the observation after an episode's last step.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -15,7 +16,7 @@ from jaxtyping import Bool, Float, Float32, Int, Int64
 from scipy.signal import lfilter
 
 from legato.data.spec import Spec
-from legato.errors import LegatoError
+from legato.errors import LegatoError, LegatoWarning
 
 CHUNK = 1 << 16  # rows checked at once, so that a memory-mapped set does not have to fit
 
@@ -35,6 +36,8 @@ class About:
     """upper bounds"""
     choices: int | None = None
     """number of discrete actions; then there are no bounds"""
+    start: int = 0
+    """the environment's number of the first discrete action; `Trajectories` count them from 0, files as it does"""
 
     @classmethod
     def of(cls, name: str, environment: str, spec: Spec) -> About:
@@ -95,17 +98,21 @@ def trajectories(
     *,
     following: np.ndarray | None = None,
     clip_actions: bool = False,
+    start: int = 0,
 ) -> Trajectories:
     """Check logged arrays and bring them into one form; what is stored elsewhere is never written to.
 
     Without `offsets`, an episode ends wherever it terminates or is truncated, and the last one with the data. An
     episode that ends with neither was cut by whoever recorded it: its last step counts as truncated. `clip_actions`
     moves actions into the bounds of `about`; where it has none, they are -1 and 1 if all actions lie there, as in D4RL,
-    and otherwise unknown. `following`, the observations after every step, serves where `ends` is not given.
+    and otherwise unknown. `following`, the observations after every step, serves where `ends` is not given. Where it
+    is not what the next step observes, but for the rounding of how they are stored, an episode ends that no flag marks:
+    its last step counts as truncated. A `LegatoWarning` says how many there are, and another that nothing marks an end.
+    Discrete `actions` are counted from `start` here, and from 0 in what is returned.
 
     Raises `LegatoError`, naming episode and step, for anything that could not be learnt from.
     """
-    about = about or About()
+    about, given = about or About(), np.asarray(observations)
     observations = _table("observations", observations)
     steps = len(observations)
     if steps == 0:
@@ -116,6 +123,32 @@ def trajectories(
     if np.shape(actions)[:1] != (steps,):
         raise LegatoError(f"{about.name} has {steps} observations but actions of shape {np.shape(actions)}")
     over = np.union1d(_true(terminations), _true(truncations))
+    if ends is None and following is not None:
+        stored, following = np.asarray(following), _table("next observations", following)
+        if following.shape != observations.shape:
+            raise LegatoError(f"{about.name} has observations {observations.shape} but next ones {following.shape}")
+        torn = np.setdiff1d(_torn(observations, following, _rounding(given, stored)), over)
+        if offsets is not None:
+            offsets = _offsets(about, steps, over, offsets)
+            torn = np.setdiff1d(torn, offsets[1:] - 1)
+            offsets = np.union1d(offsets, torn + 1)
+        if len(torn):
+            over = np.union1d(over, torn)
+            truncations = np.array(truncations)  # what was given is not written to
+            truncations[torn] = True
+            warnings.warn(
+                f"{about.name}: {len(torn)} of {steps} steps lead to another observation by its next_observations than "
+                "the next step has: an episode ends at each, truncated",
+                LegatoWarning,
+                stacklevel=2,
+            )
+    elif offsets is None and not len(over) and steps > 1:
+        warnings.warn(
+            f"{about.name} marks no end of an episode: its {steps} steps are read as one episode; mark ends in "
+            "terminals, timeouts or offsets",
+            LegatoWarning,
+            stacklevel=2,
+        )
     offsets = _offsets(about, steps, over, offsets)
     last = offsets[1:] - 1
     early = np.setdiff1d(over, last)
@@ -126,7 +159,7 @@ def trajectories(
     if len(cut):
         truncations = np.array(truncations)  # what was given is not written to
         truncations[cut] = True
-    actions = _actions(about, actions, offsets, clip_actions)
+    actions = _actions(about, actions, offsets, clip_actions, start)
     if (
         about.choices is None
         and about.low is None
@@ -135,9 +168,6 @@ def trajectories(
     ):
         about = replace(about, low=(-1.0,) * actions.shape[1], high=(1.0,) * actions.shape[1])
     if ends is None and following is not None:
-        following = _table("next observations", following)
-        if following.shape != observations.shape:
-            raise LegatoError(f"{about.name} has observations {observations.shape} but next ones {following.shape}")
         ends = following[offsets[1:] - 1]
     if ends is not None:
         ends = _table("the observations after the last steps", ends)
@@ -185,19 +215,30 @@ def from_members(
 
 
 def from_episodes(
-    episodes: Iterable[dict[str, np.ndarray]], about: About | None = None, *, clip_actions: bool = False
+    episodes: Iterable[dict[str, np.ndarray]],
+    about: About | None = None,
+    *,
+    clip_actions: bool = False,
+    start: int = 0,
 ) -> Trajectories:
     """Trajectories of single episodes: dicts of `observations`, `actions`, `rewards`, `terminations`, `truncations`.
 
     Observations may have one row more than actions, as in Minari: that after the last step. Either all have it or none.
+    Discrete actions are counted from `start`.
     """
     about, episodes = about or About(), list(episodes)
     if not episodes:
         raise LegatoError(f"{about.name} holds no episodes")
     lengths = [len(episode["actions"]) for episode in episodes]
-    extra = {len(episode["observations"]) - length for episode, length in zip(episodes, lengths, strict=True)}
+    extras = [len(episode["observations"]) - length for episode, length in zip(episodes, lengths, strict=True)]
+    extra = set(extras)
     if extra not in ({0}, {1}):
-        raise LegatoError(f"{about.name}: an episode of n steps has n observations or, all of them, n + 1")
+        odd = next(i for i, more in enumerate(extras) if more not in (0, 1) or more != extras[0])
+        raise LegatoError(
+            f"{about.name}: an episode of n steps has n observations or, all of them, n + 1; episode {odd} of "
+            f"{lengths[odd]} steps has {lengths[odd] + extras[odd]}"
+            + ("" if extras[0] == extras[odd] else f", episode 0 of {lengths[0]} has {lengths[0] + extras[0]}")
+        )
     sizes = {np.shape(episode["observations"])[1:] for episode in episodes}
     if len(sizes) > 1:
         raise LegatoError(f"{about.name} mixes observations of shapes {' and '.join(map(str, sorted(sizes)))}")
@@ -215,6 +256,7 @@ def from_episodes(
         np.stack([episode["observations"][-1] for episode in episodes]) if extra == {1} else None,
         about,
         clip_actions=clip_actions,
+        start=start,
     )
 
 
@@ -224,6 +266,17 @@ def bounded(
     """The same episodes with these bounds of actions; actions outside are refused, or moved to them."""
     about = replace(data.about, low=low, high=high)
     return replace(data, actions=_actions(about, data.actions, data.offsets, clip_actions), about=about)
+
+
+def chosen(data: Trajectories, choices: int, start: int = 0) -> Trajectories:
+    """The same episodes with discrete actions `start` to `start + choices - 1`, which were read as continuous ones.
+
+    Raises `LegatoError` for actions of several numbers, and for others than these.
+    """
+    about = replace(data.about, low=None, high=None, choices=choices, start=start)
+    if data.actions.shape[1:] not in ((), (1,)):
+        raise LegatoError(f"{about.name} has actions of {data.actions.shape[1]} numbers, not one of {choices} choices")
+    return replace(data, actions=_actions(about, data.actions, data.offsets, False, start), about=about)
 
 
 # --- returns ---
@@ -321,6 +374,7 @@ def merge(sets: Sequence[Trajectories], name: str) -> Trajectories:
             ("numbers per observation", first.observations.shape[1], other.observations.shape[1]),
             ("numbers per action", first.actions.shape[1:], other.actions.shape[1:]),
             ("discrete actions", first.about.choices, other.about.choices),
+            ("the number of the first discrete action", first.about.start, other.about.start),
             ("rewards", first.rewards is not None, other.rewards is not None),
         ):
             if a != b:
@@ -379,6 +433,24 @@ def _column(name: str, array: np.ndarray, steps: int, about: About, dtype: type)
     return np.asarray(array, dtype).reshape(steps)
 
 
+def _rounding(*stored: np.ndarray) -> float:
+    """How far two numbers may lie apart that were one before they were stored so, in units of their size."""
+    kinds = [array.dtype for array in stored]
+    return max(8 * float(np.finfo(kind).eps) if kind.kind == "f" else 0.0 for kind in [*kinds, np.dtype(np.float32)])
+
+
+def _torn(observations: np.ndarray, following: np.ndarray, rounding: float) -> np.ndarray:
+    """The steps whose next observation is not the next step's, by more than `rounding` of a column's largest number."""
+    found = [np.zeros(0, np.int64)]
+    with np.errstate(all="ignore"):  # what is not finite is refused later
+        size = np.max([np.abs(part).max(axis=0) for _, part in _chunks(observations)], axis=0)
+        for i, part in _chunks(observations[1:]):
+            after = following[i : i + len(part)]
+            apart = (np.abs(after - part) > rounding * size) & np.isfinite(after)
+            found.append(i + np.flatnonzero(apart.any(axis=1)))
+    return np.concatenate(found)
+
+
 def _offsets(about: About, steps: int, over: np.ndarray, offsets: np.ndarray | None) -> np.ndarray:
     if offsets is None:
         return np.unique(np.concatenate([[0], over + 1, [steps]])).astype(np.int64)
@@ -391,17 +463,19 @@ def _offsets(about: About, steps: int, over: np.ndarray, offsets: np.ndarray | N
     return offsets
 
 
-def _actions(about: About, actions: np.ndarray, offsets: np.ndarray, clip: bool) -> np.ndarray:
+def _actions(about: About, actions: np.ndarray, offsets: np.ndarray, clip: bool, start: int = 0) -> np.ndarray:
+    """The actions as they are kept, from given ones whose discrete kind is counted from `start`."""
     if about.choices is not None:
         chosen = np.asarray(actions).reshape(len(actions), -1)[:, 0]
         for i, part in _chunks(chosen):
-            wrong = (part < 0) | (part >= about.choices) | (part != np.floor(part))
+            wrong = (part < start) | (part >= start + about.choices) | (part != np.floor(part))
             if wrong.any():
                 at = i + int(wrong.argmax())
                 raise LegatoError(
-                    f"{about.name}: {_place(offsets, at)} has action {chosen[at]} of {about.choices} discrete ones"
+                    f"{about.name}: {_place(offsets, at)} has action {chosen[at]:g} of {about.choices} discrete ones"
+                    + (f", {start} to {start + about.choices - 1}" if start else "")
                 )
-        return chosen.astype(np.int32, copy=False)
+        return (chosen - start if start else chosen).astype(np.int32, copy=False)
     actions = _table("actions", actions)
     if about.low is None or about.high is None:
         return actions

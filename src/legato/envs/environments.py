@@ -212,6 +212,7 @@ class GymnasiumEnvironments:
         self.episode_limit = getattr(first.spec, "max_episode_steps", None)
         self.step_seconds = seconds_per_step(first)
         self._action: Any = first.action_space
+        self.start = int(self._action.start) if isinstance(self._action, spaces.Discrete) else 0  # of choices
 
     def reset(self, index: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         return np.stack([self.members[i].reset(seed=int(seed))[0] for i, seed in zip(index, seeds, strict=True)])

@@ -101,8 +101,7 @@ class Imagining(Policy[LastStep]):
             )
 
     def unit(self, a: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
-        low, high = jnp.asarray(self.spec.low), jnp.asarray(self.spec.high)
-        return (2 * a - low - high) / (high - low)
+        return self.spec.unit(a)
 
     def box(self, unit: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
         """The inverse of `unit`."""

@@ -25,7 +25,7 @@ from legato.algorithms import algorithm as algorithm_module
 from legato.algorithms import tuner
 from legato.algorithms.configs import TUNES, Config
 from legato.data import facts as data_facts
-from legato.data import formats, histories
+from legato.data import histories
 from legato.data import trajectories as logs
 from legato.data.facts import Facts
 from legato.data.histories import Episode
@@ -183,7 +183,7 @@ def check(method: str, tuning: Any, settings: FinetuneSettings, origin: Origin, 
 def logged(before: Run) -> Trajectories:
     """The data that the offline policies learnt from. Raises `LegatoError` where it is not there any more."""
     assert isinstance(before.settings, OfflineSettings)
-    data = formats.load(before.settings.dataset, clip_actions=before.settings.clip_actions)
+    data = offline.read(before.settings)
     return offline.check(before.algorithm, before.config, before.settings, data)[1]
 
 

@@ -18,6 +18,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from gymnasium.spaces import Discrete
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from legato.algorithms import algorithm as algorithm_module
@@ -62,7 +63,7 @@ def start(
     `data` stands in for the dataset that the settings name; such a run cannot be resumed from its name alone.
     """
     if data is None:
-        data = formats.load(settings.dataset, clip_actions=settings.clip_actions, download=settings.download)
+        data = read(settings)
     spec, data = check(algorithm, config, settings, data)
     if config.anneal_over == -1:
         config = replace(config, anneal_over=settings.updates)
@@ -87,12 +88,31 @@ def resume(
     settings = run.settings
     assert isinstance(settings, OfflineSettings)
     if data is None:
-        data = formats.load(settings.dataset, clip_actions=settings.clip_actions, download=settings.download)
+        data = read(settings)
     _, data = check(run.algorithm, run.config, settings, data)
     if fingerprint(data) != (run.data or {}).get("fingerprint"):
         raise LegatoError(f"'{settings.dataset}' is not what it was when '{run.path}' began; train anew")
     OfflineLoop(run, data, resume=True, from_step=from_step, quiet=quiet).train()
     return run
+
+
+def read(settings: OfflineSettings, source: str | None = None) -> Trajectories:
+    """The dataset of a run, or another `source` for it. Whole numbers are choices where the run's environment says so.
+
+    Raises `LegatoError` as `formats.load` does, and for numbers that the environment does not take.
+    """
+    data = formats.load(
+        settings.dataset if source is None else source,
+        clip_actions=settings.clip_actions,
+        download=settings.download and source is None,
+        environment=settings.env or None,
+    )
+    if data.discrete or not settings.env or not (data.actions == np.rint(data.actions)).all():
+        return data
+    environment = make(settings.env)
+    space = environment.action_space
+    environment.close()
+    return logs.chosen(data, int(space.n), int(space.start)) if isinstance(space, Discrete) else data
 
 
 def check(algorithm: str, config: Any, settings: OfflineSettings, data: Trajectories) -> tuple[Spec, Trajectories]:
@@ -104,6 +124,8 @@ def check(algorithm: str, config: Any, settings: OfflineSettings, data: Trajecto
         environment = make(settings.env)
         spec = describe(environment, settings.env, user=algorithm, discrete=True)
         limit = getattr(environment.spec, "max_episode_steps", None)
+        if settings.env != about.environment:
+            formats.warn_of_length(data, settings.env, environment.spec)
         environment.close()
         for what, here, there in (
             ("observations of so many numbers", size, spec.observation_size),
@@ -117,7 +139,10 @@ def check(algorithm: str, config: Any, settings: OfflineSettings, data: Trajecto
     elif about.choices is not None:
         spec = Spec.discrete(size, about.choices)
     elif about.low is None or about.high is None:
-        raise LegatoError(f"{about.name} does not say how its actions are bounded; name its environment with --env")
+        raise LegatoError(
+            f"{about.name} does not say how its actions are bounded; name its environment with --env, or give the file "
+            "arrays 'low' and 'high', or 'choices' for discrete actions"
+        )
     else:
         spec = Spec(size, about.low, about.high)
     if settings.stream == "always" and hasattr(algorithm_module(algorithm), "prepare"):
