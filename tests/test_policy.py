@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.tiny import WIDE, Scribe
 
-from legato.algorithms import sac, srl
-from legato.algorithms.configs import SAC, SRL
+from legato.algorithms import algorithm, sac, srl
+from legato.algorithms.configs import BC, DS4, DT, IQL, ODT, SAC, SRL, TD3
+from legato.data.facts import Facts
 from legato.data.spec import Spec
 from legato.errors import LegatoError
 from legato.policy import OpenLoop, Player, Policy, RandomPlans, Step, begin, play
@@ -222,3 +226,241 @@ def test_memory_does_not_grow(name: str) -> None:
     for i in range(1000):
         _, memory = player.act(memory, np.full(3, i), 2)
     assert schema(memory) == before
+
+
+# --- readings that no policy may believe ---
+
+SMALL: dict[str, Any] = {
+    "sac": SAC(hidden=8),
+    "td3": TD3(hidden=8),
+    "srl": SRL(hidden=8, model_hidden=(4, 4)),
+    "bc": BC(hidden=8, layers=1),
+    "iql": IQL(hidden=8, layers=1),
+    "dt": DT(layers=1, size=8, heads=1, context=3),
+    "cache": DT(layers=1, size=8, heads=1, context=3, memory="cache", positions="rotary"),
+    "odt": ODT(layers=1, size=8, heads=1, context=3, reads=3),
+    "ds4": DS4(layers=1, channels=4, order=4, embedding=4),
+}
+PAID = ("dt", "cache", "odt", "ds4")  # read rewards, and what to ask for
+
+
+@pytest.fixture(scope="module")
+def players() -> dict[str, Player]:
+    """One of every kind, with random weights. Compiles once for all tests of them."""
+    found = {}
+    for name, config in SMALL.items():
+        module = algorithm({"cache": "dt"}.get(name, name))
+        facts = () if name in ("sac", "td3", "srl") else (Facts.none(SPEC),)
+        policy = module.policy(config, module.init(config, SPEC, jax.random.key(0), *facts))
+        found[name] = Player(policy, SPEC)
+    return found
+
+
+def same_memory(one: Any, other: Any) -> None:
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "nan": ({"observation": [0.5, np.nan, 0.0]}, r"the observation\[1\] is NaN"),
+    "infinite": ({"observation": np.array([0.5, 0.0, -np.inf])}, r"the observation\[2\] is infinite"),
+    "infinite single": ({"observation": np.array([np.inf, 0, 0], np.float32)}, r"the observation\[0\] is infinite"),
+    "beyond float32": ({"observation": [1e39, 0.0, 0.0]}, r"the observation\[0\] is infinite"),
+    "reward": ({"reward": np.nan}, "the reward is NaN"),
+    "reward beyond float32": ({"reward": -1e39}, "the reward is infinite"),
+    "executed": ({"executed": [np.nan, 0.0]}, r"the executed action\[0\] is NaN"),
+    "executed beyond float32": ({"executed": [0.0, 1e200]}, r"the executed action\[1\] is "),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("name", SMALL)
+def test_a_reading_that_is_not_finite_leaves_the_memory_as_it_was(
+    name: str, bad: str, players: dict[str, Player]
+) -> None:
+    """It is refused, or the action executed last is held; the next good one is answered as if it had never been."""
+    player, good = players[name], np.array([0.3, -0.2, 0.1])
+    plan, memory = player.act(player.begin(), good, 2)
+    before = jax.tree.map(np.array, memory)
+    expected, _ = player.act(memory, good, 2, reward=0.5)
+    given, words = BAD[bad]
+    call: dict[str, Any] = {"observation": good, "length": 2, "reward": 0.5, **given}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(LegatoError, match=words) as refused:
+            player.act(memory, **call)
+        held, after = player.act(memory, **call, on_invalid="hold")
+    assert "\n" not in str(refused.value)
+    np.testing.assert_array_equal(held, np.stack([plan[-1], plan[-1]]))
+    assert after is memory
+    same_memory(memory, before)
+    again, _ = player.act(after, good, 2, reward=0.5)
+    np.testing.assert_array_equal(again, expected)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_what_overflows_inside_a_policy_is_not_remembered_either(name: str, players: dict[str, Player]) -> None:
+    """Finite numbers near the end of float32: the action is within its bounds, or they are refused."""
+    player, good = players[name], np.zeros(3)
+    for observation, reward in ((np.array([3e38, -3e38, 3e38]), 0.0), (good, 3e38)):
+        _, memory = player.act(player.begin(), good, 2)
+        try:
+            actions, memory = player.act(memory, observation, 2, reward=reward)
+            assert np.isfinite(actions).all()
+        except LegatoError as problem:
+            assert "overflow" in str(problem)
+        for _ in range(2):
+            actions, memory = player.act(memory, good, 2)
+            assert np.isfinite(actions).all()
+
+
+def test_what_is_held_is_the_action_that_was_told_and_nothing_at_first() -> None:
+    player = Player(learned("gru"), SPEC)
+    bad = np.array([np.nan, 0, 0])
+    with pytest.raises(LegatoError, match="no action yet to hold"):
+        player.act(player.begin(), bad, on_invalid="hold")
+    _, memory = player.act(player.begin(), np.zeros(3), 4)
+    held, _ = player.act(memory, bad, 3, executed=np.array([1.0, 0.5]), on_invalid="hold")
+    np.testing.assert_array_equal(held, [[1.0, 0.5]] * 3)
+    with pytest.raises(LegatoError, match="on_invalid is 'raise' or 'hold'"):
+        player.act(memory, np.zeros(3), on_invalid="ignore")  # type: ignore[arg-type]
+
+
+def test_an_executed_action_outside_its_bounds_counts_as_at_them_and_a_choice_must_exist() -> None:
+    player = Player(learned("gru"), SPEC)
+    _, memory = player.act(player.begin(), np.zeros(3))
+    outside, _ = player.act(memory, np.ones(3), executed=np.array([100.0, -50.0]))
+    there, _ = player.act(memory, np.ones(3), executed=np.array([7.0, -1.0]))
+    np.testing.assert_array_equal(outside, there)
+    chooser = Player(OpenLoop(jnp.ones((1, 1))), Spec.discrete(3, 3))
+    _, memory = chooser.act(chooser.begin(), np.zeros(3))
+    assert chooser.act(memory, np.zeros(3), executed=np.array([2]))[0] == 1
+    for choice in (3, -1, 0.5):
+        with pytest.raises(LegatoError, match=f"there are actions 0 to 2; the executed action was {choice}"):
+            chooser.act(memory, np.zeros(3), executed=np.array([choice]), on_invalid="hold")
+
+
+# --- actions within their bounds ---
+
+
+@given(st.integers(0, 10_000))
+def test_float32_bounds_lie_within_the_bounds_as_near_as_can_be(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    low = np.round(rng.uniform(-5, 4.9, 4), rng.integers(0, 4)) * 10.0 ** rng.integers(-30, 30, 4)
+    high = low + np.abs(low) * 10.0 ** rng.uniform(-6.5, 1, 4) + 1e-30
+    least, greatest = Spec(1, tuple(low), tuple(high)).float32_bounds
+    assert least.dtype == greatest.dtype == np.float32
+    assert np.all(least.astype(float) >= low)
+    assert np.all(greatest.astype(float) <= high)
+    assert np.all(np.nextafter(least, np.float32(-np.inf)).astype(float) < low)
+    assert np.all(np.nextafter(greatest, np.float32(np.inf)).astype(float) > high)
+
+
+def test_float32_bounds_where_there_is_no_float32_between_or_beyond() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        least, greatest = Spec(1, (0.3, 0.5, -1e300), (0.3, 0.5, 1e300)).float32_bounds
+    np.testing.assert_array_equal(least[:2], np.float32([0.3, 0.5]))
+    np.testing.assert_array_equal(greatest[:2], least[:2])
+    assert -least[2] == greatest[2] == np.finfo(np.float32).max
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_saturated_action_lies_in_its_box(dtype: Any) -> None:
+    """Of 300 boxes with bounds of one decimal, in either type, a third were left by a rounding."""
+    rng = np.random.default_rng(0)
+    low = np.round(rng.uniform(-5, 4.9, 300), 1).astype(dtype)
+    high = np.round(low + rng.uniform(0.1, 5, 300), 1).astype(dtype)
+    box = spaces.Box(low, high, dtype=dtype)  # type: ignore[arg-type]
+    spec = Spec(1, tuple(low.astype(float).tolist()), tuple(high.astype(float).tolist()))
+    facts = Facts.none(spec)
+    for end in (50.0, -50.0):
+        player = Player(OpenLoop(facts.action(jnp.full(300, end), None)[None]), spec)
+        (action,), memory = player.act(player.begin(), np.zeros(1))
+        assert box.contains(action.astype(dtype))
+        np.testing.assert_array_equal(memory.executed, action)
+        np.testing.assert_allclose(action, high if end > 0 else low, rtol=1e-6)
+
+
+# --- what is no reading, no length and no memory of this policy ---
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"observation": "abc"}, "the policy reads 3 numbers; the observation 'abc' is none"),
+        ({"observation": ["1", "2", "3"]}, "the observation .* is none"),
+        ({"observation": [1, [2], 3]}, "the observation .* is none"),
+        ({"observation": [1, None, 3]}, "the observation .* is none"),
+        ({"observation": np.zeros(3, complex)}, "the observation .* is none"),
+        ({"observation": np.array(["1", "2", "3"])}, "the observation .* is none"),
+        ({"reward": "3"}, "a reward is one number; '3' was given"),
+        ({"reward": np.zeros(1)}, "a reward is one number; array"),
+        ({"reward": None}, "a reward is one number; None was given"),
+        ({"executed": "ab"}, "an action has 2 numbers; the executed action 'ab' is none"),
+        ({"executed": [None, 1]}, "the executed action .* is none"),
+        ({"length": 2.5}, "a length is a whole number of actions; 2.5 was given"),
+        ({"length": 2.0}, "a length is a whole number of actions; 2.0 was given"),
+        ({"length": "3"}, "a length is a whole number of actions; '3' was given"),
+        ({"length": True}, "a length is a whole number of actions; True was given"),
+        ({"length": None}, "a length is a whole number of actions; None was given"),
+        ({"length": [2]}, "a length is a whole number of actions"),
+        ({"memory": None}, r"memory is what begin\(\) or act\(\) returned last; None was given"),
+        ({"memory": {}}, "memory is what begin"),
+        ({"memory": "m"}, "memory is what begin"),
+    ],
+)
+def test_anything_else_is_one_line(given: dict[str, Any], words: str) -> None:
+    player = PLAYERS.setdefault("gru", Player(learned("gru"), SPEC))
+    call: dict[str, Any] = {"memory": player.begin(), "observation": np.zeros(3), "length": 2}
+    player.act(**call)  # a length of 2.0 or True must not find what was compiled for 2 or 1
+    with pytest.raises(LegatoError, match=words) as refused:
+        player.act(**{**call, **given})
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 200
+
+
+def test_numbers_of_other_types_are_numbers() -> None:
+    player = PLAYERS.setdefault("scribe", Player(SCRIBE, WIDE))
+    expected, _ = player.act(player.begin(), np.array([1.0, 0.0, 2.0]), 2, reward=3.0)
+    for observation in ([1, 0, 2], (1.0, 0, 2), np.array([1, 0, 2], np.uint8), jnp.array([1.0, 0, 2])):
+        for reward in (3, np.float32(3), np.array(3.0), np.int64(3), jnp.array(3.0)):
+            found, _ = player.act(player.begin(), observation, np.int64(2), reward=reward)  # type: ignore[arg-type]
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_the_memory_of_another_policy_is_refused(players: dict[str, Player]) -> None:
+    memories = {name: player.begin() for name, player in players.items()}
+    for name, other in (("dt", "ds4"), ("sac", "dt"), ("ds4", "cache"), ("cache", "srl")):
+        with pytest.raises(LegatoError, match="this is the memory of another policy") as refused:
+            players[name].act(memories[other], np.zeros(3), 2)
+        assert "\n" not in str(refused.value)
+    wide = Player(SCRIBE, WIDE)
+    with pytest.raises(LegatoError, match="this is the memory of another policy"):
+        players["sac"].act(wide.begin(), np.zeros(3), 2)
+
+
+# --- what to ask for ---
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_command_is_read_or_refused(name: str, players: dict[str, Player]) -> None:
+    player = players[name]
+    if name not in PAID:
+        with pytest.raises(LegatoError, match="reads no target return and no goal: begin without 3000"):
+            player.begin(3000.0)
+        return
+    same_memory(player.begin(3000.0), player.begin(np.float64(3000)))
+    assert not jax.tree.all(jax.tree.map(np.array_equal, player.begin(3000.0), player.begin()))
+    for command in (np.nan, -np.inf, 1e39, "3000", None, [3000.0], (3000.0,), np.zeros(1), {}):
+        with warnings.catch_warnings(), pytest.raises(LegatoError, match="a target return is one finite number"):
+            warnings.simplefilter("error")
+            player.begin(command)
+
+
+def test_a_policy_that_was_taught_without_returns_refuses_one() -> None:
+    for name in ("dt", "ds4"):
+        config, module = replace(SMALL[name], returns=False), algorithm(name)
+        player = Player(module.policy(config, module.init(config, SPEC, jax.random.key(0), Facts.none(SPEC))), SPEC)
+        player.begin()
+        with pytest.raises(LegatoError, match="reads no target return"):
+            player.begin(3.0)

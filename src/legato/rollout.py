@@ -252,7 +252,7 @@ class Rollout:
         begins = self._consult(weights, structure, keys)
         index = np.flatnonzero(m.active)
         action = np.zeros_like(m.executed)  # a member that idles may have come to its plan's end
-        action[index] = np.clip(m.plan[index, m.cursor[index]], self.spec.low, self.spec.high)
+        action[index] = np.clip(m.plan[index, m.cursor[index]], *self.spec.float32_bounds)
         if not np.isfinite(action).all():  # said here, before an environment is blamed for what it makes of it
             member = int(np.flatnonzero(~np.isfinite(action).all(axis=-1))[0])
             raise LegatoError(

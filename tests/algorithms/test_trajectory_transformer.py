@@ -275,10 +275,14 @@ def test_a_goal_is_one_that_the_data_knows(tmp_path: Path) -> None:
     for goal, words in (
         ((), "begin with an observation of 2 numbers"),
         (np.zeros(3), "begin with an observation of 2 numbers"),
+        (np.array([0.0, np.nan]), "begin with an observation of 2 numbers, all finite"),
+        (["0", "0"], "begin with an observation of 2 numbers"),
         (np.array([0.0, 99.0]), "number 1 of the goal is 99; the data lies between"),
     ):
         with pytest.raises(LegatoError, match=words):
             made.init_state(goal)
+    with pytest.raises(LegatoError, match="reads no target return and no goal"):
+        tt.policy(TINY, learner(TINY)).init_state(np.zeros(2))
     settings = OfflineSettings(dataset="bandit", env="legato/FourRooms-v0", updates=1)
     with pytest.raises(LegatoError, match="leave --env out"):
         offline.start("tt", "cpu", config, settings, tmp_path / "run", data=bandit(), quiet=True)

@@ -29,7 +29,7 @@ from legato.nn.layers import LayerNorm, drop, toss
 from legato.nn.mlp import Linear, many
 from legato.nn.optimisation import descend, warmed
 from legato.nn.ssm import S4, S4D, S5, groups
-from legato.policy import Policy, Step, held
+from legato.policy import Policy, Step, held, target_return
 
 Metrics = dict[str, Float[Array, ""]]
 System = S4 | S4D | S5
@@ -285,7 +285,7 @@ class Recurrent(Policy[States]):
     squash: bool = eqx.field(static=True)
 
     def init_state(self, command: Any) -> States:
-        target = self.facts.target if isinstance(command, tuple) else jnp.asarray(command, jnp.float32)
+        target = target_return(command, self.facts.target, read=self.network.returns)
         return States(self.network.start(), jnp.zeros(self.network.out.shape[0]), target)
 
     def observe(self, state: States, step: Step) -> States:

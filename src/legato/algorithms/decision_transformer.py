@@ -31,7 +31,7 @@ from legato.nn.layers import LayerNorm, drop, toss
 from legato.nn.mlp import Linear
 from legato.nn.optimisation import adamw, descend, mean_gradient, warmed
 from legato.nn.transformer import Cache, Transformer
-from legato.policy import Policy, Step, held
+from legato.policy import Policy, Step, held, target_return
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -264,7 +264,7 @@ class Reencoding(Policy[History]):
 
     def init_state(self, command: Any) -> History:
         facts, k = self.acting.facts, self.context
-        target = facts.target if isinstance(command, tuple) else jnp.asarray(command, jnp.float32)
+        target = target_return(command, facts.target, read=self.acting.network.returns)
         spec = facts.spec
         actions = jnp.zeros((k, spec.action_size)) if spec.choices is None else jnp.zeros(k, jnp.int32)
         observations = jnp.zeros((k, spec.observation_size))
@@ -309,7 +309,7 @@ class Caching(Policy[Reading]):
 
     def init_state(self, command: Any) -> Reading:
         network, facts = self.acting.network, self.acting.facts
-        target = facts.target if isinstance(command, tuple) else jnp.asarray(command, jnp.float32)
+        target = target_return(command, facts.target, read=self.acting.network.returns)
         cache = network.trunk.start()
         cache = eqx.tree_at(lambda c: c.seen, cache, cache.seen - 1)  # no action comes before the first observation
         return Reading(cache, jnp.zeros(network.norm.scale.size), target, jnp.full((), -1, jnp.int32))

@@ -11,6 +11,8 @@ afterwards.
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -24,7 +26,7 @@ from legato.nn.distributions import TanhNormal
 from legato.nn.ensembles import TwinCritic
 from legato.nn.mlp import Linear
 from legato.nn.optimisation import annealed, descend, polyak
-from legato.policy import LastStep, Policy, Step, held
+from legato.policy import LastStep, Policy, Step, held, uncommanded
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -147,7 +149,8 @@ class HeldAction(Policy[LastStep]):
 
     actor: Actor
 
-    def init_state(self, command: tuple[()]) -> LastStep:
+    def init_state(self, command: Any) -> LastStep:
+        uncommanded(command)
         return LastStep.empty(self.actor.spec)
 
     def observe(self, state: LastStep, step: Step) -> LastStep:

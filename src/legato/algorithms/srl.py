@@ -26,7 +26,7 @@ consistency:
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -45,7 +45,7 @@ from legato.nn.gru import GRUCell, RNNCell
 from legato.nn.mlp import MLP, Linear
 from legato.nn.optimisation import annealed, descend, polyak
 from legato.nn.recurrence import recur
-from legato.policy import LastStep, Policy, Step
+from legato.policy import LastStep, Policy, Step, uncommanded
 
 Metrics = dict[str, Float[Array, ""]]
 Batch = tuple[Transition | Sequences, Transition | Sequences]
@@ -451,7 +451,8 @@ class ActionSequence(Policy[LastStep]):
     actor: Actor
     encoder: MLP | None = None
 
-    def init_state(self, command: tuple[()]) -> LastStep:
+    def init_state(self, command: Any) -> LastStep:
+        uncommanded(command)
         return LastStep.empty(self.actor.spec)
 
     def observe(self, state: LastStep, step: Step) -> LastStep:

@@ -8,6 +8,8 @@ L_mu = -mean Q_1(s, mu(s))                            every second update, and w
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -20,7 +22,7 @@ from legato.data.spec import Spec
 from legato.nn.ensembles import TwinCritic
 from legato.nn.mlp import MLP
 from legato.nn.optimisation import annealed, descend, polyak
-from legato.policy import LastStep, Policy, Step, held
+from legato.policy import LastStep, Policy, Step, held, uncommanded
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -127,7 +129,8 @@ class HeldAction(Policy[LastStep]):
     actor: Actor
     noise: float = eqx.field(static=True)
 
-    def init_state(self, command: tuple[()]) -> LastStep:
+    def init_state(self, command: Any) -> LastStep:
+        uncommanded(command)
         return LastStep.empty(self.actor.spec)
 
     def observe(self, state: LastStep, step: Step) -> LastStep:

@@ -14,6 +14,7 @@ arXiv 2403.03950), which tells the model that bins have neighbours; `search="mea
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -40,7 +41,7 @@ from legato.nn.optimisation import descend, linear_weights, mean_gradient, muon
 from legato.planning import beam
 from legato.planning.beam import Filter, Plans, Search
 from legato.planning.imagine import expected
-from legato.policy import Policy, Step
+from legato.policy import Policy, Step, numbers, uncommanded
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -248,6 +249,8 @@ class Planning(Policy[Memory]):
         goal = jnp.zeros(spec.observation_size, jnp.int32)
         if self.network.goal is not None:
             goal = self.observed.encode(self._wanted(command))
+        else:
+            uncommanded(command)
         zero = jnp.zeros((), jnp.int32)
         newest = jnp.zeros(spec.observation_size, jnp.int32)
         return Memory(jnp.zeros((self.context - 1, layout.width), jnp.int32), zero, newest, goal, zero - 1, zero)
@@ -255,9 +258,11 @@ class Planning(Policy[Memory]):
     def _wanted(self, goal: Any) -> Float[Array, " obs"]:
         """A goal that the data knows. Raises `LegatoError` for none, and for one beyond what was observed."""
         size = self.facts.spec.observation_size
-        if np.shape(goal) != (size,):
-            raise LegatoError(f"this policy walks to a goal: begin with an observation of {size} numbers")
-        goal = jnp.asarray(goal, jnp.float32)
+        given = goal if isinstance(goal, Tracer) else numbers(goal, size)
+        if given is None or given.shape != (size,):
+            asked = f"begin with an observation of {size} numbers, all finite; {reprlib.repr(goal)} was given"
+            raise LegatoError(f"this policy walks to a goal: {asked}")
+        goal = jnp.asarray(given, jnp.float32)
         if not isinstance(goal, Tracer) and bool((far := self.observed.outside(goal)).any()):
             i = int(far.argmax())
             low, high = (float(self.observed.edges[i, end]) for end in (0, -1))

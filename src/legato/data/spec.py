@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -37,3 +40,19 @@ class Spec:
     @property
     def action_size(self) -> int:
         return len(self.low)
+
+    @cached_property
+    def float32_bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """The least and the greatest float32 within the bounds, `[act]` each.
+
+        What lies between them lies within `low` and `high` as a float64 too. Where no float32 does, as between equal
+        bounds, both are the one next to them.
+        """
+        low, high = np.array(self.low), np.array(self.high)
+        with np.errstate(over="ignore"):
+            least, greatest = low.astype(np.float32), high.astype(np.float32)
+            least = np.where(least < low, np.nextafter(least, np.float32(np.inf)), least)
+            greatest = np.where(greatest > high, np.nextafter(greatest, np.float32(-np.inf)), greatest)
+            nearest = (0.5 * low + 0.5 * high).astype(np.float32)
+        empty = least > greatest
+        return np.where(empty, nearest, least), np.where(empty, nearest, greatest)
