@@ -116,20 +116,24 @@ def test_a_killed_run_ends_like_one_left_alone(
     same_end(path, unbroken["ds4"].path)
 
 
-@pytest.mark.parametrize("algorithm", BASES)
+@pytest.mark.parametrize(
+    ("algorithm", "sent"),
+    [("ds4", signal.SIGINT), ("ds4", signal.SIGHUP), ("odt", signal.SIGTERM)],
+)
 def test_an_interrupted_run_saves_and_ends_like_one_left_alone(
     algorithm: str,
+    sent: signal.Signals,
     offline: dict[str, Run],
     unbroken: dict[str, Run],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """SIGINT within an episode, between two checkpoints and two rows of metrics."""
+    """A signal within an episode, between two checkpoints and two rows of metrics."""
     path, turn = tmp_path / "interrupted", finetune.Loop._turn
 
     def interrupt(loop: finetune.Loop) -> None:
         if loop.step == 700:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(sent)
         turn(loop)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt) as stopped:

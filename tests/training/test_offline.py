@@ -75,17 +75,26 @@ def test_a_killed_run_ends_like_one_left_alone(asked: Run, dataset: str, tmp_pat
     same_end(path, asked.path)
 
 
-@pytest.mark.parametrize("algorithm", ["dt", "ds4", "bc", "iql"])
+@pytest.mark.parametrize(
+    ("algorithm", "sent"),
+    [("dt", signal.SIGINT), ("ds4", signal.SIGTERM), ("bc", signal.SIGHUP), ("iql", signal.SIGINT)],
+)
 def test_an_interrupted_run_saves_and_ends_like_one_left_alone(
-    algorithm: str, alone: Run, asked: Run, dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    algorithm: str,
+    sent: signal.Signals,
+    alone: Run,
+    asked: Run,
+    dataset: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """SIGINT, as Ctrl-C sends it, between two checkpoints and two rows of metrics."""
+    """A signal between two checkpoints and two rows of metrics."""
     path, turn = tmp_path / "interrupted", offline.OfflineLoop._turn
     options = ASKED if algorithm == "dt" else {}
 
     def interrupt(loop: offline.OfflineLoop) -> None:
         if loop.step == 200:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(sent)
         turn(loop)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt) as stopped:

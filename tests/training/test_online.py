@@ -28,7 +28,7 @@ from legato import api
 from legato.algorithms.configs import SAC, SRL
 from legato.errors import LegatoError
 from legato.rollout import Clock
-from legato.training import online
+from legato.training import interruption, online
 from legato.training.checkpoint import Checkpoints
 from legato.training.run import Run
 from legato.training.settings import Settings
@@ -99,15 +99,37 @@ def test_a_killed_run_ends_like_one_left_alone(unbroken: Run, tmp_path: Path) ->
     same_end(path, unbroken.path)
 
 
-def test_an_interrupted_run_saves_says_so_and_ends_like_one_left_alone(unbroken: Run, tmp_path: Path) -> None:
-    """SIGINT, as Ctrl-C sends it, between two checkpoints."""
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_saves_says_so_and_ends_like_one_left_alone(
+    sent: signal.Signals, unbroken: Run, tmp_path: Path
+) -> None:
+    """As Ctrl-C or a scheduler sends it, between two checkpoints."""
     path = tmp_path / "interrupted"
     args = ["train", "srl", "--env", "Pendulum-v1", "--out", str(path), *flags({**SRL4, **TIMES}), "--quiet"]
-    code, errors = stop_when(spawn(args, tmp_path), lambda: last_step(path) >= 300, signal.SIGINT)
-    assert code == 130
+    code, errors = stop_when(spawn(args, tmp_path), lambda: last_step(path) >= 300, sent)
+    assert code == 128 + sent
     step = saved(path)[-1]
     assert 300 <= step < 600
     assert errors == f"stopped at step {step}; continue with: legato train --resume {path}\n"
+    online.resume(path, quiet=True)
+    same_end(path, unbroken.path)
+
+
+def test_a_closed_terminal_does_not_keep_a_run_from_being_saved(unbroken: Run, tmp_path: Path) -> None:
+    """SIGHUP, where nobody reads what the run has to say any more."""
+    path = tmp_path / "interrupted"
+    args = ["train", "srl", "--env", "Pendulum-v1", "--out", str(path), *flags({**SRL4, **TIMES})]
+    process = spawn(args, tmp_path)
+    while process.poll() is None and last_step(path) < 150:
+        time.sleep(0.005)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    process.stderr.close()
+    while process.poll() is None and last_step(path) < 450:  # past an evaluation, which says a line
+        time.sleep(0.005)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait() == 128 + signal.SIGHUP
+    assert 450 <= saved(path)[-1] < 600
     online.resume(path, quiet=True)
     same_end(path, unbroken.path)
 
@@ -170,15 +192,49 @@ def test_ctrl_c_from_python_is_a_keyboard_interrupt(tmp_path: Path, monkeypatch:
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
-def test_a_second_ctrl_c_is_immediate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(loop: online.Loop) -> None:
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
-        pytest.fail("this turn went on")
+def test_a_second_ctrl_c_is_immediate_and_costs_what_a_kill_does(
+    unbroken: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn = online.Loop._turn
 
-    monkeypatch.setattr(online.Loop, "_turn", interrupt)
-    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+    def interrupt(loop: online.Loop) -> None:
+        if loop.step == 304:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)  # more of the others change nothing
+            signal.raise_signal(signal.SIGINT)
+            pytest.fail("this turn went on")
+        turn(loop)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt, match=r"^$"):
+        patched.setattr(online.Loop, "_turn", interrupt)
         train("srl", tmp_path / "run")
+    assert saved(tmp_path / "run") == [200]
+    online.resume(tmp_path / "run", quiet=True)
+    same_end(tmp_path / "run", unbroken.path)
+
+
+def test_handlers_are_those_of_before_and_hear_what_came_too_late() -> None:
+    heard: list[int] = []
+    before = {number: signal.getsignal(number) for number in interruption.SIGNALS}
+    try:
+        signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        own = {number: signal.getsignal(number) for number in interruption.SIGNALS}
+        with interruption.interruptible() as asked:
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            signal.raise_signal(signal.SIGHUP)
+            assert asked() is None
+            signal.raise_signal(signal.SIGTERM)
+            assert heard == []
+        assert heard == [signal.SIGTERM]  # nobody asked for it
+        with interruption.interruptible() as asked:
+            signal.raise_signal(signal.SIGTERM)
+            assert asked() == signal.SIGTERM
+        assert heard == [signal.SIGTERM]
+        assert {number: signal.getsignal(number) for number in interruption.SIGNALS} == own
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 # --- what a run leaves behind ---

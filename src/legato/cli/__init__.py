@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, NoReturn
 
 from legato.errors import LegatoError, LegatoWarning, unknown
+from legato.training.interruption import SIGNALS, Interrupted, heeded
 
 COMMANDS = {
     "demo": "train SRL-8, SAC and SAC-4 on Pendulum and compare them at every decision frequency",
@@ -39,29 +44,92 @@ options:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The entry point. Bad input ends with one line on stderr and exit code 2; Ctrl-C with 130."""
+    """The entry point. Bad input ends with one line on stderr and exit code 2; a signal with 128 and its number.
+
+    Without `argv` the process is a command's own, and so are its signals.
+    """
     args = [*(sys.argv[1:] if argv is None else argv)]  # once its command was imported, `list` is that module here
     debug = "--debug" in args
     if debug:
         args.remove("--debug")
+    signals = _Signals()
+    if argv is None and threading.current_thread() is threading.main_thread():
+        signals.listen()
     try:
-        with warnings.catch_warnings():
-            _shorten_warnings()
-            _dispatch(args)
-    except LegatoError as problem:
-        if debug:
-            raise
-        print(f"error: {' '.join(str(problem).split())}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as problem:  # a full disk, a folder that may not be written to
-        if debug:
-            raise
-        where = f"'{problem.filename}': " if problem.filename else ""
-        print(f"error: {where}{problem.strerror or problem}", file=sys.stderr)
-        sys.exit(2)
+        try:
+            with warnings.catch_warnings():
+                _shorten_warnings()
+                _dispatch(args)
+        finally:
+            signals.ending = True
     except KeyboardInterrupt as stop:
-        print(str(stop) or "stopped", file=sys.stderr)
-        sys.exit(130)
+        signals.end(str(stop), signals.heard or getattr(stop, "number", signal.SIGINT))
+    except Exception as problem:
+        if signals.heard:  # what was interrupted may say so in words of its own
+            signals.end("", signals.heard)
+        _explain(problem, debug)
+
+
+class _Signals:
+    """Ctrl-C, SIGTERM and SIGHUP of a command, where no training loop takes them in order to save.
+
+    The first stops what is at work. From then on, and while the process ends, another ends it at once.
+    """
+
+    def __init__(self) -> None:
+        self.ending = False
+        self.heard = 0
+        self.said = False
+
+    def listen(self) -> None:
+        for number in SIGNALS:
+            if heeded(number):
+                signal.signal(number, self)
+        usual = sys.unraisablehook
+
+        def hook(problem: Any) -> None:
+            if isinstance(problem.exc_value, KeyboardInterrupt):  # it met what nothing can be raised from
+                self.leave()
+            usual(problem)
+
+        sys.unraisablehook = hook
+
+    def __call__(self, number: int, frame: Any) -> None:
+        self.heard = self.heard or number
+        if self.ending:
+            self.leave()
+        self.ending = True
+        raise Interrupted("", number)
+
+    def end(self, words: str, number: int) -> NoReturn:
+        """Say so, where anyone is left to read it, and exit."""
+        self.said = True
+        try:
+            sys.stdout.flush()
+            print(words or "stopped", file=sys.stderr, flush=True)
+        except OSError:  # a closed terminal would be complained about once more while the process ends
+            sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+        sys.exit(128 + number)
+
+    def leave(self) -> NoReturn:
+        """End the process now: nothing more is closed, waited for or printed."""
+        words = b"" if self.said else b"stopped\n"
+        shown = b"\x1b[?25h" if os.isatty(2) else b""  # the cursor, which a progress bar hides
+        with suppress(OSError):
+            os.write(2, shown + words)
+        os._exit(128 + self.heard)
+
+
+def _explain(problem: Exception, debug: bool) -> NoReturn:
+    """One line for what its user can mend; anything else is raised as it is."""
+    if debug or not isinstance(problem, LegatoError | OSError):
+        raise problem
+    words = str(problem)
+    if isinstance(problem, OSError):  # a full disk, a folder that may not be written to
+        where = f"'{problem.filename}': " if problem.filename else ""
+        words = f"{where}{problem.strerror or problem}"
+    print(f"error: {' '.join(words.split())}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _shorten_warnings() -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C that loses nothing, and what every training loop has about it."""
+"""Signals that lose nothing, and what every training loop has about it."""
 
 from __future__ import annotations
 
@@ -10,31 +10,63 @@ from typing import Any
 
 from legato.training.progress import Progress
 
+# Ctrl-C, a scheduler that wants its machine back, a closed terminal. Not every system has the last.
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C: the run was saved and can be resumed."""
+    """A signal, whose `number` this is, asked to stop: the run was saved and can be resumed."""
+
+    def __init__(self, words: str = "", number: int = signal.SIGINT):
+        super().__init__(words)
+        self.number = number
+
+
+def heeded(number: int) -> bool:
+    """Would this signal do anything? Not where it is ignored (nohup), or where what is not Python takes it."""
+    return signal.getsignal(number) not in (signal.SIG_IGN, None)
 
 
 @contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C into a flag, so that a turn is finished and saved; a second one is immediate."""
+def interruptible() -> Iterator[Callable[[], int | None]]:
+    """Turns a signal into its number, so that a turn is finished and saved; a second Ctrl-C is immediate.
+
+    More of the others change nothing: who closes a terminal or ends a job often sends several. A number that nobody
+    asked for by the end is sent again, to whom it would have reached without this.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
+        yield lambda: None
         return
-    asked = False
-    before = signal.getsignal(signal.SIGINT)
+    first: int | None = None
+    taken = False
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS if heeded(number)}
 
     def ask(number: int, frame: Any) -> None:
-        nonlocal asked
-        if asked:
+        nonlocal first
+        if first is None:
+            first = number
+        elif number == signal.SIGINT:
+            if callable(before[number]):
+                before[number](number, frame)
             raise KeyboardInterrupt
-        asked = True
 
-    signal.signal(signal.SIGINT, ask)
+    def asked() -> int | None:
+        nonlocal taken
+        taken = first is not None
+        return first
+
+    for number in before:
+        signal.signal(number, ask)
     try:
-        yield lambda: asked
+        yield asked
+    except BaseException:
+        taken = True
+        raise
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if first is not None and not taken:
+            signal.raise_signal(first)
 
 
 @contextmanager
@@ -49,16 +81,16 @@ def attended(
     unit: str = "step",
     quiet: bool = False,
 ) -> Iterator[tuple[Progress, Callable[[int], None]]]:
-    """Progress, and what a loop calls after every turn with its step: where Ctrl-C asked for it, it saves and stops.
+    """Progress, and what a loop calls after every turn with its step: where a signal asked for it, it saves and stops.
 
     `command` says how to go on then. `close` is called whatever ends the loop.
     """
     with Progress(title, total, start=start, quiet=quiet, unit=unit) as progress, interruptible() as interrupted:
 
         def pause(step: int) -> None:
-            if interrupted():
+            if (number := interrupted()) is not None:
                 save()
-                raise Interrupted(f"stopped at {unit} {step}; continue with: {command}")
+                raise Interrupted(f"stopped at {unit} {step}; continue with: {command}", number)
 
         try:
             yield progress, pause

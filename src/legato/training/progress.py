@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 
 
 class Progress:
     """A bar (or lines) for work of `total` steps; a context manager.
 
-    `quiet` shows nothing. Not on a terminal, a line is printed whenever `note` is called.
+    `quiet` shows nothing. Not on a terminal, a line is printed whenever `note` is called. Where nobody can be shown
+    anything any more (a closed terminal, a broken pipe) the work goes on.
     """
 
     def __init__(self, title: str, total: int, *, start: int = 0, quiet: bool = False, unit: str = "step"):
@@ -42,7 +44,8 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.bar:
-            self.bar.stop()
+            with suppress(OSError):
+                self.bar.stop()
 
     def step(self, done: int) -> None:
         """So many of the total are done."""
@@ -55,7 +58,8 @@ class Progress:
             self.bar.update(self.task, completed=done, note=text, rate=self._rate(done))
         elif not self.quiet:
             line = f"{self.title}  {done}/{self.total}  {self._rate(done)}  {text}"
-            print(line, file=sys.stderr, flush=True)  # noqa: T201
+            with suppress(OSError):
+                print(line, file=sys.stderr, flush=True)  # noqa: T201
 
     def rate(self, done: int) -> float:
         """Steps per second since this work began."""
