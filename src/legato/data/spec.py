@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 
