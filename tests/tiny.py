@@ -191,7 +191,7 @@ def untrained_on_logs(
     algorithm: str, out: Path, spec: Spec = WIDE, facts: Any = None, data: Any = None, **options: Any
 ) -> Run:
     """A run that looks finished, of policies with random weights that learnt from logs of such `facts`."""
-    sizes = {"dt": DT2, "bc": BC16, "tt": TT3, "iql": BC16}[algorithm]
+    sizes = {"dt": DT2, "bc": BC16, "tt": TT3, "iql": BC16, "ds4": LOGGED["ds4"]}[algorithm]
     config, settings = override(*preset("cpu", algorithm, "logs.npz"), **{"dataset": "logs.npz", **sizes, **options})
     run = Run.create(out, algorithm, "cpu", config, settings, spec, data)
     module = algorithm_module(algorithm)

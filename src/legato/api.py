@@ -21,7 +21,7 @@ from legato.data import facts as data_facts
 from legato.data import formats
 from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories
-from legato.envs import describe, make, make_vec
+from legato.envs import Env, World, describe, given, make, make_vec, named, tried
 from legato.errors import LegatoError, unknown
 from legato.evaluation import prediction, prompts, sweeps, video
 from legato.evaluation.fas import GRID, Reference, family, reference
@@ -48,7 +48,7 @@ if TYPE_CHECKING:  # brings the algorithms that attend
 
 def train(
     algorithm: str | None = None,
-    env: str | None = None,
+    env: Env | None = None,
     *,
     dataset: str | None = None,
     preset: str = "cpu",
@@ -60,16 +60,25 @@ def train(
     """Train an algorithm on an environment or on logged episodes, in a new run folder, or `resume` a run.
 
     `options` override any hyper-parameter or setting of the preset: `train("srl", "Pendulum-v1", horizon=8, seeds=4)`.
-    What learns from logs (bc, dt, ds4, tt, iql) needs a `dataset`; with an `env` it is evaluated on the way.
+    What learns from logs (bc, dt, odt, ds4, tt, iql) needs a `dataset`; with an `env` it is evaluated on the way.
+
+    `env` is a Gymnasium id, `module:Id` of one that a module registers, or a function or class that makes it;
+    `env_options={...}` are arguments of its constructor and `max_episode_steps` is a time limit. The run keeps them,
+    a function as `module:qualname`. Module and function are not found by a file alone: who resumes or evaluates the
+    run in another process gives them again (`train(resume=run, env=make_env)`).
+
     Raises `LegatoError` for anything that does not fit, before the folder is made.
     """
     if resume is not None:
-        if algorithm is not None or env is not None or dataset is not None or out is not None or options:
+        if algorithm is not None or dataset is not None or out is not None or options.keys() - {"env_options"}:
             raise LegatoError("a resumed run keeps its algorithm, environment and options: give only resume")
         stopped = Run(resume)
+        stopped.confirm(env, options.get("env_options"))
         if stopped.method is not None:
             raise LegatoError(f"'{resume}' is a fine-tuning: finetune(resume='{resume}')")
         return (offline if stopped.algorithm in OFFLINE else online).resume(resume, quiet=quiet)
+    options |= {"env_options": given(options["env_options"] or {})} if "env_options" in options else {}
+    env = None if env is None else named(env)
     if algorithm in OFFLINE:
         if dataset is None:
             raise LegatoError(f"{algorithm} learns from logs: train('{algorithm}', dataset='my_logs.hdf5')")
@@ -85,7 +94,7 @@ def train(
 
 def finetune(
     source: Run | str | Path | None = None,
-    env: str | None = None,
+    env: Env | None = None,
     *,
     method: str | None = None,
     preset: str = "cpu",
@@ -104,19 +113,22 @@ def finetune(
     Raises `LegatoError` for anything that does not fit, before the folder is made or the replay allocated.
     """
     if resume is not None:
-        if source is not None or env is not None or method is not None or out is not None or options:
+        if source is not None or method is not None or out is not None or options.keys() - {"env_options"}:
             raise LegatoError("a resumed run keeps its policies, environment and options: give only resume")
+        Run(resume).confirm(env, options.get("env_options"))
         return drawn(tuning.resume(resume, quiet=quiet))
     if source is None:
         raise LegatoError("finetune needs a run with policies from logs: finetune('runs/ds4-...', 'Hopper-v4')")
     scratch = isinstance(source, str | Path) and from_scratch(source)
     before = str(source) if scratch else source if isinstance(source, Run) else Run(source)
     method = tuning.tuned_by(before, method)
-    world, path = env, str(source)
+    options |= {"env_options": given(options["env_options"] or {})} if "env_options" in options else {}
+    path, known = str(source), {}
+    world = "" if env is None else named(env)
     if isinstance(before, Run):
-        world, path = env or before.environment, before.path
-        options = {"seed": before.seeds[0], "seeds": len(before.seeds), **options}
-    config, settings = override(*tuning_preset(preset, method, world or "", scratch=scratch), **options)
+        world, path = world or before.environment or "", before.path
+        known = {"seed": before.seeds[0], "seeds": len(before.seeds), **tuning.same_world(before, world)}
+    config, settings = override(*tuning_preset(preset, method, world, scratch=scratch), **{**known, **options})
     settings = cast(FinetuneSettings, settings)
     return drawn(tuning.start(path, method, preset, config, settings, out, quiet=quiet))
 
@@ -253,7 +265,9 @@ def collect(
     replay: bool = False,
     which: Which = "last",
     run_seed: int | None = None,
-    env: str | None = None,
+    env: Env | None = None,
+    env_options: Mapping[str, Any] | None = None,
+    max_episode_steps: int | None = None,
     every: int | None = None,
     greedy: bool = False,
     random: bool = False,
@@ -266,7 +280,8 @@ def collect(
     The policy of `run_seed` (`last` or `best`) draws its actions unless it is `greedy`; `random` ones are uniform, each
     drawn anew. It decides every `every` steps, by default as in training. `environments` play side by side, and the
     last episode in each is cut: it counts as truncated. Episodes and draws follow from `seed`; training and evaluation
-    never meet these episodes. `env` replaces the environment that the policy was trained in.
+    never meet these episodes. `env`, `env_options` and `max_episode_steps` replace those that the policy was trained
+    with (see `train`).
 
     With `replay`, nothing is played: the result is the replay buffer of a run's newest checkpoint.
 
@@ -278,6 +293,7 @@ def collect(
     path = source.path if isinstance(source, Run) else Path(source)
     if replay:
         played = {"steps": steps is not None, "env": env is not None, "every": every is not None, "greedy": greedy}
+        played |= {"env_options": bool(env_options), "max_episode_steps": max_episode_steps is not None}
         played |= {"which": which != "last", "random": random, "environments": environments != 1, "seed": seed != 0}
         if given := [name for name, is_given in played.items() if is_given]:
             raise LegatoError(f"replay exports what the buffer holds and plays nothing: leave out {', '.join(given)}")
@@ -290,12 +306,12 @@ def collect(
                 raise LegatoError(f"{name} must be at least {least}; {value} was given")
         if greedy and random:
             raise LegatoError("random actions are never greedy: leave out greedy or random")
-        loaded, env = _to_play(path, run_seed, which, env)
+        loaded, asked = _to_play(path, run_seed, which, env, env_options, max_episode_steps)
         card = loaded.card
         clock = Clock(algorithm_module(card.algorithm).plan_length(card.config) if every is None else every)
         policy = RandomPlans(loaded.policy, card.spec) if random else loaded.policy
-        name = f"{'random' if random else label(card.algorithm, card.config)} on {env}"
-        world = make_vec(env, min(environments, steps))
+        name = f"{'random' if random else label(card.algorithm, card.config)} on {asked.label}"
+        world = make_vec(asked, min(environments, steps))
         rollout = Rollout(world, card.spec, clock, [seed], "collect")
         keys = None if greedy else jax.random.key(seed)[None]
         data = _recorded(rollout, stack([policy]), steps, keys, name, quiet)
@@ -304,26 +320,48 @@ def collect(
     return data
 
 
-def _to_play(path: Path, run_seed: int | None, which: Which, env: str | None) -> tuple[LoadedPolicy, str]:
+def _to_play(
+    path: Path,
+    run_seed: int | None,
+    which: Which,
+    env: Env | None,
+    options: Mapping[str, Any] | None,
+    limit: int | None,
+) -> tuple[LoadedPolicy, World]:
     """The policy in a run or policy folder, and the environment to play it in, which it fits."""
     if not (path / "config.json").exists() and (which != "last" or run_seed is not None):
         raise LegatoError(f"'{path}' is no run folder: which and run_seed pick one of a run's policies")
     loaded = load(path, run_seed, which)
     card, spec = loaded.card, loaded.spec
-    env = card.extra.get("environment") if env is None else env
-    if env is None:
+    extra = card.extra
+    known = World(extra.get("environment") or "", extra.get("env_options") or {}, extra.get("max_episode_steps"))
+    world = _chosen(known, env, options, limit)
+    if world is None:
         raise LegatoError(f"'{path}' does not say which environment its policy is for: name it with env")
-    _fit(env, spec, path, card.algorithm)
-    return loaded, env
+    _fit(world, spec, path, card.algorithm)
+    return loaded, world
 
 
-def _fit(env: str, spec: Spec, path: Path, user: str) -> None:
+def _chosen(known: World, env: Env | None, options: Mapping[str, Any] | None, limit: int | None) -> World | None:
+    """The environment that a user asks for, or the `known` one of a file; None where neither names any.
+
+    Options go beside the known ones, unless the environment is another.
+    """
+    if limit is not None and limit < 1:
+        raise LegatoError(f"max_episode_steps must be at least 1; {limit} was given")
+    name = known.name if env is None else named(env, known.name)
+    same = name == known.name
+    found = {**(known.options if same else {}), **given(options or {})}
+    return World(name, found, known.max_episode_steps if same and limit is None else limit) if name else None
+
+
+def _fit(world: World, spec: Spec, path: Path, user: str) -> None:
     """Refuse an environment that a policy of this spec does not fit."""
-    environment = make(env)
-    found = describe(environment, env, user=user, discrete=spec.choices is not None)
-    environment.close()
+    environment = make(world)
+    found = describe(environment, world.name, user=user, discrete=spec.choices is not None)
+    tried(environment, world.name)
     if found != spec:
-        raise LegatoError(f"'{env}' has {_sizes(found)}; the policy in '{path}' was trained with {_sizes(spec)}")
+        raise LegatoError(f"'{world.name}' has {_sizes(found)}; the policy in '{path}' was trained with {_sizes(spec)}")
 
 
 def _sizes(spec: Spec) -> str:
@@ -360,7 +398,9 @@ def evaluate(
     clocks: bool = True,
     sweep: bool = True,
     targets: Sequence[float] | None = None,
-    env: str | None = None,
+    env: Env | World | None = None,
+    env_options: Mapping[str, Any] | None = None,
+    max_episode_steps: int | None = None,
     critic: str | Path | None = None,
     search: Mapping[str, Any] | None = None,
     quiet: bool = False,
@@ -373,7 +413,8 @@ def evaluate(
 
     Policies that read a target return are also asked for `targets`, by default for deciles of their data's returns and
     for their own target, which is what everything else asks for. `sweep=False` measures only that; sweeps of the very
-    same policies that were kept before stay. `env` names the environment where the run has none, or another one.
+    same policies that were kept before stay. `env` names the environment where the run has none, or another one;
+    `env_options` and `max_episode_steps` replace the run's (see `train`).
 
     With a `critic` or another `search` (see `load`) the result is kept beside the others: `last+q=<the critic's
     folder>`, `last+beams=32`.
@@ -391,8 +432,8 @@ def evaluate(
     options = [f"{name}={x}" for name, x in (search or {}).items()]
     different = [*(["Q"] if critic is not None else []), *options]
     kept_as = [which, *([f"q={Path(critic).resolve().name}"] if critic is not None else []), *options]
-    env = world_of(run, env)
-    known = reference(env) if max_return is None else Reference(max_return, offset)
+    played = world_of(run, env, env_options, max_episode_steps)
+    known = reference(played.label) if max_return is None else Reference(max_return, offset)
     policies = stack([player.policy for player in loaded])
     length = algorithm_module(run.algorithm).plan_length(run.config)
     axes: dict[str, tuple[Sequence[int], Callable[[int], Clock]]] = {}
@@ -408,7 +449,7 @@ def evaluate(
         axes["delay"] = (sweeps.delays(length), lambda delay: Clock(length, delay))
     found: dict[str, sweeps.Sweep] = {}
     answers = None
-    world = make_vec(env, len(loaded) * episodes)
+    world = make_vec(played, len(loaded) * episodes)
     total = len(asked) + sum(len(x) for x, _ in axes.values())
     with Progress(f"{run.label} in its world", total, quiet=quiet, unit="point") as progress:
         done = len(asked)
@@ -429,7 +470,7 @@ def evaluate(
     steps = [step for player in loaded if (step := player.card.extra.get("step")) is not None]
     result = Evaluation(
         label=f"{run.label} (+{', '.join(different)})" if different else run.label,
-        environment=env,
+        environment=played.label,
         which="+".join(kept_as),
         seeds=tuple(run.seeds),
         trained_length=length,
@@ -438,7 +479,7 @@ def evaluate(
         latency=latency(loaded[0], length),
         latency_single=latency(loaded[0], 1),
         prompts=answers,
-        levels=_levels(run, env),
+        levels=_levels(run, played.label),
         steps=tuple(steps) if len(steps) == len(loaded) else None,
         **found,
     )
@@ -487,15 +528,20 @@ def attention(
     return found
 
 
-def world_of(run: Run, env: str | None = None) -> str:
-    """The environment to play a run's policies in: `env`, or where they belong.
+def world_of(
+    run: Run,
+    env: Env | World | None = None,
+    options: Mapping[str, Any] | None = None,
+    limit: int | None = None,
+) -> World:
+    """The environment to play a run's policies in: what the user names, or where they belong.
 
     Raises `LegatoError` where nobody names one, and where the policies do not fit it.
     """
-    found = env or run.environment
+    found = env if isinstance(env, World) else _chosen(run.world, env, options, limit)
     if found is None:
         raise LegatoError(f"neither '{run.path}' nor its data names an environment: name one with --env")
-    if found != run.settings.env:  # which was seen to fit before training
+    if not run.settings.env or found != run.world:  # which was seen to fit before training
         _fit(found, run.spec, run.path, run.algorithm)
     return found
 
@@ -530,6 +576,7 @@ def predict(
     updates: int = 12_000,
     out: str | Path | None = None,
     film: str | Path | None = None,
+    env: Env | None = None,
     quiet: bool = False,
 ) -> Foretold:
     """How far ahead the model of a Trajectory Transformer run foretells what episodes do from their beginning.
@@ -540,7 +587,8 @@ def predict(
     for. A probabilistic `ensemble` is fitted to the run's data by so many `updates`, and measured beside it.
 
     Numbers and figure are kept in `out`, by default the run's folder. `film` shows the first real episode, and what
-    each model made of its beginning. Raises `LegatoError` for anything that does not fit, before anything is sampled.
+    each model made of its beginning, in `env` or where the run's policies belong. Raises `LegatoError` for anything
+    that does not fit, before anything is sampled.
     """
     run = run if isinstance(run, Run) else Run(run)
     for name, value in (("episodes", episodes), ("steps", steps), ("samples", samples), ("updates", updates)):
@@ -550,8 +598,10 @@ def predict(
     if run.algorithm != "tt" or not isinstance(settings, OfflineSettings):
         raise LegatoError(f"'{run.path}' ({run.label}) holds no model of trajectories: train one with legato train tt")
     policy = cast(Planning, load(run.path, seed, which).policy)
+    drawn_in: World | None = None
     if film is not None:
-        film = video.ready(Path(film), run.environment)
+        film, drawn_in = Path(film), _chosen(run.world, env, None, None)
+        video.ready(film, drawn_in)
     learnt = _learnt(run, settings) if ensemble or dataset is None else None
     given = learnt if dataset is None else offline.read(settings, dataset)
     assert given is not None
@@ -585,14 +635,14 @@ def predict(
     _draw_prediction(result, folder / "prediction.png")
     if film is not None:
         motions = {"real": real[0], **{name: np.concatenate([starts[:1], s.states[0]]) for name, s in found.items()}}
-        video.beside(cast(str, run.environment), motions, film)
+        video.beside(cast(World, drawn_in), motions, film)
     return result
 
 
 def _learnt(run: Run, settings: OfflineSettings) -> Trajectories:
     """The data that a run learnt from. Raises `LegatoError` where it is not what it was."""
     data = offline.read(settings)
-    _, data = offline.check(run.algorithm, run.config, settings, data)
+    _, data = offline.check(run.algorithm, run.config, settings, data, run.spec)
     if offline.fingerprint(data) != (run.data or {}).get("fingerprint"):
         raise LegatoError(f"'{settings.dataset}' is not what it was when '{run.path}' was trained")
     return data
@@ -612,7 +662,7 @@ def _draw_prediction(result: Foretold, path: Path) -> None:
 
 
 def evaluation_of(
-    run: Run | str | Path, which: Which = "last", *, env: str | None = None, quiet: bool = False
+    run: Run | str | Path, which: Which = "last", *, env: Env | World | None = None, quiet: bool = False
 ) -> Evaluation:
     """A run's evaluation as kept in its folder; measured now when there is none, or none in `env` over all lengths."""
     run = run if isinstance(run, Run) else Run(run)
@@ -620,10 +670,12 @@ def evaluation_of(
     if body is None:
         return evaluate(run, which=which, env=env, quiet=quiet)
     kept = Evaluation.from_json(body)
-    if kept.environment == (env or run.environment or kept.environment) and kept.asl.x == GRID:
+    known = run.world if run.environment else World(kept.environment)  # of files: not named by the user
+    asked = env if isinstance(env, World) else _chosen(known, env, None, None)
+    if asked is not None and kept.environment == asked.label and kept.asl.x == GRID:
         return kept
     targets = kept.prompts.asked if kept.prompts else None
-    return evaluate(run, which=which, env=env or run.environment or kept.environment, targets=targets, quiet=quiet)
+    return evaluate(run, which=which, env=asked, targets=targets, quiet=quiet)
 
 
 def compare(
@@ -631,7 +683,7 @@ def compare(
     figure: str | Path | None = None,
     *,
     which: Which = "last",
-    env: str | None = None,
+    env: Env | None = None,
     searches: bool = False,
     quiet: bool = False,
 ) -> list[Evaluation]:
@@ -641,12 +693,12 @@ def compare(
     a run follow it. Raises `LegatoError` when the runs are of different environments.
     """
     runs = [run if isinstance(run, Run) else Run(run) for run in runs]
-    worlds = {env} if env else {run.environment for run in runs if run.environment}
-    _one_world(worlds)
-    env = env or next(iter(worlds), None)
+    known = [run.world for run in runs if run.environment]
+    asked = _chosen(known[0] if known else World(""), env, None, None)
+    _one_world({world.label for world in ([asked] if env is not None and asked else known)})
     found: list[Evaluation] = []
     for run in runs:
-        found.append(evaluation_of(run, which, env=env, quiet=quiet))
+        found.append(evaluation_of(run, which, env=asked, quiet=quiet))
         if searches:
             kept = [Evaluation.from_json(body) for name, body in _kept(run).items() if name.startswith(f"{which}+")]
             found += [e for e in kept if e.environment == found[-1].environment and e.asl.x == GRID]

@@ -16,7 +16,7 @@ from tests.tiny import SRL4, TIMES, Diary, world
 
 from legato import api
 from legato.data.spec import Spec
-from legato.envs import describe, known_ids, make, make_vec
+from legato.envs import describe, known_ids, make, make_vec, named
 from legato.envs.environments import Checked, GymnasiumEnvironments
 from legato.errors import LegatoError
 from legato.training import online
@@ -125,10 +125,13 @@ def test_whole_numbered_actions_are_refused() -> None:
     ],
 )
 def test_actions_without_bounds_are_refused_with_the_place(low: list[float], high: list[float], words: str) -> None:
+    boundless = World(action=spaces.Box(np.array(low), np.array(high), dtype=np.float64))
     with pytest.raises(LegatoError) as problem:
-        describe(World(action=spaces.Box(np.array(low), np.array(high), dtype=np.float64)), "W-v1")
+        describe(boundless, "W-v1")
     assert refusal(problem).startswith(words)
-    assert "RescaleAction" in refusal(problem)
+    assert "gymnasium.wrappers.TransformAction with a finite Box" in refusal(problem)
+    wrapped = gymnasium.wrappers.TransformAction(boundless, lambda a: a, BOX)
+    assert describe(wrapped, "W-v1") == Spec(3, (-1.0,) * 3, (1.0,) * 3)
 
 
 # --- make ---
@@ -174,7 +177,9 @@ def test_the_papers_environments(name: str, spec: Spec, limit: int, seconds: flo
         ("Pendulum-v0", "environment 'Pendulum-v0': Environment version v0 for `Pendulum` is deprecated. Please use"),
         ("not a name!", "environment 'not a name!': Malformed environment ID"),
         ("", "environment '': Malformed environment ID"),
-        ("nowhere:Some-v0", "environment 'nowhere:Some-v0' needs a package that is missing: No module named 'nowhere'"),
+        ("nowhere:Some-v0", "environment 'nowhere:Some-v0' is not made: its module is imported only when you name it"),
+        ("os:Pendulum-v7", "environment 'os:Pendulum-v7' is not made"),
+        ("os:json:Pendulum-v1", "environment 'os:json:Pendulum-v1' is not made"),
         ("Hopper-v3", "environment 'Hopper-v3' needs a package that is missing: The mujoco v2 and v3 based"),
     ],
 )
@@ -182,6 +187,45 @@ def test_an_environment_that_cannot_be_made_is_named(name: str, words: str) -> N
     with pytest.raises(LegatoError) as problem:
         make(name)
     assert refusal(problem).startswith(words)
+
+
+MODULE = """
+import gymnasium
+from tests.tiny import Diary
+gymnasium.register("Beside-v0", entry_point="sibling:Diary", max_episode_steps=9)
+class Inner:
+    make = staticmethod(lambda **options: Diary(**options))
+"""
+
+
+def test_a_module_that_the_user_names_is_found_beside_him(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "beside_me.py").write_text(MODULE)
+    (tmp_path / "sibling.py").write_text("from tests.tiny import Diary")
+    (tmp_path / "broken.py").write_text("1 / 0")
+    monkeypatch.chdir(tmp_path)
+    places = [place for place in sys.path if place]
+    monkeypatch.setattr(sys, "path", places.copy())
+    monkeypatch.setattr(gymnasium.envs.registration, "registry", gymnasium.registry.copy())
+    monkeypatch.setattr(gymnasium, "registry", gymnasium.envs.registration.registry)
+    for module in ("beside_me", "sibling", "broken"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(LegatoError, match="pass --env beside_me:Beside-v0"):
+        make("beside_me:Beside-v0")
+    assert "beside_me" not in sys.modules
+    for name in ("beside_me:Beside-v0", "beside_me:Inner.make"):
+        assert named(name) == name
+        assert isinstance(make(name).unwrapped, Diary)
+    assert sys.path == places
+    for name, words in {
+        "beside_me:Besid-v0": "unknown environment 'beside_me:Besid-v0'; did you mean 'beside_me:Beside-v0'?",
+        "beside_me:MODULE": "unknown environment 'beside_me:MODULE'",
+        "broken:A-v0": "environment 'broken:A-v0': importing 'broken' failed: ZeroDivisionError: division by zero",
+        "nowhere:A-v0": "environment 'nowhere:A-v0' needs a package that is missing: No module named 'nowhere'",
+        "beside_me:a:b": "unknown environment 'beside_me:a:b'",
+    }.items():
+        with pytest.raises(LegatoError) as problem:
+            named(name)
+        assert refusal(problem).startswith(words)
 
 
 @pytest.mark.parametrize(
@@ -216,6 +260,10 @@ def test_any_other_trouble_of_gymnasium_is_one_line(monkeypatch: pytest.MonkeyPa
     with pytest.raises(LegatoError) as problem:
         make("Pendulum-v1")
     assert refusal(problem) == "environment 'Pendulum-v1': two lines"
+
+
+def test_a_module_that_is_loaded_needs_no_naming() -> None:
+    assert make("os:Pendulum-v1").spec.id == "Pendulum-v1"
 
 
 def test_known_ids_are_what_make_takes() -> None:
@@ -297,6 +345,23 @@ def test_any_subset_steps_and_nothing_resets_by_itself() -> None:
     assert [d.seeds for d in diaries] == [[1], [2], [3]]
     members.reset(np.array([0, 2]), np.array([8, 9]))
     assert [d.seeds for d in diaries] == [[1, 8], [2], [3, 9]]
+
+
+def test_actions_lie_in_the_box_in_its_own_type() -> None:
+    """0.1 as float32 lies above 0.1 as float64, and 3.2 as float64 above 3.2 as float16."""
+
+    class Strict(World):
+        def step(self, action: np.ndarray) -> tuple[Any, Any, bool, bool, dict]:
+            assert self.action_space.contains(action), action
+            return super().step(action)
+
+    for kind in (np.float16, np.float32, np.float64):
+        box = spaces.Box(np.array([-0.1, 3.1], kind), np.array([0.1, 3.2], kind), dtype=kind)
+        members = GymnasiumEnvironments("W", [Strict(action=box)])
+        spec = describe(members.members[0], "W")
+        members.reset(np.arange(1), np.arange(1))
+        for bounds in (spec.low, spec.high):
+            members.step(np.arange(1), np.array([bounds], np.float32))
 
 
 def test_actions_have_the_type_that_the_environment_asks_for() -> None:

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from legato.cli.options import EnvOption, values
+
 
 def collect(
     source: Annotated[str, tyro.conf.Positional],
@@ -15,6 +17,8 @@ def collect(
     which: Literal["last", "best", "start"] = "last",
     run_seed: int | None = None,
     env: str | None = None,
+    env_option: EnvOption = (),
+    max_episode_steps: int | None = None,
     every: int | None = None,
     greedy: bool = False,
     random: bool = False,
@@ -32,6 +36,8 @@ def collect(
         which: the policy at the end of training, or the one that evaluated best on the way
         run_seed: which of the run's seeds; by default the first
         env: the environment to play in; by default the one that the policy was trained in
+        env_option: an argument of the environment's constructor, instead of the run's; once for each
+        max_episode_steps: primitive steps after which an episode is truncated; by default the run's
         every: primitive steps per decision; by default as in training
         greedy: the policy's best action always; otherwise it draws, as in training
         random: uniformly random actions instead of the policy's
@@ -50,6 +56,8 @@ def collect(
         which=which,
         run_seed=run_seed,
         env=env,
+        env_options=values(env_option),
+        max_episode_steps=max_episode_steps,
         every=every,
         greedy=greedy,
         random=random,

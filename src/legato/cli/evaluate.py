@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from legato.algorithms.configs import TT
+from legato.cli.options import EnvOption, values
 from legato.errors import LegatoError
 
 
@@ -21,6 +22,8 @@ def evaluate(
     sweep: bool = True,
     targets: tuple[float, ...] = (),
     env: str | None = None,
+    env_option: EnvOption = (),
+    max_episode_steps: int | None = None,
     critic: str | None = None,
     search: tuple[str, ...] = (),
     quiet: bool = False,
@@ -39,6 +42,8 @@ def evaluate(
         sweep: measure clocks at all; without, only what a policy achieves when it is asked for several returns
         targets: returns to ask for; by default deciles of the data's returns and the policy's own target
         env: the environment to play in; by default where the run's policies belong
+        env_option: an argument of the environment's constructor, instead of the run's; once for each
+        max_episode_steps: primitive steps after which an episode is truncated; by default the run's
         critic: a run of iql on the same data, by whose Q a search for return looks instead of by its own values
         search: how a policy that plans is to search instead of as it was trained to: horizon=5 beams=32; or how the
             actor of an SRL run is to plan in the run's model: planner=mppi (or cem, unrolled) samples=64
@@ -57,6 +62,8 @@ def evaluate(
         sweep=sweep,
         targets=targets,
         env=env,
+        env_options=values(env_option),
+        max_episode_steps=max_episode_steps,
         critic=critic,
         search=assigned(search),
         quiet=quiet,

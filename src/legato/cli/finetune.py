@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from legato.algorithms.configs import TUNERS, TUNES
+from legato.cli.options import EnvOption, values
 from legato.errors import LegatoError
 from legato.training.settings import PRESETS, from_scratch, tuning_preset
 
@@ -43,6 +44,10 @@ class Resume:
     """the run folder"""
     from_step: int | None = None
     """an older checkpoint to go back to; newer ones are discarded"""
+    env: str | None = None
+    """the run's environment, named again where a module registers it: no file has a module imported"""
+    env_option: EnvOption = ()
+    """an option of the run's environment, named again where it may be a path or a module"""
     quiet: bool = False
     """show no progress"""
 
@@ -64,6 +69,7 @@ def _finetune(source: str, args: list[str]) -> None:
     preset, method, env = _asked(args)
     scratch = from_scratch(source)
     algorithm, known, seeds = (source, None, [0]) if scratch else _source(source)
+    inherited = {} if scratch or (env or known) != known else _inherited(source)
     method = method or next(iter(TUNES.get(algorithm, ())), None)
     if method not in TUNES.get(algorithm, ()):
         from legato.training.finetune import tuned_by
@@ -73,12 +79,14 @@ def _finetune(source: str, args: list[str]) -> None:
         raise AssertionError(method)
     chosen: str = method
     defaults, schedule = tuning_preset(preset, chosen, env or known or "", scratch=scratch)
-    schedule = replace(schedule, seed=seeds[0], seeds=len(seeds))
+    schedule = replace(schedule, seed=seeds[0], seeds=len(seeds), **inherited)
 
     @dataclass(frozen=True)
     class Options:
         tuning: Annotated[type(defaults), tyro.conf.arg(name="")]  # type: ignore[valid-type]
         settings: Annotated[type(schedule), tyro.conf.arg(name="")]  # type: ignore[valid-type]
+        env_option: EnvOption = ()
+        """arguments of the environment's constructor, each with an --env-option of its own"""
         method: str = ""
         """how: one of those that 'legato finetune --help' lists for the run's algorithm"""
         preset: Literal["cpu", "paper"] = "cpu"
@@ -91,23 +99,29 @@ def _finetune(source: str, args: list[str]) -> None:
     options: Any = tyro.cli(
         Options,
         args=args,
-        default=Options(defaults, schedule, chosen, preset),  # type: ignore[arg-type]
+        default=Options(defaults, schedule, method=chosen, preset=preset),  # type: ignore[arg-type]
         prog=f"legato finetune {source}",
         description=(type(defaults).__doc__ or "").strip(),
     )
     from legato import api
+    from legato.envs import given, named
     from legato.training import finetune
 
-    made = finetune.start(
-        source, chosen, options.preset, options.tuning, options.settings, options.out, quiet=options.quiet
-    )
+    settings = options.settings
+    if env is not None:
+        settings = replace(settings, env=named(settings.env))
+    if options.env_option:
+        settings = replace(settings, env_options={**settings.env_options, **given(values(options.env_option))})
+    made = finetune.start(source, chosen, options.preset, options.tuning, settings, options.out, quiet=options.quiet)
     print(api.drawn(made).path)
 
 
 def _resume(options: Resume) -> None:
     from legato import api
     from legato.training import finetune
+    from legato.training.run import Run
 
+    Run(options.resume).confirm(options.env, values(options.env_option))
     print(api.drawn(finetune.resume(options.resume, options.from_step, quiet=options.quiet)).path)
 
 
@@ -117,6 +131,14 @@ def _source(source: str) -> tuple[str, str | None, list[int]]:
 
     run = Run(source)
     return run.algorithm, run.environment, run.seeds
+
+
+def _inherited(source: str) -> dict[str, Any]:
+    """Options and time limit of the run's own environment."""
+    from legato.training.run import Run
+
+    settings = Run(source).settings
+    return {"env_options": settings.env_options, "max_episode_steps": settings.max_episode_steps}
 
 
 def _asked(args: Sequence[str]) -> tuple[str, str | None, str | None]:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from legato.cli.evaluate import assigned
+from legato.cli.options import EnvOption, values
 
 if TYPE_CHECKING:
+    from legato.envs import World
     from legato.rollout import Clock
     from legato.training.policy_file import LoadedPolicy
     from legato.training.run import Run
@@ -24,6 +26,8 @@ def play(
     which: Literal["last", "best", "start"] = "last",
     episode: int = 0,
     env: str | None = None,
+    env_option: EnvOption = (),
+    max_episode_steps: int | None = None,
     target: float | None = None,
     critic: str | None = None,
     search: tuple[str, ...] = (),
@@ -45,6 +49,8 @@ def play(
         which: the policy at the end of training, or the one that evaluated best on the way
         episode: number of the test episode
         env: the environment to play in; by default where the run's policies belong
+        env_option: an argument of the environment's constructor, instead of the run's; once for each
+        max_episode_steps: primitive steps after which an episode is truncated; by default the run's
         target: the return to ask for; by default one that the data supports
         critic: a run of iql on the same data, by whose Q a search for return looks instead of by its own values
         search: how a policy that plans is to search instead of as it was trained to: horizon=5 beams=32
@@ -75,7 +81,7 @@ def play(
         known = prompts.facts(policy.policy)
         (asked,) = prompts.to_ask(known, [float(known.target) if target is None else target])
         warn([asked], *prompts.supported(known))
-    env = api.world_of(found, env)
+    world = api.world_of(found, env, values(env_option), max_episode_steps)
     command = () if asked is None else asked
     if found.goals or start is not None or paths is not None or episodes != 1:
         if video is not None:
@@ -85,11 +91,11 @@ def play(
         if start is not None and goal is not None and episodes > 1:
             raise LegatoError("from one start to one goal all episodes are the same: leave out episodes")
         told = {"start": start, "goal": goal, "command": None if found.goals else command}
-        _travel(found, policy, env, clock, seed, range(episode, episode + episodes), told, paths)
+        _travel(found, policy, world, clock, seed, range(episode, episode + episodes), told, paths)
         return
-    ret, steps, decisions = films.play(policy.policy, env, found.spec, clock, seed, episode, video, command)
+    ret, steps, decisions = films.play(policy.policy, world, found.spec, clock, seed, episode, video, command)
     wanted = "" if asked is None else f" of {asked:.1f} asked for"
-    print(f"{found.label} on {env}: return {ret:.1f}{wanted} in {steps} steps with {decisions} decisions")
+    print(f"{found.label} on {world.label}: return {ret:.1f}{wanted} in {steps} steps with {decisions} decisions")
     if video is not None:
         print(video)
 
@@ -97,7 +103,7 @@ def play(
 def _travel(
     found: Run,
     policy: LoadedPolicy,
-    env: str,
+    world: World,
     clock: Clock,
     seed: int,
     episodes: range,
@@ -113,16 +119,17 @@ def _travel(
     if figure is not None:
         if maps.drawable(figure).exists():
             raise LegatoError(f"'{figure}' exists and is not overwritten; choose another --paths")
-        plan = floor(env)
-    went = [journey(policy.policy, env, found.spec, clock, seed, number, **told) for number in episodes]
+        plan = floor(world)
+    went = [journey(policy.policy, world, found.spec, clock, seed, number, **told) for number in episodes]
     for way in went:
         a, b = (f"({', '.join(f'{x:.3g}' for x in place)})" for place in (way.places[0], way.goal))
         how = "arrives" if way.arrived else "does not arrive"
-        print(f"{found.label} on {env}: from {a} to {b}, {how} in {way.steps} steps with {way.decisions} decisions")
+        went_on = f"{way.steps} steps with {way.decisions} decisions"
+        print(f"{found.label} on {world.label}: from {a} to {b}, {how} in {went_on}")
     if len(went) > 1:
         print(f"{sum(way.arrived for way in went)} of {len(went)} arrive")
     if figure is not None and plan is not None:
-        print(maps.paths(went, plan, figure, title=f"{found.label} on {env}"))
+        print(maps.paths(went, plan, figure, title=f"{found.label} on {world.label}"))
 
 
 def run(args: list[str]) -> None:

@@ -21,6 +21,7 @@ def predict(
     updates: int = 12_000,
     out: Path | None = None,
     film: Path | None = None,
+    env: str | None = None,
     quiet: bool = False,
 ) -> None:
     """Sample trajectories from a Trajectory Transformer run's model and hold real ones against them.
@@ -41,6 +42,7 @@ def predict(
         updates: of each of its two parts, what the world does and what the policy does
         out: folder for prediction.json and prediction.png; by default the run's
         film: a film of real and imagined motion (.gif, or .mp4 with the extra `video`); needs a MuJoCo environment
+        env: the environment to film in; by default the run's, of which a module is named again
         quiet: show no progress
     """
     from rich.console import Console
@@ -61,6 +63,7 @@ def predict(
         updates=updates,
         out=out,
         film=film,
+        env=env,
         quiet=quiet,
     )
     Console().print(prediction.table(found))

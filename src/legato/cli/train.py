@@ -2,12 +2,13 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import tyro
 
 from legato.algorithms.configs import CONFIGS, OFFLINE, ONLINE
+from legato.cli.options import EnvOption, values
 from legato.errors import LegatoError, unknown
 from legato.training.settings import PRESETS, preset
 
@@ -43,6 +44,10 @@ class Resume:
     """the run folder"""
     from_step: int | None = None
     """an older checkpoint to go back to; newer ones are discarded"""
+    env: str | None = None
+    """the run's environment, named again where a module registers it: no file has a module imported"""
+    env_option: EnvOption = ()
+    """an option of the run's environment, named again where it may be a path or a module"""
     quiet: bool = False
     """show no progress"""
 
@@ -74,6 +79,8 @@ def _train(algorithm: str, args: list[str]) -> None:
     class Options:
         config: Annotated[type(defaults), tyro.conf.arg(name="")]  # type: ignore[valid-type]
         settings: Annotated[type(schedule), tyro.conf.arg(name="")]  # type: ignore[valid-type]
+        env_option: EnvOption = ()
+        """arguments of the environment's constructor, each with an --env-option of its own"""
         preset: Literal["cpu", "paper"] = "cpu"
         """where the defaults below come from"""
         out: str | None = None
@@ -84,7 +91,7 @@ def _train(algorithm: str, args: list[str]) -> None:
     options = tyro.cli(
         Options,
         args=args,
-        default=Options(defaults, schedule, chosen),  # type: ignore[arg-type]
+        default=Options(defaults, schedule, preset=chosen),  # type: ignore[arg-type]
         prog=f"legato train {algorithm}",
         description=(type(defaults).__doc__ or "").strip(),
     )
@@ -93,10 +100,16 @@ def _train(algorithm: str, args: list[str]) -> None:
     if not logged and env is None:
         raise LegatoError(f"which environment? legato train {algorithm} --env Pendulum-v1")
 
+    from legato.envs import given, named
     from legato.training import offline, online
 
+    settings = options.settings
+    if env is not None:
+        settings = replace(settings, env=named(settings.env))
+    if options.env_option:
+        settings = replace(settings, env_options=given(values(options.env_option)))
     start = offline.start if logged else online.start
-    run = start(algorithm, options.preset, options.config, options.settings, options.out, quiet=options.quiet)
+    run = start(algorithm, options.preset, options.config, settings, options.out, quiet=options.quiet)
     print(run.path)
 
 
@@ -107,6 +120,7 @@ def _resume(options: Resume) -> None:
     stopped = Run(options.resume)
     if stopped.method is not None:
         raise LegatoError(f"'{options.resume}' is a fine-tuning: legato finetune --resume {options.resume}")
+    stopped.confirm(options.env, values(options.env_option))
     resume = offline.resume if stopped.algorithm in OFFLINE else online.resume
     print(resume(options.resume, options.from_step, quiet=options.quiet).path)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 import uuid
 import warnings
 import zipfile
@@ -299,13 +300,18 @@ def _load_minari(name: str, clip_actions: bool, download: bool) -> Trajectories:
             "dataset", name, local, "no file and no local Minari dataset has this name; --download fetches it"
         )
     try:
-        dataset = minari.load_dataset(name, download=download)
+        if name not in local:
+            minari.download_dataset(name)
+        _refuse_making(name)
+        dataset = minari.load_dataset(name)
         env, actions, observations = dataset.env_spec, dataset.action_space, dataset.observation_space
         metadata = dataset.storage.metadata
         episodes = [
             {field: getattr(episode, field) for field in ("observations", *_STEPWISE)}
             for episode in dataset.iterate_episodes()
         ]
+    except LegatoError:
+        raise
     except Exception as problem:  # whatever the network, the storage or a cut file makes of it
         raise LegatoError(f"the Minari dataset '{name}' cannot be read: {_line(problem)}") from None
     if not isinstance(observations, gymnasium.spaces.Box) or len(observations.shape) != 1:
@@ -321,6 +327,23 @@ def _load_minari(name: str, clip_actions: bool, download: bool) -> Trajectories:
     else:
         raise LegatoError(f"'{name}' has actions in {_space(actions)}; flat boxes and discrete actions are read")
     return from_episodes(episodes, about, clip_actions=clip_actions, start=about.start)
+
+
+def _refuse_making(name: str) -> None:
+    """Where a set leaves out its spaces, Minari would make the environment as the file describes it: any call at all.
+
+    Raises `LegatoError` for such a set. Minari itself writes both spaces since its version 0.5.
+    """
+    from minari.dataset.minari_storage import MinariStorage
+    from minari.storage.datasets_root_dir import get_dataset_path
+
+    metadata = MinariStorage.read_raw_metadata(get_dataset_path(name) / "data")
+    missing = [space for space in ("observation_space", "action_space") if space not in metadata]
+    if missing:
+        raise LegatoError(
+            f"the Minari dataset '{name}' has no {' and no '.join(missing)}; environments are not made as a file "
+            "describes them: write the spaces into its metadata.json"
+        )
 
 
 _STEPWISE = ("actions", "rewards", "terminations", "truncations")
@@ -344,6 +367,7 @@ def _save_minari(data: Trajectories, name: str) -> None:
         raise LegatoError(f"Minari keeps the bounds of actions, which {about.name} does not have")
     else:
         actions = gymnasium.spaces.Box(np.array(about.low, np.float32), np.array(about.high, np.float32))
+    specification = None if about.environment is None else _specification(about.environment)
     size = data.observations.shape[1]
     observations = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
     buffers = []
@@ -359,14 +383,32 @@ def _save_minari(data: Trajectories, name: str) -> None:
             dataset = minari.create_dataset_from_buffers(
                 name,
                 buffers,
-                env=about.environment,
+                env=None,  # a name, which may come from a file: with it Minari would import its module
                 action_space=actions,
                 observation_space=observations,
             )
+        if specification is not None:
+            dataset.storage.update_metadata({"env_spec": specification})
         if about.reference is not None:  # given here, Minari would need an environment with them
             dataset.storage.update_metadata(dict(zip(("ref_min_score", "ref_max_score"), about.reference, strict=True)))
     except Exception as problem:
         raise LegatoError(f"the Minari dataset '{name}' could not be written: {_line(problem)}") from None
+
+
+def _specification(environment: str) -> str:
+    """What Minari keeps of an environment: what Gymnasium's registry has of it, or its name alone."""
+    from gymnasium import error, registry
+    from gymnasium.envs.registration import EnvSpec
+
+    module, colon, name = environment.partition(":")
+    found = registry.get(name if colon and module in sys.modules else environment)
+    with suppress(ValueError, TypeError):  # of what cannot be written, such as a function
+        if found is not None:
+            return found.to_json()
+    try:
+        return EnvSpec(environment).to_json()
+    except error.Error as problem:
+        raise LegatoError(f"'{environment}' is no name that Minari keeps: {_line(problem)}") from None
 
 
 def _space(space: Any) -> str:

@@ -8,18 +8,35 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from legato.envs import tasks
-from legato.envs.environments import Environments, GymnasiumEnvironments, describe, known_ids, make
+from legato.envs.environments import (
+    Env,
+    Environments,
+    GymnasiumEnvironments,
+    World,
+    describe,
+    episode_limit,
+    given,
+    known_ids,
+    make,
+    named,
+    tried,
+)
 from legato.envs.envpool import EnvPoolEnvironments
+from legato.errors import LegatoError
 
-__all__ = ["Environments", "describe", "known_ids", "make", "make_vec", "tasks"]
+__all__ = ["Env", "Environments", "World", "describe", "episode_limit", "given", "known_ids", "make", "make_vec"]
+__all__ += ["named", "tasks", "tried"]
 
 tasks.register()
 
 
 def make_vec(
-    environment_id: str, count: int, backend: Literal["gymnasium", "envpool"] = "gymnasium", **kwargs: Any
+    asked: str | World, count: int, backend: Literal["gymnasium", "envpool"] = "gymnasium", **kwargs: Any
 ) -> Environments:
     """`count` copies of an environment, by Gymnasium one after another or by EnvPool's threads."""
+    world = World(asked) if isinstance(asked, str) else asked
     if backend == "envpool":
-        return EnvPoolEnvironments(environment_id, count)
-    return GymnasiumEnvironments(environment_id, [make(environment_id, **kwargs) for _ in range(count)])
+        if world.label != world.name:
+            raise LegatoError(f"EnvPool takes no options and no other time limit; use backend gymnasium: {world.label}")
+        return EnvPoolEnvironments(world.name, count)
+    return GymnasiumEnvironments(world.name, [make(world, **kwargs) for _ in range(count)])

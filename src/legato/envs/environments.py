@@ -9,9 +9,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
+import operator
+import re
+import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import gymnasium
@@ -34,29 +41,218 @@ def known_ids() -> list[str]:
 _ROBOTICS = ("Adroit", "AntMaze", "Fetch", "FrankaKitchen", "HandManipulate", "HandReach", "PointMaze")
 
 
-def make(environment_id: str, **kwargs: Any) -> Any:
-    """One Gymnasium environment, wrapped in `Checked`.
+@dataclass(frozen=True)
+class World:
+    """An environment as a user or a run asks for it."""
 
-    Raises `LegatoError` for an unknown id (naming the nearest) and a missing optional dependency (naming the extra).
+    name: str
+    """a Gymnasium id, `module:Id`, or `module:qualname` of the function that makes it"""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """arguments of its constructor, as JSON has them"""
+    max_episode_steps: int | None = None
+    """primitive steps after which an episode is truncated; by default the environment's own limit"""
+
+    @property
+    def label(self) -> str:
+        """Its name, and what is different in it: `Pendulum-v1 (g=5.0)`."""
+        told = [f"{name}={value}" for name, value in self.options.items()]
+        told += [f"max_episode_steps={self.max_episode_steps}"] if self.max_episode_steps else []
+        return f"{self.name} ({', '.join(told)})" if told else self.name
+
+
+# What the user gave in this process, beside modules, which `sys.modules` knows: functions that make environments, by
+# the name under which a run records them, and options that a file must not bring by itself.
+_factories: dict[str, Callable[..., Any]] = {}
+_given: set[str] = set()
+
+Env = str | Callable[..., gymnasium.Env]
+"""what a user names an environment by: an id, or what makes it"""
+
+
+def named(env: Env, recorded: str | None = None) -> str:
+    """The name of an environment that the user gives, in Python or on the command line: an id, or what makes it.
+
+    Only here is the module of a `module:Id` imported, from the working directory too; where it registers no such id, a
+    function or class of this name makes the environment. A function is known in this process by `module:qualname`, or
+    as the one that a run has `recorded` under this name.
+
+    Raises `LegatoError` for a module that cannot be imported or has no such environment, and for an instance.
     """
-    with warnings.catch_warnings(), _quiet_mujoco(environment_id):
+    if not isinstance(env, str):
+        return _known(env, recorded)
+    module, colon, name = env.partition(":")
+    if colon:
+        with _beside():
+            try:
+                found = importlib.import_module(module)
+            except ModuleNotFoundError as problem:
+                raise _missing(env, problem) from problem
+            except Exception as problem:  # whatever a user's module does
+                raise LegatoError(f"environment '{env}': importing '{module}' failed: {_worded(problem)}") from problem
+            if (spec := _registered(name)) is not None:  # what it names is imported from the same places
+                with suppress(Exception):  # said when it is made
+                    importlib.import_module(str(spec.entry_point).partition(":")[0])
+            elif callable(maker := _attribute(found, name)):
+                _factories[env] = maker
+            else:
+                known = [f"{module}:{other}" for other in known_ids()]
+                raise unknown("environment", env, known, f"'{module}' registers no such id and has no such function")
+    return env
+
+
+def _known(maker: Callable[..., Any], recorded: str | None) -> str:
+    """The name of a function that makes environments, of its own in this process."""
+    if isinstance(maker, gymnasium.Env) or not callable(maker):
+        raise LegatoError(f"an environment is given by its id or by what makes it; {type(maker).__name__} was given")
+    inner = maker.func if isinstance(maker, partial) else maker
+    name = f"{inner.__module__}:{getattr(inner, '__qualname__', type(inner).__qualname__)}"
+    if recorded is not None and recorded.partition("#")[0] == name:
+        name = recorded
+    else:
+        base, number = name, 1
+        while name in _factories and _factories[name] != maker:  # another lambda of the same place, or a new cell
+            number += 1
+            name = f"{base}#{number}"
+    _factories[name] = maker
+    return name
+
+
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of an environment that the user gives, as a run keeps them.
+
+    Raises `LegatoError` for what JSON does not hold, and for what has an option of its own.
+    """
+    for name in options:
+        if not str(name).isidentifier() or name in ("id", "disable_env_checker", "vectorization_mode"):
+            raise LegatoError(f"'{name}' is no option of an environment")
+        if name in ("max_episode_steps", "render_mode"):
+            instead = "--max-episode-steps" if name == "max_episode_steps" else "legato play --video"
+            raise LegatoError(f"'{name}' is no option of an environment here: see {instead}")
+    try:
+        found = json.loads(json.dumps(dict(options)))
+    except (TypeError, ValueError) as problem:
+        what = "options of an environment are kept as JSON; give a function that makes it instead"
+        raise LegatoError(f"{what} ({problem})") from None
+    _given.update(_option(name, value) for name, value in found.items())
+    return found
+
+
+def _option(name: str, value: Any) -> str:
+    return json.dumps([name, value], sort_keys=True)
+
+
+def _harmless(value: Any) -> bool:
+    """Is this a number, a plain word, or made of these? Other texts may be paths or modules."""
+    if isinstance(value, str):
+        return re.fullmatch(r"[\w-]*", value) is not None
+    if isinstance(value, Mapping):
+        return all(_harmless(part) for pair in value.items() for part in pair)
+    if isinstance(value, list | tuple):
+        return all(map(_harmless, value))
+    return value is None or isinstance(value, bool | int | float)
+
+
+def make(asked: str | World, **kwargs: Any) -> Any:
+    """One environment, wrapped in `Checked`.
+
+    No module is imported that the environment's name brings along: names come from files as well, and those of
+    strangers are data. A `module:Id` is made where its module is loaded, which `named` does for a user; entry points
+    and arguments are those of Gymnasium's registry.
+
+    Raises `LegatoError` for an unknown id (naming the nearest), a module that nobody named, a missing optional
+    dependency (naming the extra), and whatever its constructor raises.
+    """
+    world = World(asked) if isinstance(asked, str) else asked
+    name = world.name
+    for option, value in world.options.items():
+        if not _harmless(value) and _option(option, value) not in _given:
+            raise LegatoError(
+                f"option {option}={value!r} of '{name}' may name a file or a module, and a file asks for it: pass "
+                f"--env-option {option}={value} yourself, in Python env_options"
+            )
+    with warnings.catch_warnings(), _quiet_mujoco(name):
         warnings.simplefilter("ignore")  # 'v4 is out of date': the caller chose the version
         try:
-            if environment_id.startswith(_ROBOTICS):
-                gymnasium.register_envs(importlib.import_module("gymnasium_robotics"))
-            environment = gymnasium.make(environment_id, disable_env_checker=True, **kwargs)
+            environment = _made(world, {**world.options, **kwargs})
+        except LegatoError:
+            raise
         except (
             error.NameNotFound,
             error.VersionNotFound,
             error.NamespaceNotFound,
             error.UnregisteredEnv,
         ) as problem:
-            raise unknown("environment", environment_id, known_ids(), "see 'legato list envs'") from problem
+            raise _unknown(name) from problem
         except (error.DependencyNotInstalled, ImportError) as problem:
-            raise _missing(environment_id, problem) from problem
+            raise _missing(name, problem) from problem
         except error.Error as problem:
-            raise LegatoError(f"environment '{environment_id}': {' '.join(str(problem).split())}") from problem
-    return Checked(environment, environment_id)
+            raise LegatoError(f"environment '{name}': {' '.join(str(problem).split())}") from problem
+        except Exception as problem:  # whatever a constructor does
+            advice = "; give its arguments with --env-option NAME=VALUE" if "argument" in str(problem) else ""
+            raise LegatoError(f"environment '{name}' could not be made: {_worded(problem)}{advice}") from problem
+    return Checked(environment, name)
+
+
+def _made(world: World, options: dict[str, Any]) -> gymnasium.Env:
+    limit = world.max_episode_steps
+    if world.name in _factories:
+        environment = _factories[world.name](**options)
+        if not isinstance(environment, gymnasium.Env):
+            what = type(environment).__name__
+            raise LegatoError(f"environment '{world.name}': its function returned {what}, no gymnasium.Env")
+        return environment if limit is None else gymnasium.wrappers.TimeLimit(environment, limit)
+    module, colon, name = world.name.partition(":")
+    name = name if colon else module
+    if colon and (module not in sys.modules or _registered(name) is None):
+        function = "" if re.search(r"-v\d+$", name) else ", or where a function makes it, env=that function,"
+        raise LegatoError(
+            f"environment '{world.name}' is not made: its module is imported only when you name it yourself: pass "
+            f"--env {world.name}, in Python env='{world.name}'{function} if you trust it"
+        )
+    if name.startswith(_ROBOTICS):
+        gymnasium.register_envs(importlib.import_module("gymnasium_robotics"))
+    return gymnasium.make(name, max_episode_steps=limit, disable_env_checker=True, **options)
+
+
+def _registered(name: str) -> Any:
+    """What Gymnasium's registry has under an id without a module; None where it has nothing."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there are newer versions
+            return None if ":" in name else gymnasium.spec(name)
+    except error.Error:
+        return None
+
+
+def _unknown(name: str) -> LegatoError:
+    return unknown("environment", name, known_ids(), "see 'legato list envs'")
+
+
+def _attribute(module: Any, name: str) -> Any:
+    try:
+        return operator.attrgetter(name)(module)
+    except AttributeError:
+        return None
+
+
+def _worded(problem: Exception) -> str:
+    return " ".join(f"{type(problem).__name__}: {problem}".split())
+
+
+@contextmanager
+def _beside() -> Iterator[None]:
+    """Modules are found in the working directory too, after all other places; a console script does not look there."""
+    here = str(Path.cwd())
+    if here in sys.path or "" in sys.path:
+        yield
+        return
+    sys.path.append(here)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            sys.path.remove(here)
 
 
 @contextmanager
@@ -93,8 +289,12 @@ class Checked(gymnasium.Wrapper):
 
     def reset(self, **kwargs: Any) -> Any:
         self.step_number = 0
-        observation, info = self.env.reset(**kwargs)
-        return self._checked(observation), info
+        found = self.env.reset(**kwargs)
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise LegatoError(
+                f"environment '{self.name}' is of an older interface: Gymnasium's reset returns (observation, info)"
+            )
+        return self._checked(found[0]), found[1]
 
     def step(self, action: Any) -> Any:
         self.step_number += 1
@@ -174,7 +374,7 @@ def describe(
         bad = int(np.flatnonzero(~(np.isfinite(low) & np.isfinite(high)))[0])
         raise LegatoError(
             f"action[{bad}] of '{name}' has no finite bounds ({low[bad]} to {high[bad]}); "
-            "wrap the environment in gymnasium.wrappers.RescaleAction or give its Box finite limits"
+            "give its Box finite limits, or wrap it in gymnasium.wrappers.TransformAction with a finite Box"
         )
     return Spec(size, tuple(low.tolist()), tuple(high.tolist()))
 
@@ -209,7 +409,7 @@ class GymnasiumEnvironments:
         self.members = list(members)
         self.count = len(self.members)
         first = self.members[0]
-        self.episode_limit = getattr(first.spec, "max_episode_steps", None)
+        self.episode_limit = episode_limit(first)
         self.step_seconds = seconds_per_step(first)
         self._action: Any = first.action_space
         self.start = int(self._action.start) if isinstance(self._action, spaces.Discrete) else 0  # of choices
@@ -220,8 +420,8 @@ class GymnasiumEnvironments:
     def step(self, index: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         if isinstance(self._action, spaces.Discrete):  # a vector of one number, counted from 0
             actions = self._action.start + np.rint(actions[:, 0]).astype(self._action.dtype)
-        else:
-            actions = actions.astype(self._action.dtype)
+        else:  # rounded to its type first: bounds of another type lie elsewhere by a rounding
+            actions = np.clip(actions.astype(self._action.dtype), self._action.low, self._action.high)
         results = [self.members[i].step(action)[:4] for i, action in zip(index, actions, strict=True)]
         observations, rewards, terminated, truncated = zip(*results, strict=True)
         return (
@@ -234,6 +434,47 @@ class GymnasiumEnvironments:
     def close(self) -> None:
         for member in self.members:
             member.close()
+
+
+def episode_limit(environment: Any) -> int | None:
+    """Primitive steps after which an environment truncates its episodes; None where nothing says so."""
+    limits = [getattr(environment.spec, "max_episode_steps", None)]
+    while isinstance(environment, gymnasium.Wrapper):
+        if isinstance(environment, gymnasium.wrappers.TimeLimit):
+            limits.append(environment._max_episode_steps)
+        environment = environment.env
+    known = [limit for limit in limits if limit is not None]
+    return min(known) if known else None
+
+
+def tried(environment: Any, name: str) -> None:
+    """Begin an episode and make one step of it, by the middle action, and close the environment.
+
+    Raises `LegatoError` for what `Checked` refuses, and for an environment of an older interface.
+    """
+    space = environment.action_space
+    try:
+        environment.reset(seed=0)
+        if isinstance(space, spaces.Discrete):
+            environment.step(space.start)
+        elif isinstance(space, spaces.Box):
+            environment.step(((space.low.astype(float) + space.high) / 2).astype(space.dtype))
+    except LegatoError:
+        raise
+    except Exception as problem:
+        if isinstance(problem, TypeError) and "seed" in str(problem):
+            raise LegatoError(
+                f"environment '{name}' is of an older interface: its reset takes no seed; Gymnasium's is "
+                "reset(self, *, seed=None, options=None)"
+            ) from problem
+        if isinstance(problem, ValueError) and "unpack" in str(problem):
+            raise LegatoError(
+                f"environment '{name}' is of an older interface: Gymnasium's step returns (observation, reward, "
+                "terminated, truncated, info)"
+            ) from problem
+        raise LegatoError(f"environment '{name}' failed in its first step: {_worded(problem)}") from problem
+    finally:
+        environment.close()
 
 
 def seconds_per_step(environment: Any) -> float | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from legato.envs.environments import make, seconds_per_step
+from legato.envs.environments import episode_limit, make, seconds_per_step
 from legato.errors import LegatoError, unknown
 
 
@@ -33,7 +33,7 @@ class EnvPoolEnvironments:
         self.pool: Any = None
         self._make = partial(make_gymnasium, name, num_envs=count)
         reference = make(name)
-        self.episode_limit = getattr(reference.spec, "max_episode_steps", None)
+        self.episode_limit = episode_limit(reference)
         self.step_seconds = seconds_per_step(reference)
         reference.close()
 

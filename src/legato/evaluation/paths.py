@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from legato.data.spec import Spec
-from legato.envs.environments import GymnasiumEnvironments, make
+from legato.envs.environments import GymnasiumEnvironments, World, make
 from legato.errors import LegatoError
 from legato.policy import Policy
 from legato.rollout import Clock, Experience, Rollout, episode_seed, stack
@@ -46,7 +46,7 @@ class Placed(gymnasium.Wrapper):
 
 def journey(
     policy: Policy[Any],
-    environment_id: str,
+    asked: str | World,
     spec: Spec,
     clock: Clock,
     seed: int,
@@ -64,7 +64,8 @@ def journey(
     if episode < 0:
         raise LegatoError(f"episodes are numbered from 0; {episode} was given")
     options = {name: given for name, given in (("start", start), ("goal", goal)) if given is not None}
-    environment = Placed(make(environment_id), options)
+    checked = make(asked)
+    environment, environment_id = Placed(checked, options), checked.name
     try:
         seeded = episode_seed(seed, "test", episode)
         if "goal" not in environment.env.reset(seed=seeded)[1]:
@@ -95,11 +96,11 @@ class Floor(NamedTuple):
     """how near to a goal has arrived; 0 where nobody says"""
 
 
-def floor(environment_id: str) -> Floor:
+def floor(asked: str | World) -> Floor:
     """The floor plan of an environment that observes a place in the plane. Raises `LegatoError` for any other."""
-    environment = make(environment_id)
-    shape, inner = environment.observation_space.shape, environment.unwrapped
+    environment = make(asked)
+    name, shape, inner = environment.name, environment.observation_space.shape, environment.unwrapped
     environment.close()
     if shape != (2,):
-        raise LegatoError(f"'{environment_id}' observes no place in a plane, so there are no paths to draw")
+        raise LegatoError(f"'{name}' observes no place in a plane, so there are no paths to draw")
     return Floor(np.asarray(getattr(inner, "walls", np.zeros((0, 2, 2)))), float(getattr(inner, "reach", 0.0)))

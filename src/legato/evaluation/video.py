@@ -6,12 +6,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 from jaxtyping import Float32
 
 from legato.data.spec import Spec
-from legato.envs.environments import GymnasiumEnvironments, make
+from legato.envs.environments import Checked, GymnasiumEnvironments, World, make
 from legato.errors import LegatoError
 from legato.policy import Policy
 from legato.rollout import Clock, Rollout, stack
@@ -22,7 +21,7 @@ SLOW = 25  # steps per second of motions that are compared
 
 def play(
     policy: Policy[Any],
-    environment_id: str,
+    asked: str | World,
     spec: Spec,
     clock: Clock,
     seed: int,
@@ -41,14 +40,14 @@ def play(
         raise LegatoError(f"episodes are numbered from 0; {episode} was given")
     if video is not None:
         _check(video)
-    environment = make(environment_id) if video is None else _drawn(environment_id)
-    world = GymnasiumEnvironments(environment_id, [environment])
+    environment = make(asked) if video is None else _drawn(asked)
+    world = GymnasiumEnvironments(environment.name, [environment])
     rollout = Rollout(world, spec, clock, [seed], "test", once=True, command=command, first_episode=episode)
     frames, ended = [], []
     while not ended:
         _, ended = rollout.run(stack([policy]), 1, None)
         if video is not None:
-            frames.append(np.asarray(environment.render()))
+            frames.append(_picture(environment, environment.name))
     rollout.warn(policy)
     fps = environment.metadata.get("render_fps", 30)
     world.close()
@@ -57,7 +56,7 @@ def play(
     return ended[0].ret, ended[0].length, ended[0].decisions
 
 
-def beside(environment_id: str, motions: dict[str, Float32[np.ndarray, "steps obs"]], video: Path) -> Path:
+def beside(asked: str | World, motions: dict[str, Float32[np.ndarray, "steps obs"]], video: Path) -> Path:
     """Film several motions side by side, each named: sequences of observations of one MuJoCo environment.
 
     A posture is read from each observation, and drawn; what observations leave out of it, the place in the world, is
@@ -65,10 +64,10 @@ def beside(environment_id: str, motions: dict[str, Float32[np.ndarray, "steps ob
     steps a second. Raises `LegatoError` for what `play` refuses, for an environment whose observations are no postures,
     and where there is nothing to draw with.
     """
-    ready(video, environment_id)
-    environment = _drawn(environment_id)
+    ready(video, asked)
+    environment = _drawn(asked)
     try:
-        pictures = [_pictures(environment, environment_id, name, motion) for name, motion in motions.items()]
+        pictures = [_pictures(environment, environment.name, name, motion) for name, motion in motions.items()]
     finally:
         environment.close()
     fps = min(environment.metadata.get("render_fps", 30), SLOW)
@@ -76,15 +75,15 @@ def beside(environment_id: str, motions: dict[str, Float32[np.ndarray, "steps ob
     return video
 
 
-def ready(video: Path, environment_id: str | None) -> Path:
+def ready(video: Path, asked: str | World | None) -> Path:
     """Raise `LegatoError` now for what `beside` would refuse later: a film that cannot be written or drawn."""
     _check(video)
-    if environment_id is None:
+    if asked is None:
         raise LegatoError("a film needs an environment, and neither the run nor its data names one")
-    environment = _drawn(environment_id)
+    environment = _drawn(asked)
     try:
         observation, _ = environment.reset(seed=0)
-        _pictures(environment, environment_id, "", np.asarray(observation, np.float32)[None])
+        _pictures(environment, environment.name, "", np.asarray(observation, np.float32)[None])
     finally:
         environment.close()
     return video
@@ -101,12 +100,7 @@ def _pictures(
     environment.reset(seed=0)
     for positions, velocities in postures(environment, environment_id, motion):
         world.set_state(positions, velocities)
-        try:
-            picture = Image.fromarray(np.asarray(environment.render()))
-        except Exception as problem:  # every library to draw with has errors of its own
-            raise LegatoError(
-                f"'{environment_id}' cannot be drawn here: set MUJOCO_GL to egl, osmesa or glfw, whichever is installed"
-            ) from problem
+        picture = Image.fromarray(_picture(environment, environment_id))
         ImageDraw.Draw(picture).text((12, 10), name, fill="white", stroke_width=2, stroke_fill="black", font_size=24)
         frames.append(np.asarray(picture))
     return frames
@@ -137,17 +131,29 @@ def postures(
     return found
 
 
-def _drawn(environment_id: str) -> gymnasium.Env[Any, Any]:
+def _drawn(asked: str | World) -> Checked:
+    name = asked if isinstance(asked, str) else asked.name
     try:
-        environment = make(environment_id, render_mode="rgb_array")
-    except TypeError as problem:
-        if "render_mode" not in str(problem):  # what its constructor does not know
+        environment = make(asked, render_mode="rgb_array")
+    except LegatoError as problem:
+        if "render_mode" not in str(problem.__cause__):  # what its constructor does not know
             raise
-        raise LegatoError(f"'{environment_id}' draws no pictures; leave the video out") from problem
+        raise LegatoError(f"'{name}' draws no pictures; leave the video out") from problem
     if "rgb_array" not in environment.metadata.get("render_modes", ()):
         environment.close()
-        raise LegatoError(f"'{environment_id}' draws no pictures; leave the video out")
+        raise LegatoError(f"'{name}' draws no pictures; leave the video out")
     return environment
+
+
+def _picture(environment: Any, name: str) -> np.ndarray:
+    try:
+        return np.asarray(environment.render())
+    except LegatoError:
+        raise
+    except Exception as problem:  # every library to draw with has errors of its own
+        raise LegatoError(
+            f"'{name}' cannot be drawn here: set MUJOCO_GL to egl, osmesa or glfw, whichever is installed"
+        ) from problem
 
 
 def _check(video: Path) -> None:

@@ -31,7 +31,7 @@ from legato.data.facts import Facts
 from legato.data.histories import Episode
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
-from legato.envs import describe, make, make_vec
+from legato.envs import World, describe, episode_limit, make, make_vec, tried
 from legato.errors import LegatoError
 from legato.policy import Policy
 from legato.rollout import Clock, Experience, Rollout, episodes, stack
@@ -43,7 +43,7 @@ from legato.training.interruption import attended
 from legato.training.policy_file import LoadedPolicy, fill, named_leaves
 from legato.training.progress import Progress
 from legato.training.run import Metrics, Run
-from legato.training.settings import FinetuneSettings, OfflineSettings, from_scratch
+from legato.training.settings import FinetuneSettings, OfflineSettings, environment_card, from_scratch, world_of
 from legato.training.settings import preset as named_preset
 
 SHORTEST = 64  # rows of the shortest padding that an episode is put into the replay with
@@ -132,7 +132,7 @@ def untrained(algorithm: str, method: str, preset: str, settings: FinetuneSettin
     """New policies, which know nothing. Raises `LegatoError` where nobody says what return to ask for."""
     if settings.target is None:
         raise LegatoError("policies that begin from scratch must be told what return to ask for: give --target")
-    spec, _ = described(settings.env, method)
+    spec, _ = described(world_of(settings), method)
     config, _ = named_preset(preset, algorithm, settings.env)
     module = algorithm_module(algorithm)
     numbers = jnp.asarray(max(abs(settings.target), 1.0)), jnp.asarray(settings.target)  # the unit, and what is asked
@@ -140,9 +140,16 @@ def untrained(algorithm: str, method: str, preset: str, settings: FinetuneSettin
     policies = []
     for seed in seeds_of(settings):
         key = jax.random.split(jax.random.key(seed), 4)[3]  # the first three are those of the loop
-        card = policy_file.Card(algorithm, config, spec, {"environment": settings.env, "seed": seed, "step": 0})
+        card = policy_file.Card(algorithm, config, spec, {**environment_card(settings), "seed": seed, "step": 0})
         policies.append(LoadedPolicy(module.policy(config, module.init(config, spec, key, facts)), card))
     return Origin(algorithm, algorithm, config, policies)
+
+
+def same_world(before: Run, env: str) -> dict[str, Any]:
+    """Options and time limit of a run's environment, where it is fine-tuned in the same."""
+    if not before.settings.env or before.settings.env != env:
+        return {}
+    return {"env_options": before.settings.env_options, "max_episode_steps": before.settings.max_episode_steps}
 
 
 def replay_of(method: str) -> Any:
@@ -152,7 +159,8 @@ def replay_of(method: str) -> Any:
 
 def check(method: str, tuning: Any, settings: FinetuneSettings, origin: Origin, *, quiet: bool = False) -> Spec:
     """The spec. Raises `LegatoError` where policy, tuner, environment and memory do not fit."""
-    spec, limit = described(settings.env, method)
+    spec, limit = described(world_of(settings), method)
+    tried(make(world_of(settings)), settings.env)
     loaded = origin.policies[0]
     for what, here, there in (
         ("observations of so many numbers", loaded.spec.observation_size, spec.observation_size),
@@ -184,14 +192,14 @@ def logged(before: Run) -> Trajectories:
     """The data that the offline policies learnt from. Raises `LegatoError` where it is not there any more."""
     assert isinstance(before.settings, OfflineSettings)
     data = offline.read(before.settings)
-    return offline.check(before.algorithm, before.config, before.settings, data)[1]
+    return offline.check(before.algorithm, before.config, before.settings, data, before.spec)[1]
 
 
-def described(env: str, method: str) -> tuple[Spec, int | None]:
+def described(world: World, method: str) -> tuple[Spec, int | None]:
     """What an environment is like, and after how many steps it ends its episodes."""
-    environment = make(env)
-    spec = describe(environment, env, user=method, discrete=True)
-    limit = getattr(environment.spec, "max_episode_steps", None)
+    environment = make(world)
+    spec = describe(environment, world.name, user=method, discrete=True)
+    limit = episode_limit(environment)
     environment.close()
     return spec, limit
 
@@ -239,12 +247,12 @@ class Loop:
         offline = stack([policy_file.load(self.run.policy_path(seed, "start")).policy for seed in seeds])
         self.learner = begin(self.module, (tuning, base), (offline, init_keys))
         self.kept = self._copied(self.module.deployed(self.learner))  # of each seed, the best so far
-        room = described(s.env, self.run.label)[1] or unlimited(base)
+        room = described(world_of(s), self.run.label)[1] or unlimited(base)
         empty = jax.jit(jax.vmap(lambda _: self.replay.memory(tuning, base, spec, s.capacity, room)))
         self.memory = empty(jnp.arange(len(seeds)))
-        self.world = make_vec(s.env, len(seeds) * s.environments)
+        self.world = make_vec(world_of(s), len(seeds) * s.environments)
         self.rollout = Rollout(self.world, spec, Clock(1), seeds, "train")
-        self.judge = make_vec(s.env, len(seeds) * s.eval_episodes)
+        self.judge = make_vec(world_of(s), len(seeds) * s.eval_episodes)
         first = np.asarray(self.learner.facts.target) if s.target is None else np.full(len(seeds), s.target, np.float32)
         self.first = first.astype(np.float32)  # the targets to begin with
         self.asks, self.tries = self.first.copy(), self.first.copy()  # what is asked for in evaluations, in collecting
@@ -440,7 +448,7 @@ class Loop:
     def _saved(self, returns: np.ndarray) -> np.ndarray:
         """Keep `last`, and `best` where it is better than all before. Returns where."""
         better = returns > self.best
-        policy_file.keep(self.run, self._acting(), better, self.step, {"environment": self.settings.env})
+        policy_file.keep(self.run, self._acting(), better, self.step, environment_card(self.settings))
         self.best = np.maximum(self.best, returns)
         self.best_asks = np.where(better, self.asks, self.best_asks)
         self.kept = chosen(jnp.asarray(better), self.module.deployed(self.learner), self.kept)
@@ -468,7 +476,7 @@ class Loop:
             back = jax.jit(jax.vmap(partial(self.module.taken_back, self.tuning)))(self.learner, self.kept)
             self.learner = chosen(jnp.asarray(fallen), back, self.learner)
             self.asks, self.tries = (np.where(fallen, self.best_asks, asked) for asked in (self.asks, self.tries))
-            policy_file.keep(self.run, self._acting(), np.zeros(len(fallen), bool), self.step, {"environment": s.env})
+            policy_file.keep(self.run, self._acting(), np.zeros(len(fallen), bool), self.step, environment_card(s))
         return returns
 
     def _checkpoint(self) -> None:

@@ -31,7 +31,7 @@ from legato.data.tokens import Encoded
 from legato.data.trajectories import Trajectories
 from legato.data.transitions import Transitions
 from legato.data.windows import Draw, Episodes, Window
-from legato.envs import describe, make, make_vec
+from legato.envs import describe, episode_limit, make, make_vec, tried
 from legato.errors import LegatoError
 from legato.rollout import Clock, episodes
 from legato.training import policy_file
@@ -42,7 +42,7 @@ from legato.training.interruption import attended
 from legato.training.policy_file import fill, named_leaves
 from legato.training.progress import Progress
 from legato.training.run import Metrics, Run
-from legato.training.settings import OfflineSettings
+from legato.training.settings import OfflineSettings, environment_card, world_of
 
 DISPATCH = 50  # updates per compiled call: seconds at most, so that Ctrl-C is answered
 MAPPED = 2 << 30  # bytes of mapped files from which on these are streamed instead of put on the device
@@ -109,24 +109,30 @@ def read(settings: OfflineSettings, source: str | None = None) -> Trajectories:
     )
     if data.discrete or not settings.env or not (data.actions == np.rint(data.actions)).all():
         return data
-    environment = make(settings.env)
+    environment = make(world_of(settings))
     space = environment.action_space
     environment.close()
     return logs.chosen(data, int(space.n), int(space.start)) if isinstance(space, Discrete) else data
 
 
-def check(algorithm: str, config: Any, settings: OfflineSettings, data: Trajectories) -> tuple[Spec, Trajectories]:
-    """The spec, and the data as it is learnt from. Raises `LegatoError` when data, algorithm and world do not fit."""
+def check(
+    algorithm: str, config: Any, settings: OfflineSettings, data: Trajectories, spec: Spec | None = None
+) -> tuple[Spec, Trajectories]:
+    """The spec, and the data as it is learnt from. Raises `LegatoError` when data, algorithm and world do not fit.
+
+    With the `spec` of a run that has begun its environment is not made again.
+    """
     about, size, limit = data.about, data.observations.shape[1], None
     if settings.env and getattr(config, "goals", "none") != "none":
         raise LegatoError("a policy with goals is measured with goals of its own: leave --env out")
     if settings.env:
-        environment = make(settings.env)
-        spec = describe(environment, settings.env, user=algorithm, discrete=True)
-        limit = getattr(environment.spec, "max_episode_steps", None)
-        if settings.env != about.environment:
-            formats.warn_of_length(data, settings.env, environment.spec)
-        environment.close()
+        if spec is None:
+            environment = make(world_of(settings))
+            spec = describe(environment, settings.env, user=algorithm, discrete=True)
+            limit = episode_limit(environment)
+            if settings.env != about.environment:
+                formats.warn_of_length(data, settings.env, environment.spec)
+            tried(environment, settings.env)
         for what, here, there in (
             ("observations of so many numbers", size, spec.observation_size),
             ("discrete actions", about.choices, spec.choices),
@@ -223,7 +229,7 @@ class OfflineLoop:
         init_keys, self.update_keys = keys[:, 0], keys[:, 1]
         self.learner = begin(self.algorithm, (config, spec), (init_keys,), (self.facts,))
         self.policies = jax.jit(jax.vmap(partial(self.algorithm.policy, config)))
-        self.judge = make_vec(s.env, len(seeds) * s.eval_episodes) if s.env else None
+        self.judge = make_vec(world_of(s), len(seeds) * s.eval_episodes) if s.env else None
         self.targets: tuple[float | None, ...] = (None,)
         if self.run.conditioned:
             self.targets = s.targets or (float(self.facts.target),)
@@ -323,6 +329,7 @@ class OfflineLoop:
             found = np.stack(returns, axis=1)
         scores = np.full(len(self.best), np.inf) if found is None else found[:, 0]
         origin = {"environment": (self.run.data or {}).get("environment"), "dataset": self.settings.dataset}
+        origin |= environment_card(self.settings) if self.settings.env else {}
         policy_file.keep(self.run, policies, scores > self.best, self.step, origin)
         if found is not None:
             self.best = np.maximum(self.best, scores)

@@ -25,7 +25,7 @@ from legato.data import replay as replay_buffer
 from legato.data.replay import HeldDecisions, Minibatches, Replay, Sequences, Transition
 from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories
-from legato.envs import describe, make, make_vec
+from legato.envs import describe, episode_limit, make, make_vec, tried
 from legato.errors import LegatoError
 from legato.policy import RandomPlans
 from legato.rollout import Clock, Experience, Rollout, episodes
@@ -37,7 +37,7 @@ from legato.training.interruption import attended
 from legato.training.policy_file import fill, named_leaves
 from legato.training.progress import Progress
 from legato.training.run import Metrics, Run
-from legato.training.settings import OfflineSettings, Settings
+from legato.training.settings import OfflineSettings, Settings, environment_card, world_of
 
 
 def start(
@@ -95,10 +95,10 @@ def replayed(run: Run, seed: int | None = None) -> Trajectories:
 def check(algorithm: str, config: Any, settings: Settings) -> Spec:
     """The spec of the environment; raises `LegatoError` when algorithm, environment and settings do not fit."""
     module = algorithm_module(algorithm)
-    environment = make(settings.env)
-    spec = describe(environment, settings.env, user=algorithm)
-    limit = getattr(environment.spec, "max_episode_steps", None)
-    environment.close()
+    world = world_of(settings)
+    environment = make(world)
+    spec, limit = describe(environment, settings.env, user=algorithm), episode_limit(environment)
+    tried(environment, settings.env)
     plan = module.plan_length(config)
     if limit is not None and plan > limit:
         raise LegatoError(f"a plan of {plan} steps is longer than an episode of '{settings.env}' ({limit} steps)")
@@ -106,7 +106,7 @@ def check(algorithm: str, config: Any, settings: Settings) -> Spec:
         raise LegatoError(f"capacity {settings.capacity} is smaller than a minibatch ({module.batches(config).size})")
     turn(algorithm, config, settings)
     if settings.backend != "gymnasium":
-        make_vec(settings.env, 1, settings.backend).close()  # is it installed, and does it know the environment?
+        make_vec(world, 1, settings.backend).close()  # is it installed, and does it know the environment?
     return spec
 
 
@@ -178,9 +178,9 @@ class Loop:
         total = -(-s.steps // self.turn_steps) * self.turn_steps
         rows = jax.vmap(lambda _: replay_buffer.create(spec, min(s.capacity, total), s.environments))
         self.replay: Replay = rows(jnp.arange(len(seeds)))
-        world = make_vec(s.env, len(seeds) * s.environments, s.backend)
+        world = make_vec(world_of(s), len(seeds) * s.environments, s.backend)
         self.rollout = Rollout(world, spec, self.clock, seeds, "train")
-        self.judge = make_vec(s.env, len(seeds) * s.eval_episodes)
+        self.judge = make_vec(world_of(s), len(seeds) * s.eval_episodes)
         self.best = np.full(len(seeds), -np.inf)
         self.stored = np.zeros(len(seeds), np.int64)  # transitions so far
         self.held = HeldDecisions(world.count, spec)
@@ -300,7 +300,7 @@ class Loop:
         """Mean greedy return per seed, deciding as often as in training; keeps the `last` and the `best` policy."""
         policies = self.algorithm.policy(self.config, self.learner)
         returns = episodes(policies, self.judge, self.run.spec, Clock(self.plan), self.run.seeds, "select").mean(axis=1)
-        policy_file.keep(self.run, policies, returns > self.best, self.step, {"environment": self.settings.env})
+        policy_file.keep(self.run, policies, returns > self.best, self.step, environment_card(self.settings))
         self.best = np.maximum(self.best, returns)
         return returns
 

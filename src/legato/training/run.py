@@ -18,13 +18,17 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from legato.algorithms.configs import BC, CONFIGS, DS4, DT, OFFLINE, SAC, SRL, TT, TUNERS, Config, Tuner
 from legato.data.spec import Spec
 from legato.errors import LegatoError
-from legato.training.settings import AnySettings, FinetuneSettings, OfflineSettings, Settings
+from legato.training.settings import AnySettings, FinetuneSettings, OfflineSettings, Settings, world_of
+
+if TYPE_CHECKING:  # brings Gymnasium
+    from legato.envs import Env, World
 
 Which = Literal["last", "best", "start"]
 
@@ -114,6 +118,31 @@ class Run:
     def environment(self) -> str | None:
         """Where its policies belong: the environment of its settings, or of its data."""
         return self.settings.env or (self.data or {}).get("environment")
+
+    @property
+    def world(self) -> World:
+        """The same with its options and time limit, which belong to the environment of its settings."""
+        from legato.envs import World
+
+        return world_of(self.settings) if self.settings.env else World(self.environment or "")
+
+    def confirm(self, env: Env | None, options: Mapping[str, Any] | None = None) -> None:
+        """Let the user name the run's environment again, as a module or a function that makes it must be.
+
+        Raises `LegatoError` for another environment or other options than the run's.
+        """
+        from legato.envs import given, named
+
+        recorded = self.settings.env
+        if env is not None and (name := named(env, recorded)) != recorded:
+            where = f"in '{recorded}', not in '{name}'" if recorded else "in no environment"
+            raise LegatoError(f"'{self.path}' is played {where}: a run keeps its environment")
+        options = given(options or {})
+        if different := {k for k in options if k not in self.settings.env_options}:
+            raise LegatoError(f"'{self.path}' has no option {min(different)}: a run keeps its environment")
+        for name, value in options.items():
+            if value != (kept := self.settings.env_options[name]):
+                raise LegatoError(f"'{self.path}' has {name}={kept}, not {value}: a run keeps its environment")
 
     @property
     def conditioned(self) -> bool:

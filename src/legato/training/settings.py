@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
 
 from legato.algorithms.configs import (
     BC,
@@ -30,13 +32,22 @@ from legato.algorithms.configs import (
 )
 from legato.errors import LegatoError, unknown
 
+if TYPE_CHECKING:
+    from legato.envs import World
+
+Options = Annotated[dict[str, Any], tyro.conf.Suppress]  # the commands have --env-option NAME=VALUE
+
 
 @dataclass(frozen=True)
 class Settings:
     """How long, on what and how often; the same for every algorithm that learns by acting."""
 
     env: str = "Pendulum-v1"
-    """Gymnasium id of the environment"""
+    """Gymnasium id of the environment, or module:Id of one that a module registers"""
+    env_options: Options = field(default_factory=dict)
+    """arguments of the environment's constructor, each with an --env-option of its own"""
+    max_episode_steps: int | None = None
+    """primitive steps after which an episode is truncated; by default the environment's own limit"""
     seed: int = 0
     """first seed: parameters, exploration, sampling and every episode derive from it"""
     seeds: int = 1
@@ -68,6 +79,7 @@ class Settings:
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise LegatoError(f"{name} must be at least {low}; {getattr(self, name)} was given")
+        _check_world(self)
         if not 0 < self.updates_per_step < float("inf"):
             raise LegatoError(f"updates_per_step must be positive and finite; {self.updates_per_step} was given")
 
@@ -80,6 +92,10 @@ class OfflineSettings:
     """logged episodes: an .npz or .hdf5 file, an .arrays folder, or a Minari id"""
     env: str = ""
     """Gymnasium id of the environment to evaluate in; without one, nothing is played while training"""
+    env_options: Options = field(default_factory=dict)
+    """arguments of the environment's constructor, each with an --env-option of its own"""
+    max_episode_steps: int | None = None
+    """primitive steps after which an episode is truncated; by default the environment's own limit"""
     clip_actions: bool = False
     """move logged actions that lie outside their bounds to the bounds, instead of refusing them"""
     stream: Literal["auto", "always", "never"] = "auto"
@@ -108,6 +124,7 @@ class OfflineSettings:
         for name, low in {**least, "seed": 0}.items():
             if getattr(self, name) < low:
                 raise LegatoError(f"{name} must be at least {low}; {getattr(self, name)} was given")
+        _check_world(self)
         named = [f"{target:g}" for target in self.targets]
         if twice := {name for name in named if named.count(name) > 1}:
             raise LegatoError(f"a target return of {min(twice)} is asked for twice")
@@ -119,6 +136,10 @@ class FinetuneSettings:
 
     env: str = ""
     """Gymnasium id of the environment; by default the one that the run's data came from"""
+    env_options: Options = field(default_factory=dict)
+    """arguments of the environment's constructor, each with an --env-option of its own"""
+    max_episode_steps: int | None = None
+    """primitive steps after which an episode is truncated; by default the environment's own limit"""
     which: Literal["last", "best"] = "last"
     """the offline policy to begin with"""
     seed: int = 0
@@ -153,6 +174,7 @@ class FinetuneSettings:
         for name, low in {**least, "eval_episodes": 1, "log_every": 1, "checkpoint_every": 1}.items():
             if getattr(self, name) < low:
                 raise LegatoError(f"{name} must be at least {low}; {getattr(self, name)} was given")
+        _check_world(self)
         if not 0 < self.memory < float("inf"):
             raise LegatoError(f"memory must be positive and finite; {self.memory} was given")
         if not 0 <= self.drop < float("inf"):
@@ -165,6 +187,31 @@ PRESETS: dict[str, str] = {
 }
 
 AnySettings = Settings | OfflineSettings | FinetuneSettings
+
+
+def _check_world(settings: AnySettings) -> None:
+    limit = settings.max_episode_steps
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise LegatoError(f"max_episode_steps must be a whole number of at least 1; {limit} was given")
+    if not isinstance(settings.env, str) or not isinstance(settings.env_options, dict):
+        raise LegatoError(f"an environment is named by a text and its options by name, not by {settings.env_options!r}")
+    if not settings.env and (settings.env_options or limit is not None) and isinstance(settings, OfflineSettings):
+        raise LegatoError("options and time limit belong to an environment: name it with --env")
+
+
+def environment_card(settings: AnySettings) -> dict[str, Any]:
+    """What a saved policy says of the environment of its settings."""
+    card: dict[str, Any] = {"environment": settings.env}
+    card |= {"env_options": dict(settings.env_options)} if settings.env_options else {}
+    return card | ({"max_episode_steps": settings.max_episode_steps} if settings.max_episode_steps else {})
+
+
+def world_of(settings: AnySettings) -> World:
+    """The environment of a run's settings, which brings Gymnasium."""
+    from legato.envs import World
+
+    return World(settings.env, settings.env_options, settings.max_episode_steps)
+
 
 # (steps, start_steps, eval_every) where they differ from the paper's 1e6, 10 000 and 5 000; names without version.
 _PAPER_SCHEDULES: dict[str, tuple[int, int, int]] = {
