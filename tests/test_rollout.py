@@ -6,6 +6,7 @@ import itertools
 import warnings
 from typing import Any
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -528,3 +529,21 @@ def test_what_a_policy_remarks_on_is_said() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         episodes(stack([SCRIBE]), world(Diary(3)), WIDE, Clock(1), [0], "test", length=LENGTH)
+
+
+# --- episodes that have no end ---
+
+
+def test_an_evaluation_of_episodes_without_an_end_says_so_and_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("legato.rollout.LONG", 5)
+    monkeypatch.setattr("legato.rollout.ENDLESS", 9)
+    ends, goes_on = Diary(limit=3), Diary(limit=10**9)
+    with pytest.warns(LegatoWarning) as warned, pytest.raises(LegatoError) as problem:
+        episodes(stack([SCRIBE]), world(ends, goes_on), WIDE, Clock(1), [7], "test", first_episode=4, length=LENGTH)
+    said = "episode 5 of seed 7 has not ended after {} steps: 'Diary' has no time limit; "
+    assert [str(w.message) for w in warned] == [said.format(5) + "after 9 it is given up"]
+    assert str(problem.value) == said.format(9) + "give one with --max-episode-steps"
+    assert len(goes_on.episodes[-1]) == 9
+    limited = gymnasium.wrappers.TimeLimit(Diary(limit=10**9), 12)
+    episodes(stack([SCRIBE]), world(limited), WIDE, Clock(1), [7], "test", length=LENGTH)
+    assert len(limited.unwrapped.episodes[-1]) == 12  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -117,6 +118,28 @@ def instead(monkeypatch: pytest.MonkeyPatch, loops: ModuleType, advance: Callabl
     """Let a module's loops call this for their updates; what updates would report they still ask the true one."""
     advance.eval_shape = loops.advance.eval_shape  # type: ignore[attr-defined]
     monkeypatch.setattr(loops, "advance", advance)
+
+
+def struck(monkeypatch: pytest.MonkeyPatch, loops: ModuleType, evaluation: int) -> list[int]:
+    """Let Ctrl-C come at the third step of so many-th of a module's evaluations. Returns the steps each has made."""
+    play, made = loops.episodes, []
+
+    def measured(policies: Any, judge: Any, *args: Any, **options: Any) -> np.ndarray:
+        number, step = len(made), judge.step
+        made.append(0)
+
+        def counted(index: np.ndarray, actions: np.ndarray) -> Any:
+            made[number] += 1
+            if (len(made), made[number]) == (evaluation, 3):
+                signal.raise_signal(signal.SIGINT)
+            return step(index, actions)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(judge, "step", counted)
+            return play(policies, judge, *args, **options)
+
+    monkeypatch.setattr(loops, "episodes", measured)
+    return made
 
 
 # --- runs from logs ---

@@ -507,20 +507,27 @@ def attention(
 
     By default it is the first episode of the run's own dataset, up to its middle, as many steps as the policy reads.
     `figure` shows these `layers` and `heads`, numbered from 1, or all. Raises `LegatoError` for a run of anything else
-    than the Trajectory or Decision Transformer, and for an episode, step, context, layer or head that there is not.
+    than a Trajectory, Decision or Online Decision Transformer, and for an episode, step, context, layer or head that
+    there is not.
     """
     from legato.evaluation import maps
     from legato.evaluation.attention import attended
 
     run = run if isinstance(run, Run) else Run(run)
     settings = run.settings
-    if run.algorithm not in ("tt", "dt") or not isinstance(settings, OfflineSettings):
-        raise LegatoError(f"'{run.path}' is a run of {run.algorithm}, which attends to nothing: runs of tt and dt do")
+    if run.algorithm not in ("tt", "dt", "odt"):
+        able = "runs of tt, dt and odt do"
+        raise LegatoError(f"'{run.path}' is a run of {run.algorithm}, which attends to nothing: {able}")
     if figure is not None:
         maps.drawable(figure)
     policy = load(run.path, seed, which).policy
-    source = settings.dataset if dataset is None else dataset
-    data = offline.read(settings, dataset)
+    if isinstance(settings, OfflineSettings):
+        source = settings.dataset if dataset is None else dataset
+        data = offline.read(settings, None if dataset is None else str(dataset))
+    elif dataset is not None:
+        source, data = dataset, formats.load(dataset)
+    else:
+        raise LegatoError(f"'{run.path}' learnt by acting and names no logs: give --dataset")
     found = attended(policy, run.config, data, episode, step, context)
     if figure is not None:
         title = f"{run.label} on {source}: attention"

@@ -8,6 +8,7 @@ code collects for training and evaluates.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -27,6 +28,10 @@ from legato.policy import Policy, Step
 
 Stream = Literal["train", "select", "test", "latency", "collect"]
 _STREAMS: dict[Stream, int] = {"train": 0, "select": 1, "test": 2, "latency": 3, "collect": 4}
+
+
+LONG, ENDLESS = 10_000, 100_000
+"""primitive steps of an episode without a time limit at which an evaluation says so, and gives up"""
 
 
 def episode_seed(seed: int, stream: Stream, episode: int) -> int:
@@ -280,7 +285,24 @@ class Rollout:
         m.ret += reward
         for i in index:
             m.actions[i].append(action[i])
-        return row, self._end(np.flatnonzero(ended))
+        finished = self._end(np.flatnonzero(ended))
+        if self.once and self.environments.episode_limit is None and m.active.any():
+            self._watch()
+        return row, finished
+
+    def _watch(self) -> None:
+        """Say that an episode has no end, and later give up, where no time limit will end it."""
+        m = self.members
+        member = int(np.argmax(np.where(m.active, m.clock, -1)))
+        if (steps := int(m.clock[member])) not in (LONG, ENDLESS):
+            return
+        said = (
+            f"episode {m.episode[member]} of seed {self.seeds[member // self.per_group]} has not ended after {steps} "
+            f"steps: '{self.environments.name}' has no time limit"
+        )
+        if steps == ENDLESS:
+            raise LegatoError(f"{said}; give one with --max-episode-steps")
+        warnings.warn(f"{said}; after {ENDLESS} it is given up", LegatoWarning, stacklevel=5)
 
     def _consult(self, weights: tuple[Array, ...], structure: _Structure, keys: PRNGKeyArray | None) -> np.ndarray:
         """Show the policy this step, ask it where it is due, put plans into effect. Returns where a plan began."""
@@ -426,10 +448,14 @@ def episodes(
     command: PyTree = (),
     length: int | None = None,
     first_episode: int = 0,
+    pause: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
     """Undiscounted returns `[groups, episodes]` of one whole episode in every member; greedy without `keys`.
 
-    Episodes are numbered from `first_episode` on: others are other episodes of the same stream.
+    Episodes are numbered from `first_episode` on: others are other episodes of the same stream. `pause` is called after
+    every primitive step, and may stop it all by raising.
+
+    Raises `LegatoError` where an episode has no end, in an environment without a time limit.
     """
     first = {"length": length, "first_episode": first_episode}
     rollout = Rollout(environments, spec, clock, seeds, stream, once=True, command=command, **first)
@@ -439,6 +465,7 @@ def episodes(
         _, ended = rollout._step(weights, structure, keys)
         for episode in ended:
             returns[episode.member] = episode.ret
+        pause()
     rollout.warn(policies)
     return returns.reshape(rollout.groups, rollout.per_group)
 

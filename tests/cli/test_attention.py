@@ -121,7 +121,7 @@ BAD = {
     "attention runs/told --dataset nowhere.npz": "there is no file 'nowhere.npz'",
     "attention runs/told --out map.bmp": "cannot draw 'map.bmp'; the name must end in .png, .svg, .pdf",
     "attention runs/told --out runs/rooms.npz": "'runs/rooms.npz' exists and is not overwritten; choose another --out",
-    "attention SRL": "'SRL' is a run of srl, which attends to nothing: runs of tt and dt do",
+    "attention SRL": "'SRL' is a run of srl, which attends to nothing: runs of tt, dt and odt do",
     "attention nowhere": "'nowhere' is not a run folder: it has no config.json",
     "play runs/told --goal 9": "goal (9.0,) of 'legato/FourRooms-v0' is no place: two numbers from 0 to 11",
     "play runs/told --goal 11 11": "number 0 of the goal is 11; the data lies between ",

@@ -12,11 +12,13 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import error, spaces
+from gymnasium.envs.registration import EnvSpec
 from tests.tiny import SRL4, TIMES, Diary, world
 
 from legato import api
 from legato.data.spec import Spec
-from legato.envs import describe, known_ids, make, make_vec, named
+from legato.envs import World as Asked
+from legato.envs import describe, episode_limit, given, known_ids, make, make_vec, named
 from legato.envs.environments import Checked, GymnasiumEnvironments
 from legato.errors import LegatoError
 from legato.training import online
@@ -270,6 +272,63 @@ def test_known_ids_are_what_make_takes() -> None:
     ids = known_ids()
     assert ids == sorted(ids)
     assert {"Pendulum-v1", "Hopper-v5", "LunarLanderContinuous-v3"} <= set(ids)
+
+
+class Old(World):
+    """Of Gym's older interface, in one of three ways."""
+
+    def __init__(self, kind: str):
+        super().__init__(spaces.Box(-1.0, 1.0, (2,), np.float32))
+        self.kind = kind
+        if kind == "unseeded":
+            self.reset = lambda: (self.observe(), {})  # type: ignore[method-assign]
+
+    def reset(self, **options: Any) -> Any:
+        return self.observe() if self.kind == "reset" else (self.observe(), {})
+
+    def step(self, action: np.ndarray) -> Any:
+        return (self.observe(), 0.0, False, {}) if self.kind == "step" else 1 / 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("reset", "environment 'Old-v0' is of an older interface: Gymnasium's reset returns (observation, info)"),
+        ("unseeded", "environment 'Old-v0' is of an older interface: its reset takes no seed"),
+        (
+            "step",
+            "environment 'Old-v0' is of an older interface: Gymnasium's step returns (observation, reward, termin",
+        ),
+        ("broken", "environment 'Old-v0' failed in its first step: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_an_older_interface_is_said_before_anything_is_made(
+    kind: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(gymnasium.registry, "Old-v0", EnvSpec("Old-v0", lambda: Old(kind), max_episode_steps=9))
+    with pytest.raises(LegatoError) as problem:
+        api.train("sac", "Old-v0", out=tmp_path / "run", quiet=True)
+    assert refusal(problem).startswith(words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_argument_that_a_constructor_misses_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wants(port: int) -> World:
+        return World()
+
+    monkeypatch.setitem(gymnasium.registry, "Port-v0", EnvSpec("Port-v0", wants))
+    with pytest.raises(LegatoError) as problem:
+        make("Port-v0")
+    assert "missing 1 required positional argument: 'port'" in refusal(problem)
+    assert refusal(problem).endswith("; give its arguments with --env-option NAME=VALUE")
+    make(Asked("Port-v0", given({"port": 7})))
+
+
+def test_the_nearest_limit_counts() -> None:
+    limited = gymnasium.wrappers.TimeLimit
+    assert [episode_limit(e) for e in (World(), limited(World(), 7), limited(limited(World(), 5), 7))] == [None, 7, 5]
+    assert episode_limit(make("Pendulum-v1")) == 200
+    assert episode_limit(make(Asked("Pendulum-v1", {}, 300))) == 300
 
 
 # --- what an environment may not do ---

@@ -14,8 +14,9 @@ from tests.tiny import swings
 
 from legato.algorithms import bc
 from legato.algorithms import decision_transformer as dt
+from legato.algorithms import online_decision_transformer as odt
 from legato.algorithms import trajectory_transformer as tt
-from legato.algorithms.configs import BC, DT, TT
+from legato.algorithms.configs import BC, DT, ODT, TT
 from legato.data import facts
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
@@ -105,6 +106,16 @@ def by_hand(weights: list[list[float]]) -> Attended:
     return Attended(rows[None, None], np.tri(5, dtype=bool), tuple(tokens[1:]), tuple(tokens[:-1]), "by hand")
 
 
+def test_an_online_decision_transformer_attends_as_its_network_does() -> None:
+    config = ODT(context=3, reads=3, layers=1, heads=2, size=16, episode_length=20)
+    policy = odt.policy(config, odt.init(config, SPEC, jax.random.key(0), facts.of(SWINGS, SPEC)))
+    found = attended(policy, config, SWINGS, 11, 9)
+    assert (found.steps, found.weights.shape) == (3, (1, 2, 3, 8))
+    want = attended(policy.reader, config, SWINGS, 11, 9)
+    np.testing.assert_array_equal(found.weights, want.weights)
+    np.testing.assert_allclose(found.weights.sum(axis=-1), 1, atol=1e-6)
+
+
 def test_shares_are_sorted_by_distance_and_kind() -> None:
     found = by_hand([[0.5, 0.2, 0.3, 0, 0], [0.1, 0.6, 0.1, 0.2, 0], [0.1, 0.1, 0.4, 0.1, 0.3]])
     assert found.kinds == ("same", "states", "actions")
@@ -155,5 +166,5 @@ def test_what_there_is_not_is_refused(options: dict[str, Any], words: str) -> No
 def test_what_attends_to_nothing_is_refused() -> None:
     config = BC(hidden=8, layers=1)
     policy = bc.policy(config, bc.init(config, SPEC, jax.random.key(0)))
-    with pytest.raises(LegatoError, match=r"^only policies of tt and dt attend to anything$"):
+    with pytest.raises(LegatoError, match=r"^only policies of tt, dt and odt attend to anything$"):
         attended(policy, config, SWINGS)

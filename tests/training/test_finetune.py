@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from tests.learners import close, same
-from tests.tiny import LOGGED, flags, instead, logs, spawn, swings, train
+from tests.tiny import LOGGED, flags, instead, logs, spawn, struck, swings, train
 from tests.training.test_online import last_step, load, saved, stop_when
 
 from legato import api
@@ -144,6 +144,21 @@ def test_an_interrupted_run_saves_and_ends_like_one_left_alone(
     assert str(stopped.value) == f"stopped at step {at}; continue with: legato finetune --resume {path}"
     api.finetune(resume=path, quiet=True)
     same_end(path, unbroken[algorithm].path)
+
+
+def test_an_evaluation_is_interrupted_too(
+    offline: dict[str, Run], unbroken: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The very first, of the offline policies, and one on the way."""
+    path = tmp_path / "interrupted"
+    for evaluation, left in ((1, 0), (2, 400)):
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            made = struck(patched, finetune, evaluation)
+            tune(offline["odt"], path) if evaluation == 1 else finetune.resume(path, quiet=True)
+        assert made[-1] == 3
+        assert left <= saved(path)[-1] < left + 100
+    api.finetune(resume=path, quiet=True)
+    same_end(path, unbroken["odt"].path)
 
 
 def test_it_is_resumed_by_its_own_command_alone(unbroken: dict[str, Run]) -> None:

@@ -20,7 +20,7 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from safetensors.numpy import load_file
 from tests.learners import is_float
-from tests.tiny import LOGGED, UPDATES, flags, instead, learn, logs, spawn, swings
+from tests.tiny import LOGGED, UPDATES, flags, instead, learn, logs, spawn, struck, swings
 from tests.training.test_online import last_step, load, rows, same_end, saved, stop_when
 
 from legato import api
@@ -105,6 +105,18 @@ def test_an_interrupted_run_saves_and_ends_like_one_left_alone(
     api.train(resume=path, quiet=True)
     unbroken = {"dt": asked, "bc": alone}.get(algorithm) or learn(algorithm, tmp_path / "unbroken", dataset)
     same_end(path, unbroken.path)
+
+
+def test_an_evaluation_is_interrupted_too(asked: Run, dataset: str, tmp_path: Path) -> None:
+    """The first one, for the second of the returns that are asked for."""
+    path = tmp_path / "interrupted"
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        made = struck(patched, offline, 2)
+        learn("dt", path, dataset, **ASKED)
+    assert made == [200, 3]
+    assert saved(path)[-1] == 200
+    api.train(resume=path, quiet=True)
+    same_end(path, asked.path)
 
 
 def test_an_older_checkpoint_can_be_gone_back_to_and_a_finished_run_is_left(alone: Run, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from safetensors.numpy import load_file
-from tests.tiny import DECISIONS, SAC3, SRL4, TIMES, flags, instead, spawn, train
+from tests.tiny import DECISIONS, SAC3, SRL4, TIMES, flags, instead, spawn, struck, train
 
 from legato import api
 from legato.algorithms.configs import SAC, SRL
@@ -130,6 +130,21 @@ def test_a_closed_terminal_does_not_keep_a_run_from_being_saved(unbroken: Run, t
     process.send_signal(signal.SIGHUP)
     assert process.wait() == 128 + signal.SIGHUP
     assert 450 <= saved(path)[-1] < 600
+    online.resume(path, quiet=True)
+    same_end(path, unbroken.path)
+
+
+def test_an_evaluation_is_interrupted_too(unbroken: Run, tmp_path: Path) -> None:
+    """The one after 300 steps, between two of its own; it is made again, and the run ends like one left alone."""
+    path = tmp_path / "interrupted"
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt) as stopped:
+        made = struck(patched, online, 1)
+        train("srl", path)
+    assert made == [3]
+    step = saved(path)[-1]
+    assert str(stopped.value) == f"stopped at step {step}; continue with: legato train --resume {path}"
+    assert 300 <= step < 310
+    assert last_step(path) < step
     online.resume(path, quiet=True)
     same_end(path, unbroken.path)
 
@@ -551,7 +566,7 @@ def test_an_existing_folder_is_not_touched(unbroken: Run, tmp_path: Path) -> Non
 
 
 def test_a_resumed_run_takes_no_options(unbroken: Run) -> None:
-    for extra in ({"algorithm": "srl"}, {"env": "Pendulum-v1"}, {"out": "x"}, {"horizon": 8}):
+    for extra in ({"algorithm": "srl"}, {"dataset": "x"}, {"out": "x"}, {"horizon": 8}):
         with pytest.raises(LegatoError, match="give only resume"):
             api.train(resume=unbroken.path, **extra)  # type: ignore[arg-type]
     with pytest.raises(LegatoError, match="needs an algorithm and an environment"):

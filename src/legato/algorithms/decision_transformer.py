@@ -17,6 +17,7 @@ from typing import Any, cast
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
@@ -245,6 +246,13 @@ class Acting(eqx.Module):
         """The return still wanted: as asked at first, then less each reward."""
         return before if self.delayed else jnp.where(step.first, before, (before - step.reward) / self.gamma)
 
+    def remark(self, timestep: Int[Array, "*members"]) -> str | None:
+        """What to say of an episode that is longer than the table of steps, for which time then stands still."""
+        table = self.network.time
+        if table is None or (longest := int(np.max(timestep)) + 1) <= (rows := table.shape[-2]):
+            return None
+        return f"an episode had {longest} steps, the policy's table {rows}: for it time stood still from there on"
+
 
 class History(eqx.Module):
     """The last K steps, newest last; steps before the episode are masked. The newest has no action yet."""
@@ -292,6 +300,9 @@ class Reencoding(Policy[History]):
     def decide(self, state: History, key: PRNGKeyArray | None, length: int) -> tuple[Array, History]:
         return held(self.acting.facts.action(self.given(state), key), length), state
 
+    def remark(self, state: History) -> str | None:
+        return self.acting.remark(state.timestep)
+
 
 class Reading(eqx.Module):
     """Keys and values of the last tokens, and what the trunk made of the newest observation."""
@@ -329,6 +340,9 @@ class Caching(Policy[Reading]):
 
     def decide(self, state: Reading, key: PRNGKeyArray | None, length: int) -> tuple[Array, Reading]:
         return held(self.acting.facts.action(self.given(state), key), length), state
+
+    def remark(self, state: Reading) -> str | None:
+        return self.acting.remark(state.timestep)
 
 
 def policy(config: Config, learner: Learner) -> Reencoding | Caching:

@@ -181,6 +181,9 @@ class Stochastic(Policy[Any]):
     def decide(self, state: Any, key: PRNGKeyArray | None, length: int) -> tuple[Array, Any]:
         return self.drawn(state, key, length, 1.0), state
 
+    def remark(self, state: Any) -> str | None:
+        return self.reader.remark(state)
+
     def drawn(self, state: Any, key: PRNGKeyArray | None, length: int, spread: Array | float) -> Array:
         """The action to be held, drawn with this share of its deviation; without a key the greedy one."""
         mean, log_std = parted(self.reader.given(state))

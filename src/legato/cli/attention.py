@@ -22,7 +22,7 @@ def attention(
     which: Literal["last", "best"] = "last",
     seed: int | None = None,
 ) -> None:
-    """Show what the predictions of a Trajectory or Decision Transformer attend to in a window of logged experience.
+    """Show what the predictions of a tt, dt or odt run attend to in a window of logged experience.
 
     Args:
         run: the run folder

@@ -341,11 +341,18 @@ class Checked(gymnasium.Wrapper):
 
 
 def describe(
-    environment: Any, name: str, user: str = "", supporters: Sequence[str] = (), *, discrete: bool = False
+    environment: Any,
+    name: str,
+    user: str = "",
+    supporters: Sequence[str] = (),
+    *,
+    discrete: bool = False,
+    choosers: Sequence[str] = (),
 ) -> Spec:
     """The environment's spec: a flat observation and a bounded continuous action, or a choice where that is supported.
 
-    `user` is the algorithm that asks and `supporters` those that would take what it cannot; both only word the error.
+    `user` is the algorithm that asks and `supporters` those that would take what it cannot, `choosers` those that learn
+    choices from logs; all only word the error.
     Raises `LegatoError` for dict and other spaces, for actions without finite bounds, and for choices unless
     `discrete`.
     """
@@ -363,6 +370,9 @@ def describe(
     size = int(np.prod(observation.shape))
     if discrete and isinstance(action, spaces.Discrete):
         return Spec.discrete(size, int(action.n))
+    if isinstance(action, spaces.Discrete) and choosers:
+        able = f"from logs (--dataset) {', '.join(choosers)} learn them"
+        raise LegatoError(f"discrete actions of '{name}' are not supported by {user}; {able}")
     if not isinstance(action, spaces.Box):
         raise refuse(f"{type(action).__name__.lower()} actions")
     if len(action.shape) != 1:

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from legato.algorithms import decision_transformer as dt
+from legato.algorithms import online_decision_transformer as odt
 from legato.algorithms import trajectory_transformer as tt
 from legato.algorithms.configs import TT
 from legato.data import tokens as encoding
@@ -113,8 +114,10 @@ def attended(
 
     Raises `LegatoError` for a policy without attention, data of other sizes, and what does not exist.
     """
+    if isinstance(policy, odt.Stochastic):
+        policy = policy.reader
     if not isinstance(policy, tt.Planning | dt.Reencoding | dt.Caching):
-        raise LegatoError("only policies of tt and dt attend to anything")
+        raise LegatoError("only policies of tt, dt and odt attend to anything")
     facts = policy.facts if isinstance(policy, tt.Planning) else policy.acting.facts
     here = (data.observations.shape[1], 1 if data.discrete else data.actions.shape[1], data.about.choices)
     if here != (facts.spec.observation_size, facts.spec.action_size, facts.spec.choices):

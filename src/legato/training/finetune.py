@@ -9,6 +9,7 @@ all randomness from (seed, step): a resumed run repeats what an unbroken one doe
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -235,13 +236,15 @@ class Loop:
             step, state = loaded
             self._restore(state)
             self.checkpoints.discard_after(step)
-            self.metrics = Metrics(run, columns, resume_at=step)
+            self.metrics = Metrics(run, columns, resume_at=self.reported)
         else:
             self.metrics = Metrics(run, columns)
 
     def _build(self) -> None:
         s, seeds, spec, base, tuning = self.settings, self.run.seeds, self.run.spec, self.run.config, self.tuning
         self.step = self.updates = 0  # primitive steps and updates so far, per seed
+        self.reported = 0  # primitive steps that were measured and logged
+        self.pause: Callable[[int], None] = lambda step: None  # stops the run where Ctrl-C asked for it
         keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed), 3))(jnp.array(seeds))  # [seeds, 3]
         init_keys, self.act_keys, self.update_keys = keys[:, 0], keys[:, 1], keys[:, 2]
         offline = stack([policy_file.load(self.run.policy_path(seed, "start")).policy for seed in seeds])
@@ -304,14 +307,15 @@ class Loop:
             save=self._checkpoint,
             close=self._close,
             quiet=self.quiet,
-        ) as (progress, pause):
+        ) as (progress, self.pause):
             if not self.step and not np.isfinite(self.level).all():
                 self._begin(progress)
+            if self.reported < self.step:  # it was stopped in an evaluation
+                self._report(self.reported, progress)
             while self.step < s.steps:
-                before = self.step
                 self._turn()
-                self._report(before, progress)
-                pause(self.step)
+                self._report(self.reported, progress)
+                self.pause(self.step)
 
     def _close(self) -> None:
         self.metrics.close()
@@ -423,6 +427,7 @@ class Loop:
         if evaluated is not None or due(s.log_every):
             self._log(evaluated)
             self.metrics.speed(self.step, progress.rate(self.step))
+        self.reported = self.step
         if due(s.checkpoint_every):
             self._checkpoint()
 
@@ -443,7 +448,9 @@ class Loop:
         return self.policies(self.learner, jnp.asarray(self.asks))
 
     def _measure(self, policies: Policy[Any]) -> np.ndarray:
-        return episodes(policies, self.judge, self.run.spec, Clock(1), self.run.seeds, "select").mean(axis=1)
+        pause = partial(self.pause, self.step)
+        seeds, spec = self.run.seeds, self.run.spec
+        return episodes(policies, self.judge, spec, Clock(1), seeds, "select", pause=pause).mean(axis=1)
 
     def _saved(self, returns: np.ndarray) -> np.ndarray:
         """Keep `last`, and `best` where it is better than all before. Returns where."""
@@ -501,6 +508,7 @@ class Loop:
             },
             "loop": {
                 "step": np.array(self.step),
+                "reported": np.array(self.reported),
                 "updates": np.array(self.updates),
                 "best": self.best.copy(),
                 "level": self.level.copy(),
@@ -524,6 +532,7 @@ class Loop:
         self.memory = self.replay.restored(self.memory, state["memory"])
         loop, kept = state["loop"], state["open"]
         self.step, self.updates = int(loop["step"]), int(loop["updates"])
+        self.reported = int(loop.get("reported", self.step))
         for name in ("best", "best_asks", "trust", "level", "asks", "tries", "prompt", "stored"):
             setattr(self, name, loop[name].copy())
         self.averages.restore(loop["count"], state.get("sums", {}))

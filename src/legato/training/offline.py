@@ -9,6 +9,7 @@ one does. An environment is needed only to evaluate.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -204,14 +205,15 @@ class OfflineLoop:
             step, state = loaded
             self._restore(state)
             self.checkpoints.discard_after(step)
-            self.metrics = Metrics(run, columns, resume_at=step)
+            self.metrics = Metrics(run, columns, resume_at=self.reported)
         else:
             self.metrics = Metrics(run, columns)
 
     def _build(self, data: Trajectories) -> None:
         s, seeds, spec, config = self.settings, self.run.seeds, self.run.spec, self.config
         gamma, scale = getattr(config, "gamma", 1.0), getattr(config, "scale", 0.0)
-        self.step = 0  # updates so far
+        self.step = self.reported = 0  # updates so far, and those that were measured and logged
+        self.pause: Callable[[int], None] = lambda step: None  # stops the run where Ctrl-C asked for it
         self.facts: Any
         self.stream: Stream | None = None
         self.data: Episodes | Encoded | Transitions | None = None
@@ -255,12 +257,13 @@ class OfflineLoop:
             close=self._close,
             unit="update",
             quiet=self.quiet,
-        ) as (progress, pause):
+        ) as (progress, self.pause):
+            if self.reported < self.step:  # it was stopped in an evaluation
+                self._report(self.reported, progress)
             while self.step < s.updates:
-                before = self.step
                 self._turn()
-                self._report(before, progress)
-                pause(self.step)
+                self._report(self.reported, progress)
+                self.pause(self.step)
 
     def _close(self) -> None:
         self.metrics.close()
@@ -302,6 +305,7 @@ class OfflineLoop:
                 text += ", " + self._worded(evaluated.mean(axis=0)) + over
             if evaluated is not None or self.step >= s.updates:
                 progress.note(self.step, text)
+        self.reported = self.step
         if due(s.checkpoint_every):
             self._checkpoint()
 
@@ -320,10 +324,12 @@ class OfflineLoop:
         policies = self.policies(self.learner)
         found = None
         if self.judge is not None:
-            spec, seeds = self.run.spec, self.run.seeds
+            spec, seeds, pause = self.run.spec, self.run.seeds, partial(self.pause, self.step)
             commands = [() if target is None else target for target in self.targets]
             returns = [
-                episodes(policies, self.judge, spec, Clock(1), seeds, "select", command=command).mean(axis=1)
+                episodes(policies, self.judge, spec, Clock(1), seeds, "select", command=command, pause=pause).mean(
+                    axis=1
+                )
                 for command in commands
             ]
             found = np.stack(returns, axis=1)
@@ -344,7 +350,12 @@ class OfflineLoop:
         count, sums = self.averages.state()
         return {
             "learner": named_leaves(self.learner),
-            "loop": {"step": np.array(self.step), "best": self.best.copy(), "count": count},
+            "loop": {
+                "step": np.array(self.step),
+                "reported": np.array(self.reported),
+                "best": self.best.copy(),
+                "count": count,
+            },
             "sums": sums,
         }
 
@@ -352,6 +363,7 @@ class OfflineLoop:
         self.learner = fill(self.learner, state["learner"], str(self.checkpoints.folder))
         loop = state["loop"]
         self.step, self.best = int(loop["step"]), loop["best"].copy()
+        self.reported = int(loop.get("reported", self.step))
         self.averages.restore(loop["count"], state.get("sums", {}))
 
 

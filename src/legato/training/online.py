@@ -9,6 +9,7 @@ does.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -21,6 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.algorithms import algorithm as algorithm_module
+from legato.algorithms.configs import OFFLINE
 from legato.data import replay as replay_buffer
 from legato.data.replay import HeldDecisions, Minibatches, Replay, Sequences, Transition
 from legato.data.spec import Spec
@@ -97,7 +99,8 @@ def check(algorithm: str, config: Any, settings: Settings) -> Spec:
     module = algorithm_module(algorithm)
     world = world_of(settings)
     environment = make(world)
-    spec, limit = describe(environment, settings.env, user=algorithm), episode_limit(environment)
+    choosers = [name for name in OFFLINE if name != "odt"]
+    spec, limit = describe(environment, settings.env, user=algorithm, choosers=choosers), episode_limit(environment)
     tried(environment, settings.env)
     plan = module.plan_length(config)
     if limit is not None and plan > limit:
@@ -164,13 +167,14 @@ class Loop:
             state_step, state = loaded
             self._restore(state)
             self.checkpoints.discard_after(state_step)
-            self.metrics = Metrics(run, columns, resume_at=state_step)
+            self.metrics = Metrics(run, columns, resume_at=self.reported)
         else:
             self.metrics = Metrics(run, columns)
 
     def _build(self) -> None:
         s, seeds, spec = self.settings, self.run.seeds, self.run.spec
-        self.step = 0  # primitive steps so far, per seed
+        self.step = self.reported = 0  # primitive steps so far, per seed, and those that were measured and logged
+        self.pause: Callable[[int], None] = lambda step: None  # stops the run where Ctrl-C asked for it
         self.updates = 0
         keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed), 3))(jnp.array(seeds))  # [seeds, 3]
         init_keys, self.act_keys, self.update_keys = keys[:, 0], keys[:, 1], keys[:, 2]
@@ -205,12 +209,13 @@ class Loop:
             save=self._checkpoint,
             close=self._close,
             quiet=self.quiet,
-        ) as (progress, pause):
+        ) as (progress, self.pause):
+            if self.reported < self.step:  # it was stopped in an evaluation
+                self._report(self.reported, progress)
             while self.step < s.steps:
-                before = self.step
                 self._turn()
-                self._report(before, progress)
-                pause(self.step)
+                self._report(self.reported, progress)
+                self.pause(self.step)
 
     def _close(self) -> None:
         self.metrics.close()
@@ -283,6 +288,7 @@ class Loop:
         if evaluated is not None:
             mean, seeds = evaluated.mean(), len(evaluated)
             progress.note(min(self.step, s.steps), f"return {mean:.1f}" + (f" over {seeds} seeds" if seeds > 1 else ""))
+        self.reported = self.step
         if due(s.checkpoint_every):
             self._checkpoint()
 
@@ -299,7 +305,8 @@ class Loop:
     def _evaluate(self) -> np.ndarray:
         """Mean greedy return per seed, deciding as often as in training; keeps the `last` and the `best` policy."""
         policies = self.algorithm.policy(self.config, self.learner)
-        returns = episodes(policies, self.judge, self.run.spec, Clock(self.plan), self.run.seeds, "select").mean(axis=1)
+        spec, clock, pause = self.run.spec, Clock(self.plan), partial(self.pause, self.step)
+        returns = episodes(policies, self.judge, spec, clock, self.run.seeds, "select", pause=pause).mean(axis=1)
         policy_file.keep(self.run, policies, returns > self.best, self.step, environment_card(self.settings))
         self.best = np.maximum(self.best, returns)
         return returns
@@ -319,6 +326,7 @@ class Loop:
             "rollout": self.rollout.state(),
             "loop": {
                 "step": np.array(self.step),
+                "reported": np.array(self.reported),
                 "updates": np.array(self.updates),
                 "best": self.best.copy(),
                 "stored": self.stored.copy(),
@@ -337,6 +345,7 @@ class Loop:
         self.replay = Replay(rows, jnp.asarray(state["replay"]["added"]), self.run.spec, self.replay.members)
         loop = state["loop"]
         self.step, self.updates = int(loop["step"]), int(loop["updates"])
+        self.reported = int(loop.get("reported", self.step))
         self.best, self.stored = loop["best"].copy(), loop["stored"].copy()
         self.averages.restore(loop["count"], state.get("sums", {}))
         for i, ret, length in loop["recent"]:
