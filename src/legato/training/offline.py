@@ -131,7 +131,7 @@ def check(
             environment = make(world_of(settings))
             spec = describe(environment, settings.env, user=algorithm, discrete=True)
             limit = episode_limit(environment)
-            if settings.env != about.environment:
+            if settings.env != about.environment and settings.max_episode_steps is None:
                 formats.warn_of_length(data, settings.env, environment.spec)
             tried(environment, settings.env)
         for what, here, there in (
