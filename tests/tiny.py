@@ -149,6 +149,8 @@ LOGGED: dict[str, dict[str, Any]] = {
     "dt": {"layers": 1, "size": 8, "context": 3, "batch_size": 8, "episode_length": 200, "warmup": 10},
     "iql": {"hidden": 8, "layers": 1, "batch_size": 8},
     "ds4": {"layers": 1, "channels": 4, "order": 4, "embedding": 4, "length": 3, "batch_size": 4, "warmup": 10},
+    "odt": {"layers": 1, "heads": 1, "size": 8, "context": 3, "reads": 2, "batch_size": 8, "warmup": 10},
+    "tt": {"bins": 6, "window": 3, "layers": 1, "heads": 2, "size": 16, "context": 3, "batch_size": 8, "warmup": 10},
 }
 # Checkpoints are due between two rows of metrics, and evaluations with every second of them.
 UPDATES: dict[str, Any] = {"updates": 400, "eval_every": 200, "log_every": 150, "checkpoint_every": 100}

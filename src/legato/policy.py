@@ -35,7 +35,7 @@ class Step(eqx.Module):
 
     observation: Float[Array, "*batch obs"]  # o_t
     reward: Float[Array, "*batch"]  # r_{t-1}; 0 when first
-    executed: Float[Array, "*batch act"]  # a_{t-1} as really applied; 0 when first
+    executed: Float[Array, "*batch act"]  # a_{t-1} as really applied; `Spec.middle` when first
     first: Bool[Array, "*batch"]  # t == 0
 
 
@@ -270,7 +270,7 @@ class Player:
         """
         leaves, self._memory = jax.tree.flatten(self.policy.init_state(command))
         self._shapes = [(leaf.shape, leaf.dtype) for leaf in leaves]
-        return Memory(tuple(leaves), jnp.zeros(self.spec.action_size), jnp.ones((), bool))
+        return Memory(tuple(leaves), jnp.asarray(self.spec.middle, jnp.float32), jnp.ones((), bool))
 
     def act(
         self,

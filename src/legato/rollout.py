@@ -199,10 +199,10 @@ class Rollout:
         return members
 
     def _reset(self, m: _Members, index: np.ndarray) -> None:
-        """Start an episode in each member of `index`: the queue is flushed, time and the previous action are zero."""
+        """Start an episode in each member of `index`: the queue is empty, time is 0, the last action `spec.middle`."""
         seeds = np.array([self._seed(int(i), m) for i in index])
         m.observation[index] = self.environments.reset(index, seeds)
-        m.reward[index], m.executed[index], m.first[index] = 0, 0, True
+        m.reward[index], m.executed[index], m.first[index] = 0, self.spec.middle, True
         m.clock[index] = m.due[index] = m.decisions[index] = m.cursor[index] = 0
         m.pending_at[index], m.ret[index] = -1, 0
         for i in index:

@@ -21,7 +21,7 @@ from legato.nn.optimisation import descend, polyak
 from legato.policy import Step
 
 SPEC = Spec(3, (-0.2, -0.4), (0.8, 0.1))
-CONFIG = sac.Config(hidden=8, batch_size=16, gamma=0.9, tau=0.1)
+CONFIG = sac.Config(hidden=8, batch_size=16, gamma=0.9, tau=0.1, action_units="environment")  # as published
 PARTS = ("actor", "critic", "target_critic", "log_alpha", "alpha")
 init = jax.jit(sac.init, static_argnums=(0, 1))
 update = jax.jit(sac.update, static_argnums=0)

@@ -27,7 +27,8 @@ from legato.nn.optimisation import descend, polyak
 from legato.policy import Step
 
 SPEC = Spec(3, (-0.2, -0.4), (0.8, 0.1))
-GRU = srl.Config(horizon=3, hidden=8, model_hidden=(8, 6), batch_size=16, gamma=0.9, tau=0.1)
+PUBLISHED = {"action_units": "environment"}
+GRU = srl.Config(horizon=3, hidden=8, model_hidden=(8, 6), batch_size=16, gamma=0.9, tau=0.1, **PUBLISHED)
 RNN = replace(GRU, cell="rnn")
 PARTS = ("actor", "critic", "target_critic", "model", "target_model", "log_alpha", "alpha")
 init = jax.jit(srl.init, static_argnums=(0, 1))
@@ -508,7 +509,7 @@ def remembered(policy: srl.ActionSequence, observation: jax.Array, executed: jax
 
 
 def test_a_longer_decision_begins_with_the_shorter(actor: srl.Actor) -> None:
-    policy = srl.ActionSequence(actor)
+    policy = srl.ActionSequence(actor, BOX)
     memory = remembered(policy, noise(1, 3), noise(2, 2))
     decide = jax.jit(lambda length: policy.decide(memory, None, length)[0], static_argnums=0)
     for length in (1, 4):
@@ -603,7 +604,7 @@ class Quadratic(TwinCritic):
 
 def trained_actor(model: Linear, updates: int = 500) -> srl.Actor:
     """An actor that only ever saw L_pi, with the exact critic."""
-    config = srl.Config(horizon=J, hidden=32)
+    config = srl.Config(horizon=J, hidden=32, **PUBLISHED)
     actor, critic = srl.init(config, BOX, jax.random.key(0)).actor, Quadratic()
     adam = optax.adam(optax.cosine_decay_schedule(1e-2, updates))
 
@@ -629,7 +630,7 @@ def returns(actor: srl.Actor | None, every: int, hold: bool = False) -> jax.Arra
     def decide(s: jax.Array, a: jax.Array) -> jax.Array:
         if actor is None:
             return -s[None] @ jnp.asarray(GAIN).T
-        policy = srl.ActionSequence(actor)
+        policy = srl.ActionSequence(actor, BOX)
         return policy.decide(remembered(policy, s, a), None, every)[0]
 
     def decision(carry: tuple[jax.Array, jax.Array], _: None) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:

@@ -25,7 +25,8 @@ from legato.nn.mlp import MLP
 from legato.nn.optimisation import polyak
 
 SPEC = Spec(3, (-0.2, -0.4), (0.8, 0.1))
-PLAIN = srl.Config(horizon=3, hidden=8, model_hidden=(8, 6), batch_size=16, gamma=0.9, tau=0.1)
+PUBLISHED = {"action_units": "environment"}
+PLAIN = srl.Config(horizon=3, hidden=8, model_hidden=(8, 6), batch_size=16, gamma=0.9, tau=0.1, **PUBLISHED)
 TIMED, OPEN = replace(PLAIN, critic="time_aware"), replace(PLAIN, critic="open_loop")
 LATENT = replace(PLAIN, latent=5)
 init = jax.jit(srl.init, static_argnums=(0, 1))

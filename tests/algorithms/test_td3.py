@@ -21,7 +21,7 @@ from legato.nn.optimisation import polyak
 
 SPEC = Spec(3, (-0.2, -0.4), (0.8, 0.1))
 LOW, HIGH = np.array(SPEC.low), np.array(SPEC.high)
-CONFIG = td3.Config(hidden=8, batch_size=16, gamma=0.9, tau=0.1)
+CONFIG = td3.Config(hidden=8, batch_size=16, gamma=0.9, tau=0.1, action_units="environment")  # as published
 PARTS = ("actor", "target_actor", "critic", "target_critic")
 init = jax.jit(td3.init, static_argnums=(0, 1))
 update = jax.jit(td3.update, static_argnums=0)
@@ -64,7 +64,7 @@ def test_critic_loss_is_its_equation(clip: float, warm: td3.Learner) -> None:
     unit = np.tanh(np.asarray(warm.target_actor.network(b.next_observation)))
     unit = np.clip(unit + np.clip(0.2 * np.asarray(eps), -clip, clip), -1, 1)
     assert (np.abs(unit) == 1).any() if clip == 10.0 else (np.abs(0.2 * np.asarray(eps)) > clip).any()
-    a = LOW + (HIGH - LOW) * (unit + 1) / 2
+    a = (LOW + HIGH) / 2 + (HIGH - LOW) / 2 * unit
     q_next = np.minimum(*map(np.asarray, warm.target_critic(b.next_observation, jnp.asarray(a))))
     y = np.asarray(b.reward) + np.asarray(b.continues) * 0.9 * q_next
     q1, q2 = map(np.asarray, warm.critic(b.observation, b.action))

@@ -29,7 +29,7 @@ S, BEFORE = jnp.asarray([0.3, -0.5, 1.0]), jnp.asarray([0.1, -1.0])
 
 @pytest.fixture(scope="module")
 def learner() -> srl.Learner:
-    config = srl.Config(horizon=3, hidden=8, model_hidden=(8, 8))
+    config = srl.Config(horizon=3, hidden=8, model_hidden=(8, 8), action_units="environment")
     return srl.init(config, SPEC, jax.random.key(0))
 
 
@@ -59,14 +59,13 @@ def test_a_sequence_is_judged_by_the_critics_along_its_imagined_way(learner: srl
         s = learner.model(s, jnp.asarray(a, jnp.float32))
     policy = planner(learner, HOW)
     assert float(policy.judged(S, jnp.asarray(unit))) == pytest.approx(total, rel=1e-5)
-    np.testing.assert_allclose(policy.unit(policy.box(jnp.asarray(unit))), unit, atol=1e-6)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.5])
 def test_a_plan_is_judged_better_than_the_actors(temperature: float, learner: srl.Learner) -> None:
     """And nearly as good as the best of many thousand drawn at random."""
     policy = planner(learner, Shooting(**{**vars(HOW), "temperature": temperature, "iterations": 6}))
-    judge = jax.jit(lambda plan: policy.judged(S, policy.unit(plan)))
+    judge = jax.jit(lambda plan: policy.judged(S, SPEC.scale(plan)))
     actors = judge(policy.unrolled(S, BEFORE, 4))
     found = judge(jnp.asarray(decided(policy, 4)))
     drawn = jax.random.uniform(jax.random.key(1), (5_000, 4, 2), minval=-1, maxval=1)
@@ -95,13 +94,13 @@ def test_beyond_the_horizon_the_actor_goes_on(learner: srl.Learner) -> None:
 
 def test_a_planner_works_where_actor_critics_and_model_do() -> None:
     """In a latent state, and with critics that read an action's place in the plan (of the last one beyond it)."""
-    config = srl.Config(horizon=3, hidden=8, latent=5, critic="time_aware")
+    config = srl.Config(horizon=3, hidden=8, latent=5, critic="time_aware", action_units="environment")
     learner = srl.init(config, SPEC, jax.random.key(0))
     assert learner.encoder is not None
     policy = Imagining(learner.actor, learner.critic, learner.model, SPEC, HOW, learner.encoder, 3)
     z, total = learner.encoder(S), 0.0
     unit = np.random.default_rng(0).uniform(-1, 1, (4, 2)).astype(np.float32)
-    for a, k in zip(policy.box(jnp.asarray(unit)), (0, 1, 2, 2), strict=True):
+    for a, k in zip(SPEC.unscale(jnp.asarray(unit)), (0, 1, 2, 2), strict=True):
         total += min(float(q) for q in learner.critic(jnp.append(z, k / 3), a))
         z = learner.model(z, a)
     assert float(policy.judged(learner.encoder(S), jnp.asarray(unit))) == pytest.approx(total, rel=1e-5)

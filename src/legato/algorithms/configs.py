@@ -10,8 +10,8 @@ et al., arXiv 2202.05607; [ODT+] Yan et al., arXiv 2410.24108.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypeVar
 
 from legato.errors import LegatoError
 
@@ -50,6 +50,8 @@ class SAC:
     """discount per transition [SAC, SRL]"""
     tau: float = 0.005
     """Polyak rate of the target critics, every update [SAC, SRL]"""
+    action_units: Literal["bounds", "environment"] = field(default="bounds", metadata={"before": "environment"})
+    """in which actions are learnt: those of their bounds, [-1, 1], or the environment's, as published [SAC, SRL]"""
 
     def __post_init__(self) -> None:
         _check_common(self)
@@ -81,6 +83,8 @@ class TD3:
     """discount per primitive step [TD3]"""
     tau: float = 0.005
     """Polyak rate of the targets, with every update of the actor [TD3]"""
+    action_units: Literal["bounds", "environment"] = field(default="bounds", metadata={"before": "environment"})
+    """in which critics read actions: those of their bounds, [-1, 1], or the environment's, as published [TD3]"""
 
     def __post_init__(self) -> None:
         _check_common(self)
@@ -141,6 +145,8 @@ class SRL:
     itself [SRL]; 50 in SRL's variant"""
     n_step: int = 1
     """rewards that the critics' target adds up before it asks the critics [SRL: 1]"""
+    action_units: Literal["bounds", "environment"] = field(default="bounds", metadata={"before": "environment"})
+    """in which actions are learnt: those of their bounds, [-1, 1], or the environment's, as published [SRL]"""
 
     def __post_init__(self) -> None:
         _check_common(self)
@@ -790,3 +796,12 @@ Tuner = DS4AC | DS4RW | OnlineDT
 TUNERS: dict[str, type[Tuner]] = {"ds4-ac": DS4AC, "ds4-rw": DS4RW, "odt-online": OnlineDT}
 TUNES: dict[str, tuple[str, ...]] = {"ds4": ("ds4-ac", "ds4-rw"), "odt": ("odt-online",)}
 """by which a policy of an algorithm may be fine-tuned, the usual way first"""
+
+
+Read = TypeVar("Read")
+
+
+def read_config(kind: type[Read], given: dict[str, Any]) -> Read:
+    """A config from what a file holds. An option that the file is too old to name is what it was before it was one."""
+    before = {f.name: f.metadata["before"] for f in fields(kind) if "before" in f.metadata}  # type: ignore[arg-type]
+    return kind(**{**before, **{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}})

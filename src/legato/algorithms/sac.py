@@ -6,7 +6,8 @@
     L_al = -log alpha * mean(log pi + H),                              H = -|A|
 
 As in Patel & Siegelmann (arXiv 2410.08979), whose rival this is, alpha is 0.2 for the first update and exp(log alpha)
-afterwards.
+afterwards. Actions, and so densities and H, are in units of their bounds, [-1, 1]: what is learnt does not depend on
+the unit in which an environment counts. `action_units = "environment"` is the published form.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.algorithms.configs import SAC as Config
-from legato.data.replay import Minibatches, Transition
-from legato.data.spec import Spec
+from legato.data.replay import Minibatches, Transition, scale_actions
+from legato.data.spec import Spec, convert_actions
 from legato.nn.distributions import TanhNormal
 from legato.nn.ensembles import TwinCritic
 from legato.nn.mlp import Linear
@@ -32,7 +33,7 @@ Metrics = dict[str, Float[Array, ""]]
 
 
 class Actor(eqx.Module):
-    """pi(a|s): two hidden ReLU layers, a squashed Gaussian in the environment's units."""
+    """pi(a|s): two hidden ReLU layers, a squashed Gaussian within the bounds of `spec`."""
 
     l1: Linear
     l2: Linear
@@ -63,12 +64,13 @@ class Learner(eqx.Module):
     alpha: Float[Array, ""]
     optimisers: dict[str, optax.OptState]
     updates: Int[Array, ""]
+    spec: Spec = eqx.field(static=True)  # of the environment
 
 
 def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
     """A learner before its first update."""
     k_actor, k_critic = jax.random.split(key)
-    actor = Actor(spec, config.hidden, key=k_actor)
+    actor = Actor(spec.with_unit_bounds() if config.action_units == "bounds" else spec, config.hidden, key=k_actor)
     critic = TwinCritic(spec.observation_size, spec.action_size, (config.hidden, config.hidden), key=k_critic)
     log_alpha = jnp.zeros(())
     trained = {"actor": actor, "critic": critic, "log_alpha": log_alpha}
@@ -80,6 +82,7 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
         alpha=jnp.full((), 0.2, jnp.float32),
         optimisers={name: optax.adam(config.learning_rate).init(part) for name, part in trained.items()},
         updates=jnp.zeros((), jnp.int32),
+        spec=spec,
     )
 
 
@@ -110,6 +113,8 @@ def actor_loss(
 def update(config: Config, learner: Learner, batch: tuple[Transition], key: PRNGKeyArray) -> tuple[Learner, Metrics]:
     """One gradient step of critics, actor and temperature, and one Polyak step of the target critics."""
     (batch_t,) = batch
+    if config.action_units == "bounds":
+        batch_t = scale_actions(batch_t, learner.spec)
     adam = optax.adam(annealed(config.learning_rate, config.anneal_over, learner.updates))
     states = learner.optimisers
     noise_next, noise = jax.random.normal(key, (2, *batch_t.action.shape))
@@ -141,6 +146,7 @@ def update(config: Config, learner: Learner, batch: tuple[Transition], key: PRNG
         alpha=jnp.exp(log_alpha),
         optimisers={"actor": actor_state, "critic": critic_state, "log_alpha": alpha_state},
         updates=learner.updates + 1,
+        spec=learner.spec,
     ), metrics
 
 
@@ -148,10 +154,11 @@ class HeldAction(Policy[LastStep]):
     """Decides one action and holds it."""
 
     actor: Actor
+    spec: Spec = eqx.field(static=True)
 
     def init_state(self, command: Any) -> LastStep:
         uncommanded(command)
-        return LastStep.empty(self.actor.spec)
+        return LastStep.empty(self.spec)
 
     def observe(self, state: LastStep, step: Step) -> LastStep:
         return LastStep.of(step)
@@ -159,12 +166,12 @@ class HeldAction(Policy[LastStep]):
     def decide(self, state: LastStep, key: PRNGKeyArray | None, length: int) -> tuple[Array, LastStep]:
         pi = self.actor(state.observation)
         a = pi.mode() if key is None else pi.sample(jax.random.normal(key, pi.mean.shape))[0]
-        return held(a, length), state
+        return held(convert_actions(a, self.actor.spec, self.spec), length), state
 
 
 def policy(config: Config, learner: Learner) -> HeldAction:
     """The deployable part: the actor alone."""
-    return HeldAction(learner.actor)
+    return HeldAction(learner.actor, learner.spec)
 
 
 def batches(config: Config) -> Minibatches:

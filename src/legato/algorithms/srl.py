@@ -11,9 +11,10 @@ actions will meet ("temporal recall"), and not when acting.
            z_0 = s,  z_{k+1} = stop_gradient(mbar(z_k, a_k))
     L_al = -log alpha * mean(mean_k log pi_k + H),                             H = -|A| per primitive step
 
-The log-density is kept per primitive step. Actions are fed back to the GRU undetached, in the environment's units: each
-is shaped by Q at its own predicted state and by the later actions that read it, never by the model's gradient. With
-J = 1 the actor's loss is SAC's.
+The log-density is kept per primitive step. Actions are fed back to the GRU undetached: each is shaped by Q at its own
+predicted state and by the later actions that read it, never by the model's gradient. With J = 1 the actor's loss is
+SAC's. Everything reads actions in units of their bounds, [-1, 1], so that what is learnt does not depend on the unit
+in which an environment counts; `action_units = "environment"` is the published form.
 
 Options beyond that are those of the published code (critics that know k, teaching through time, a latent state) and of
 this library (`recall_ends`, `vary`, `grow_over`, `model_target`, `model_steps`, an open-loop critic, `execute`,
@@ -35,8 +36,8 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.algorithms.configs import SRL as Config
-from legato.data.replay import Minibatches, Sequences, Transition
-from legato.data.spec import Spec
+from legato.data.replay import Minibatches, Sequences, Transition, scale_actions
+from legato.data.spec import Spec, convert_actions
 from legato.models import dynamics
 from legato.models.dynamics import Dynamics, Ends
 from legato.nn.distributions import TanhNormal
@@ -147,6 +148,7 @@ class Learner(eqx.Module):
     ends: Ends | None = None  # with `recall_ends`
     encoder: MLP | None = None  # with a latent state
     target_encoder: MLP | None = None
+    spec: Spec = eqx.field(static=True, kw_only=True)  # of the environment
 
 
 def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
@@ -155,7 +157,7 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
     k_ends, k_encoder = jax.random.split(jax.random.fold_in(key, 1))
     o, a, width = config.latent or spec.observation_size, spec.action_size, (config.hidden, config.hidden)
     differences = config.model_target == "difference" and not config.latent
-    actor = Actor(spec, config, key=k_actor)
+    actor = Actor(spec.with_unit_bounds() if config.action_units == "bounds" else spec, config, key=k_actor)
     critic = TwinCritic(o + (config.critic != "one_step"), a, width, key=k_critic)
     model = Dynamics(o, a, width if config.latent else config.model_hidden, differences=differences, key=k_model)
     ends = Ends(o, a, width, key=k_ends) if config.recall_ends else None
@@ -177,6 +179,7 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
         ends=ends,
         encoder=encoder,
         target_encoder=jax.tree.map(jnp.copy, encoder),
+        spec=spec,
     )
 
 
@@ -275,7 +278,7 @@ def encoded(encoder: MLP | None, batch: Transition | Sequences) -> Transition | 
     if encoder is None:
         return batch
     if isinstance(batch, Sequences):
-        return Sequences(encoded(encoder, batch.steps), batch.valid)  # type: ignore[arg-type]
+        return replace(batch, steps=encoded(encoder, batch.steps))
     s, s_next = jax.lax.stop_gradient((encoder(batch.observation), encoder(batch.next_observation)))
     return replace(batch, observation=s, next_observation=s_next)
 
@@ -373,6 +376,8 @@ def reach(config: Config, updates: Int[Array, ""] | int) -> Int[Array, ""]:
 
 def update(config: Config, learner: Learner, batch: Batch, key: PRNGKeyArray) -> tuple[Learner, Metrics]:
     """One gradient step of critics and model (and, every `actor_every`-th, of actor and temperature), and Polyak."""
+    if config.action_units == "bounds":
+        batch = scale_actions(batch[0], learner.spec), scale_actions(batch[1], learner.spec)
     batch_q, batch_m = (encoded(learner.encoder, each) for each in batch)
     adam = optax.adam(annealed(config.learning_rate, config.anneal_over, learner.updates))
     states, after = learner.optimisers, {}
@@ -439,6 +444,7 @@ def update(config: Config, learner: Learner, batch: Batch, key: PRNGKeyArray) ->
         ends=ends,
         encoder=encoder,
         target_encoder=encoder and polyak(learner.target_encoder, encoder, config.tau),
+        spec=learner.spec,
     ), metrics
 
 
@@ -449,26 +455,29 @@ class ActionSequence(Policy[LastStep]):
     """Unrolls the actor to any length: shorter than it was trained for, or longer."""
 
     actor: Actor
+    spec: Spec = eqx.field(static=True)
     encoder: MLP | None = None
 
     def init_state(self, command: Any) -> LastStep:
         uncommanded(command)
-        return LastStep.empty(self.actor.spec)
+        return LastStep.empty(self.spec)
 
     def observe(self, state: LastStep, step: Step) -> LastStep:
         return LastStep.of(step)
 
     def decide(self, state: LastStep, key: PRNGKeyArray | None, length: int) -> tuple[Array, LastStep]:
         s = state.observation if self.encoder is None else self.encoder(state.observation)
+        a_prev = convert_actions(state.executed, self.spec, self.actor.spec)
         if key is None:
-            return self.actor.greedy(s, state.executed, length), state
-        noise = jax.random.normal(key, (length, self.actor.spec.action_size))
-        return self.actor.sample(s, state.executed, noise)[0], state
+            a = self.actor.greedy(s, a_prev, length)
+        else:
+            a, _ = self.actor.sample(s, a_prev, jax.random.normal(key, (length, self.spec.action_size)))
+        return convert_actions(a, self.actor.spec, self.spec), state
 
 
 def policy(config: Config, learner: Learner) -> ActionSequence:
     """The deployable part: the actor alone (behind its encoder, with a latent state), model-free."""
-    return ActionSequence(learner.actor, learner.encoder)
+    return ActionSequence(learner.actor, learner.spec, learner.encoder)
 
 
 def batches(config: Config) -> Minibatches:

@@ -4,6 +4,9 @@ a'   = clip(mu'(s') + clip(eps, -c, c))               eps ~ N(0, smoothing^2), i
 y    = r + m gamma min_i Q'_i(s', a')                 m: 0 where the world ended the episode
 L_Q  = MSE(Q_1(s, a), y) + MSE(Q_2(s, a), y)
 L_mu = -mean Q_1(s, mu(s))                            every second update, and with it a step of all targets
+
+Critics read actions in units of their bounds, [-1, 1]; with `action_units = "environment"` in the environment's, as
+published.
 """
 
 from __future__ import annotations
@@ -17,8 +20,8 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.algorithms.configs import TD3 as Config
-from legato.data.replay import Minibatches, Transition
-from legato.data.spec import Spec
+from legato.data.replay import Minibatches, Transition, scale_actions
+from legato.data.spec import Spec, convert_actions
 from legato.nn.ensembles import TwinCritic
 from legato.nn.mlp import MLP
 from legato.nn.optimisation import annealed, descend, polyak
@@ -28,7 +31,7 @@ Metrics = dict[str, Float[Array, ""]]
 
 
 class Actor(eqx.Module):
-    """mu(s): two hidden ReLU layers and a tanh, in the environment's units."""
+    """mu(s): two hidden ReLU layers and a tanh, within the bounds of `spec`."""
 
     network: MLP
     spec: Spec = eqx.field(static=True)
@@ -37,9 +40,7 @@ class Actor(eqx.Module):
         self, s: Float[Array, "*batch obs"], noise: Float[Array, "*batch act"] | float = 0.0
     ) -> Float[Array, "*batch act"]:
         """The action, moved by `noise` in units of the bounds and clipped to them."""
-        unit = jnp.clip(jnp.tanh(self.network(s)) + noise, -1, 1)
-        low, high = jnp.asarray(self.spec.low), jnp.asarray(self.spec.high)
-        return low + (high - low) * (unit + 1) / 2
+        return self.spec.unscale(jnp.clip(jnp.tanh(self.network(s)) + noise, -1, 1))
 
 
 class Learner(eqx.Module):
@@ -51,13 +52,15 @@ class Learner(eqx.Module):
     target_critic: TwinCritic
     optimisers: dict[str, optax.OptState]
     updates: Int[Array, ""]
+    spec: Spec = eqx.field(static=True)  # of the environment
 
 
 def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
     """A learner before its first update."""
     k_actor, k_critic = jax.random.split(key)
     hidden = (config.hidden, config.hidden)
-    actor = Actor(MLP((spec.observation_size, *hidden, spec.action_size), key=k_actor), spec)
+    own = spec.with_unit_bounds() if config.action_units == "bounds" else spec
+    actor = Actor(MLP((spec.observation_size, *hidden, spec.action_size), key=k_actor), own)
     critic = TwinCritic(spec.observation_size, spec.action_size, hidden, key=k_critic)
     return Learner(
         actor=actor,
@@ -69,6 +72,7 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
             for name, part in {"actor": actor, "critic": critic}.items()
         },
         updates=jnp.zeros((), jnp.int32),
+        spec=spec,
     )
 
 
@@ -96,6 +100,8 @@ def update(config: Config, learner: Learner, batch: tuple[Transition], key: PRNG
     The actor's is computed every time: a condition that differs between seeds side by side saves nothing.
     """
     (batch_t,) = batch
+    if config.action_units == "bounds":
+        batch_t = scale_actions(batch_t, learner.spec)
     adam = optax.adam(annealed(config.learning_rate, config.anneal_over, learner.updates))
     states = learner.optimisers
     noise = jax.random.normal(key, batch_t.action.shape)
@@ -120,6 +126,7 @@ def update(config: Config, learner: Learner, batch: tuple[Transition], key: PRNG
         target_critic=target_critic,
         optimisers={"actor": actor_state, "critic": critic_state},
         updates=learner.updates + 1,
+        spec=learner.spec,
     ), {"critic_loss": loss_q, "actor_loss": loss_mu, "q": q}
 
 
@@ -128,23 +135,25 @@ class HeldAction(Policy[LastStep]):
 
     actor: Actor
     noise: float = eqx.field(static=True)
+    spec: Spec = eqx.field(static=True)
 
     def init_state(self, command: Any) -> LastStep:
         uncommanded(command)
-        return LastStep.empty(self.actor.spec)
+        return LastStep.empty(self.spec)
 
     def observe(self, state: LastStep, step: Step) -> LastStep:
         return LastStep.of(step)
 
     def decide(self, state: LastStep, key: PRNGKeyArray | None, length: int) -> tuple[Array, LastStep]:
-        size = (self.actor.spec.action_size,)
+        size = (self.spec.action_size,)
         noise = 0.0 if key is None else self.noise * jax.random.normal(key, size)
-        return held(self.actor(state.observation, noise), length), state
+        a = self.actor(state.observation, noise)
+        return held(convert_actions(a, self.actor.spec, self.spec), length), state
 
 
 def policy(config: Config, learner: Learner) -> HeldAction:
     """The deployable part: the actor alone."""
-    return HeldAction(learner.actor, config.noise)
+    return HeldAction(learner.actor, config.noise, learner.spec)
 
 
 def batches(config: Config) -> Minibatches:

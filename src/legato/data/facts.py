@@ -49,9 +49,7 @@ class Facts(eqx.Module):
         self, actions: Float[Array, "*batch act"] | Int[Array, "*batch"]
     ) -> Float[Array, "*batch act"] | Int[Array, "*batch"]:
         """Actions in units of their bounds, [-1, 1], 0 where these are equal; choices as they are."""
-        if self.spec.choices is not None:
-            return actions
-        return self.spec.unit(actions)
+        return self.spec.scale(actions)
 
     def executed(self, action: Float[Array, "*batch act"]) -> Float[Array, "*batch act"] | Int[Array, "*batch"]:
         """An executed action, in the environment's units, as `unit` gives logged ones."""
@@ -67,8 +65,7 @@ class Facts(eqx.Module):
         if self.spec.choices is not None:
             choice = jnp.argmax(given) if key is None else jax.random.categorical(key, given)
             return choice[None].astype(jnp.float32)
-        low, high = jnp.asarray(self.spec.low), jnp.asarray(self.spec.high)
-        return 0.5 * (low + high) + 0.5 * (high - low) * (jnp.tanh(given) if squash else jnp.clip(given, -1, 1))
+        return self.spec.unscale(jnp.tanh(given) if squash else jnp.clip(given, -1, 1))
 
 
 def of(data: Trajectories, spec: Spec, *, gamma: float = 1.0, scale: float = 0.0) -> Facts:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import equinox as eqx
 import jax
@@ -17,8 +18,8 @@ from legato.data.trajectories import About, Trajectories, from_members
 class Transition(eqx.Module):
     """(s, a, a_prev, r, s', continues): what happened over one primitive step, or over one held decision.
 
-    `previous_action` is the action executed just before, zeros at the start of an episode. `continues` is 0 only where
-    the episode truly terminated: a truncated episode goes on in the eyes of a critic.
+    `previous_action` is the action executed just before, `spec.middle` when an episode begins. `continues` is 0 only
+    where the episode truly terminated: a truncated episode goes on in the eyes of a critic.
     """
 
     observation: Float[Array, "*batch obs"]
@@ -38,6 +39,17 @@ class Sequences(eqx.Module):
 
     steps: Transition
     valid: Float[Array, "length *batch"]
+
+
+Batch = TypeVar("Batch", bound=Transition | Sequences)
+
+
+def scale_actions(batch: Batch, spec: Spec) -> Batch:
+    """The same transitions with actions in units of their bounds."""
+    if isinstance(batch, Sequences):
+        return replace(batch, steps=scale_actions(batch.steps, spec))
+    assert isinstance(batch, Transition)
+    return replace(batch, action=spec.scale(batch.action), previous_action=spec.scale(batch.previous_action))
 
 
 @dataclass(frozen=True)
@@ -141,8 +153,8 @@ def logged(rows: np.ndarray, added: int, members: int, spec: Spec, about: About)
     Rows are those of single primitive steps; `members` environments added theirs in turn. An episode ends where
     `continues` is 0, and where the same environment's next row does not go on from this one: it begins at another
     observation, or after another action. (A truncation goes unseen only where the next episode begins just where this
-    one ended and the last action was zero.) The newest episode of each environment is cut, and the oldest begins where
-    the ring does: what came before was overwritten.
+    one ended and the last action was `spec.middle`.) The newest episode of each environment is cut, and the oldest
+    begins where the ring does: what came before was overwritten.
     """
     filled = len(rows)
     number = np.arange(max(added - filled, 0), added)  # oldest first

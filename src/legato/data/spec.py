@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
 
 
 @dataclass(frozen=True)
@@ -28,14 +30,6 @@ class Spec:
     def discrete(cls, observation_size: int, choices: int) -> Spec:
         return cls(observation_size, (0.0,), (choices - 1.0,), choices)
 
-    def unit(self, actions: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
-        """Continuous actions in units of their bounds, [-1, 1]; 0 where both bounds are one number."""
-        low, high = jnp.asarray(self.low), jnp.asarray(self.high)
-        if any(a == b for a, b in zip(self.low, self.high, strict=True)):
-            fixed = low == high
-            return jnp.where(fixed, 0, (2 * actions - low - high) / jnp.where(fixed, 1, high - low))
-        return (2 * actions - low - high) / (high - low)
-
     @property
     def action_size(self) -> int:
         return len(self.low)
@@ -55,3 +49,39 @@ class Spec:
             nearest = (0.5 * low + 0.5 * high).astype(np.float32)
         empty = least > greatest
         return np.where(empty, nearest, least), np.where(empty, nearest, greatest)
+
+    @property
+    def middle(self) -> tuple[float, ...]:
+        """The action that stands for the one before an episode's first step: halfway between the bounds; choice 0."""
+        if self.choices is not None:
+            return (0.0,)
+        return tuple(0.5 * (low + high) for low, high in zip(self.low, self.high, strict=True))
+
+    def with_unit_bounds(self) -> Spec:
+        """The same with actions in [-1, 1]; choices stay as they are."""
+        if self.choices is not None:
+            return self
+        return replace(self, low=(-1.0,) * self.action_size, high=(1.0,) * self.action_size)
+
+    def scale(self, actions: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
+        """Actions in units of their bounds, [-1, 1]; 0 where the bounds are equal; choices as they are."""
+        import jax.numpy as jnp  # here, so that a spec can be read without JAX
+
+        if self.choices is not None:
+            return actions
+        low, high = jnp.asarray(self.low), jnp.asarray(self.high)
+        return jnp.where(high > low, (2 * actions - low - high) / jnp.where(high > low, high - low, 1), 0)
+
+    def unscale(self, scaled: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
+        """The inverse of `scale`: actions in the environment's units."""
+        import jax.numpy as jnp
+
+        if self.choices is not None:
+            return scaled
+        low, high = jnp.asarray(self.low), jnp.asarray(self.high)
+        return 0.5 * (low + high) + 0.5 * (high - low) * scaled
+
+
+def convert_actions(actions: Float[Array, "*batch act"], given: Spec, wanted: Spec) -> Float[Array, "*batch act"]:
+    """Actions in the units of the spec `given`, in those of the `wanted` one: as they are where these are the same."""
+    return actions if given == wanted else wanted.unscale(given.scale(actions))

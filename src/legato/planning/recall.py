@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from legato.data.spec import Spec
+from legato.data.spec import Spec, convert_actions
 from legato.errors import LegatoError
 from legato.models import dynamics
 from legato.models.dynamics import Dynamics
@@ -34,7 +34,8 @@ class Imagining(Policy[LastStep]):
     """Plans in a model. Beyond the horizon of a search the actor goes on from where the plan is imagined to end."""
 
     actor: Any
-    """`greedy(s, a_prev, length)`, of which the first action is used"""
+    """`greedy(s, a_prev, length)`, of which the first action is used; model and critics read actions as its `spec` has
+    them"""
     critic: TwinCritic
     model: Dynamics
     spec: Spec = eqx.field(static=True)
@@ -52,19 +53,19 @@ class Imagining(Policy[LastStep]):
         return LastStep.of(step)
 
     def decide(self, state: LastStep, key: PRNGKeyArray | None, length: int) -> tuple[Array, LastStep]:
-        s, a_prev = state.observation, state.executed
-        s = s if self.encoder is None else self.encoder(s)
+        s, own = state.observation, self.actor.spec
+        s, a_prev = s if self.encoder is None else self.encoder(s), convert_actions(state.executed, self.spec, own)
         if self.how is None:
-            return self.unrolled(s, a_prev, length), state
-        begin = self.unit(self.unrolled(s, a_prev, self.how.horizon))
+            return convert_actions(self.unrolled(s, a_prev, length), own, self.spec), state
+        begin = own.scale(self.unrolled(s, a_prev, self.how.horizon))
         key = jax.random.key(0) if key is None else key  # the draws of a greedy decision are always the same
         plan = shooting.plan(lambda actions: self.judged(s, actions), begin, key, self.how, begin[None])
-        actions = self.box(plan)
+        actions = own.unscale(plan)
         if length > self.how.horizon:
             end = jax.lax.scan(lambda z, a: (self.model(z, a), None), s, actions)[0]
             rest = self.unrolled(end, actions[-1], length - self.how.horizon)
             actions = jnp.concatenate([actions, rest])
-        return actions[:length], state
+        return convert_actions(actions[:length], own, self.spec), state
 
     def unrolled(
         self, s: Float[Array, " obs"], a_prev: Float[Array, " act"], length: int
@@ -81,7 +82,7 @@ class Imagining(Policy[LastStep]):
 
     def judged(self, s: Float[Array, " obs"], unit: Float[Array, "horizon act"]) -> Float[Array, ""]:
         """J of actions in units of their bounds."""
-        actions = self.box(unit)
+        actions = self.actor.spec.unscale(unit)
         z = dynamics.unroll(self.model, s, actions)
         if self.places:
             k = jnp.minimum(jnp.arange(len(unit)), self.places - 1) / self.places
@@ -100,11 +101,3 @@ class Imagining(Policy[LastStep]):
                 f"{self.how.samples} samples would take {each * self.how.samples:.1f} GiB for a decision, and "
                 f"{MEMORY:g} are allowed: at most {int(MEMORY / each)} samples fit"
             )
-
-    def unit(self, a: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
-        return self.spec.unit(a)
-
-    def box(self, unit: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
-        """The inverse of `unit`."""
-        low, high = jnp.asarray(self.spec.low), jnp.asarray(self.spec.high)
-        return low + (high - low) * (unit + 1) / 2

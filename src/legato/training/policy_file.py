@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from legato.algorithms import algorithm as algorithm_module
-from legato.algorithms.configs import CONFIGS, Config
+from legato.algorithms.configs import CONFIGS, Config, read_config
 from legato.data.spec import Spec
 from legato.errors import LegatoError
 from legato.policy import Player, Policy
@@ -122,7 +122,7 @@ def read_card(folder: Path) -> Card:
         if body.pop("format") != FORMAT:
             raise LegatoError(f"'{path}' was written by another version of legato; this one reads format {FORMAT}")
         name, config, spec = body.pop("algorithm"), body.pop("config"), body.pop("spec")
-        config = CONFIGS[name](**_tuples(config)) if name in CONFIGS else algorithm_module(name)
+        config = read_config(CONFIGS[name], config) if name in CONFIGS else algorithm_module(name)
         return Card(name, config, _spec(spec), body)  # type: ignore[arg-type]
     except (FileNotFoundError, NotADirectoryError):
         raise LegatoError(f"'{folder}' is not a saved policy: it has no {_CARD}") from None

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from legato.algorithms.configs import BC, CONFIGS, DS4, DT, OFFLINE, SAC, SRL, TT, TUNERS, Config, Tuner
+from legato.algorithms.configs import BC, CONFIGS, DS4, DT, OFFLINE, SAC, SRL, TT, TUNERS, Config, Tuner, read_config
 from legato.data.spec import Spec
 from legato.errors import LegatoError
 from legato.training.settings import AnySettings, FinetuneSettings, OfflineSettings, Settings, world_of
@@ -42,10 +42,10 @@ class Run:
             body = json.loads((self.path / "config.json").read_text())
             self.algorithm: str = body["algorithm"]
             self.preset: str = body["preset"]
-            self.config: Config = CONFIGS[self.algorithm](**_tuples(body["config"]))
+            self.config: Config = read_config(CONFIGS[self.algorithm], body["config"])
             self.method: str | None = body.get("method")
             """how its policies were fine-tuned, if they were"""
-            self.tuning: Tuner | None = TUNERS[self.method](**_tuples(body["tuning"])) if self.method else None
+            self.tuning: Tuner | None = read_config(TUNERS[self.method], body["tuning"]) if self.method else None
             kind = OfflineSettings if self.algorithm in OFFLINE else Settings
             kind = FinetuneSettings if self.method else kind
             self.settings: AnySettings = kind(**_tuples(body["settings"]))

@@ -254,6 +254,7 @@ def _online(name: str, algorithm: str, env: str) -> tuple[Config, Settings]:
     config = ONLINE[algorithm]()
     family = env.split("/")[-1].rpartition("-v")[0] or env
     if name == "paper":
+        config = replace(config, action_units="environment")
         steps, start, every = _PAPER_SCHEDULES.get(family, (1_000_000, 10_000, 5_000))
     else:
         # Fewer updates, so longer steps, which shrink towards the end: open-loop plans punish the last few per cent.

@@ -1,0 +1,209 @@
+"""What is learnt does not depend on the unit, nor on the zero, in which an environment counts its actions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium import spaces
+from tests.learners import close, noise, transitions
+from tests.tiny import learn
+
+from legato import api
+from legato.algorithms import algorithm as algorithm_module
+from legato.algorithms import sac, srl, td3
+from legato.algorithms.configs import CONFIGS, read_config
+from legato.data import formats
+from legato.data.replay import Sequences, scale_actions
+from legato.data.spec import Spec, convert_actions
+from legato.data.trajectories import About, trajectories
+from legato.planning.recall import Imagining
+from legato.planning.shooting import Shooting
+from legato.policy import LastStep, Step
+from legato.training.settings import preset
+
+OFF = Spec(3, (-0.2, 3.0), (0.8, 3.5))  # no number of it centred, both narrower than [-1, 1]
+SIZES: dict[str, Any] = {"hidden": 8, "batch_size": 16}
+PLANNED = {**SIZES, "horizon": 3, "model_hidden": (8, 6)}
+SRL = srl.Config(**PLANNED)
+CONFIG = {
+    "sac": sac.Config(**SIZES),
+    "td3": td3.Config(**SIZES),
+    "srl, preset cpu": srl.Config(**PLANNED, model_target="difference", recall_ends=True),
+    "srl, open loop": srl.Config(**PLANNED, critic="open_loop", vary=True),
+}
+
+
+def batch_of(module: Any, config: Any, seed: int) -> tuple[Any, ...]:
+    def of(i: int, length: int) -> Any:
+        steps = [transitions(seed + 10 * i + k, OFF, 16) for k in range(length)]
+        if length == 1:
+            return steps[0]
+        return Sequences(jax.tree.map(lambda *leaves: jnp.stack(leaves), *steps), jnp.ones((length, 16)))
+
+    return tuple(of(i, length) for i, length in enumerate(module.batches(config).lengths))
+
+
+@pytest.mark.parametrize("name", CONFIG)
+def test_an_update_is_the_published_one_of_scaled_actions(name: str) -> None:
+    module, config = algorithm_module(name.split(",")[0]), CONFIG[name]
+    published = replace(config, action_units="environment")
+    update = jax.jit(module.update, static_argnums=0)
+    ours = module.init(config, OFF, jax.random.key(0))
+    theirs = module.init(published, OFF.with_unit_bounds(), jax.random.key(0))
+    for i in range(2):
+        batch = batch_of(module, config, i)
+        ours, said = update(config, ours, batch, jax.random.key(i))
+        scaled = tuple(scale_actions(each, OFF) for each in batch)
+        theirs, heard = update(published, theirs, scaled, jax.random.key(i))
+        close(said, heard, 1e-5)
+    close(jax.tree.leaves(ours), jax.tree.leaves(theirs), 1e-5)
+
+
+def test_as_published_the_units_matter() -> None:
+    published = replace(CONFIG["td3"], action_units="environment")
+    learner, batch = td3.init(published, OFF, jax.random.key(0)), batch_of(td3, published, 0)[0]
+    losses = [
+        td3.critic_loss(learner.critic, learner, published, each, noise(0, 16, 2))[0]
+        for each in (batch, scale_actions(batch, OFF))
+    ]
+    assert abs(losses[0] - losses[1]) > 1e-3
+
+
+@pytest.mark.parametrize("key", [None, 3])
+@pytest.mark.parametrize("name", ["sac", "td3", "srl"])
+def test_a_policy_reads_and_writes_the_environments_units(name: str, key: int | None) -> None:
+    module, config = algorithm_module(name), CONFIG.get(name, SRL)
+    unit = OFF.with_unit_bounds()
+    ours, theirs = (module.policy(config, module.init(config, spec, jax.random.key(0))) for spec in (OFF, unit))
+    before = jnp.asarray([0.3, 3.1])
+
+    def decide(policy: Any, executed: Any) -> Any:
+        step = Step(noise(0, 3).astype(jnp.float32), jnp.zeros(()), executed, jnp.asarray(False))
+        state = policy.observe(policy.init_state(()), step)
+        return policy.decide(state, None if key is None else jax.random.key(key), 3)[0]
+
+    np.testing.assert_allclose(decide(ours, before), OFF.unscale(decide(theirs, OFF.scale(before))), atol=1e-6)
+
+
+@pytest.mark.parametrize("how", [None, Shooting(horizon=2, samples=16, elites=4)])
+def test_a_planner_reads_and_writes_the_environments_units(how: Shooting | None) -> None:
+    def plan(spec: Spec, before: Any) -> Any:
+        learner = srl.init(SRL, spec, jax.random.key(0))
+        policy = Imagining(learner.actor, learner.critic, learner.model, spec, how)
+        return policy.decide(LastStep(noise(0, 3).astype(jnp.float32), before), None, 3)[0]
+
+    before = jnp.asarray([0.3, 3.1])
+    unit = OFF.with_unit_bounds()
+    np.testing.assert_allclose(plan(OFF, before), OFF.unscale(plan(unit, OFF.scale(before))), atol=1e-5)
+
+
+def test_scaling_is_undone_by_unscaling() -> None:
+    actions = np.random.default_rng(0).uniform(OFF.low, OFF.high, (50, 2)).astype(np.float32)
+    scaled = np.asarray(OFF.scale(jnp.asarray(actions)))
+    assert np.abs(scaled).max() <= 1 + 1e-5 and np.ptp(scaled) > 1.5
+    np.testing.assert_allclose(OFF.unscale(jnp.asarray(scaled)), actions, atol=1e-6)
+    np.testing.assert_allclose(OFF.scale(jnp.asarray(OFF.middle)), 0, atol=1e-5)
+    stuck = Spec(1, (-1.0, 0.3), (1.0, 0.3))
+    np.testing.assert_array_equal(stuck.scale(jnp.asarray([0.5, 0.3])), [0.5, 0])
+    np.testing.assert_array_equal(stuck.unscale(jnp.asarray([0.5, 0.7])), np.float32([0.5, 0.3]))
+    choices = Spec.discrete(2, 4)
+    np.testing.assert_array_equal(choices.scale(jnp.asarray([3.0])), [3])
+    assert convert_actions(actions, OFF, OFF) is actions
+
+
+# --- whole runs ---
+
+
+class Cart(gymnasium.Env):
+    """A point to be moved to 0; the same plant whatever the unit and the middle of its action."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+
+    def __init__(self, unit: float = 1.0, middle: float = 0.0):
+        self.unit, self.middle = unit, middle
+        self.action_space = spaces.Box(np.float32(middle - unit), np.float32(middle + unit), (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.x, self.time = float(self.np_random.uniform(-1, 1)), 0
+        return np.array([self.x, 0], np.float32), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.x += 0.2 * (float(action[0]) - self.middle) / self.unit
+        self.time += 1
+        return np.array([self.x, self.time / 8], np.float32), -abs(self.x), False, self.time == 8, {}
+
+
+for name, unit, middle in (("One", 1.0, 0.0), ("Tiny", 2.0**-10, 0.0), ("Off", 0.5, 3.0)):
+    gymnasium.register(f"units/{name}-v0", entry_point=partial(Cart, unit, middle))  # type: ignore[arg-type]
+
+UPDATES = {"updates": 20, "eval_every": 20, "log_every": 10, "checkpoint_every": 20}
+TIMES = {"steps": 48, "start_steps": 16, "eval_every": 24, "log_every": 24, "checkpoint_every": 48, "eval_episodes": 2}
+
+
+def trained(algorithm: str, name: str, out: Path, **options: Any) -> str:
+    sizes = {**(PLANNED if algorithm == "srl" else SIZES), **TIMES}
+    run = api.train(algorithm, f"units/{name}-v0", out=out / name, quiet=True, **{**sizes, **options})
+    return (run.path / "metrics.csv").read_text()
+
+
+@pytest.mark.parametrize("algorithm", ["sac", "td3", "srl"])
+def test_the_same_plant_in_other_units_is_learnt_alike(algorithm: str, tmp_path: Path) -> None:
+    """To the bit where a change of unit is exact; where actions are moved far from 0, they lose digits on the way."""
+    one = trained(algorithm, "One", tmp_path)
+    assert trained(algorithm, "Tiny", tmp_path) == one
+    off, exact = (
+        np.genfromtxt(text.splitlines(), delimiter=",", skip_header=1)
+        for text in (trained(algorithm, "Off", tmp_path), one)
+    )
+    np.testing.assert_allclose(off, exact, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("algorithm", ["bc", "dt", "odt", "ds4", "iql", "tt"])
+def test_logs_in_other_units_are_learnt_alike(algorithm: str, tmp_path: Path) -> None:
+    rng, episodes, steps = np.random.default_rng(0), 6, 8
+    count = episodes * steps
+    observations = rng.normal(size=(count, 3)).astype(np.float32)
+    unit = np.clip(0.5 * observations[:, :1] + 0.2 * rng.normal(size=(count, 1)), -1, 1)
+    ends = np.arange(count) % steps == steps - 1
+
+    def learnt(scale: float, middle: float) -> tuple[str, float]:
+        name = f"{scale:g}-{middle:g}"
+        bounds = {"low": (middle - scale,), "high": (middle + scale,)}
+        actions = (middle + scale * unit).astype(np.float32)
+        following = np.zeros((episodes, 3), np.float32)
+        data = trajectories(
+            observations, actions, observations[:, 0], ends, np.zeros(count, bool), None, following, About(**bounds)
+        )
+        path = tmp_path / f"{name}.npz"
+        formats.save(data, path)
+        run = learn(algorithm, tmp_path / name, str(path), **UPDATES)
+        policy = api.load(run.path)
+        action, _ = policy.act(policy.begin(), np.array([0.7, 0.1, -0.4]))
+        return (run.path / "metrics.csv").read_text(), float((action[0, 0] - middle) / scale)
+
+    (said, action), (moved, there) = learnt(1.0, 0.0), learnt(0.5, 3.0)
+    off, exact = (np.genfromtxt(text.splitlines(), delimiter=",", skip_header=1) for text in (moved, said))
+    np.testing.assert_allclose(off, exact, rtol=1e-3, atol=1e-3)
+    assert there == pytest.approx(action, abs=1e-3)
+
+
+# --- files that are older than the option ---
+
+
+@pytest.mark.parametrize("algorithm", ["sac", "td3", "srl"])
+def test_what_was_written_before_is_read_as_it_was(algorithm: str) -> None:
+    kind = CONFIGS[algorithm]
+    assert kind().action_units == "bounds"  # type: ignore[union-attr]
+    assert read_config(kind, {}).action_units == "environment"  # type: ignore[union-attr]
+    assert read_config(kind, {"action_units": "bounds"}) == kind()
+    assert preset("paper", algorithm, "Hopper-v5")[0].action_units == "environment"  # type: ignore[union-attr]
+    assert preset("cpu", algorithm, "Hopper-v5")[0].action_units == "bounds"  # type: ignore[union-attr]
