@@ -24,7 +24,7 @@ from legato.nn.mlp import MLP
 from legato.nn.optimisation import descend, polyak
 from legato.training import offline
 from legato.training.run import Run
-from legato.training.settings import OfflineSettings
+from legato.training.settings import OfflineSettings, preset
 
 SPEC, CHOICE = Spec(3, (-0.2, -0.4), (0.8, 0.1)), Spec.discrete(3, 4)
 CONFIG = iql.Config(hidden=8, batch_size=16, gamma=0.9, tau=0.1, anneal_over=0, reward_shift=-0.5, beta=2.0)
@@ -174,6 +174,17 @@ def test_step_sizes_fall_over_the_run() -> None:
     found = [iql.step_sizes(replace(config, anneal_critics=True), jnp.asarray(i))[1] for i in (0, 50, 100)]
     np.testing.assert_allclose(found, [2, 1, 0.1], rtol=1e-5)
     assert iql.step_sizes(CONFIG, jnp.asarray(10**6)) == (3e-4, 3e-4)
+
+
+def test_as_published_all_layers_begin_orthogonal() -> None:
+    config = preset("paper", "iql", "hopper-medium.hdf5")[0]
+    assert isinstance(config, iql.Config) and config.initialisation == "orthogonal"
+    learner = iql.init(replace(config, hidden=8), Spec(3, (-1.0,), (1.0,)), jax.random.key(0))
+    weights = [layer.weight for layer in (*learner.actor.layers, *learner.value.layers)]
+    weights += [layer.weight[i] for layer in learner.critic.q.layers for i in (0, 1)]
+    for w in (np.asarray(w, np.float64) for w in weights):
+        gram = w @ w.T if w.shape[0] < w.shape[1] else w.T @ w
+        np.testing.assert_allclose(gram, 2 * np.eye(len(gram)), atol=1e-5)
 
 
 def test_sizes_and_beginnings() -> None:

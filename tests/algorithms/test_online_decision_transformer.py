@@ -44,6 +44,67 @@ def batch() -> Window:
     return windows_of(0, SPEC, [4, 2, 3, 1], K)
 
 
+# --- the optimiser, as published ---
+
+
+def test_mean_and_deviation_begin_orthogonal_each() -> None:
+    weight = np.asarray(made().network.head.weight, np.float64)
+    for half in np.split(weight, 2, axis=1):
+        np.testing.assert_allclose(half.T @ half, np.eye(SPEC.action_size), atol=1e-5)
+
+
+def test_lamb_is_its_equations_and_the_heads_halves_have_trust_ratios_of_their_own() -> None:
+    """Two steps written out: Adam's direction with an epsilon of 1e-8, decay, and |w| / |step| per tensor."""
+    rate, decay, network = 0.1, 0.01, nudged(made().network)
+    optimiser = odt.lamb(lambda _: jnp.asarray(rate), decay)
+    state = optimiser.init(network)
+    rng = np.random.default_rng(0)
+    # Small gradients, to which an epsilon of 1e-6 would make a difference.
+    gradients = [
+        jax.tree.map(lambda w: jnp.asarray(1e-6 * rng.normal(size=w.shape), jnp.float32), network) for _ in "ab"
+    ]
+    step = jax.jit(optimiser.update)
+
+    def apart(tree: odt.Network) -> list[np.ndarray]:
+        found = []
+        for leaf in jax.tree.leaves(tree):
+            of_head = leaf is tree.head.weight or leaf is tree.head.bias
+            found += np.split(np.asarray(leaf, np.float64), 2 if of_head else 1, axis=-1)
+        return found
+
+    weights = apart(network)
+    m, v = ([np.zeros_like(w) for w in weights] for _ in "mv")
+    for t, gradient in enumerate(gradients, start=1):
+        change, state = step(gradient, state, network)
+        network = jax.tree.map(jnp.add, network, change)
+        for i, g in enumerate(apart(gradient)):
+            m[i], v[i] = 0.9 * m[i] + 0.1 * g, 0.999 * v[i] + 0.001 * g**2
+            u = m[i] / (1 - 0.9**t) / (np.sqrt(v[i] / (1 - 0.999**t)) + 1e-8) + decay * weights[i]
+            long, short = np.linalg.norm(weights[i]), np.linalg.norm(u)
+            weights[i] = weights[i] - rate * (long / short if long and short else 1) * u
+    for found, expected in zip(apart(network), weights, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_fine_tuning_goes_on_with_the_optimiser_that_there_was(batch: Window) -> None:
+    """Its moments and its count, so that the warm-up goes on, and its step size and decay."""
+    base = replace(SMALL, optimiser="lamb", warmup=10, learning_rate=1e-2, weight_decay=1e-3)
+    paper = going_on.Config(hidden=8, layers=1, batch_size=16, episodes=3, warmup=10)
+    before = made(base)
+    for i in range(3):
+        before, _ = update(base, before, batch, jax.random.key(i))
+    fresh = going_on.init(paper, base, odt.policy(base, before), jax.random.key(0))
+    assert going_on.continues(paper)
+    learner = going_on.continued(fresh, before)
+    assert same(learner.optimisers["actor"], before.optimisers["network"])
+    assert same(learner.optimisers["multiplier"], before.optimisers["multiplier"])
+    assert same(learner.actor, before.network)
+    g = jax.tree.map(lambda w: jnp.full_like(w, 0.1), learner.actor)
+    of_base, of_paper = odt.optimisers(base)[0], going_on._optimisers(paper, base)["actor"]
+    steps = [of.update(g, learner.optimisers["actor"], learner.actor)[0] for of in (of_base, of_paper)]
+    assert same(*steps)
+
+
 # --- the distribution ---
 
 

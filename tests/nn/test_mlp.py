@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jax.test_util import check_grads
 from scipy import stats
 
-from legato.nn.mlp import MLP, Linear, many
+from legato.nn.mlp import MLP, Linear, many, orthogonal
 
 
 def matrix(layer: Linear, inputs: int) -> tuple[np.ndarray, np.ndarray]:
@@ -89,3 +89,18 @@ def test_many_rows_have_the_gradients_of_the_layer(inputs: int, outputs: int) ->
     ours = jax.grad(lambda layer, x: jnp.sum(weight * jnp.sin(many(layer, x))), argnums=(0, 1))(layer, x)
     for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-12)
+
+
+def test_orthogonal_weights_in_every_layer_stacked_or_not() -> None:
+    network = MLP((5, 8, 8, 1), key=jax.random.key(0))
+    stacked = jax.vmap(lambda key: MLP((5, 8, 8, 1), key=key))(jax.random.split(jax.random.key(0)))
+    one, two = (orthogonal(net, 2**0.5, jax.random.key(1)) for net in (network, stacked))
+    for layer in (
+        *one.layers,
+        *(jax.tree.map(lambda leaf, i=i: leaf[i], two).layers[k] for i in (0, 1) for k in range(3)),
+    ):
+        w = np.asarray(layer.weight, np.float64)
+        gram = w @ w.T if w.shape[0] < w.shape[1] else w.T @ w
+        np.testing.assert_allclose(gram, 2 * np.eye(len(gram)), atol=1e-5)
+        np.testing.assert_array_equal(layer.bias, 0)
+    assert not np.array_equal(two.layers[1].weight[0], two.layers[1].weight[1])

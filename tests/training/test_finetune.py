@@ -23,7 +23,9 @@ from legato import api
 from legato.data import histories as ring
 from legato.errors import LegatoError
 from legato.training import finetune
+from legato.training.policy_file import named_leaves
 from legato.training.run import Run
+from legato.training.settings import override, tuning_preset
 
 SHORT: dict[str, Any] = {"updates": 50, "eval_every": 50, "log_every": 50, "checkpoint_every": 50, "seeds": 2}
 # Checkpoints are due between two rows of metrics, and within an episode (of 200 steps).
@@ -322,6 +324,31 @@ def test_what_does_not_fit_is_refused_before_there_is_a_folder(
     with pytest.raises(LegatoError, match=message):
         api.finetune(offline["ds4"], given.pop("env"), method=given.pop("method", None), out=out, quiet=True, **given)
     assert not out.exists()
+
+
+def test_as_published_the_optimiser_of_the_run_goes_on(
+    offline: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seed by seed; from the last policies only, which are those that it belongs to."""
+    loops: list[finetune.Loop] = []
+    monkeypatch.setattr(finetune.Loop, "train", lambda loop: loops.append(loop) or loop._close())
+    goes_on = {"continue_optimiser": True, "learning_rate": 0.0, "td3": 0.0, "seed": 1, "seeds": 1}
+    finetune.start(
+        offline["odt"].path,
+        "odt-online",
+        "paper",
+        *override(*tuning_preset("paper", "odt-online", "Pendulum-v1"), **{**TIMES, **TUNED["odt"], **goes_on}),
+        tmp_path / "on",
+        quiet=True,
+    )
+    known = load(offline["odt"].path)[1]["learner"]
+    found = named_leaves(loops[0].learner.optimisers["actor"])
+    assert found
+    for name, array in found.items():
+        np.testing.assert_array_equal(array[0], known[f"optimisers.network.{name}"][1], err_msg=name)
+    with pytest.raises(LegatoError, match="the optimiser goes on from where"):
+        tune(offline["odt"], tmp_path / "best", which="best", **goes_on)
+    assert not (tmp_path / "best").exists()
 
 
 def test_a_run_without_an_offline_policy_is_refused(offline: dict[str, Run], dataset: str, tmp_path: Path) -> None:

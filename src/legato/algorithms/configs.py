@@ -531,6 +531,8 @@ class IQL:
     """Adam step size of actor, critics and V [IQL]"""
     anneal_over: int = -1
     """updates over which the actor's step size falls along a cosine to zero; 0: never, -1: the run [IQL]"""
+    initialisation: Literal["xavier", "orthogonal"] = "xavier"
+    """first weights of all layers: Xavier uniform, or orthogonal with a gain of the root of 2 [IQL]"""
     anneal_critics: bool = False
     """let the step size of critics and V fall as well, towards zero, to a twentieth at least [IQL: off]"""
 
@@ -552,12 +554,13 @@ def _check_tuner(config: DS4AC | DS4RW | OnlineDT, *positive: str) -> None:
     for name in ("every", "batch_size", *positive):
         if getattr(config, name) < 1:
             raise LegatoError(f"{name} must be at least 1; {getattr(config, name)} was given")
-    for name in ("updates", "start_steps", "weight_decay"):
+    own = isinstance(config, OnlineDT)  # which may take both from pre-training
+    for name in ("updates", "start_steps", *(() if own and config.weight_decay == -1 else ("weight_decay",))):
         if getattr(config, name) < 0:
             raise LegatoError(f"{name} must be at least 0; {getattr(config, name)} was given")
     if config.clip <= 0:
         raise LegatoError(f"clip must be positive; {config.clip} was given")
-    if config.learning_rate <= 0:
+    if config.learning_rate <= 0 and not (own and config.learning_rate == 0):
         raise LegatoError(f"learning_rate must be positive; {config.learning_rate} was given")
     if isinstance(config, DS4RW):
         return
@@ -762,14 +765,16 @@ class OnlineDT:
     """normalise the critics' hidden layers"""
     batch_size: int = 256
     """windows per update [ODT]"""
-    learning_rate: float = 1e-4
-    """step size of the transformer [ODT: 1e-4 to 2e-3]"""
+    learning_rate: float = 0.0
+    """step size of the transformer; 0: that of pre-training [ODT]"""
     critic_learning_rate: float = 1e-3
     """AdamW step size of the critics"""
     warmup: int = 10_000
-    """updates over which both rise to their values [ODT]"""
-    weight_decay: float = 5e-4
-    """decay of every parameter [ODT: 1e-4 to 1e-3]"""
+    """updates over which both rise to their values, those of pre-training counted where its optimiser goes on [ODT]"""
+    weight_decay: float = -1.0
+    """decay of every parameter; -1: that of pre-training [ODT]"""
+    continue_optimiser: bool = field(default=True, metadata={"before": False})
+    """go on with the moments and the count of pre-training's optimiser [ODT], instead of with new ones"""
     clip: float = 0.25
     """largest global norm of a gradient [ODT]"""
 

@@ -34,7 +34,7 @@ from legato.data.windows import Draw
 from legato.models.values import Judge, critics, qualities, quality, worth
 from legato.nn.ensembles import TwinCritic
 from legato.nn.layers import drop, toss
-from legato.nn.mlp import MLP, Linear
+from legato.nn.mlp import MLP, Linear, orthogonal
 from legato.nn.optimisation import annealed, descend, polyak
 from legato.policy import LastStep, Policy, Step, held, uncommanded
 
@@ -105,6 +105,10 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = No
     critic = critics(spec, config.hidden, config.layers, key=k_critic)
     value = MLP((spec.observation_size, *[config.hidden] * config.layers, 1), key=k_value)
     trained: dict[str, Any] = {"actor": actor, "critic": critic, "value": value}
+    if config.initialisation == "orthogonal":
+        keys = jax.random.split(jax.random.fold_in(key, 1), len(trained))
+        trained = {name: orthogonal(part, 2**0.5, k) for (name, part), k in zip(trained.items(), keys, strict=True)}
+    actor, critic, value = trained.values()
     return Learner(
         actor=actor,
         critic=critic,

@@ -52,7 +52,8 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = No
         raise LegatoError("the Online Decision Transformer draws actions that are numbers, not choices: train dt")
     k_network, k_head = jax.random.split(key)
     network = Network(config, spec, key=k_network)
-    weight = jax.nn.initializers.orthogonal()(k_head, (config.size, 2 * spec.action_size))
+    draw = jax.nn.initializers.orthogonal()  # mu and log sigma each for themselves
+    weight = jnp.concatenate([draw(k, (config.size, spec.action_size)) for k in jax.random.split(k_head)], axis=-1)
     head = Linear.normal(config.size, 2 * spec.action_size, 0.0, key=k_head)
     network = eqx.tree_at(lambda n: n.head, network, eqx.tree_at(lambda layer: layer.weight, head, weight))
     log_multiplier = jnp.log(jnp.asarray(config.multiplier, jnp.float32))
@@ -70,8 +71,30 @@ def optimisers(config: Config) -> tuple[optax.GradientTransformation, optax.Grad
 
 def moved(optimiser: str, rate: optax.Schedule, decay: float, clip: float) -> optax.GradientTransformation:
     """LAMB or AdamW, on a gradient of global norm `clip` at most."""
-    of = optax.lamb if optimiser == "lamb" else optax.adamw
+    of = lamb if optimiser == "lamb" else optax.adamw
     return optax.chain(optax.clip_by_global_norm(clip), of(rate, weight_decay=decay))
+
+
+def lamb(rate: optax.Schedule, weight_decay: float) -> optax.GradientTransformation:
+    """LAMB (You et al. 2020, arXiv 1904.00962) as the official code has it: epsilon 1e-8, and a trust ratio for mu and
+    one for log sigma, whose weights lie side by side in the network's head.
+    """
+    one = optax.scale_by_trust_ratio()
+
+    def update(change: Network, state: optax.OptState, params: Network | None = None) -> tuple[Network, optax.OptState]:
+        assert params is not None
+        whole, _ = one.update(change, state, params)  # type: ignore[arg-type]
+        of_change, of_params = (jax.tree.map(lambda x: jnp.split(x, 2, axis=-1), net.head) for net in (change, params))
+        halves, _ = one.update(of_change, state, of_params)  # type: ignore[arg-type]
+        head = jax.tree.map(lambda _, parts: jnp.concatenate(parts, axis=-1), change.head, halves)
+        return eqx.tree_at(lambda network: network.head, whole, head), state
+
+    return optax.chain(
+        optax.scale_by_adam(eps=1e-8),
+        optax.add_decayed_weights(weight_decay),
+        optax.GradientTransformation(one.init, update),  # type: ignore[arg-type]
+        optax.scale_by_learning_rate(rate),
+    )
 
 
 def parted(given: Float[Array, "*batch outputs"]) -> tuple[Float[Array, "*batch act"], Float[Array, "*batch act"]]:

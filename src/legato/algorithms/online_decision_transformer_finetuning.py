@@ -91,10 +91,23 @@ def init(config: Config, base: Base, policy: Stochastic, key: PRNGKeyArray) -> L
     )
 
 
+def continues(config: Config) -> bool:
+    """Does the optimiser of pre-training go on?"""
+    return config.continue_optimiser
+
+
+def continued(learner: Learner, before: odt.Learner) -> Learner:
+    """The learner with the moments and counts that pre-training ended with."""
+    kept = {"actor": before.optimisers["network"], "multiplier": before.optimisers["multiplier"]}
+    return replace(learner, optimisers={**learner.optimisers, **kept})
+
+
 def _optimisers(config: Config, base: Base) -> dict[str, optax.GradientTransformation]:
-    rate, critic = (warmed(size, config.warmup) for size in (config.learning_rate, config.critic_learning_rate))
+    rate = warmed(config.learning_rate or base.learning_rate, config.warmup)
+    critic = warmed(config.critic_learning_rate, config.warmup)
+    decay = base.weight_decay if config.weight_decay == -1 else config.weight_decay
     return {
-        "actor": odt.moved(base.optimiser, rate, config.weight_decay, config.clip),
+        "actor": odt.moved(base.optimiser, rate, decay, config.clip),
         "multiplier": optax.adam(base.multiplier_learning_rate),
         "critic": optax.chain(optax.clip_by_global_norm(config.clip), optax.adamw(critic, weight_decay=0.0)),
     }

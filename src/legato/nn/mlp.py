@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -10,6 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from legato.nn.layers import LayerNorm
+
+Network = TypeVar("Network")
 
 
 class Linear(eqx.Module):
@@ -107,3 +110,23 @@ class MLP(eqx.Module):
             x = layer(x)
             x = self.activation(self.norms[i](x) if self.norms else x)
         return self.layers[-1](x)
+
+
+def orthogonal(network: Network, gain: float, key: PRNGKeyArray) -> Network:
+    """The network with new weights in all of its linear layers: orthogonal, times `gain`; biases stay.
+
+    Layers may be stacked along a leading axis. Of a network that has no linear layer nothing changes.
+    """
+    layers, rest = jax.tree.flatten(network, is_leaf=lambda node: isinstance(node, Linear))
+    draw = jax.nn.initializers.orthogonal(gain)
+
+    def of(node: Any, key: PRNGKeyArray) -> Any:
+        if not isinstance(node, Linear):
+            return node
+        *stacked, inputs, outputs = node.weight.shape
+        keys = jax.random.split(key, stacked[0]) if stacked else key
+        one = lambda k: draw(k, (inputs, outputs), node.weight.dtype)  # noqa: E731
+        return eqx.tree_at(lambda layer: layer.weight, node, jax.vmap(one)(keys) if stacked else one(keys))
+
+    keys = jax.random.split(key, len(layers))
+    return jax.tree.unflatten(rest, [of(layer, k) for layer, k in zip(layers, keys, strict=True)])

@@ -89,13 +89,14 @@ def start(
         raise LegatoError(f"{known}name one with --env")
     origin = untrained(str(source), method, preset, settings) if from_scratch(source) else begun(Run(source), settings)
     spec = check(method, tuning, settings, origin, quiet=quiet)
+    before = trained(origin, method, tuning, settings)
     known = logged(origin.run) if origin.run and replay_of(method).begins_with_logs(tuning) else None
     data = {**((origin.run and origin.run.data) or {}), "environment": settings.env}
     data["start"] = origin.name if origin.run else None
     run = Run.create(out, origin.algorithm, preset, origin.config, settings, spec, data, method=method, tuning=tuning)
     for seed, loaded in zip(run.seeds, origin.policies, strict=True):
         policy_file.save(run.path / "policy" / f"seed-{seed}" / "start", loaded.policy, loaded.card)
-    Loop(run, quiet=quiet, data=known).train()
+    Loop(run, quiet=quiet, data=known, before=before).train()
     return run
 
 
@@ -189,6 +190,20 @@ def check(method: str, tuning: Any, settings: FinetuneSettings, origin: Origin, 
     return spec
 
 
+def trained(origin: Origin, method: str, tuning: Any, settings: FinetuneSettings) -> Any:
+    """The learners that a run ended with, where a tuner goes on with their optimisers; None where it does not."""
+    goes_on = getattr(tuner(method), "continues", None)
+    if goes_on is None or not goes_on(tuning) or origin.run is None:
+        return None
+    if settings.which != "last":
+        raise LegatoError(
+            f"the optimiser goes on from where '{origin.name}' ended, not from its {settings.which} policy: "
+            "leave out which, or begin with a new one (continue_optimiser off)"
+        )
+    facts = cast(Any, origin.policies[0].policy).facts
+    return offline.newest_learners(origin.run, facts, seeds_of(settings))
+
+
 def logged(before: Run) -> Trajectories:
     """The data that the offline policies learnt from. Raises `LegatoError` where it is not there any more."""
     assert isinstance(before.settings, OfflineSettings)
@@ -221,6 +236,7 @@ class Loop:
         from_step: int | None = None,
         quiet: bool = False,
         data: Trajectories | None = None,
+        before: Any = None,
     ):
         assert isinstance(run.settings, FinetuneSettings)
         assert run.method is not None and run.tuning is not None
@@ -229,6 +245,8 @@ class Loop:
         self.checkpoints = Checkpoints(run.path / "checkpoints", create=not resume)
         loaded = self.checkpoints.load(from_step) if resume else None
         self._build()
+        if before is not None:
+            self.learner = jax.jit(jax.vmap(self.module.continued))(self.learner, before)
         if data is not None:
             self._fill(data)
         columns = ["return", "length", "episodes", "eval_return", "target", *self.metric_names, *self.met_names]

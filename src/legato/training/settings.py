@@ -366,6 +366,7 @@ def _implicit_q_learning(name: str, config: IQL, settings: OfflineSettings) -> t
     config = replace(config, **next((how for worlds, how in _PAPER_VALUES.items() if words & set(worlds)), {}))
     if name == "paper":
         every, played = (100_000, 100) if config.reward_shift else (5_000, 10)
+        config = replace(config, initialisation="orthogonal")
         return config, replace(settings, updates=1_000_000, eval_every=every, eval_episodes=played)
     # Fewer updates, so longer steps, which shrink towards the end; a third layer, so that V can fall off at a wall.
     config = replace(config, hidden=128, layers=3, batch_size=128, learning_rate=1e-3, tau=0.01, dropout=0.0)
@@ -404,7 +405,9 @@ def tuning_preset(name: str, method: str, env: str, *, scratch: bool = False) ->
     if isinstance(tuning, OnlineDT):
         if name == "paper":
             return tuning, replace(settings, steps=1_500_000, eval_every=10_000)
+        # A short warm-up of its own: pre-training's has ended, and its step size too.
         tuning = replace(tuning, batch_size=64, warmup=100, weight_decay=1e-4)
+        tuning = replace(tuning, learning_rate=1e-4, continue_optimiser=False)
         tuning = replace(tuning, critic_steps=3_000, critic_updates=2_000, n_step=4)  # with `td3`
         if scratch:
             return tuning, settings
