@@ -14,20 +14,23 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from tests.learners import close, noise, transitions
-from tests.tiny import learn
+from tests.tiny import LOGGED
 
 from legato import api
 from legato.algorithms import algorithm as algorithm_module
 from legato.algorithms import sac, srl, td3
 from legato.algorithms.configs import CONFIGS, read_config
-from legato.data import formats
+from legato.data import facts as data_facts
+from legato.data import windows
+from legato.data.facts import Facts
 from legato.data.replay import Sequences, scale_actions
 from legato.data.spec import Spec, convert_actions
+from legato.data.tokens import Discretiser
 from legato.data.trajectories import About, trajectories
 from legato.planning.recall import Imagining
 from legato.planning.shooting import Shooting
 from legato.policy import LastStep, Step
-from legato.training.settings import preset
+from legato.training.settings import override, preset
 
 OFF = Spec(3, (-0.2, 3.0), (0.8, 3.5))  # no number of it centred, both narrower than [-1, 1]
 SIZES: dict[str, Any] = {"hidden": 8, "batch_size": 16}
@@ -37,7 +40,6 @@ CONFIG = {
     "sac": sac.Config(**SIZES),
     "td3": td3.Config(**SIZES),
     "srl, preset cpu": srl.Config(**PLANNED, model_target="difference", recall_ends=True),
-    "srl, open loop": srl.Config(**PLANNED, critic="open_loop", vary=True),
 }
 
 
@@ -145,7 +147,6 @@ class Cart(gymnasium.Env):
 for name, unit, middle in (("One", 1.0, 0.0), ("Tiny", 2.0**-10, 0.0), ("Off", 0.5, 3.0)):
     gymnasium.register(f"units/{name}-v0", entry_point=partial(Cart, unit, middle))  # type: ignore[arg-type]
 
-UPDATES = {"updates": 20, "eval_every": 20, "log_every": 10, "checkpoint_every": 20}
 TIMES = {"steps": 48, "start_steps": 16, "eval_every": 24, "log_every": 24, "checkpoint_every": 48, "eval_episodes": 2}
 
 
@@ -160,40 +161,37 @@ def test_the_same_plant_in_other_units_is_learnt_alike(algorithm: str, tmp_path:
     """To the bit where a change of unit is exact; where actions are moved far from 0, they lose digits on the way."""
     one = trained(algorithm, "One", tmp_path)
     assert trained(algorithm, "Tiny", tmp_path) == one
-    off, exact = (
-        np.genfromtxt(text.splitlines(), delimiter=",", skip_header=1)
-        for text in (trained(algorithm, "Off", tmp_path), one)
-    )
-    np.testing.assert_allclose(off, exact, rtol=1e-3, atol=1e-3)
+    if algorithm == "td3":  # which is compiled soonest
+        moved = trained(algorithm, "Off", tmp_path)
+        off, exact = (np.genfromtxt(text.splitlines(), delimiter=",", skip_header=1) for text in (moved, one))
+        np.testing.assert_allclose(off, exact, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("algorithm", ["bc", "dt", "odt", "ds4", "iql", "tt"])
-def test_logs_in_other_units_are_learnt_alike(algorithm: str, tmp_path: Path) -> None:
+def test_logs_in_other_units_are_learnt_alike(algorithm: str) -> None:
     rng, episodes, steps = np.random.default_rng(0), 6, 8
-    count = episodes * steps
+    count, ends = episodes * steps, np.arange(48) % steps == steps - 1
     observations = rng.normal(size=(count, 3)).astype(np.float32)
     unit = np.clip(0.5 * observations[:, :1] + 0.2 * rng.normal(size=(count, 1)), -1, 1)
-    ends = np.arange(count) % steps == steps - 1
+    module = algorithm_module(algorithm)
+    config, _ = override(*preset("cpu", algorithm, "logs.npz"), **{**LOGGED[algorithm], "anneal_over": 0})
 
-    def learnt(scale: float, middle: float) -> tuple[str, float]:
-        name = f"{scale:g}-{middle:g}"
-        bounds = {"low": (middle - scale,), "high": (middle + scale,)}
-        actions = (middle + scale * unit).astype(np.float32)
-        following = np.zeros((episodes, 3), np.float32)
-        data = trajectories(
-            observations, actions, observations[:, 0], ends, np.zeros(count, bool), None, following, About(**bounds)
-        )
-        path = tmp_path / f"{name}.npz"
-        formats.save(data, path)
-        run = learn(algorithm, tmp_path / name, str(path), **UPDATES)
-        policy = api.load(run.path)
-        action, _ = policy.act(policy.begin(), np.array([0.7, 0.1, -0.4]))
-        return (run.path / "metrics.csv").read_text(), float((action[0, 0] - middle) / scale)
+    def learnt(spec: Spec) -> tuple[Any, dict[str, Any]]:
+        actions = np.asarray(spec.unscale(jnp.asarray(unit, jnp.float32)))
+        about = About(low=spec.low, high=spec.high)
+        data = trajectories(observations, actions, observations[:, 0], ends, np.zeros(count, bool), about=about)
+        (what,) = windows.buckets(data.lengths, module.batches(config))[:1]
+        if hasattr(module, "prepare"):
+            facts, food = module.prepare(config, spec, data, None, "")
+        else:
+            facts, food = data_facts.of(data, spec), windows.episodes(data, 1.0, (what,))
+        learner = module.init(config, spec, jax.random.key(0), facts)
+        batch = food.draw(jax.random.key(1), what)
+        learner, metrics = jax.jit(module.update, static_argnums=0)(config, learner, batch, jax.random.key(2))
+        trained = jax.tree.leaves(learner, is_leaf=lambda node: isinstance(node, Facts | Discretiser))
+        return [leaf for leaf in trained if not isinstance(leaf, Facts | Discretiser)], metrics
 
-    (said, action), (moved, there) = learnt(1.0, 0.0), learnt(0.5, 3.0)
-    off, exact = (np.genfromtxt(text.splitlines(), delimiter=",", skip_header=1) for text in (moved, said))
-    np.testing.assert_allclose(off, exact, rtol=1e-3, atol=1e-3)
-    assert there == pytest.approx(action, abs=1e-3)
+    close(learnt(Spec(3, (-1.0,), (1.0,))), learnt(Spec(3, (2.5,), (3.5,))), 1e-3)
 
 
 # --- files that are older than the option ---
