@@ -46,7 +46,7 @@ class Policy(eqx.Module, Generic[State]):
     def init_state(self, command: PyTree) -> State:
         """Memory before the first step; `command` is a target return, a goal or `()`.
 
-        A command that the policy does not read is refused (`uncommanded`, `target_return`), not ignored.
+        A command that the policy does not read is refused (`refuse_command`, `target_return`), not ignored.
         """
 
     @abc.abstractmethod
@@ -81,7 +81,7 @@ class LastStep(eqx.Module):
         return cls(step.observation, step.executed)
 
 
-def uncommanded(command: PyTree) -> None:
+def refuse_command(command: PyTree) -> None:
     """For policies that read no command. Raises `LegatoError` for anything but `()`."""
     if not (isinstance(command, tuple) and not command):
         raise LegatoError(f"this policy reads no target return and no goal: begin without {reprlib.repr(command)}")
@@ -93,7 +93,7 @@ def target_return(command: PyTree, default: Float[Array, ""], *, read: bool = Tr
     Raises `LegatoError` for anything but one number that float32 can hold, and for any where targets are not `read`.
     """
     if not read:
-        uncommanded(command)
+        refuse_command(command)
     if isinstance(command, tuple) and not command:
         return default
     if not isinstance(command, Tracer):

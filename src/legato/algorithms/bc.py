@@ -22,7 +22,7 @@ from legato.data.windows import Draw, Window
 from legato.nn.layers import drop, toss
 from legato.nn.mlp import Linear
 from legato.nn.optimisation import adamw, descend, warmed
-from legato.policy import LastStep, Policy, Step, held, uncommanded
+from legato.policy import LastStep, Policy, Step, held, refuse_command
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -99,7 +99,7 @@ class Cloned(Policy[LastStep]):
     facts: Facts
 
     def init_state(self, command: Any) -> LastStep:
-        uncommanded(command)
+        refuse_command(command)
         return LastStep.empty(self.facts.spec)
 
     def observe(self, state: LastStep, step: Step) -> LastStep:

@@ -36,7 +36,7 @@ from legato.nn.ensembles import TwinCritic
 from legato.nn.layers import drop, toss
 from legato.nn.mlp import MLP, Linear, orthogonal
 from legato.nn.optimisation import annealed, descend, polyak
-from legato.policy import LastStep, Policy, Step, held, uncommanded
+from legato.policy import LastStep, Policy, Step, held, refuse_command
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -225,7 +225,7 @@ class Extracted(Policy[LastStep]):
     facts: Facts
 
     def init_state(self, command: Any) -> LastStep:
-        uncommanded(command)
+        refuse_command(command)
         return LastStep.empty(self.facts.spec)
 
     def observe(self, state: LastStep, step: Step) -> LastStep:

@@ -27,7 +27,7 @@ from legato.nn.distributions import TanhNormal
 from legato.nn.ensembles import TwinCritic
 from legato.nn.mlp import Linear
 from legato.nn.optimisation import annealed, descend, polyak
-from legato.policy import LastStep, Policy, Step, held, uncommanded
+from legato.policy import LastStep, Policy, Step, held, refuse_command
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -157,7 +157,7 @@ class HeldAction(Policy[LastStep]):
     spec: Spec = eqx.field(static=True)
 
     def init_state(self, command: Any) -> LastStep:
-        uncommanded(command)
+        refuse_command(command)
         return LastStep.empty(self.spec)
 
     def observe(self, state: LastStep, step: Step) -> LastStep:

@@ -46,7 +46,7 @@ from legato.nn.gru import GRUCell, RNNCell
 from legato.nn.mlp import MLP, Linear
 from legato.nn.optimisation import annealed, descend, polyak
 from legato.nn.recurrence import recur
-from legato.policy import LastStep, Policy, Step, uncommanded
+from legato.policy import LastStep, Policy, Step, refuse_command
 
 Metrics = dict[str, Float[Array, ""]]
 Batch = tuple[Transition | Sequences, Transition | Sequences]
@@ -459,7 +459,7 @@ class ActionSequence(Policy[LastStep]):
     encoder: MLP | None = None
 
     def init_state(self, command: Any) -> LastStep:
-        uncommanded(command)
+        refuse_command(command)
         return LastStep.empty(self.spec)
 
     def observe(self, state: LastStep, step: Step) -> LastStep:

@@ -25,7 +25,7 @@ from legato.data.spec import Spec, convert_actions
 from legato.nn.ensembles import TwinCritic
 from legato.nn.mlp import MLP
 from legato.nn.optimisation import annealed, descend, polyak
-from legato.policy import LastStep, Policy, Step, held, uncommanded
+from legato.policy import LastStep, Policy, Step, held, refuse_command
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -138,7 +138,7 @@ class HeldAction(Policy[LastStep]):
     spec: Spec = eqx.field(static=True)
 
     def init_state(self, command: Any) -> LastStep:
-        uncommanded(command)
+        refuse_command(command)
         return LastStep.empty(self.spec)
 
     def observe(self, state: LastStep, step: Step) -> LastStep:

@@ -41,7 +41,7 @@ from legato.nn.optimisation import descend, linear_weights, mean_gradient, muon
 from legato.planning import beam
 from legato.planning.beam import Filter, Plans, Search
 from legato.planning.imagine import expected
-from legato.policy import Policy, Step, numbers, uncommanded
+from legato.policy import Policy, Step, numbers, refuse_command
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -250,7 +250,7 @@ class Planning(Policy[Memory]):
         if self.network.goal is not None:
             goal = self.observed.encode(self._wanted(command))
         else:
-            uncommanded(command)
+            refuse_command(command)
         zero = jnp.zeros((), jnp.int32)
         newest = jnp.zeros(spec.observation_size, jnp.int32)
         return Memory(jnp.zeros((self.context - 1, layout.width), jnp.int32), zero, newest, goal, zero - 1, zero)

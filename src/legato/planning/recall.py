@@ -24,7 +24,7 @@ from legato.nn.ensembles import TwinCritic
 from legato.nn.mlp import MLP, Linear
 from legato.planning import shooting
 from legato.planning.shooting import Shooting
-from legato.policy import LastStep, Policy, Step, uncommanded
+from legato.policy import LastStep, Policy, Step, refuse_command
 
 PLANNERS = ("unrolled", "mppi", "cem")
 MEMORY = 4.0  # GiB that one decision may take
@@ -46,7 +46,7 @@ class Imagining(Policy[LastStep]):
     """J, for critics that read an action's place in a plan, in units of J, beside the state"""
 
     def init_state(self, command: Any) -> LastStep:
-        uncommanded(command)
+        refuse_command(command)
         return LastStep.empty(self.spec)
 
     def observe(self, state: LastStep, step: Step) -> LastStep:
