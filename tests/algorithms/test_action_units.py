@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from legato.data.trajectories import About, trajectories
 from legato.planning.recall import Imagining
 from legato.planning.shooting import Shooting
 from legato.policy import LastStep, Step
+from legato.training.online import warn_of_units
 from legato.training.settings import override, preset
 
 OFF = Spec(3, (-0.2, 3.0), (0.8, 3.5))  # no number of it centred, both narrower than [-1, 1]
@@ -205,3 +207,14 @@ def test_what_was_written_before_is_read_as_it_was(algorithm: str) -> None:
     assert read_config(kind, {"action_units": "bounds"}) == kind()
     assert preset("paper", algorithm, "Hopper-v5")[0].action_units == "environment"  # type: ignore[union-attr]
     assert preset("cpu", algorithm, "Hopper-v5")[0].action_units == "bounds"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"), [(-1, 1, 0), (-0.4, 0.4, 0), (-2, 2, 0), (-0.01, 0.01, 1), (99, 101, 1)]
+)
+def test_units_in_which_the_published_form_cannot_learn_are_warned_of(low: float, high: float, said: int) -> None:
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        warn_of_units(Spec(2, (-1.0, low), (1.0, high)), "plant/Tank-v0")
+    assert len(heard) == said
+    assert all("action[1] of 'plant/Tank-v0'" in str(warning.message) for warning in heard)

@@ -9,6 +9,7 @@ does.
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 from functools import partial
 from itertools import chain
@@ -28,7 +29,7 @@ from legato.data.replay import HeldDecisions, Minibatches, Replay, Sequences, Tr
 from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories
 from legato.envs import describe, episode_limit, make, make_vec, tried
-from legato.errors import LegatoError
+from legato.errors import LegatoError, LegatoWarning
 from legato.policy import RandomPlans
 from legato.rollout import Clock, Experience, Rollout, episodes
 from legato.training import policy_file
@@ -108,9 +109,26 @@ def check(algorithm: str, config: Any, settings: Settings) -> Spec:
     if settings.capacity < module.batches(config).size:
         raise LegatoError(f"capacity {settings.capacity} is smaller than a minibatch ({module.batches(config).size})")
     turn(algorithm, config, settings)
+    if getattr(config, "action_units", "bounds") == "environment":
+        warn_of_units(spec, settings.env)
     if settings.backend != "gymnasium":
         make_vec(world, 1, settings.backend).close()  # is it installed, and does it know the environment?
     return spec
+
+
+def warn_of_units(spec: Spec, env: str) -> None:
+    """Say so where bounds are too far from [-1, 1] for what is learnt in the environment's own units."""
+    low, high = np.array(spec.low), np.array(spec.high)
+    half, middle = (high - low) / 2, (high + low) / 2
+    strange = (half < 0.2) | (half > 5) | (np.abs(middle) > half)  # below e^-1 / 2 an entropy of -1 cannot be reached
+    if strange.any():
+        i = int(strange.argmax())
+        warnings.warn(
+            f"action[{i}] of '{env}' lies in [{low[i]:g}, {high[i]:g}], and is learnt in these units: "
+            "action_units bounds learns the same whatever the unit",
+            LegatoWarning,
+            stacklevel=3,
+        )
 
 
 def collecting(module: ModuleType, config: Any, updates: int | None = None) -> Clock:
