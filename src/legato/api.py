@@ -32,7 +32,7 @@ from legato.evaluation.prompts import Prompts
 from legato.evaluation.sweeps import Evaluation
 from legato.planning.recall import PLANNERS, Imagining
 from legato.planning.shooting import Shooting
-from legato.policy import Policy, RandomPlans
+from legato.policy import Policy, RandomPlans, in_single_precision
 from legato.rollout import Clock, Experience, Rollout, logged, stack
 from legato.training import finetune as tuning
 from legato.training import offline, online, policy_file
@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # brings the algorithms that attend
     from legato.evaluation.attention import Attended
 
 
+@in_single_precision
 def train(
     algorithm: str | None = None,
     env: Env | None = None,
@@ -92,6 +93,7 @@ def train(
     return online.start(algorithm, preset, config, cast(Settings, settings), out, quiet=quiet)
 
 
+@in_single_precision
 def finetune(
     source: Run | str | Path | None = None,
     env: Env | None = None,
@@ -155,6 +157,7 @@ def drawn(run: Run) -> Run:
     return run
 
 
+@in_single_precision
 def load(
     path: str | Path,
     seed: int | None = None,
@@ -257,6 +260,7 @@ def _policy(path: str | Path, seed: int | None, which: Which) -> Path:
     return Run(path).policy_path(seed, which) if (path / "config.json").exists() else path
 
 
+@in_single_precision
 def collect(
     source: Run | str | Path,
     steps: int | None = None,
@@ -388,6 +392,7 @@ def _recorded(
     return logged(experience, about, steps)
 
 
+@in_single_precision
 def evaluate(
     run: Run | str | Path,
     *,
@@ -490,6 +495,7 @@ def evaluate(
     return result
 
 
+@in_single_precision
 def attention(
     run: Run | str | Path,
     figure: str | Path | None = None,
@@ -569,6 +575,7 @@ def _with_kept_sweeps(run: Run, result: Evaluation) -> Evaluation:
     return replace(kept, prompts=result.prompts) if same else result
 
 
+@in_single_precision
 def predict(
     run: Run | str | Path,
     *,

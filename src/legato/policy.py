@@ -8,10 +8,11 @@ are pure and stand for one environment; `jax.vmap` gives batches.
 from __future__ import annotations
 
 import abc
+import functools
 import operator
 import reprlib
 from collections.abc import Callable
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar
 
 import equinox as eqx
 import jax
@@ -24,10 +25,23 @@ from legato.data.spec import Spec
 from legato.errors import LegatoError
 
 State = TypeVar("State")
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
 
 # JAX's CPU backend hands a computation to another thread. A control loop waits for each decision, and would wait for
 # the way there and back as well. A backend that is in use already keeps its ways.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+
+def in_single_precision(function: Callable[Given, Found]) -> Callable[Given, Found]:
+    """The same function with numbers of 32 bits, whatever `jax_enable_x64` says to the rest of the program."""
+
+    @functools.wraps(function)
+    def single(*args: Given.args, **kwargs: Given.kwargs) -> Found:
+        with jax.enable_x64(False):
+            return function(*args, **kwargs)
+
+    return single
 
 
 class Step(eqx.Module):
@@ -259,6 +273,8 @@ class Player:
         arrays, self._static = eqx.partition(policy, eqx.is_array)
         self._weights, self._structure = jax.tree.flatten(arrays)
         self._size = spec.observation_size
+        # A policy of 32 bits stays one in a program that has turned `jax_enable_x64` on.
+        self._single = not any(jnp.dtype(leaf.dtype).itemsize > 4 for leaf in self._weights if _inexact(leaf))
         self._memory: Any = None  # structure of the policy's memory, known from `begin` on
         self._shapes: list[tuple[tuple[int, ...], Any]] = []  # and of its leaves
         self._compiled: dict[int, Callable[..., tuple[Array, Memory]]] = {}
@@ -268,6 +284,8 @@ class Player:
 
         Raises `LegatoError` for a command that the policy does not read, of another shape, or not finite.
         """
+        if self._single and jax.config.jax_enable_x64:
+            return in_single_precision(self.begin)(command)
         leaves, self._memory = jax.tree.flatten(self.policy.init_state(command))
         self._shapes = [(leaf.shape, leaf.dtype) for leaf in leaves]
         return Memory(tuple(leaves), jnp.asarray(self.spec.middle, jnp.float32), jnp.ones((), bool))
@@ -399,7 +417,14 @@ class Player:
                 actions = jnp.clip(actions, *self.spec.float32_bounds)
                 return actions, Memory(tuple(jax.tree.leaves(state)), actions[-1], jnp.zeros((), bool))
 
-            self._compiled[length] = jax.jit(act)
+            compiled = jax.jit(act)
+
+            def call(weights: list[Array], memory: Memory, read: Array) -> tuple[Array, Memory]:
+                if self._single and jax.config.jax_enable_x64:
+                    return in_single_precision(compiled)(weights, memory, read)
+                return compiled(weights, memory, read)
+
+            self._compiled[length] = call
         return self._compiled[length]
 
     def _own(self, memory: Memory) -> None:
@@ -410,7 +435,11 @@ class Player:
 
 
 def _finite(memory: Memory) -> bool:
-    return all(np.isfinite(leaf).all() for leaf in memory.state if jnp.issubdtype(leaf.dtype, jnp.inexact))
+    return all(np.isfinite(leaf).all() for leaf in memory.state if _inexact(leaf))
+
+
+def _inexact(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
 def _whole(length: Any) -> int:

@@ -1,4 +1,6 @@
-"""What signals do to a command outside a training loop: one line or none, the exit code that a shell expects."""
+"""A command as a process: what signals do outside a training loop (one line or none, and the exit code that a shell
+expects), and the precision.
+"""
 
 from __future__ import annotations
 
@@ -56,6 +58,10 @@ def broken(args):
     sys.stdin.readline()  # until nobody reads any more
     os.kill(os.getpid(), signal.SIGHUP)
     time.sleep(60)
+
+def precise(args):
+    import jax
+    print(jax.config.jax_enable_x64)
 
 {before}
 legato.cli._dispatch = {doing}
@@ -117,3 +123,8 @@ def test_nobody_needs_to_read_what_it_says(tmp_path: Path) -> None:
     process.stdin.write("\n")
     process.stdin.close()
     assert process.wait(timeout=50) == 128 + signal.SIGHUP
+
+
+def test_a_command_computes_in_single_precision_whatever_the_shell_says(tmp_path: Path) -> None:
+    process = command("precise", tmp_path, "os.environ['JAX_ENABLE_X64'] = '1'")
+    assert process.communicate() == ("False\n", "")

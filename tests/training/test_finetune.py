@@ -144,7 +144,8 @@ def test_an_interrupted_run_saves_and_ends_like_one_left_alone(
     at = saved(path)[-1]
     assert 700 < at <= 800
     assert str(stopped.value) == f"stopped at step {at}; continue with: legato finetune --resume {path}"
-    api.finetune(resume=path, quiet=True)
+    with jax.enable_x64(sent == signal.SIGHUP):  # which changes nothing
+        api.finetune(resume=path, quiet=True)
     same_end(path, unbroken[algorithm].path)
 
 

@@ -102,7 +102,8 @@ def test_an_interrupted_run_saves_and_ends_like_one_left_alone(
         learn(algorithm, path, dataset, **options)
     assert str(stopped.value) == f"stopped at update 250; continue with: legato train --resume {path}"
     assert saved(path)[-1] == 250
-    api.train(resume=path, quiet=True)
+    with jax.enable_x64(sent == signal.SIGHUP):  # which changes nothing
+        api.train(resume=path, quiet=True)
     unbroken = {"dt": asked, "bc": alone}.get(algorithm) or learn(algorithm, tmp_path / "unbroken", dataset)
     same_end(path, unbroken.path)
 

@@ -252,6 +252,24 @@ def test_handlers_are_those_of_before_and_hear_what_came_too_late() -> None:
             signal.signal(number, handler)
 
 
+@pytest.mark.usefixtures("x64")
+def test_double_precision_elsewhere_in_a_program_changes_nothing(unbroken: Run, tmp_path: Path) -> None:
+    """`jax_enable_x64` is on when a run is trained, read and played."""
+    same_end(train("srl", tmp_path / "run").path, unbroken.path)
+    with jax.enable_x64(False):
+        player = api.load(unbroken.path)
+        memory = player.begin()
+        expected, carried = player.act(memory, np.ones(3), 4)
+        played = api.collect(unbroken, 10, quiet=True)
+    for other in (player, api.load(unbroken.path)):  # compiled before, and now
+        assert other.begin().state[0].dtype == np.float32
+        actions, after = other.act(memory, np.ones(3), 4)
+        np.testing.assert_array_equal(actions, expected)
+        jax.tree.map(np.testing.assert_array_equal, after, carried)
+    np.testing.assert_array_equal(api.collect(unbroken, 10, quiet=True).actions, played.actions)
+    assert jax.config.jax_enable_x64  # type: ignore[attr-defined]
+
+
 # --- what a run leaves behind ---
 
 

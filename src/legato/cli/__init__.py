@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     signals = _Signals()
     if argv is None and threading.current_thread() is threading.main_thread():
         signals.listen()
+        os.environ["JAX_ENABLE_X64"] = "0"  # meant for other programs: policies are of 32 bits
     try:
         try:
             with warnings.catch_warnings():
