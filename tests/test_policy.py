@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import signal
 import warnings
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.tiny import WIDE, Scribe
 
+from legato import api
 from legato.algorithms import algorithm, sac, srl
 from legato.algorithms.configs import BC, DS4, DT, IQL, ODT, SAC, SRL, TD3
 from legato.data.facts import Facts
@@ -437,6 +441,34 @@ def test_the_memory_of_another_policy_is_refused(players: dict[str, Player]) -> 
     wide = Player(SCRIBE, WIDE)
     with pytest.raises(LegatoError, match="this is the memory of another policy"):
         players["sac"].act(wide.begin(), np.zeros(3), 2)
+
+
+def test_a_forked_process_acts_by_what_was_compiled_and_compiles_nothing(tmp_path: Path) -> None:
+    """JAX would wait there for threads that did not come along."""
+    player = Player(learned("sac"), SPEC)
+    memory = player.begin()
+    expected, _ = player.act(memory, np.ones(3), 2)
+
+    def child() -> None:
+        signal.alarm(60)  # what waits for ever is killed, and has written nothing
+        actions, _ = player.act(memory, np.ones(3), 2)
+        words = [str(np.array_equal(actions, expected))]
+        for call in (lambda: player.act(memory, np.ones(3), 3), lambda: api.load(tmp_path), lambda: api.train("sac")):
+            try:
+                call()
+            except LegatoError as problem:
+                words.append(str(problem))
+        (tmp_path / "words").write_text("\n".join(words))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # JAX's own, of forks
+        forked = multiprocessing.get_context("fork").Process(target=child)
+        forked.start()
+    forked.join()
+    acted, *refused = (tmp_path / "words").read_text().splitlines()
+    assert acted == "True"
+    assert len(refused) == 3
+    assert all("multiprocessing.get_context('spawn')" in line for line in refused)
 
 
 # --- what to ask for ---

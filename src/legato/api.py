@@ -32,7 +32,7 @@ from legato.evaluation.prompts import Prompts
 from legato.evaluation.sweeps import Evaluation
 from legato.planning.recall import PLANNERS, Imagining
 from legato.planning.shooting import Shooting
-from legato.policy import Policy, RandomPlans, in_single_precision
+from legato.policy import Policy, RandomPlans, computing
 from legato.rollout import Clock, Experience, Rollout, logged, stack
 from legato.training import finetune as tuning
 from legato.training import offline, online, policy_file
@@ -46,7 +46,7 @@ if TYPE_CHECKING:  # brings the algorithms that attend
     from legato.evaluation.attention import Attended
 
 
-@in_single_precision
+@computing
 def train(
     algorithm: str | None = None,
     env: Env | None = None,
@@ -93,13 +93,14 @@ def train(
     return online.start(algorithm, preset, config, cast(Settings, settings), out, quiet=quiet)
 
 
-@in_single_precision
+@computing
 def finetune(
     source: Run | str | Path | None = None,
     env: Env | None = None,
     *,
     method: str | None = None,
     preset: str = "cpu",
+    base: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     resume: str | Path | None = None,
     quiet: bool = False,
@@ -111,11 +112,13 @@ def finetune(
     are not touched: the new run carries a copy of them (`start`), beside its `last` and its `best`, which is never
     worse by its own evaluations. `options` override any hyper-parameter or setting, as in
     `finetune(run, "Hopper-v4", steps=50_000)`. With the name of an algorithm for a source it begins from scratch:
-    `finetune("ds4", "Pendulum-v1", target=-150)`.
+    `finetune("ds4", "Pendulum-v1", target=-150)`, with hyper-parameters of its own that are the preset's, but for those
+    in `base`: `base={"channels": 32, "layers": 1}`.
     Raises `LegatoError` for anything that does not fit, before the folder is made or the replay allocated.
     """
     if resume is not None:
-        if source is not None or method is not None or out is not None or options.keys() - {"env_options"}:
+        told = options.keys() - {"env_options"}
+        if source is not None or method is not None or out is not None or base or told:
             raise LegatoError("a resumed run keeps its policies, environment and options: give only resume")
         Run(resume).confirm(env, options.get("env_options"))
         return drawn(tuning.resume(resume, quiet=quiet))
@@ -132,7 +135,7 @@ def finetune(
         known = {"seed": before.seeds[0], "seeds": len(before.seeds), **tuning.same_world(before, world)}
     config, settings = override(*tuning_preset(preset, method, world, scratch=scratch), **{**known, **options})
     settings = cast(FinetuneSettings, settings)
-    return drawn(tuning.start(path, method, preset, config, settings, out, quiet=quiet))
+    return drawn(tuning.start(path, method, preset, config, settings, out, base=base, quiet=quiet))
 
 
 def learning(run: Run | str | Path) -> tuple[np.ndarray, np.ndarray]:
@@ -157,7 +160,7 @@ def drawn(run: Run) -> Run:
     return run
 
 
-@in_single_precision
+@computing
 def load(
     path: str | Path,
     seed: int | None = None,
@@ -260,7 +263,7 @@ def _policy(path: str | Path, seed: int | None, which: Which) -> Path:
     return Run(path).policy_path(seed, which) if (path / "config.json").exists() else path
 
 
-@in_single_precision
+@computing
 def collect(
     source: Run | str | Path,
     steps: int | None = None,
@@ -392,7 +395,7 @@ def _recorded(
     return logged(experience, about, steps)
 
 
-@in_single_precision
+@computing
 def evaluate(
     run: Run | str | Path,
     *,
@@ -495,7 +498,7 @@ def evaluate(
     return result
 
 
-@in_single_precision
+@computing
 def attention(
     run: Run | str | Path,
     figure: str | Path | None = None,
@@ -575,7 +578,7 @@ def _with_kept_sweeps(run: Run, result: Evaluation) -> Evaluation:
     return replace(kept, prompts=result.prompts) if same else result
 
 
-@in_single_precision
+@computing
 def predict(
     run: Run | str | Path,
     *,

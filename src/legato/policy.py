@@ -10,6 +10,7 @@ from __future__ import annotations
 import abc
 import functools
 import operator
+import os
 import reprlib
 from collections.abc import Callable
 from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar
@@ -42,6 +43,41 @@ def in_single_precision(function: Callable[Given, Found]) -> Callable[Given, Fou
             return function(*args, **kwargs)
 
     return single
+
+
+_computed_in: int | None = None  # the process in which JAX has computed for this library, if any
+
+
+def computing(function: Callable[Given, Found]) -> Callable[Given, Found]:
+    """The same function in single precision, and refused in a forked process, where JAX would wait for ever.
+
+    Raises `LegatoError` where JAX has computed before the fork: the threads that it needs did not come along.
+    """
+    single = in_single_precision(function)
+
+    @functools.wraps(function)
+    def checked(*args: Given.args, **kwargs: Given.kwargs) -> Found:
+        refuse_fork()
+        found = single(*args, **kwargs)
+        computed()
+        return found
+
+    return checked
+
+
+def computed() -> None:
+    """From now on, forked processes cannot compile."""
+    global _computed_in
+    _computed_in = os.getpid()
+
+
+def refuse_fork() -> None:
+    """Raises `LegatoError` in a process that was forked from one that has computed."""
+    if _computed_in not in (None, os.getpid()):
+        raise LegatoError(
+            "this process was forked from one that has used JAX, and would wait for ever: "
+            "start processes with multiprocessing's 'spawn', multiprocessing.get_context('spawn')"
+        )
 
 
 class Step(eqx.Module):
@@ -284,7 +320,7 @@ class Player:
 
         Raises `LegatoError` for a command that the policy does not read, of another shape, or not finite.
         """
-        if self._single and jax.config.jax_enable_x64:
+        if self._single and _doubled():
             return in_single_precision(self.begin)(command)
         leaves, self._memory = jax.tree.flatten(self.policy.init_state(command))
         self._shapes = [(leaf.shape, leaf.dtype) for leaf in leaves]
@@ -407,6 +443,8 @@ class Player:
                 raise LegatoError("an episode starts with begin()")
             if length < 1:
                 raise LegatoError(f"a plan has at least one action; length {length} was asked for")
+            refuse_fork()
+            computed()
 
             def act(weights: list[Array], memory: Memory, read: Array) -> tuple[Array, Memory]:
                 self._own(memory)  # once for each kind of memory
@@ -420,7 +458,7 @@ class Player:
             compiled = jax.jit(act)
 
             def call(weights: list[Array], memory: Memory, read: Array) -> tuple[Array, Memory]:
-                if self._single and jax.config.jax_enable_x64:
+                if self._single and _doubled():
                     return in_single_precision(compiled)(weights, memory, read)
                 return compiled(weights, memory, read)
 
@@ -440,6 +478,11 @@ def _finite(memory: Memory) -> bool:
 
 def _inexact(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
+def _doubled() -> bool:
+    """Are numbers of 64 bits, here and now, in this thread?"""
+    return jax.config.jax_enable_x64  # type: ignore[attr-defined]
 
 
 def _whole(length: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from tests.tiny import UPDATES, flags, learn, logs
 
 from legato.cli import main
 from legato.training.run import Run
+from legato.training.settings import preset as named
 
 QUICK = {"steps": 300, "start_steps": 100, "critic_steps": 200, "critic_updates": 1, "updates": 1, "batch_size": 8}
 QUICK |= {"hidden": 8, "layers": 1, "capacity": 450, "eval_every": 150, "eval_episodes": 1, "logged": 0}
@@ -48,8 +50,15 @@ def test_a_run_is_made_named_drawn_and_left_alone_when_finished(
 
 
 def test_a_name_of_an_algorithm_begins_from_scratch(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["finetune", "ds4", "--env", "Pendulum-v1", "--target", "-150", "--quiet", *flags({**QUICK, "steps": 150})])
-    assert Run(here / capsys.readouterr().out.strip()).method == "ds4-ac"
+    begun = ["finetune", "ds4", "--env", "Pendulum-v1", "--target", "-150", "--quiet", *flags({**QUICK, "steps": 150})]
+    main([*begun, "--base", "channels=8", "layers=1", "norm=false", "dropout=0"])
+    run = Run(here / capsys.readouterr().out.strip())
+    assert (run.method, run.config) == (
+        "ds4-ac",
+        replace(named("cpu", "ds4", "")[0], channels=8, layers=1, norm=False),
+    )  # type: ignore[arg-type]
+    assert "layers is a whole number; 'x' was given" in failed([*begun, "--base", "layers=x"], capsys)
+    assert "'layers' names no hyper-parameter of ds4" in failed([*begun, "--base", "layers"], capsys)
     assert "give --target" in failed(["finetune", "ds4", "--env", "Pendulum-v1"], capsys)
     assert "name one with --env" in failed(["finetune", "ds4", "--target", "-150"], capsys)
 
@@ -80,6 +89,7 @@ def test_the_preset_decides_the_defaults_that_help_shows(offline: Run, capsys: p
         (["RUN", "--preset", "fast"], "unknown preset 'fast'"),
         (["RUN", "--env", "Pendulum-v2"], "unknown environment 'Pendulum-v2'"),
         (["RUN", "--env", "Pendulum-v1", "--clip", "0"], "clip must be positive"),
+        (["RUN", "--env", "Pendulum-v1", "--base", "layers=1"], "have their sizes already: leave out base (layers)"),
     ],
 )
 def test_bad_input_is_one_line_and_makes_nothing(

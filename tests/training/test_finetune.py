@@ -399,22 +399,10 @@ def test_a_target_beyond_the_data_is_warned_of(
 SCRATCH: dict[str, Any] = {**TIMES, **TUNED["ds4"], "logged": 0, "steps": 900, "target": -150.0, "quiet": True}
 
 
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What begins from scratch has the sizes of a preset; here, those of the others."""
-    known = finetune.named_preset
-
-    def preset(name: str, algorithm: str, *about: str) -> Any:
-        config, settings = known(name, algorithm, *about)
-        return replace(config, **BASES[algorithm]), settings
-
-    monkeypatch.setattr(finetune, "named_preset", preset)
-
-
-@pytest.mark.usefixtures("small")
 def test_a_policy_may_begin_from_scratch(tmp_path: Path) -> None:
     """Each seed from weights of its own, asked for what it is told, without data and without a word about data."""
-    run = api.finetune("ds4", "Pendulum-v1", out=tmp_path / "run", seeds=2, **SCRATCH)
+    run = api.finetune("ds4", "Pendulum-v1", out=tmp_path / "run", seeds=2, base=BASES["ds4"], **SCRATCH)
+    assert run.config == replace(finetune.named_preset("cpu", "ds4", "Pendulum-v1")[0], **BASES["ds4"])
     assert (run.algorithm, run.method, run.data) == ("ds4", "ds4-ac", {"environment": "Pendulum-v1", "start": None})
     with pytest.raises(LegatoError, match=r"is a fine-tuning itself: go on with --resume \S+$"):
         api.finetune(run, **SCRATCH)
@@ -423,7 +411,7 @@ def test_a_policy_may_begin_from_scratch(tmp_path: Path) -> None:
     assert [float(p.facts.target) for p in begun] == [-150, -150]
     assert not same(begun[0].network, api.load(run.path, 0).policy.network)
     assert len(measured(run)[0]) == 4
-    again = api.finetune("ds4", "Pendulum-v1", out=tmp_path / "again", seed=1, **SCRATCH)
+    again = api.finetune("ds4", "Pendulum-v1", out=tmp_path / "again", seed=1, base=BASES["ds4"], **SCRATCH)
     assert same(begun[1], api.load(again.path, 1, "start").policy)
 
 
@@ -434,6 +422,10 @@ def test_a_policy_may_begin_from_scratch(tmp_path: Path) -> None:
         ("ds4", {"env": None}, "^name one with --env"),
         ("ds4", {"method": "odt-online"}, "a policy of ds4 is fine-tuned by ds4-ac or ds4-rw"),
         ("sac", {}, "'sac' is not a run folder"),
+        ("ds4", {"base": {"chanels": 8}}, "unknown option of ds4 'chanels'; did you mean 'channels'"),
+        ("ds4", {"base": {"channels": "8"}}, "channels of ds4 is of type int; '8' was given"),
+        ("ds4", {"base": {"layers": True}}, "layers of ds4 is of type int; True was given"),
+        ("ds4", {"n_step": 201}, "n_step 201 is longer than an episode of 'Pendulum-v1'"),
     ],
 )
 def test_what_cannot_begin_from_scratch_is_refused(
@@ -445,11 +437,10 @@ def test_what_cannot_begin_from_scratch_is_refused(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.usefixtures("small")
 def test_an_online_transformer_may_begin_from_scratch(tmp_path: Path) -> None:
     """Its replay begins with its own first episode, and before that nothing is learnt."""
     options = {**TIMES, **TUNED["odt"], "target": -150.0, "steps": 500, "eval_every": 250}
-    run = api.finetune("odt", "Pendulum-v1", out=tmp_path / "run", quiet=True, **options)
+    run = api.finetune("odt", "Pendulum-v1", out=tmp_path / "run", base=BASES["odt"], quiet=True, **options)
     found = [api.load(run.path, which=which).policy.reader.acting.network for which in ("start", "last")]
     assert run.method == "odt-online" and not same(*found)
 

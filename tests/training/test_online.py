@@ -544,6 +544,7 @@ def test_the_value_and_the_seed_named_are_those_that_broke(decisions: Run, tmp_p
         ("srl", "Pendulum-v1", {"horizon": 0}, "horizon must be at least 1; 0 was given"),
         ("srl", "Pendulum-v1", {"horizon": 201}, "a plan of 201 steps is longer than an episode of 'Pendulum-v1'"),
         ("sac", "Pendulum-v1", {"action_repeat": 300}, "a plan of 300 steps is longer than an episode"),
+        ("srl", "Pendulum-v1", {"n_step": 201}, "n_step 201 is longer than an episode of 'Pendulum-v1' (200 steps)"),
         ("srl", "Pendulum-v1", {"capacity": 10}, "capacity 10 is smaller than a minibatch (16)"),
         ("srl", "Pendulum-v1", {"updates_per_step": 0.1}, "updates_per_step 0.1 gives no update in 4 steps"),
         ("srl", "Pendulum-v1", {"batch_size": 0}, "batch_size must be at least 1; 0 was given"),

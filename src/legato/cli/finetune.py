@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from legato.algorithms.configs import TUNERS, TUNES
+from legato.algorithms.configs import CONFIGS, TUNERS, TUNES
 from legato.cli.options import EnvOption, values
 from legato.errors import LegatoError
 from legato.training.settings import PRESETS, from_scratch, tuning_preset
@@ -32,6 +32,7 @@ examples:
   legato finetune runs/ds4-bench_hopper_medium-v0-0-1 --env Hopper-v4
   legato finetune runs/ds4-bench_hopper_medium-v0-0-1 --steps 20000 --rollback
   legato finetune ds4 --env Pendulum-v1 --target -150 --steps 15000
+  legato finetune ds4 --env Pendulum-v1 --target -150 --base channels=32 layers=1
   legato finetune --resume runs/ds4-ac-Hopper-v4-0-1
 """
 
@@ -91,6 +92,9 @@ def _finetune(source: str, args: list[str]) -> None:
         """how: one of those that 'legato finetune --help' lists for the run's algorithm"""
         preset: Literal["cpu", "paper"] = "cpu"
         """where the defaults below come from"""
+        base: tuple[str, ...] = ()
+        """of an algorithm in the place of a run, its own hyper-parameters where they are not the preset's,
+        as 'legato train ALGORITHM --help' lists them: channels=32 layers=1"""
         out: str | None = None
         """the new run folder; by default the first free runs/METHOD-ENV-SEED-N"""
         quiet: bool = False
@@ -112,8 +116,27 @@ def _finetune(source: str, args: list[str]) -> None:
         settings = replace(settings, env=named(settings.env))
     if options.env_option:
         settings = replace(settings, env_options={**settings.env_options, **given(values(options.env_option))})
-    made = finetune.start(source, chosen, options.preset, options.tuning, settings, options.out, quiet=options.quiet)
+    base = _base(algorithm, options.base)
+    made = finetune.start(
+        source, chosen, options.preset, options.tuning, settings, options.out, base=base, quiet=options.quiet
+    )
     print(api.drawn(made).path)
+
+
+def _base(algorithm: str, pairs: Sequence[str]) -> dict[str, Any]:
+    """Hyper-parameters as they were typed. Raises `LegatoError` for what is none."""
+    known, found = CONFIGS[algorithm](), {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise LegatoError(f"'{pair}' names no hyper-parameter of {algorithm}; write such as layers=1")
+        kind = type(getattr(known, name, value))
+        try:
+            found[name] = {"true": True, "false": False}.get(value.lower(), value) if kind is bool else kind(value)
+        except ValueError:
+            number = "a whole number" if kind is int else "a number"
+            raise LegatoError(f"{name} is {number}; '{value}' was given") from None
+    return found
 
 
 def _resume(options: Resume) -> None:

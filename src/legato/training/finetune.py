@@ -9,7 +9,7 @@ all randomness from (seed, step): a resumed run repeats what an unbroken one doe
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,7 +44,7 @@ from legato.training.interruption import attended
 from legato.training.policy_file import LoadedPolicy, fill, named_leaves
 from legato.training.progress import Progress
 from legato.training.run import Metrics, Run
-from legato.training.settings import FinetuneSettings, OfflineSettings, environment_card, from_scratch, world_of
+from legato.training.settings import FinetuneSettings, OfflineSettings, environment_card, from_scratch, sized, world_of
 from legato.training.settings import preset as named_preset
 
 SHORTEST = 64  # rows of the shortest padding that an episode is put into the replay with
@@ -78,16 +78,23 @@ def start(
     settings: FinetuneSettings,
     out: str | Path | None = None,
     *,
+    base: Mapping[str, Any] | None = None,
     quiet: bool = False,
 ) -> Run:
     """Fine-tune a run's policies, or new ones of an algorithm that `source` names, in a new run folder.
 
+    `base` changes hyper-parameters of that algorithm, such as its sizes; policies of a run have theirs already.
     Everything that can be refused is refused before the folder exists, and before the replay is allocated.
     """
     if not settings.env:
         known = "" if from_scratch(source) else f"neither '{source}' nor its data names an environment: "
         raise LegatoError(f"{known}name one with --env")
-    origin = untrained(str(source), method, preset, settings) if from_scratch(source) else begun(Run(source), settings)
+    if from_scratch(source):
+        origin = untrained(str(source), method, preset, settings, base or {})
+    elif base:
+        raise LegatoError(f"the policies of '{source}' have their sizes already: leave out base ({', '.join(base)})")
+    else:
+        origin = begun(Run(source), settings)
     spec = check(method, tuning, settings, origin, quiet=quiet)
     before = trained(origin, method, tuning, settings)
     known = logged(origin.run) if origin.run and replay_of(method).begins_with_logs(tuning) else None
@@ -130,12 +137,15 @@ def begun(before: Run, settings: FinetuneSettings) -> Origin:
     return Origin(str(before.path), before.algorithm, before.config, policies, before)
 
 
-def untrained(algorithm: str, method: str, preset: str, settings: FinetuneSettings) -> Origin:
-    """New policies, which know nothing. Raises `LegatoError` where nobody says what return to ask for."""
+def untrained(algorithm: str, method: str, preset: str, settings: FinetuneSettings, base: Mapping[str, Any]) -> Origin:
+    """New policies, which know nothing, of the preset's hyper-parameters but for those in `base`.
+
+    Raises `LegatoError` where nobody says what return to ask for.
+    """
     if settings.target is None:
         raise LegatoError("policies that begin from scratch must be told what return to ask for: give --target")
     spec, _ = described(world_of(settings), method)
-    config, _ = named_preset(preset, algorithm, settings.env)
+    config = sized(algorithm, named_preset(preset, algorithm, settings.env)[0], base)
     module = algorithm_module(algorithm)
     numbers = jnp.asarray(max(abs(settings.target), 1.0)), jnp.asarray(settings.target)  # the unit, and what is asked
     facts = eqx.tree_at(lambda facts: (facts.scale, facts.target), Facts.none(spec), numbers)
@@ -175,6 +185,9 @@ def check(method: str, tuning: Any, settings: FinetuneSettings, origin: Origin, 
                 f"the policies of '{origin.name}' and '{settings.env}' differ in {what}: {here} and {there}"
             )
     replay, base = replay_of(method), origin.config
+    ahead = getattr(tuning, "n_step", 1)
+    if limit is not None and ahead > limit:
+        raise LegatoError(f"n_step {ahead} is longer than an episode of '{settings.env}' ({limit} steps)")
     tuner(method).check(tuning, base, spec)
     rows, row = replay.size(tuning, base, spec, settings.capacity, limit or unlimited(base))
     if limit is not None and limit + 1 > rows:

@@ -106,6 +106,9 @@ def check(algorithm: str, config: Any, settings: Settings) -> Spec:
     plan = module.plan_length(config)
     if limit is not None and plan > limit:
         raise LegatoError(f"a plan of {plan} steps is longer than an episode of '{settings.env}' ({limit} steps)")
+    ahead = getattr(config, "n_step", 1)
+    if limit is not None and ahead > limit:
+        raise LegatoError(f"n_step {ahead} is longer than an episode of '{settings.env}' ({limit} steps)")
     if settings.capacity < module.batches(config).size:
         raise LegatoError(f"capacity {settings.capacity} is smaller than a minibatch ({module.batches(config).size})")
     turn(algorithm, config, settings)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -431,6 +432,25 @@ def tuning_preset(name: str, method: str, env: str, *, scratch: bool = False) ->
     settings = replace(settings, eval_every=2_500, rollback=True, drop=0.05)
     of_tuning, of_settings = next((changes for name, changes in _CPU_TUNINGS.items() if name in env.lower()), ({}, {}))
     return replace(tuning, **of_tuning), replace(settings, **of_settings)
+
+
+def sized(algorithm: str, config: Config, changes: Mapping[str, Any]) -> Config:
+    """The hyper-parameters with the named ones changed.
+
+    Raises `LegatoError` for a name that the algorithm has not (with the nearest), and a value of another type.
+    """
+    known = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    given: dict[str, Any] = {}
+    for name, value in changes.items():
+        if name not in known:
+            raise unknown(f"option of {algorithm}", name, known)
+        value = tuple(value) if isinstance(value, list) else value  # configs are hashed
+        if isinstance(known[name], float) and type(value) is int:
+            value = float(value)
+        if type(value) is not type(known[name]):
+            raise LegatoError(f"{name} of {algorithm} is of type {type(known[name]).__name__}; {value!r} was given")
+        given[name] = value
+    return replace(config, **given)
 
 
 def override(config: Config | Tuner, settings: AnySettings, **changes: Any) -> tuple[Any, AnySettings]:
