@@ -73,7 +73,12 @@ class Box(gymnasium.Wrapper):
 
 def earned(algorithm: str, name: str, steps: int, args: argparse.Namespace) -> np.ndarray:
     """The mean return of each seed's last policy over test episodes, deciding as in training."""
-    options: dict[str, Any] = {"steps": steps, "start_steps": min(1_000, steps // 5), "eval_every": steps, "checkpoint_every": steps}
+    options: dict[str, Any] = {
+        "steps": steps,
+        "start_steps": min(1_000, steps // 5),
+        "eval_every": steps,
+        "checkpoint_every": steps,
+    }
     options |= {"eval_episodes": 1, "seeds": args.seeds, "action_units": args.units, **ALGORITHMS[algorithm]}
     with tempfile.TemporaryDirectory() as folder:
         run = legato.train(algorithm, name, out=Path(folder) / "run", quiet=True, **options)

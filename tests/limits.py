@@ -147,9 +147,10 @@ def _batch(function: Callable[[Any], Any], cases: list[Any], order: dict[str, An
             os._exit(0)
     os.close(theirs)
     found: list[Outcome] = []
+    read = bytearray()  # of answers, which may come several at once
     with os.fdopen(ours, "rb", buffering=0) as answers:
         for case, _ in cases:
-            line, fault = _wait(worker, answers.fileno(), order["seconds"], order["asleep"])
+            line, fault = _wait(worker, answers.fileno(), read, order["seconds"], order["asleep"])
             if fault is None and line:
                 found.append(Outcome(case, **json.loads(line)))
                 continue
@@ -166,23 +167,27 @@ def _death(status: int) -> tuple[str, str]:
     return "crash", f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit {os.WEXITSTATUS(status)}"
 
 
-def _wait(worker: int, answers: int, seconds: float, asleep: float) -> tuple[bytes, tuple[str, str] | None]:
+def _wait(
+    worker: int, answers: int, read: bytearray, seconds: float, asleep: float
+) -> tuple[bytes, tuple[str, str] | None]:
     """The worker's next answer, empty where it ended, or why it is waited for no longer."""
-    line, begun, last, since = b"", _used(worker)[1], -1.0, time.monotonic()
-    while not line.endswith(b"\n"):
+    begun, last, since = _used(worker)[1], -1.0, time.monotonic()
+    while b"\n" not in read:
         if select.select([answers], [], [], 0.1)[0]:
             part = os.read(answers, 1 << 16)
             if not part:
                 return b"", None
-            line += part
+            read += part
             continue
         state, used = _used(worker)
         if used - begun > seconds:
-            return line, ("hang", f"took more than {seconds:g} s of processor time")
+            return b"", ("hang", f"took more than {seconds:g} s of processor time")
         if used != last or state != "S":  # it works, or would if the machine let it
             last, since = used, time.monotonic()
         elif time.monotonic() - since > asleep:
-            return line, ("hang", f"waits for something, {asleep:g} s without using the processor")
+            return b"", ("hang", f"waits for something, {asleep:g} s without using the processor")
+    line, _, rest = bytes(read).partition(b"\n")
+    read[:] = rest
     return line, None
 
 

@@ -42,6 +42,8 @@ def behave(how: str) -> None:
 
 EXPECTED = {
     "return": "read",
+    "return soon": "read",
+    "return as soon": "read",
     "warn": "read",
     "refuse": "refused",
     "two lines": "garbled",

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
-import minari
 import numpy as np
 import pytest
 from tests.cli.test_cli import stop
@@ -94,7 +93,8 @@ BAD: dict[str, Any] = {
 def test_bad_input_is_one_line_and_makes_nothing(
     line: str, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(minari, "list_local_datasets", lambda: {"D4RL/door/human-v2": {}})
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(here.parent / "minari"))
+    (here.parent / "minari" / "D4RL" / "door" / "human-v2" / "data").mkdir(parents=True)
     logs(here / "swings.npz")
     (here / "logs.csv").write_text("1,2")
     code, out, err = stop(["train", *line.split()], capsys)

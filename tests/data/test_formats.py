@@ -7,6 +7,7 @@ import tempfile
 import tracemalloc
 import zipfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tests.bombs import calls
 from tests.data.test_trajectories import lengths, raw, same
 
 from legato.data import trajectories as logs
-from legato.data.formats import load, save
+from legato.data.formats import free, load, save
 from legato.data.trajectories import About, trajectories
 from legato.errors import LegatoError, LegatoWarning
 
@@ -78,6 +79,53 @@ def test_minari_gives_back_what_was_written(start: int | None) -> None:
         np.testing.assert_array_equal(written.actions, start + np.arange(3))
     with pytest.raises(LegatoError, match="exists and is not overwritten"):
         save(data, "mine/logs-v0")
+
+
+@pytest.mark.parametrize("environment", ["somewhere:Odd-v0", "somewhere:Odd", "Nobody/Registered-v7", "Pendulum-v1"])
+def test_minari_keeps_environments_that_are_not_registered(environment: str) -> None:
+    about = About("mine/odd-v0", environment, choices=3, start=5)
+    data = trajectories(**{**raw([3]), "actions": [0, 1, 2]}, ends=np.ones((1, 2)), about=about)
+    save(data, "mine/odd-v0")
+    same(load("mine/odd-v0"), data)
+    assert "mine/odd-v0" in minari.list_local_datasets()  # whole, by Minari's own judgement
+
+
+@pytest.mark.parametrize("name", ["x/y-v0", "mine/ab.c-v0", "/etc/logs-v0", "mine/-v0", "m/logs-v0"])
+def test_ids_that_minari_refuses_are_refused_before_anything_is_written(name: str, tmp_path: Path) -> None:
+    for attempt in (free, partial(save, trajectories(**raw([2]), ends=np.ones((1, 2))))):
+        with pytest.raises(LegatoError, match="no Minari id such as"):
+            attempt(name)
+    assert not (tmp_path / "minari").exists() or not any((tmp_path / "minari").iterdir())
+
+
+def test_what_lies_where_a_minari_dataset_would_is_seen(tmp_path: Path) -> None:
+    data = trajectories(**raw([2]), ends=np.ones((1, 2)))
+    husk = tmp_path / "minari" / "mine" / "husk-v0"
+    (husk / "data").mkdir(parents=True)
+    with pytest.raises(LegatoError, match=r"husk-v0' would lie, holds none: delete it"):
+        free("mine/husk-v0")
+    with pytest.raises(LegatoError, match=r"metadata\.json"):
+        load("mine/husk-v0")
+    (tmp_path / "minari" / "x" / "y-v0" / "data").mkdir(parents=True)  # no id of Minari's: its own list fails with it
+    save(data, "mine/logs-v0")
+    same(load("mine/logs-v0"), replace(data, about=replace(data.about, name="mine/logs-v0")))
+    with pytest.raises(LegatoError, match="unknown dataset 'mine/log-v0'; did you mean 'mine/logs-v0'"):
+        load("mine/log-v0")
+    with pytest.raises(LegatoError, match="would lie within the Minari dataset"):
+        free("mine/logs-v0/more-v0")
+
+
+def test_a_minari_dataset_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    data = trajectories(**raw([2]), ends=np.ones((1, 2)))
+    with monkeypatch.context() as patched:
+        patched.setattr(minari.dataset.minari_storage.MinariStorage, "update_metadata", full)
+        with pytest.raises(LegatoError, match=r"could not be written: .*No space left"):
+            save(data, "mine/deep/logs-v0")
+    assert not list((tmp_path / "minari").iterdir())
+    save(data, "mine/deep/logs-v0")
 
 
 @pytest.mark.filterwarnings("ignore")  # Minari asks for an author

@@ -11,7 +11,6 @@ import shutil
 import sys
 import uuid
 import warnings
-import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -20,11 +19,18 @@ from typing import Any, cast
 
 import numpy as np
 
+from legato.data import storage
 from legato.data.trajectories import About, Trajectories, from_episodes, trajectories
 from legato.errors import LegatoError, LegatoWarning, unknown
 
 HDF5 = (".hdf5", ".h5")
 ARRAYS = ".arrays"
+CHOICES = 1 << 16  # discrete actions at most
+NUMBERS = 100_000  # of an action at most
+LARGEST = float(np.finfo(np.float32).max)
+FLAGS = ("terminations", "terminals", "truncations", "timeouts")
+NAMES = ("observations", "actions", "rewards", *FLAGS, "offsets", "next_observations", "ends")
+NAMES += ("environment", "reference", "low", "high", "choices", "start")
 MINARI_ID = re.compile(r"^([\w-]+/)*[\w.-]+-v\d+$")
 
 
@@ -52,11 +58,11 @@ def load(
     """
     path = Path(source)
     if path.suffix == ".npz":
-        return _from_arrays(path, _read_npz(path), clip_actions, environment)
+        return _from_arrays(path, *storage.npz(path, NAMES), clip_actions, environment)
     if path.suffix in HDF5:
-        return _from_arrays(path, _read_hdf5(path), clip_actions, environment)
+        return _from_arrays(path, *storage.hdf5(path, NAMES), clip_actions, environment)
     if path.suffix == ARRAYS or (path / "observations.npy").is_file():
-        return _from_arrays(path, _read_folder(path), clip_actions, environment)
+        return _from_arrays(path, *storage.folder(path, NAMES), clip_actions, environment)
     if path.exists():
         raise LegatoError(
             f"'{source}' is none of the kinds that are read: {', '.join(('.npz', *HDF5, ARRAYS))}, or a Minari id"
@@ -85,10 +91,14 @@ def free(target: str | Path) -> None:
         if path.exists():
             raise LegatoError(f"'{target}' exists and is not overwritten")
     elif MINARI_ID.match(str(target)):
-        import minari
-
-        if str(target) in minari.list_local_datasets():
+        folder = _minari_folder(str(target))
+        if (folder / "data" / "metadata.json").exists():
             raise LegatoError(f"the Minari dataset '{target}' exists and is not overwritten")
+        if folder.exists():
+            raise LegatoError(f"'{folder}', where the Minari dataset '{target}' would lie, holds none: delete it")
+        for above in folder.parents:
+            if (above / "data" / "metadata.json").exists():
+                raise LegatoError(f"'{target}' would lie within the Minari dataset in '{above}'; choose another id")
     else:
         raise LegatoError(
             f"'{target}' is no .npz or .hdf5 file, no .arrays folder and no Minari id such as 'mine/hopper/medium-v0'"
@@ -99,13 +109,11 @@ def free(target: str | Path) -> None:
 
 
 def _from_arrays(
-    path: Path, arrays: dict[str, np.ndarray], clip_actions: bool, environment: str | None
+    path: Path, arrays: dict[str, np.ndarray], held: list[str], clip_actions: bool, environment: str | None
 ) -> Trajectories:
     missing = [name for name in ("observations", "actions") if name not in arrays]
     if missing:
-        raise LegatoError(
-            f"'{path}' has no {' and no '.join(missing)}; it holds {', '.join(sorted(arrays)) or 'nothing'}"
-        )
+        raise LegatoError(f"'{path}' has no {' and no '.join(missing)}; it holds {_some(held)}")
 
     def flags(*names: str) -> np.ndarray | None:
         return next((arrays[name] for name in names if name in arrays), None)
@@ -121,9 +129,9 @@ def _from_arrays(
     none = np.zeros(steps, bool)
     try:
         about = About(path.stem, **_about(arrays))
-    except (TypeError, ValueError) as problem:
+    except (TypeError, ValueError, OverflowError) as problem:
         raise LegatoError(
-            f"'{path}': environment, reference, low, high, choices or start is malformed: {_line(problem)}"
+            f"'{path}': environment, reference, low, high, choices or start is malformed: {storage.line(problem)}"
         ) from None
     actions = arrays["actions"]
     if actions.dtype.kind in "iu" and environment is None and about.choices is None and about.low is None:
@@ -183,19 +191,53 @@ def warn_of_length(data: Trajectories, name: str, spec: Any) -> None:
         )
 
 
+def _some(names: list[str], most: int = 20) -> str:
+    """Names that a file gives, at most so many and so long, in characters that can be printed."""
+    words = ["".join(c if c.isprintable() else "?" for c in name)[:50] for name in sorted(names)]
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return (", ".join(words[:most]) or "nothing") + more
+
+
 def _about(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What `arrays` say beside the steps. Raises `ValueError`, `TypeError` or `OverflowError` for what is no such."""
     known: dict[str, Any] = {}
     if "environment" in arrays:
-        known["environment"] = str(arrays["environment"])
+        known["environment"] = _text(arrays["environment"])
     for name in ("reference", "low", "high"):
         if name in arrays:
-            known[name] = tuple(float(x) for x in np.ravel(arrays[name]))
+            known[name] = _several(arrays[name], name)
     if len(known.get("reference", (0, 0))) != 2:
         raise ValueError("reference holds two returns")
-    for name in ("choices", "start"):
+    if len(known.get("low", ())) != len(known.get("high", ())):
+        raise ValueError("there are as many upper bounds as lower ones")
+    if any(a > b for a, b in zip(known.get("low", ()), known.get("high", ()), strict=True)):
+        raise ValueError("a lower bound lies above its upper one")
+    for name, least, most in (("choices", 1, CHOICES), ("start", -(2**31) + CHOICES, 2**31 - 1 - CHOICES)):
         if name in arrays:
-            known[name] = int(arrays[name])
+            number = _several(arrays[name], name)
+            if len(number) != 1 or not least <= number[0] <= most or number[0] != int(number[0]):
+                raise ValueError(f"{name} is a whole number from {least} to {most}")
+            known[name] = int(number[0])
     return known
+
+
+def _text(array: np.ndarray) -> str:
+    """A name in printable characters."""
+    value = array.item() if array.size == 1 else None
+    text = value.decode() if isinstance(value, bytes) else value
+    if not isinstance(text, str) or not text.isprintable() or len(text) > 200:
+        raise ValueError("environment is an id of printable characters")
+    return text
+
+
+def _several(array: np.ndarray, name: str) -> tuple[float, ...]:
+    """Finite numbers, one or a few."""
+    if array.dtype.kind not in "biuf" or array.size > NUMBERS:
+        raise ValueError(f"{name} holds a few numbers, not {array.size} of type {array.dtype}")
+    numbers = tuple(float(x) for x in np.ravel(array))
+    if not all(abs(x) <= LARGEST for x in numbers):
+        raise ValueError(f"{name} holds numbers that float32 has no place for")
+    return numbers
 
 
 def _arrays(data: Trajectories) -> dict[str, np.ndarray]:
@@ -209,35 +251,9 @@ def _arrays(data: Trajectories) -> dict[str, np.ndarray]:
     return {name: np.asarray(value) for name, value in found.items() if value is not None}
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise LegatoError(f"there is no file '{path}'") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as problem:
-        raise LegatoError(f"'{path}' cannot be read, it is cut or no npz file of plain arrays: {problem}") from None
-
-
 def _write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with path.open("wb") as file:
         np.savez(file, **cast(dict[str, Any], arrays))
-
-
-def _read_hdf5(path: Path) -> dict[str, np.ndarray]:
-    import h5py
-
-    if not path.exists():
-        raise LegatoError(f"there is no file '{path}'")
-    try:
-        with h5py.File(path, "r") as file:
-            datasets = {name: value for name, value in file.items() if isinstance(value, h5py.Dataset)}
-            return {
-                name: np.asarray(value.asstr()[()]) if h5py.check_string_dtype(value.dtype) else np.asarray(value)
-                for name, value in datasets.items()
-            }
-    except (OSError, RuntimeError, KeyError) as problem:
-        raise LegatoError(f"'{path}' cannot be read, it is cut or no HDF5 file: {problem}") from None
 
 
 def _write_hdf5(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -248,18 +264,6 @@ def _write_hdf5(path: Path, arrays: dict[str, np.ndarray]) -> None:
         for name, value in arrays.items():
             text = value.dtype.kind == "U"
             file.create_dataset(names.get(name, name), data=str(value) if text else value)
-
-
-def _read_folder(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_dir():
-        raise LegatoError(f"there is no folder '{path}'")
-    arrays: dict[str, np.ndarray] = {}
-    for file in sorted(path.glob("*.npy")):
-        try:  # np.load would also open an npz file of this name, and leave it open
-            arrays[file.stem] = np.lib.format.open_memmap(file, mode="r")
-        except (OSError, ValueError, EOFError) as problem:
-            raise LegatoError(f"'{file}' cannot be read, it is cut or no plain array: {_line(problem)}") from None
-    return arrays
 
 
 def _write_folder(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -291,59 +295,106 @@ def _whole(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def _load_minari(name: str, clip_actions: bool, download: bool) -> Trajectories:
-    import gymnasium
-    import minari
-
-    local = list(minari.list_local_datasets())
-    if name not in local and not download:
-        raise unknown(
-            "dataset", name, local, "no file and no local Minari dataset has this name; --download fetches it"
-        )
+    hint = "no file and no local Minari dataset has this name; --download fetches it"
     try:
-        if name not in local:
-            minari.download_dataset(name)
-        _refuse_making(name)
-        dataset = minari.load_dataset(name)
-        env, actions, observations = dataset.env_spec, dataset.action_space, dataset.observation_space
-        metadata = dataset.storage.metadata
-        episodes = [
-            {field: getattr(episode, field) for field in ("observations", *_STEPWISE)}
-            for episode in dataset.iterate_episodes()
-        ]
+        data = _minari_folder(name) / "data"
     except LegatoError:
-        raise
-    except Exception as problem:  # whatever the network, the storage or a cut file makes of it
-        raise LegatoError(f"the Minari dataset '{name}' cannot be read: {_line(problem)}") from None
-    if not isinstance(observations, gymnasium.spaces.Box) or len(observations.shape) != 1:
-        raise LegatoError(f"'{name}' observes {_space(observations)}; flat boxes of numbers are read")
-    about = About(name, environment=None if env is None else env.id)
-    low, high = metadata.get("ref_min_score"), metadata.get("ref_max_score")
-    if low is not None and high is not None:
-        about = replace(about, reference=(float(low), float(high)))
-    if isinstance(actions, gymnasium.spaces.Discrete):
-        about = replace(about, choices=int(actions.n), start=int(actions.start))
-    elif isinstance(actions, gymnasium.spaces.Box) and len(actions.shape) == 1:
-        about = replace(about, low=tuple(map(float, actions.low)), high=tuple(map(float, actions.high)))
-    else:
-        raise LegatoError(f"'{name}' has actions in {_space(actions)}; flat boxes and discrete actions are read")
-    return from_episodes(episodes, about, clip_actions=clip_actions, start=about.start)
+        raise unknown("dataset", name, _local_minari(), hint) from None
+    if not data.exists() and download:
+        import minari
+
+        try:
+            minari.download_dataset(name)
+        except Exception as problem:  # whatever the network makes of it
+            raise LegatoError(f"the Minari dataset '{name}' cannot be had: {storage.line(problem)}") from None
+    if not data.exists():
+        raise unknown("dataset", name, _local_minari(), hint)
+    try:
+        about, start = _minari_about(name, storage.json_object(data / "metadata.json", METADATA))
+        episodes = storage.episodes(data / "main_data.hdf5", about.pop("episodes"), ("observations", *_STEPWISE))
+    except LegatoError as problem:
+        raise LegatoError(f"the Minari dataset '{name}' cannot be read: {problem}") from None
+    return from_episodes(episodes, About(name, **about), clip_actions=clip_actions, start=start)
 
 
-def _refuse_making(name: str) -> None:
-    """Where a set leaves out its spaces, Minari would make the environment as the file describes it: any call at all.
-
-    Raises `LegatoError` for such a set. Minari itself writes both spaces since its version 0.5.
-    """
-    from minari.dataset.minari_storage import MinariStorage
+def _minari_folder(name: str) -> Path:
+    """Where Minari keeps the dataset of this id. Raises `LegatoError` for what Minari takes for no id."""
+    from minari.dataset.minari_dataset import parse_dataset_id
     from minari.storage.datasets_root_dir import get_dataset_path
 
-    metadata = MinariStorage.read_raw_metadata(get_dataset_path(name) / "data")
-    missing = [space for space in ("observation_space", "action_space") if space not in metadata]
-    if missing:
+    try:
+        parse_dataset_id(name)
+    except (ValueError, TypeError):
         raise LegatoError(
-            f"the Minari dataset '{name}' has no {' and no '.join(missing)}; environments are not made as a file "
-            "describes them: write the spaces into its metadata.json"
-        )
+            f"'{name}' is no Minari id such as 'mine/hopper/medium-v0': letters, digits, - and _, two or "
+            "more before the /"
+        ) from None
+    return get_dataset_path(name)
+
+
+def _local_minari() -> list[str]:
+    """The ids of the datasets in Minari's store, whole or not; Minari's own list fails with the worst of them."""
+    from minari.storage.datasets_root_dir import get_dataset_path
+
+    root, found = get_dataset_path(), []
+    for folder, inside, _ in os.walk(root):
+        if "data" in inside:
+            found.append(Path(folder).relative_to(root).as_posix())
+            inside.clear()
+    return sorted(found)
+
+
+def _minari_about(name: str, metadata: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """The fields of `About` that Minari's metadata have, how many `episodes` there are, and the first action's number.
+
+    Nothing is made as the file describes it: an environment is its id, and spaces are shapes and bounds.
+    """
+    from minari import supported_dataset_versions
+
+    spaces: dict[str, dict[str, Any]] = {}
+    for which in ("observation_space", "action_space"):
+        if which not in metadata:
+            raise LegatoError(
+                f"'{name}' has no {which}; environments are not made as a file describes them: write the space into "
+                "its metadata.json"
+            )
+        spaces[which] = storage.object_of(metadata[which], which)
+    observed, acted = spaces["observation_space"], spaces["action_space"]
+    if observed.get("type") != "Box" or not _flat(observed):
+        raise LegatoError(f"'{name}' observes {_space(observed)}; flat boxes of numbers are read")
+    about: dict[str, Any] = {}
+    start = 0
+    try:
+        if metadata.get("minari_version") not in supported_dataset_versions:
+            raise ValueError("its minari_version is not one that is read")
+        if metadata.get("data_format", "hdf5") != "hdf5":
+            raise ValueError("its data_format is not hdf5")
+        about["episodes"] = int(metadata["total_episodes"])
+        if metadata.get("env_spec") is not None:
+            about["environment"] = _text(np.array(storage.object_of(metadata["env_spec"], "env_spec")["id"]))
+        scores = metadata.get("ref_min_score"), metadata.get("ref_max_score")
+        if None not in scores:
+            about["reference"] = _several(np.array(scores), "ref_min_score or ref_max_score")
+        if acted.get("type") == "Discrete":
+            known = _about({"choices": np.array(acted["n"]), "start": np.array(acted.get("start", 0))})
+            about, start = {**about, **known}, known["start"]
+        elif acted.get("type") == "Box" and _flat(acted):
+            low, high = (np.array(acted[bound], float) for bound in ("low", "high"))
+            if np.isfinite([low, high]).all():
+                about |= _about({"low": low, "high": high})
+        else:
+            raise LegatoError(f"'{name}' has actions in {_space(acted)}; flat boxes and discrete actions are read")
+    except (ValueError, TypeError, KeyError, OverflowError) as problem:
+        raise LegatoError(f"its metadata.json is malformed: {storage.line(problem)}") from None
+    return about, start
+
+
+METADATA = 10 << 20  # bytes of a metadata.json at most
+
+
+def _flat(space: dict[str, Any]) -> bool:
+    shape = space.get("shape")
+    return isinstance(shape, list) and len(shape) == 1
 
 
 _STEPWISE = ("actions", "rewards", "terminations", "truncations")
@@ -377,6 +428,10 @@ def _save_minari(data: Trajectories, name: str) -> None:
         steps["actions"] = steps["actions"] + about.start if about.start else steps["actions"]
         seen: Any = np.vstack([data.observations[at], data.ends[i]])
         buffers.append(EpisodeBuffer(id=None, observations=seen, infos={}, **steps))
+    specification = None if about.environment is None else _specification(about.environment)
+    folder = _minari_folder(name)
+    new = next(path for path in (*reversed(folder.parents), folder) if not path.exists())  # with namespaces above it
+    done = False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that no author and no link to code are given
@@ -391,8 +446,12 @@ def _save_minari(data: Trajectories, name: str) -> None:
             dataset.storage.update_metadata({"env_spec": specification})
         if about.reference is not None:  # given here, Minari would need an environment with them
             dataset.storage.update_metadata(dict(zip(("ref_min_score", "ref_max_score"), about.reference, strict=True)))
+        done = True
     except Exception as problem:
-        raise LegatoError(f"the Minari dataset '{name}' could not be written: {_line(problem)}") from None
+        raise LegatoError(f"the Minari dataset '{name}' could not be written: {storage.line(problem)}") from None
+    finally:
+        if not done:  # nothing is left that would stand in the way of the next attempt
+            shutil.rmtree(new, ignore_errors=True)
 
 
 def _specification(environment: str) -> str:
@@ -408,12 +467,10 @@ def _specification(environment: str) -> str:
     try:
         return EnvSpec(environment).to_json()
     except error.Error as problem:
-        raise LegatoError(f"'{environment}' is no name that Minari keeps: {_line(problem)}") from None
+        raise LegatoError(f"'{environment}' is no name that Minari keeps: {storage.line(problem)}") from None
 
 
-def _space(space: Any) -> str:
-    return f"{type(space).__name__}{getattr(space, 'shape', None) or ''}"
-
-
-def _line(problem: Exception) -> str:
-    return " ".join(str(problem).split()) or type(problem).__name__
+def _space(space: dict[str, Any]) -> str:
+    kind, shape = space.get("type"), space.get("shape")
+    shape = f" of shape {tuple(shape)}" if isinstance(shape, list) and len(shape) < 6 else ""
+    return storage.line(ValueError(f"{kind}{shape}"))

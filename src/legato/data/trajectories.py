@@ -407,13 +407,16 @@ def merge(sets: Sequence[Trajectories], name: str) -> Trajectories:
 
 def _table(name: str, array: np.ndarray) -> np.ndarray:
     array = np.asarray(array)
-    if array.dtype == object or not np.issubdtype(array.dtype, np.number):
+    if array.dtype.kind not in "iuf":
         raise LegatoError(f"{name} are numbers, not {array.dtype}")
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim != 2:
         raise LegatoError(f"{name} are flat, [steps, numbers], not of shape {array.shape}")
-    return np.asarray(array, np.float32)
+    if len(array) and not array.shape[1]:
+        raise LegatoError(f"{name} are of no numbers at all: their shape is {array.shape}")
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused where its place is known
+        return np.asarray(array, np.float32)
 
 
 def _chunks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -428,9 +431,15 @@ def _true(flags: np.ndarray) -> np.ndarray:
 
 def _column(name: str, array: np.ndarray, steps: int, about: About, dtype: type) -> np.ndarray:
     array = np.asarray(array)
-    if array.shape not in ((steps,), (steps, 1)) or not (array.dtype == bool or np.issubdtype(array.dtype, np.number)):
+    if array.shape not in ((steps,), (steps, 1)) or array.dtype.kind not in "biuf":
         raise LegatoError(f"{about.name} has {steps} observations but {name} of shape {array.shape} ({array.dtype})")
-    return np.asarray(array, dtype).reshape(steps)
+    if dtype is bool and array.dtype.kind == "f":
+        for i, part in _chunks(array):
+            if not np.isfinite(part).all():
+                at = i + int((~np.isfinite(part)).ravel().argmax())
+                raise LegatoError(f"{about.name}: {name} are 0 or 1, and that of step {at} of {steps} is not finite")
+    with np.errstate(over="ignore"):
+        return np.asarray(array, dtype).reshape(steps)
 
 
 def _rounding(*stored: np.ndarray) -> float:
@@ -455,7 +464,10 @@ def _offsets(about: About, steps: int, over: np.ndarray, offsets: np.ndarray | N
     if offsets is None:
         return np.unique(np.concatenate([[0], over + 1, [steps]])).astype(np.int64)
     offsets = np.asarray(offsets)
-    offsets = offsets.astype(np.int64) if np.issubdtype(offsets.dtype, np.number) else np.zeros(0, np.int64)
+    whole = offsets.dtype.kind in "iu" or (offsets.dtype.kind == "f" and (offsets == np.floor(offsets)).all())
+    if not whole or not ((offsets >= 0) & (offsets <= steps)).all():
+        offsets = np.zeros(0)
+    offsets = offsets.astype(np.int64)
     if offsets.ndim != 1 or len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != steps:
         raise LegatoError(f"{about.name}: the episodes' offsets run from 0 to the number of steps, {steps}")
     if (np.diff(offsets) <= 0).any():
@@ -466,7 +478,13 @@ def _offsets(about: About, steps: int, over: np.ndarray, offsets: np.ndarray | N
 def _actions(about: About, actions: np.ndarray, offsets: np.ndarray, clip: bool, start: int = 0) -> np.ndarray:
     """The actions as they are kept, from given ones whose discrete kind is counted from `start`."""
     if about.choices is not None:
-        chosen = np.asarray(actions).reshape(len(actions), -1)[:, 0]
+        chosen = np.asarray(actions)
+        if chosen.shape not in ((len(chosen),), (len(chosen), 1)) or chosen.dtype.kind not in "biuf":
+            raise LegatoError(
+                f"{about.name} has one of {about.choices} choices for an action, but actions of shape {chosen.shape} "
+                f"({chosen.dtype})"
+            )
+        chosen = chosen.reshape(len(chosen))
         for i, part in _chunks(chosen):
             wrong = (part < start) | (part >= start + about.choices) | (part != np.floor(part))
             if wrong.any():
@@ -475,7 +493,7 @@ def _actions(about: About, actions: np.ndarray, offsets: np.ndarray, clip: bool,
                     f"{about.name}: {_place(offsets, at)} has action {chosen[at]:g} of {about.choices} discrete ones"
                     + (f", {start} to {start + about.choices - 1}" if start else "")
                 )
-        return (chosen - start if start else chosen).astype(np.int32, copy=False)
+        return (chosen.astype(np.int64) - start if start else chosen).astype(np.int32, copy=False)
     actions = _table("actions", actions)
     if about.low is None or about.high is None:
         return actions

@@ -97,7 +97,7 @@ def resume(
     return run
 
 
-def read(settings: OfflineSettings, source: str | None = None) -> Trajectories:
+def read(settings: OfflineSettings, source: str | Path | None = None) -> Trajectories:
     """The dataset of a run, or another `source` for it. Whole numbers are choices where the run's environment says so.
 
     Raises `LegatoError` as `formats.load` does, and for numbers that the environment does not take.
