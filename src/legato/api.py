@@ -354,8 +354,6 @@ def _chosen(known: World, env: Env | None, options: Mapping[str, Any] | None, li
 
     Options go beside the known ones, unless the environment is another.
     """
-    if limit is not None and limit < 1:
-        raise LegatoError(f"max_episode_steps must be at least 1; {limit} was given")
     name = known.name if env is None else named(env, known.name)
     same = name == known.name
     found = {**(known.options if same else {}), **given(options or {})}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import runpy
 import shutil
 import sys
 import warnings
@@ -451,3 +452,10 @@ def test_demo_takes_the_next_free_folder(here: Path, monkeypatch: pytest.MonkeyP
         with pytest.raises(SystemExit):
             main(["demo", *args])
     assert made == ["runs/demo-2/srl-8", "mine/srl-8"]
+
+
+def test_python_m_legato_is_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "argv", ["legato", "--version"])
+        runpy.run_module("legato", run_name="__main__")
+    assert capsys.readouterr().out == f"{legato.__version__}\n"

@@ -324,6 +324,13 @@ def test_an_argument_that_a_constructor_misses_is_said(monkeypatch: pytest.Monke
     make(Asked("Port-v0", given({"port": 7})))
 
 
+@pytest.mark.parametrize("wrong", [(7,), ("A-v0", [1]), ("A-v0", {}, 0), ("A-v0", {}, 1.5), ("A-v0", {}, "9")])
+def test_what_is_no_environment_is_one_line(wrong: tuple[Any, ...]) -> None:
+    with pytest.raises(LegatoError) as problem:
+        Asked(*wrong)
+    refusal(problem)
+
+
 def test_the_nearest_limit_counts() -> None:
     limited = gymnasium.wrappers.TimeLimit
     assert [episode_limit(e) for e in (World(), limited(World(), 7), limited(limited(World(), 5), 7))] == [None, 7, 5]

@@ -74,6 +74,30 @@ def test_every_step_is_a_frame_of_the_gif(cinema: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(brightness, 20 * np.arange(1, 10), atol=4)
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (SimpleNamespace(), "set MUJOCO_GL to egl, osmesa or glfw, whichever is installed"),
+        (None, "RuntimeError: no display"),
+    ],
+)
+def test_a_machine_that_cannot_draw_is_one_line(
+    body: Any, words: str, cinema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(cinema: Cinema) -> None:
+        warnings.warn("GLFWError", stacklevel=1)
+        raise RuntimeError("no\ndisplay")
+
+    monkeypatch.setattr(Cinema, "render", fail)
+    if body is not None:
+        monkeypatch.setattr(Cinema, "model", body, raising=False)
+    with warnings.catch_warnings(), pytest.raises(LegatoError) as problem:
+        warnings.simplefilter("error")
+        play(SCRIBE, cinema, WIDE, Clock(2), 0, video=tmp_path / "a.gif")
+    assert str(problem.value) == f"'Cinema-v0' cannot be drawn here: {words}"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_every_step_is_a_frame_of_the_mp4(cinema: str, tmp_path: Path) -> None:
     imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
     path = tmp_path / "one.mp4"

@@ -9,17 +9,19 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from tests.tiny import LOGGED, learn, logs
+from tests.tiny import LOGGED, learn, logs, untrained_on_logs
 
 import legato
 from legato import api
 from legato.cli import main
+from legato.data.spec import Spec
 from legato.envs import World, environments, given, make, named
 from legato.errors import LegatoError
 from legato.evaluation import video
 from legato.rollout import Clock
+from legato.training import finetune
 from legato.training.run import Run
-from legato.training.settings import FinetuneSettings, OfflineSettings, Settings
+from legato.training.settings import FinetuneSettings, OfflineSettings, Settings, world_of
 
 TIMES: dict[str, Any] = {"updates": 20, "eval_every": 20, "log_every": 20, "checkpoint_every": 20, "eval_episodes": 1}
 WORDS = ["--updates", "20", "--eval-every", "20", "--checkpoint-every", "20", "--eval-episodes", "1", "--quiet"]
@@ -97,7 +99,7 @@ def test_the_command_line_gives_options(
         "play run --env-option g=1 --env-option g=2": "--env-option g is given twice",
         "play run --env-option render_mode=human": "'render_mode' is no option of an environment here",
         "play run --env-option gravity=1": "environment 'Pendulum-v1' could not be made: TypeError: ",
-        "play run --max-episode-steps 0": "max_episode_steps must be at least 1; 0 was given",
+        "play run --max-episode-steps 0": "max_episode_steps must be a whole number of at least 1; 0 was given",
         "train sac --env Pendulum-v1 --max-episode-steps 0": "max_episode_steps must be a whole number of at least 1",
         "train bc --dataset logs.npz --env-option g=1": "options and time limit belong to an environment: name it",
         "train sac --env Pendulum-v1 --backend envpool --env-option g=1": "EnvPool takes no options and no other time",
@@ -148,3 +150,25 @@ def test_functions_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch) -
         make(named(int))  # type: ignore[arg-type]
     with pytest.raises(LegatoError, match="are kept as JSON; give a function that makes it instead"):
         given({"goal": np.zeros(2)})
+
+
+def test_a_fine_tuning_keeps_the_environment_of_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: dict[str, Any] = {"env": "Pendulum-v1", "env_options": {"g": 5.0}, "max_episode_steps": 7}
+    run = untrained_on_logs("ds4", tmp_path / "run", Spec(3, (-2.0,), (2.0,)), **kept)
+    begun: list[World] = []
+
+    def start(source: Any, method: str, preset: str, tuning: Any, settings: FinetuneSettings, *args: Any, **rest: Any):
+        begun.append(world_of(settings))
+        return run
+
+    monkeypatch.setattr(finetune, "start", start)
+    monkeypatch.setattr(api, "drawn", lambda run: run)
+    legato.finetune(run)
+    main(["finetune", str(run.path), "--env", "Pendulum-v1"])
+    assert begun == [World("Pendulum-v1", {"g": 5.0}, 7)] * 2
+    legato.finetune(run, "MountainCarContinuous-v0")
+    main(["finetune", str(run.path), "--env", "MountainCarContinuous-v0"])
+    assert begun[2:] == [World("MountainCarContinuous-v0")] * 2
+    legato.finetune(run, env_options={"g": 6}, max_episode_steps=8)
+    main(["finetune", str(run.path), "--env-option", "g=6", "--max-episode-steps", "8"])
+    assert begun[4:] == [World("Pendulum-v1", {"g": 6}, 8)] * 2

@@ -52,6 +52,13 @@ class World:
     max_episode_steps: int | None = None
     """primitive steps after which an episode is truncated; by default the environment's own limit"""
 
+    def __post_init__(self) -> None:
+        limit = self.max_episode_steps
+        if not isinstance(self.name, str) or not isinstance(self.options, Mapping):
+            raise LegatoError(f"an environment has a name and options by name, not {self.name!r} and {self.options!r}")
+        if limit is not None and (not isinstance(limit, int) or limit < 1):
+            raise LegatoError(f"max_episode_steps must be a whole number of at least 1; {limit!r} was given")
+
     @property
     def label(self) -> str:
         """Its name, and what is different in it: `Pendulum-v1 (g=5.0)`."""

@@ -146,14 +146,18 @@ def _drawn(asked: str | World) -> Checked:
 
 
 def _picture(environment: Any, name: str) -> np.ndarray:
+    """What an environment shows. Raises `LegatoError` where there is nothing to draw with."""
     try:
-        return np.asarray(environment.render())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what goes wrong is raised, and said once
+            return np.asarray(environment.render())
     except LegatoError:
         raise
     except Exception as problem:  # every library to draw with has errors of its own
-        raise LegatoError(
-            f"'{name}' cannot be drawn here: set MUJOCO_GL to egl, osmesa or glfw, whichever is installed"
-        ) from problem
+        mujoco = hasattr(environment.unwrapped, "model")
+        hint = "set MUJOCO_GL to egl, osmesa or glfw, whichever is installed"
+        cause = hint if mujoco else " ".join(f"{type(problem).__name__}: {problem}".split())
+        raise LegatoError(f"'{name}' cannot be drawn here: {cause}") from problem
 
 
 def _check(video: Path) -> None:
