@@ -487,6 +487,13 @@ def test_an_environment_that_is_not_deterministic_is_not_resumed() -> None:
     state = players.state()
     with pytest.raises(LegatoError, match="'Diary' did not replay to where it was: it is not deterministic"):
         rollout(Clock(3), Diary(noise=noise)).restore(state, stack([SCRIBE]))
+    diary = Diary(noise=noise)
+    fresh = rollout(Clock(3), diary)
+    fresh.restore(state, stack([SCRIBE]), fresh=True)
+    found = fresh.run(stack([SCRIBE]), 2, None)[0]
+    assert diary.seeds[-1] == episode_seed(0, "train", 1)  # the next episode, from its beginning
+    np.testing.assert_array_equal(found.observation[:, 0, 1], [0, 1])
+    assert fresh.time == 6
 
 
 # --- whole episodes ---

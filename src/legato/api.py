@@ -34,8 +34,8 @@ from legato.planning.recall import PLANNERS, Imagining
 from legato.planning.shooting import Shooting
 from legato.policy import Policy, RandomPlans, computing
 from legato.rollout import Clock, Experience, Rollout, logged, stack
+from legato.training import files, offline, online, policy_file
 from legato.training import finetune as tuning
-from legato.training import offline, online, policy_file
 from legato.training.policy_file import LoadedPolicy
 from legato.training.progress import Progress
 from legato.training.run import Run, Which, label, write_text
@@ -55,6 +55,7 @@ def train(
     preset: str = "cpu",
     out: str | Path | None = None,
     resume: str | Path | None = None,
+    fresh_episodes: bool = False,
     quiet: bool = False,
     **options: Any,
 ) -> Run:
@@ -68,16 +69,28 @@ def train(
     a function as `module:qualname`. Module and function are not found by a file alone: who resumes or evaluates the
     run in another process gives them again (`train(resume=run, env=make_env)`).
 
+    A run is resumed to the end that it was given, with the numbers of one never stopped. Where its dataset is now, if
+    it was moved, `dataset` says; an environment that does not repeat itself from its seed goes on with
+    `fresh_episodes`, and then the numbers differ.
+
     Raises `LegatoError` for anything that does not fit, before the folder is made.
     """
     if resume is not None:
-        if algorithm is not None or dataset is not None or out is not None or options.keys() - {"env_options"}:
+        if algorithm is not None or out is not None or options.keys() - {"env_options"}:
             raise LegatoError("a resumed run keeps its algorithm, environment and options: give only resume")
         stopped = Run(resume)
         stopped.confirm(env, options.get("env_options"))
         if stopped.method is not None:
             raise LegatoError(f"'{resume}' is a fine-tuning: finetune(resume='{resume}')")
-        return (offline if stopped.algorithm in OFFLINE else online).resume(resume, quiet=quiet)
+        if stopped.algorithm in OFFLINE:
+            if fresh_episodes:
+                raise LegatoError(f"'{resume}' learns from logs and plays no episodes: leave out fresh_episodes")
+            return offline.resume(resume, quiet=quiet, dataset=dataset)
+        if dataset is not None:
+            raise LegatoError(f"'{resume}' learns by acting, not from logs: leave out dataset")
+        return online.resume(resume, quiet=quiet, fresh_episodes=fresh_episodes)
+    if fresh_episodes:
+        raise LegatoError("fresh_episodes is how a run is resumed: give resume too")
     options |= {"env_options": given(options["env_options"] or {})} if "env_options" in options else {}
     env = None if env is None else named(env)
     if algorithm in OFFLINE:
@@ -103,6 +116,8 @@ def finetune(
     base: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     resume: str | Path | None = None,
+    dataset: str | None = None,
+    fresh_episodes: bool = False,
     quiet: bool = False,
     **options: Any,
 ) -> Run:
@@ -114,6 +129,8 @@ def finetune(
     `finetune(run, "Hopper-v4", steps=50_000)`. With the name of an algorithm for a source it begins from scratch:
     `finetune("ds4", "Pendulum-v1", target=-150)`, with hyper-parameters of its own that are the preset's, but for those
     in `base`: `base={"channels": 32, "layers": 1}`.
+    Some ways to fine-tune read the logs again, which may have moved to another `dataset`. `fresh_episodes` is of
+    `train`.
     Raises `LegatoError` for anything that does not fit, before the folder is made or the replay allocated.
     """
     if resume is not None:
@@ -121,7 +138,9 @@ def finetune(
         if source is not None or method is not None or out is not None or base or told:
             raise LegatoError("a resumed run keeps its policies, environment and options: give only resume")
         Run(resume).confirm(env, options.get("env_options"))
-        return drawn(tuning.resume(resume, quiet=quiet))
+        return drawn(tuning.resume(resume, quiet=quiet, fresh_episodes=fresh_episodes))
+    if fresh_episodes:
+        raise LegatoError("fresh_episodes is how a run is resumed: give resume too")
     if source is None:
         raise LegatoError("finetune needs a run with policies from logs: finetune('runs/ds4-...', 'Hopper-v4')")
     scratch = isinstance(source, str | Path) and from_scratch(source)
@@ -135,17 +154,27 @@ def finetune(
         known = {"seed": before.seeds[0], "seeds": len(before.seeds), **tuning.same_world(before, world)}
     config, settings = override(*tuning_preset(preset, method, world, scratch=scratch), **{**known, **options})
     settings = cast(FinetuneSettings, settings)
-    return drawn(tuning.start(path, method, preset, config, settings, out, base=base, quiet=quiet))
+    again = {"base": base, "dataset": dataset, "quiet": quiet}
+    return drawn(tuning.start(path, method, preset, config, settings, out, **again))
 
 
 def learning(run: Run | str | Path) -> tuple[np.ndarray, np.ndarray]:
     """The steps of a fine-tuning's evaluations, from 0 on, and their mean returns `[seeds, evaluations]`."""
     run = run if isinstance(run, Run) else Run(run)
-    with (run.path / "metrics.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row.get("eval_return")]
-    found = [[(int(r["step"]), float(r["eval_return"])) for r in rows if int(r["seed"]) == seed] for seed in run.seeds]
+    path = run.path / "metrics.csv"
+    try:
+        text = files.content(path, files.LARGEST).decode()
+        rows = [row for row in csv.DictReader(text.splitlines()) if row.get("eval_return")]
+        found = [[(int(r["step"]), float(r["eval_return"])) for r in rows if int(r["seed"]) == s] for s in run.seeds]
+        steps = {tuple(step for step, _ in of_seed) for of_seed in found}
+        if len(steps) > 1 or not np.isfinite([value for of_seed in found for _, value in of_seed]).all():
+            raise ValueError("its seeds were not evaluated at the same steps, or to numbers that are not finite")
+    except FileNotFoundError:
+        raise LegatoError(f"'{run.place}' has no evaluations: its metrics.csv is gone") from None
+    except (ValueError, KeyError, TypeError, csv.Error) as problem:
+        raise LegatoError(f"'{path}' is not what legato wrote ({problem}); it was changed") from problem
     if not found[0]:
-        raise LegatoError(f"'{run.path}' has no evaluations yet")
+        raise LegatoError(f"'{run.place}' has no evaluations yet")
     return np.array([step for step, _ in found[0]]), np.array([[value for _, value in of_seed] for of_seed in found])
 
 
@@ -432,7 +461,7 @@ def evaluate(
         raise LegatoError(f"max_return must be positive; {max_return} was given")
     if not run.conditioned and (targets or not sweep):
         left_out = "targets" if targets else "sweep"
-        raise LegatoError(f"the policies of '{run.path}' ({run.label}) read no target return: leave out {left_out}")
+        raise LegatoError(f"the policies of '{run.place}' ({run.label}) read no target return: leave out {left_out}")
     _kept(run)  # what could not be added to in the end is refused now
     loaded = [load(run.path, seed, which, critic=critic, search=search) for seed in run.seeds]
     options = [f"{name}={x}" for name, x in (search or {}).items()]
@@ -524,17 +553,17 @@ def attention(
     settings = run.settings
     if run.algorithm not in ("tt", "dt", "odt"):
         able = "runs of tt, dt and odt do"
-        raise LegatoError(f"'{run.path}' is a run of {run.algorithm}, which attends to nothing: {able}")
+        raise LegatoError(f"'{run.place}' is a run of {run.algorithm}, which attends to nothing: {able}")
     if figure is not None:
         maps.drawable(figure)
     policy = load(run.path, seed, which).policy
     if isinstance(settings, OfflineSettings):
         source = settings.dataset if dataset is None else dataset
-        data = offline.read(settings, None if dataset is None else str(dataset))
+        data = offline.learnt(run) if dataset is None else offline.read(settings, str(dataset))
     elif dataset is not None:
         source, data = dataset, formats.load(dataset)
     else:
-        raise LegatoError(f"'{run.path}' learnt by acting and names no logs: give --dataset")
+        raise LegatoError(f"'{run.place}' learnt by acting and names no logs: give --dataset")
     found = attended(policy, run.config, data, episode, step, context)
     if figure is not None:
         title = f"{run.label} on {source}: attention"
@@ -554,7 +583,7 @@ def world_of(
     """
     found = env if isinstance(env, World) else _chosen(run.world, env, options, limit)
     if found is None:
-        raise LegatoError(f"neither '{run.path}' nor its data names an environment: name one with --env")
+        raise LegatoError(f"neither '{run.place}' nor its data names an environment: name one with --env")
     if not run.settings.env or found != run.world:  # which was seen to fit before training
         _fit(found, run.spec, run.path, run.algorithm)
     return found
@@ -571,7 +600,7 @@ def _with_kept_sweeps(run: Run, result: Evaluation) -> Evaluation:
     body = _kept(run).get(result.which)
     if body is None or result.steps is None:
         return result
-    kept = Evaluation.from_json(body)
+    kept = _evaluation(run, result.which, body)
     same = (kept.steps, kept.environment, kept.seeds) == (result.steps, result.environment, result.seeds)
     return replace(kept, prompts=result.prompts) if same else result
 
@@ -611,7 +640,7 @@ def predict(
             raise LegatoError(f"{name} must be at least 1; {value} was given")
     settings = run.settings
     if run.algorithm != "tt" or not isinstance(settings, OfflineSettings):
-        raise LegatoError(f"'{run.path}' ({run.label}) holds no model of trajectories: train one with legato train tt")
+        raise LegatoError(f"'{run.place}' ({run.label}) holds no model of trajectories: train one with legato train tt")
     policy = cast(Planning, load(run.path, seed, which).policy)
     drawn_in: World | None = None
     if film is not None:
@@ -656,11 +685,7 @@ def predict(
 
 def _learnt(run: Run, settings: OfflineSettings) -> Trajectories:
     """The data that a run learnt from. Raises `LegatoError` where it is not what it was."""
-    data = offline.read(settings)
-    _, data = offline.check(run.algorithm, run.config, settings, data, run.spec)
-    if offline.fingerprint(data) != (run.data or {}).get("fingerprint"):
-        raise LegatoError(f"'{settings.dataset}' is not what it was when '{run.path}' was trained")
-    return data
+    return offline.learnt(run)
 
 
 def _draw_prediction(result: Foretold, path: Path) -> None:
@@ -684,7 +709,7 @@ def evaluation_of(
     body = _kept(run).get(which)
     if body is None:
         return evaluate(run, which=which, env=env, quiet=quiet)
-    kept = Evaluation.from_json(body)
+    kept = _evaluation(run, which, body)
     known = run.world if run.environment else World(kept.environment)  # of files: not named by the user
     asked = env if isinstance(env, World) else _chosen(known, env, None, None)
     if asked is not None and kept.environment == asked.label and kept.asl.x == GRID:
@@ -715,7 +740,7 @@ def compare(
     for run in runs:
         found.append(evaluation_of(run, which, env=asked, quiet=quiet))
         if searches:
-            kept = [Evaluation.from_json(body) for name, body in _kept(run).items() if name.startswith(f"{which}+")]
+            kept = [_evaluation(run, name, body) for name, body in _kept(run).items() if name.startswith(f"{which}+")]
             found += [e for e in kept if e.environment == found[-1].environment and e.asl.x == GRID]
     _one_world({evaluation.environment for evaluation in found})
     if figure is not None:
@@ -781,9 +806,12 @@ def _keep(run: Run, result: Evaluation) -> None:
 def _kept(run: Run) -> dict[str, Any]:
     path = run.path / "evaluation.json"
     try:
-        kept = json.loads(path.read_text()) if path.exists() else {}
-        if not isinstance(kept, dict):
-            raise ValueError("it holds no evaluations")
-    except ValueError as problem:
+        return files.parsed(path)
+    except FileNotFoundError:
+        return {}
+    except files.Unfit as problem:
         raise LegatoError(f"'{path}' cannot be read ({problem}); move it away to evaluate anew") from problem
-    return kept
+
+
+def _evaluation(run: Run, name: str, body: Any) -> Evaluation:
+    return Evaluation.from_json(body, f"'{name}' in '{run.path / 'evaluation.json'}'")

@@ -2,16 +2,55 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
+import re
 from collections.abc import Iterable
+
+
+def plain(text: object) -> str:
+    """The text as one line that prints as what it is: what would steer a terminal is written out (`\\x1b`).
+
+    For whatever comes from a file or a folder's name and is shown to people.
+    """
+    line = re.sub(r"\s*[\r\n]\s*", " ", str(text))
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+def escaped(text: object) -> str:
+    """Text from a file, for a table: nothing in it is markup, nothing steers the terminal."""
+    from rich.markup import escape
+
+    return escape(plain(text))
+
+
+def unencodable(problem: UnicodeError) -> tuple[str, int]:
+    """How characters are written to a terminal or pipe that has none such: by a likeness, or by their number."""
+    if not isinstance(problem, UnicodeEncodeError):
+        raise problem
+    likeness = {"·": "-", "…": "...", "–": "-", "—": "-", "−": "-", "×": "x", "→": "->", "≥": ">=", "≤": "<="}
+    likeness |= {"─": "-", "━": "-", "│": "|", "█": "#"}
+    part = problem.object[problem.start : problem.end]
+    return "".join(likeness.get(c) or c.encode("ascii", "backslashreplace").decode() for c in part), problem.end
+
+
+codecs.register_error("legato", unencodable)
 
 
 class LegatoError(Exception):
     """Bad input or a run that cannot go on. Its message is one line; the commands print it and exit with 2."""
 
+    def __init__(self, message: object = ""):
+        super().__init__(plain(message))
+
 
 class LegatoWarning(UserWarning):
-    """Something that goes on, but that its user should know of."""
+    """Something that goes on, but that its user should know of, in one line."""
+
+    def __init__(self, message: object = ""):
+        super().__init__(plain(message))
 
 
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> LegatoError:

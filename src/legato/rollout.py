@@ -374,17 +374,19 @@ class Rollout:
         state["memory"] = {str(i): np.array(leaf) for i, leaf in enumerate(self.memory or ())}
         return state
 
-    def restore(self, state: dict[str, Any], policies: Policy[Any]) -> None:
+    def restore(self, state: dict[str, Any], policies: Policy[Any], *, fresh: bool = False) -> None:
         """Return to a `state`: the unfinished episodes are replayed from their seeds and stored actions.
+
+        `fresh` begins the next episodes instead, which needs nothing of the environments.
 
         Raises `LegatoError` when an environment, replayed, ends up elsewhere: it is not deterministic then, and the run
         could not be continued as it was.
         """
         m = self.members
-        m.episode[:] = state["episode"]
+        m.episode[:] = state["episode"] + (self.per_group if fresh else 0)
         self.time = int(state["time"])
         self._reset(m, np.arange(self.environments.count))
-        if not self.environments.seeded:
+        if fresh or not self.environments.seeded:
             return  # nothing to replay: go on with fresh episodes
         ends = np.cumsum(state["lengths"])
         for i, (end, length) in enumerate(zip(ends, state["lengths"], strict=True)):
@@ -398,7 +400,7 @@ class Rollout:
         if not np.array_equal(m.observation, state["observation"]):
             raise LegatoError(
                 f"'{self.environments.name}' did not replay to where it was: it is not deterministic, "
-                "so the run cannot be resumed exactly"
+                "so the run cannot be resumed exactly; --fresh-episodes goes on with new ones"
             )
         for name in ("due", "decisions", "plan", "cursor", "pending", "pending_at"):
             getattr(m, name)[:] = state[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import runpy
@@ -335,10 +336,40 @@ def test_resume_goes_to_the_end_it_was_given(
     body = json.loads(Path("run/config.json").read_text())
     body["settings"]["steps"] = 208
     Path("run/config.json").write_text(json.dumps(body))
-    main(["train", "--resume", "run", "--quiet"])
-    assert capsys.readouterr() == ("run\n", "")
+    with pytest.warns(LegatoWarning, match="'run/config.json': its settings changed since the run began"):
+        main(["train", "--resume", "run", "--quiet"])
+    assert capsys.readouterr().out == "run\n"
     assert Path("run/metrics.csv").read_text().splitlines()[-1].startswith("208,2,")
     assert Path("run/metrics.csv").read_text().startswith((trained[0] / "metrics.csv").read_text())
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp932"])
+def test_a_pipe_that_is_not_unicode_takes_every_table(
+    evaluated: tuple[Path, str], here: Path, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding=encoding))
+    main(["compare", str(evaluated[0]), "--quiet"])
+    sys.stdout.flush()
+    printed = raw.getvalue().decode(encoding)
+    assert "Pendulum-v1 - last policy - 1 seed x 1 episode" in printed
+    assert printed.splitlines()[-1] == "drawn in comparison.png"
+
+
+def test_names_in_a_file_are_shown_as_what_they_are(
+    evaluated: tuple[Path, str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the table and in the figure, of a label that is no markup, no mathematics and no command to a terminal."""
+    shutil.copytree(evaluated[0], "run")
+    body = json.loads(Path("run/evaluation.json").read_text())
+    body["last"]["label"] = "[/x]\x1b[31m$\\frac{"
+    del body["last"]["digest"]
+    Path("run/evaluation.json").write_text(json.dumps(body))
+    main(["compare", "run", "--quiet", "--figure", "both.svg"])
+    out, err = capsys.readouterr()
+    assert "[/x]\\x1b[31m$\\frac{" in out
+    assert "\x1b" not in out + err
+    assert "[/x]\\x1b[31m$\\frac{" in Path("both.svg").read_text()
 
 
 def test_evaluate_prints_the_numbers_and_says_where_they_are(evaluated: tuple[Path, str]) -> None:

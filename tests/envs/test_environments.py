@@ -20,7 +20,7 @@ from legato.data.spec import Spec
 from legato.envs import World as Asked
 from legato.envs import describe, episode_limit, given, known_ids, make, make_vec, named
 from legato.envs.environments import Checked, GymnasiumEnvironments
-from legato.errors import LegatoError
+from legato.errors import LegatoError, LegatoWarning
 from legato.training import online
 
 BOX = spaces.Box(-1.0, 1.0, (3,), np.float32)
@@ -509,7 +509,8 @@ def test_envpool_trains_and_resumes(envpool: types.ModuleType, tmp_path: Path, n
     api.train("srl", name, backend="envpool", out=path, **options)
     text = (path / "config.json").read_text()
     (path / "config.json").write_text(text.replace('"steps": 400', '"steps": 600'))
-    online.resume(path, quiet=True)
+    with pytest.warns(LegatoWarning, match="its settings changed since the run began"):
+        online.resume(path, quiet=True)
     rows = [line.split(",") for line in (path / "metrics.csv").read_text().splitlines()[1:]]
     assert {int(row[0]) // 150 for row in rows} == {1, 2, 3, 4}
     assert sum(int(row[4]) for row in rows) > 0  # episodes ended

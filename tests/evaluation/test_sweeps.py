@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,22 @@ def test_a_file_that_cannot_be_added_to_is_refused_and_kept(
         lambda body: body.update(asl=[1, 2]),
         lambda body: body.update(seeds=3),
         lambda body: body.update(latency={"p50": 1.0}),
+        lambda body: body.update(label=3),
+        lambda body: body.update(seeds=[0, 1, 2]),
+        lambda body: body.update(seeds=[]),
+        lambda body: body.update(trained_length="4"),
+        lambda body: body.update(trained_length=0),
+        lambda body: body.update(step_seconds=0.0),
+        lambda body: body["asl"].update(x=body["asl"]["x"][:-1]),
+        lambda body: body["asl"].update(x=body["asl"]["x"][::-1]),
+        lambda body: body["asl"].update(returns=[[1.0, 2.0], [3.0]]),
+        lambda body: body["asl"].update(returns=[[[math.inf]]]),
+        lambda body: body["delay"].update(returns=body["delay"]["returns"][0]),
+        lambda body: body["reference"].update(max_return=0.0),
+        lambda body: body["latency"].update(p50=-1.0),
+        lambda body: body.update(digest="0"),
+        lambda body: body["asl"]["returns"][0][0].__setitem__(0, 1.5),  # as good a number as any
+        lambda body: body.update(label="TD3"),
     ],
 )
 def test_what_is_no_evaluation_is_refused(evaluation: Evaluation, spoil: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import resource
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from legato.errors import LegatoError
+from legato.errors import LegatoError, LegatoWarning
 from legato.training import online
 from legato.training.checkpoint import Checkpoints
 from legato.training.run import Run
@@ -191,6 +193,48 @@ def test_whichever_file_is_cut_it_is_never_read_as_another(checkpoints: Checkpoi
     assert refused >= 3  # the data, the manifest, the names
 
 
+def aside(folder: Path) -> Path:
+    """The file that holds a digest of the arrays."""
+    (found,) = [path for path in files(folder / "empty") if b'"digest"' in path.read_bytes()]
+    return found
+
+
+@pytest.mark.parametrize("what", ["arrays", "shapes", "step", "pipe"])
+def test_what_orbax_does_not_check_is_checked(checkpoints: Checkpoints, what: str) -> None:
+    """Arrays of another checkpoint, shapes that were edited, a checkpoint under another step, a pipe among files."""
+    for step in (10, 20):
+        checkpoints.save(step, tree(step))
+    checkpoints.close()
+    later, other = checkpoints.folder / "20", checkpoints.folder / "10"
+    if what == "arrays":
+        shutil.rmtree(later / "arrays")
+        shutil.copytree(other / "arrays", later / "arrays")
+    elif what == "shapes":
+        aside(later).write_text(aside(later).read_text().replace("[0, 3]", "[0, 4]", 1))
+    elif what == "step":
+        shutil.rmtree(later)
+        shutil.copytree(other, later)
+    else:
+        os.mkfifo(later / "arrays" / "more")
+    again = Checkpoints(checkpoints.folder)
+    with pytest.raises(LegatoError, match="is damaged; resume from an older one with --from-step 10"):
+        again.load()
+    same(again.load(10)[1], tree(10))
+    again.close()
+
+
+def test_checkpoints_from_before_there_were_digests_are_read(checkpoints: Checkpoints) -> None:
+    checkpoints.save(10, tree(10))
+    checkpoints.close()
+    path = aside(checkpoints.folder / "10")
+    body = json.loads(path.read_text())
+    del body["digest"]
+    path.write_text(json.dumps(body))
+    again = Checkpoints(checkpoints.folder)
+    same(again.load()[1], tree(10))
+    again.close()
+
+
 def test_a_damaged_checkpoint_without_an_older_one(checkpoints: Checkpoints) -> None:
     checkpoints.save(10, tree(10))
     checkpoints.wait()
@@ -219,7 +263,8 @@ def test_a_checkpoint_of_another_network_is_refused(unbroken: Run, tmp_path: Pat
     shutil.copytree(unbroken.path, path)
     text = (path / "config.json").read_text()
     (path / "config.json").write_text(text.replace('"hidden": 16', '"hidden": 8'))
-    with pytest.raises(LegatoError, match=r"'.*checkpoints': '.*' is float32\[.*16.*\], expected float32\[.*8.*\]"):
+    words = r"'.*checkpoints': '.*' is float32\[.*16.*\], expected float32\[.*8.*\]"
+    with pytest.raises(LegatoError, match=words), pytest.warns(LegatoWarning, match="its config changed"):
         online.resume(path, quiet=True)
 
 

@@ -10,6 +10,7 @@ import signal
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -153,11 +154,38 @@ def test_a_dataset_that_changed_is_refused(alone: Run, dataset: str, tmp_path: P
     changed.actions[17] += 0.001
     with pytest.raises(LegatoError) as problem:
         offline.resume(tmp_path / "run", quiet=True, data=changed)
-    assert str(problem.value) == f"'{dataset}' is not what it was when '{tmp_path}/run' began; train anew"
+    words = "train anew, or name with --dataset where that is now"
+    assert str(problem.value) == f"'{dataset}' is not what it was when '{tmp_path}/run' began; {words}"
     body["settings"]["dataset"] = str(tmp_path / "gone.npz")
+    del body["digests"], body["data"]["path"]
     (tmp_path / "run" / "config.json").write_text(json.dumps(body))
-    with pytest.raises(LegatoError, match=r"^there is no file '.*gone\.npz'$"):
+    with pytest.raises(
+        LegatoError, match=r"^there is no file '.*gone\.npz'; where it is now can be said: --dataset FILE$"
+    ):
         offline.resume(tmp_path / "run", quiet=True)
+
+
+def test_a_run_finds_its_dataset_from_any_folder_and_is_told_where_it_was_moved(
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("there", "elsewhere", "moved"):
+        (tmp_path / name).mkdir()
+    shutil.copy(dataset, tmp_path / "there" / "logs.npz")
+    monkeypatch.chdir(tmp_path / "there")
+    monkeypatch.setattr(offline, "OfflineLoop", lambda *args, **options: SimpleNamespace(train=lambda: None))
+    run = learn("bc", Path("run"), "logs.npz")
+    assert run.settings.dataset == "logs.npz"
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert offline.learnt(run).steps == swings().steps
+    (tmp_path / "there" / "logs.npz").rename(tmp_path / "moved" / "logs.npz")
+    with pytest.raises(
+        LegatoError, match=r"^there is no file 'logs.npz'; where it is now can be said: --dataset FILE$"
+    ):
+        offline.learnt(run)
+    assert offline.learnt(run, "../moved/logs.npz").steps == swings().steps
+    logs(tmp_path / "other.npz", rewards=np.zeros(swings().steps))
+    with pytest.raises(LegatoError, match=r"^'../other.npz' is not what it was when 'run' began; train anew, or name"):
+        offline.learnt(run, "../other.npz")
 
 
 def test_a_fingerprint_is_of_every_number_and_episode() -> None:

@@ -5,8 +5,10 @@ a loss that turns NaN is named; what cannot be trained is refused before there i
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -22,13 +24,14 @@ import pytest
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from safetensors.numpy import load_file
-from tests.tiny import DECISIONS, SAC3, SRL4, TIMES, flags, instead, spawn, struck, train
+from tests.tiny import DECISIONS, SAC3, SRL4, TIMES, Diary, flags, instead, spawn, struck, train
 
 from legato import api
 from legato.algorithms.configs import SAC, SRL
-from legato.errors import LegatoError
+from legato.cli import main
+from legato.errors import LegatoError, LegatoWarning
 from legato.rollout import Clock
-from legato.training import interruption, online
+from legato.training import interruption, memory, online
 from legato.training.checkpoint import Checkpoints
 from legato.training.run import Run
 from legato.training.settings import Settings
@@ -172,6 +175,72 @@ def test_decisions_seeds_and_environments_resume_too_and_more_than_once(decision
         args = ["train", "--resume", str(path)]
     online.resume(path, quiet=True)
     same_end(path, decisions.path)
+
+
+@pytest.mark.parametrize(("setting", "value"), [("environments", 3), ("seeds", 2)])
+def test_a_checkpoint_of_other_seeds_or_environments_is_refused(
+    unbroken: Run, tmp_path: Path, setting: str, value: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before as many environments are made."""
+    path = tmp_path / "edited"
+    shutil.copytree(unbroken.path, path)
+    body = json.loads((path / "config.json").read_text())
+    body["settings"][setting] = value
+    del body["digests"]
+    (path / "config.json").write_text(json.dumps(body))
+    monkeypatch.setattr(online, "make_vec", lambda *args: pytest.fail("environments were made"))
+    with pytest.raises(LegatoError, match=r"checkpoints' holds no checkpoint of this run \(it has 1 seeds"):
+        online.resume(path, quiet=True)
+
+
+def test_a_checkpoint_of_another_kind_of_run_is_refused(unbroken: Run, tmp_path: Path) -> None:
+    path = tmp_path / "other"
+    shutil.copytree(unbroken.path, path)
+    shutil.rmtree(path / "checkpoints")
+    checkpoints = Checkpoints(path / "checkpoints")
+    checkpoints.save(600, {"loop": {"best": np.zeros(1)}})
+    checkpoints.close()
+    with pytest.raises(LegatoError, match=r"holds no checkpoint of this run \('rollout'\)"):
+        online.resume(path, quiet=True)
+
+
+def test_an_environment_that_does_not_repeat_itself_goes_on_with_fresh_episodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = EnvSpec("Noisy-v0", Diary, kwargs={"limit": 30, "noise": itertools.count()}, disable_env_checker=True)
+    monkeypatch.setitem(gymnasium.registry, "Noisy-v0", spec)
+    run = train("sac", tmp_path / "run", "Noisy-v0", steps=201, eval_every=100, checkpoint_every=100)
+    body = json.loads((run.path / "config.json").read_text())
+    body["settings"]["steps"] = 300
+    del body["digests"]
+    (run.path / "config.json").write_text(json.dumps(body))
+    before = (run.path / "metrics.csv").read_bytes()
+    with pytest.raises(LegatoError, match=r"it is not deterministic, .*--fresh-episodes goes on with new ones"):
+        api.train(resume=run.path, quiet=True)
+    assert (run.path / "metrics.csv").read_bytes() == before
+    with pytest.warns(LegatoWarning, match="goes on with fresh episodes from step 201: its numbers differ"):
+        main(["train", "--resume", str(run.path), "--fresh-episodes", "--quiet"])
+    assert last_step(run.path) == 300
+    assert (run.path / "metrics.csv").read_bytes().startswith(before)
+    assert json.loads((run.path / "config.json").read_text())["resumed_with_fresh_episodes"] == [201]
+    assert Run(run.path).settings.steps == 300  # the note is no change of what was asked
+
+
+@pytest.mark.parametrize("options", [{"capacity": 10**6, "steps": 10**6}, {"seeds": 50}])
+def test_a_replay_larger_than_memory_is_refused_before_the_folder_is_made(
+    tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available", lambda: 100_000)
+    with pytest.raises(LegatoError, match=r"^a replay of \d+ transitions of 10 numbers.* takes .* lower --capacity"):
+        train("sac", tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+    assert memory.available() == 100_000
+
+
+def test_the_memory_is_at_most_what_a_process_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 2**28 < memory.available() < 2**50
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (2**20, 2**20))
+    assert memory.available() == 2**20
 
 
 def test_a_finished_run_is_left_as_it_is(unbroken: Run, tmp_path: Path) -> None:

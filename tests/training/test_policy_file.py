@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import resource
 import shutil
@@ -25,6 +26,7 @@ from legato.algorithms.configs import SAC, SRL, TD3
 from legato.data.spec import Spec
 from legato.errors import LegatoError
 from legato.policy import Player
+from legato.training import files
 from legato.training.policy_file import Card, fill, load, named_leaves, save
 
 SPEC = Spec(3, (-2.0, 0.1), (2.0, 1 / 3))
@@ -226,6 +228,61 @@ def test_weights_that_are_not_finite_are_refused(saved: Path, number: float) -> 
     )
 
 
+@pytest.mark.parametrize("change", ["one bit", "zeros", "another policy's"])
+def test_weights_that_changed_on_disk_are_refused(saved: Path, change: str) -> None:
+    path = saved / "weights.safetensors"
+    raw = bytearray(path.read_bytes())
+    if change == "one bit":
+        raw[-9] ^= 1
+    elif change == "zeros":
+        raw[-64:] = bytes(64)
+    else:
+        save(saved.with_name("other"), *build("srl", 1))
+        raw = bytearray(saved.with_name("other").joinpath(path.name).read_bytes())
+    path.write_bytes(raw)
+    assert refusal(saved).startswith(f"'{path}' was changed or damaged, its digest is another one: ")
+
+
+@pytest.mark.parametrize("change", [{"config.gamma": 0.95}, {"spec.high": [2.5, 1.0]}, {"environment": "Other-v1"}])
+def test_a_card_that_was_edited_is_refused(saved: Path, change: dict[str, Any]) -> None:
+    """Where nothing else shows it: the weights fit."""
+    (part,) = {name.partition(".")[0] for name in change}
+    assert f"policy.json': its {part} changed since it was written" in edit(saved, change)
+
+
+def test_policies_from_before_there_were_digests_are_read(saved: Path) -> None:
+    body = json.loads((saved / "policy.json").read_text())
+    del body["digests"]
+    (saved / "policy.json").write_text(json.dumps(body))
+    assert load(saved).card.extra == ORIGIN
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"config.hidden": 10**9}, "hidden must be at most 1000000; 1000000000 was given"),
+        ({"config.hidden": 10**6}, "says hidden 1000000, which its weights do not have"),
+        ({"config.horizon": 10**9}, "horizon must be at most 100000; 1000000000 was given"),
+        ({"config.model_hidden": [4, 10**9]}, "model_hidden must be at most 1000000"),
+    ],
+)
+def test_absurd_sizes_are_refused_before_a_network_of_them_is_described(
+    saved: Path, change: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a stranger, who can write digests too."""
+    monkeypatch.setattr(eqx, "filter_eval_shape", lambda *args: pytest.fail("it was described"))
+    monkeypatch.setattr(files, "changed", lambda *args, **options: [])
+    assert words in edit(saved, change)
+
+
+@pytest.mark.parametrize("name", ["policy.json", "weights.safetensors"])
+def test_only_regular_files_are_opened(saved: Path, name: str) -> None:
+    """A pipe would be waited for until somebody writes into it."""
+    (saved / name).unlink()
+    os.mkfifo(saved / name)
+    assert f"{name}' is no regular file" in refusal(saved)
+
+
 # --- the card ---
 
 
@@ -264,7 +321,7 @@ def edit(saved: Path, changes: dict[str, Any]) -> str:
         ({"config.hidden": 0}, "hidden must be at least 1; 0 was given"),
         ({"config.hidden": 9}, "expected float32["),  # the weights are not of this width
         ({"config.hidden": 8.5}, "policy.json' "),
-        ({"config.hidden": 10**30}, ", expected float32["),
+        ({"config.hidden": 10**30}, "is not a policy card that legato wrote (it holds a whole number of 31 digits)"),
         ({"config.cell": "lstm"}, "policy.json' "),
         ({"config.model_hidden": 5}, "policy.json' "),
         ({"config.model_hidden": ["a", "b"]}, "policy.json' "),

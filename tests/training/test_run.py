@@ -5,19 +5,23 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import platform
+import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tensorboardX.proto import event_pb2
 
 import legato
 from legato.algorithms.configs import SAC, SRL
 from legato.data.spec import Spec
-from legato.errors import LegatoError
-from legato.training.run import Metrics, Run, label
+from legato.errors import LegatoError, LegatoWarning
+from legato.training.run import Metrics, Run, kept_history, label
 from legato.training.settings import Settings
 
 SPEC = Spec(3, (-2.0, 0.1), (2.0, 1 / 3))
@@ -62,8 +66,33 @@ def test_the_first_free_folder_is_taken_by_default(tmp_path: Path, monkeypatch: 
     paths = [create(None).path for _ in range(2)]
     (tmp_path / "runs" / "srl-6-mine_Some_Env-v1-3-4").mkdir()
     paths += [create(None).path for _ in range(2)]
-    assert [str(p) for p in paths] == [f"runs/srl-6-mine_Some_Env-v1-3-{n}" for n in (1, 2, 3, 5)]
-    assert create(None, SAC(action_repeat=4)).path == Path("runs/sac-4-mine_Some_Env-v1-3-1")
+    assert [str(p.relative_to(tmp_path)) for p in paths] == [f"runs/srl-6-mine_Some_Env-v1-3-{n}" for n in (1, 2, 3, 5)]
+    assert create(None, SAC(action_repeat=4)).place == "runs/sac-4-mine_Some_Env-v1-3-1"
+
+
+def test_of_two_equal_commands_at_once_each_has_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other makes the folder that both have found free, just before this one does."""
+    monkeypatch.chdir(tmp_path)
+    make, others = Path.mkdir, []
+
+    def mkdir(path: Path, *args: Any, **options: Any) -> None:
+        if path.parent.name == "runs" and not others:
+            others.append(path)
+            make(path, parents=True)
+        make(path, *args, **options)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    assert create(None).place == "runs/srl-6-mine_Some_Env-v1-3-2"
+
+
+def test_a_run_is_found_whatever_the_current_folder_becomes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = create(Path("here/run"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert Run(run.path).config == CONFIG
+    with pytest.raises(LegatoError, match=r"^'here/run' has no seed 5"):
+        run.policy_path(5)
 
 
 def test_labels_are_the_fields() -> None:
@@ -133,6 +162,84 @@ def test_an_edited_config_is_refused(tmp_path: Path, changes: dict[str, Any]) ->
         Run(edited(tmp_path, **changes))
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"settings": {"env": 3}}, "settings.env must be text; 3 was given"),
+        ({"settings": {"steps": 1.5}}, "settings.steps must be a whole number; 1.5 was given"),
+        ({"settings": {"seeds": True}}, "settings.seeds must be a whole number; True was given"),
+        ({"settings": {"backend": "isaac"}}, "settings.backend must be 'gymnasium' or 'envpool'; 'isaac' was given"),
+        ({"config": {"gamma": "high"}}, "config.gamma must be a number; 'high' was given"),
+        ({"config": {"gamma": math.nan}}, "it holds NaN where a number belongs"),
+        ({"config": {"model_hidden": [5]}}, "must be a list of 2, each a whole number"),
+        ({"config": {"recall_ends": 1}}, "config.recall_ends must be true or false; 1 was given"),
+        ({"config": {"hidden": 10**5000}}, "it holds a whole number of 5001 digits"),
+        ({"data": [1]}, "data must be named values"),
+        ({"data": {"reference": [1.0]}}, "data.reference must be a list of 2, each a number"),
+        ({"spec": {"observation_size": 3, "low": [1.0], "high": [-1.0]}}, "the lower ones first"),
+        ({"method": "ppo"}, "there is no way to fine-tune 'ppo'"),
+        ({"preset": "\ud800"}, "it is not text in UTF-8"),
+        ({"preset": "\0"}, "preset must be text"),
+    ],
+)
+def test_every_field_has_the_type_that_it_was_written_with(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    sys.set_int_max_str_digits(6000)  # to write it
+    path = edited(tmp_path, **changes)
+    sys.set_int_max_str_digits(4300)
+    with pytest.raises(LegatoError, match=r"config.json' is not what legato wrote \(") as problem:
+        Run(path)
+    assert words in str(problem.value)
+    assert str(problem.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"[" * 100_000, "it is nested too deeply"),
+        (b'{"a": 1, "a": 2}', "it has 'a' twice"),
+        (b'{"algorithm": "\x1b[31m', "Unterminated string"),
+    ],
+)
+def test_json_that_means_mischief_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(LegatoError) as problem:
+        Run(tmp_path)
+    assert words in str(problem.value) or "Invalid control character" in str(problem.value)
+    assert str(problem.value).isprintable()
+
+
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    """A pipe would be waited for until somebody writes into it."""
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(LegatoError, match=r"config.json' is no regular file"):
+        Run(tmp_path)
+    run, metrics = measured(tmp_path, 100)
+    metrics.close()
+    (run.path / "metrics.csv").unlink()
+    os.mkfifo(run.path / "metrics.csv")
+    with pytest.raises(LegatoError, match=r"metrics.csv' is no regular file"):
+        kept_history(run, 100, None)
+
+
+def test_a_config_that_was_edited_is_said_and_an_older_one_is_not(tmp_path: Path) -> None:
+    path = edited(tmp_path, settings=dataclasses.asdict(dataclasses.replace(SETTINGS, steps=7)), note="mine")
+    with pytest.warns(LegatoWarning, match="config.json': its settings changed since the run began"):
+        assert Run(path).settings.seed == 3
+    body = json.loads((path / "config.json").read_text())
+    del body["digests"]
+    (path / "config.json").write_text(json.dumps(body))
+    assert Run(path).config == CONFIG
+
+
+@pytest.mark.parametrize("value", [math.nan, "high", None, np.float32(0.5)])
+def test_hyper_parameters_of_another_type_are_refused_before_the_folder_exists(tmp_path: Path, value: Any) -> None:
+    config = dataclasses.replace(CONFIG)
+    object.__setattr__(config, "gamma", value)
+    with pytest.raises(LegatoError, match="hyper-parameters: gamma must be a number"):
+        create(tmp_path / "run", config)
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_edited_config_out_of_range_says_what(tmp_path: Path) -> None:
     with pytest.raises(LegatoError, match="horizon must be at least 1; 0 was given"):
         Run(edited(tmp_path, config={"horizon": 0}))
@@ -189,20 +296,89 @@ def test_metrics_read_back_bit_for_bit(tmp_path: Path) -> None:
     assert lines[5] == f"9,4,inf,{float(np.float32(0.1))!r}"
 
 
-def test_metrics_go_on_after_a_checkpoint(tmp_path: Path) -> None:
-    """Newer rows are dropped, and so is the row that a kill cut short."""
+def measured(tmp_path: Path, *steps: int) -> tuple[Run, Metrics]:
+    """A run of so many rows, and its metrics, still open."""
     run = create(tmp_path / "run")
     metrics = Metrics(run, ["loss"])
-    for step in (100, 200, 300):
+    for step in steps:
         metrics.write(step, 3, {"loss": step / 7})
+    return run, metrics
+
+
+@pytest.mark.parametrize("older", [False, True])  # of a checkpoint that knows nothing of the history
+def test_metrics_go_on_after_a_checkpoint(tmp_path: Path, older: bool) -> None:
+    """Newer rows are dropped, and so is the row that a kill cut short."""
+    run, metrics = measured(tmp_path, 100, 200)
+    history = None if older else metrics.state()
+    metrics.write(300, 3, {"loss": 300 / 7})
     metrics.close()
     text = (run.path / "metrics.csv").read_text()
     with (run.path / "metrics.csv").open("a") as file:
         file.write("150")
-    metrics = Metrics(run, ["loss"], resume_at=200)
+    metrics = Metrics(run, ["loss"], 200, kept_history(run, 200, history))
+    assert (run.path / "metrics.csv").read_text() == text[: text.index("300,")]
     metrics.write(300, 3, {"loss": 300 / 7})
     metrics.close()
     assert (run.path / "metrics.csv").read_text() == text
+
+
+SPOILS: dict[str, Callable[[bytes], bytes]] = {
+    "a row less": lambda raw: b"".join(line for line in raw.splitlines(True) if not line.startswith(b"100,")),
+    "another digit": lambda raw: raw.replace(b"14.2", b"14.3"),
+    "cut": lambda raw: raw[:-30],
+    "no columns": lambda raw: raw.partition(b"\n")[2],
+    "empty": lambda raw: b"",
+    "no text": lambda raw: b"\xff\xfe" + raw,
+}
+
+
+@pytest.mark.parametrize(("spoil", "older"), [(name, False) for name in SPOILS] + [("empty", True), ("no text", True)])
+def test_a_history_that_was_changed_is_not_gone_on_with(tmp_path: Path, spoil: str, older: bool) -> None:
+    run, metrics = measured(tmp_path, 100, 200)
+    history = None if older else metrics.state()
+    metrics.close()
+    path = run.path / "metrics.csv"
+    path.write_bytes(SPOILS[spoil](path.read_bytes()))
+    before = path.read_bytes()
+    with pytest.raises(LegatoError, match="move it away to go on with a history that begins there") as problem:
+        kept_history(run, 200, history)
+    assert str(problem.value).isprintable()
+    assert path.read_bytes() == before
+
+
+def test_a_history_that_was_moved_away_begins_anew(tmp_path: Path) -> None:
+    run, metrics = measured(tmp_path, 100, 200)
+    history = metrics.state()
+    metrics.close()
+    (run.path / "metrics.csv").rename(tmp_path / "away.csv")
+    with pytest.warns(LegatoWarning, match="has no metrics.csv any more: its history begins at step 200"):
+        kept = kept_history(run, 200, history)
+    metrics = Metrics(run, ["loss"], 200, kept)
+    metrics.write(300, 3, {"loss": 0.5})
+    metrics.close()
+    assert (run.path / "metrics.csv").read_text() == "step,seed,loss\n300,3,0.5\n"
+
+
+def events(run: Run) -> list[event_pb2.Event]:
+    """All that TensorBoard finds of a run: a length of 8 bytes, 4 to check it, the event and 4 to check that."""
+    found = []
+    for path in sorted((run.path / "tensorboard").iterdir()):
+        raw = path.read_bytes()
+        while raw:
+            size = int.from_bytes(raw[:8], "little")
+            found.append(event_pb2.Event.FromString(raw[12 : 12 + size]))
+            raw = raw[16 + size :]
+    return found
+
+
+def test_tensorboard_keeps_the_row_of_the_checkpoint(tmp_path: Path) -> None:
+    """An event that a session begins with discards those of its own step and later ones."""
+    run, metrics = measured(tmp_path, 100, 200)
+    history = metrics.state()
+    assert [e.step for e in events(run) if e.HasField("summary")] == [100, 200]  # before it is closed, as at a kill
+    metrics.close()
+    Metrics(run, ["loss"], 200, kept_history(run, 200, history)).close()
+    assert [e.step for e in events(run) if e.HasField("session_log")] == [201]
 
 
 def test_tensorboard_events_hold_the_rows_and_the_speed(tmp_path: Path) -> None:

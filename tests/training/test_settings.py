@@ -9,7 +9,15 @@ import pytest
 
 from legato.algorithms.configs import BC, DS4, DS4AC, DT, IQL, ODT, OFFLINE, ONLINE, SAC, SRL, TUNERS, OnlineDT
 from legato.errors import LegatoError
-from legato.training.settings import PRESETS, OfflineSettings, Settings, override, preset, tuning_preset
+from legato.training.settings import (
+    PRESETS,
+    FinetuneSettings,
+    OfflineSettings,
+    Settings,
+    override,
+    preset,
+    tuning_preset,
+)
 
 # Patel & Siegelmann: train steps, random steps, steps between evaluations, whatever the environment's version.
 PAPER = {
@@ -283,6 +291,19 @@ def test_numbers_out_of_range_are_named(kind: Any, option: dict[str, Any], words
     with pytest.raises(LegatoError) as problem:
         kind(**option)
     assert str(problem.value) == words
+
+
+@pytest.mark.parametrize("kind", [Settings, OfflineSettings, FinetuneSettings])
+def test_seeds_and_environments_end_where_a_process_does(kind: Any) -> None:
+    """Randomness derives from 32 bits, and a file may ask for any number of environments."""
+    assert kind(seed=2**31 - 2, seeds=2).seeds == 2
+    with pytest.raises(LegatoError, match=r"seeds must lie below 2147483648; 2147483648 was asked for"):
+        kind(seed=2**31 - 2, seeds=3)
+    with pytest.raises(LegatoError, match="1000000 environments in one process; at most 65536: lower eval_episodes"):
+        kind(seeds=1000, eval_episodes=1000)
+    if hasattr(kind, "environments"):
+        with pytest.raises(LegatoError, match="100000 environments in one process; at most 65536: lower environments"):
+            kind(environments=100_000)
 
 
 def test_every_preset_has_a_description() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from legato.errors import LegatoError, LegatoWarning, unknown
+from legato.errors import LegatoError, LegatoWarning, plain, unknown
 from legato.training.interruption import SIGNALS, Interrupted, heeded
 
 COMMANDS = {
@@ -50,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = [*(sys.argv[1:] if argv is None else argv)]  # once its command was imported, `list` is that module here
     debug = "--debug" in args
+    for stream in (sys.stdout, sys.stderr):  # whatever it can encode, a character stops nobody
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="legato")
     if debug:
         args.remove("--debug")
     signals = _Signals()
@@ -107,7 +111,7 @@ class _Signals:
         self.said = True
         try:
             sys.stdout.flush()
-            print(words or "stopped", file=sys.stderr, flush=True)
+            print(plain(words or "stopped"), file=sys.stderr, flush=True)
         except OSError:  # a closed terminal would be complained about once more while the process ends
             sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
         sys.exit(128 + number)
@@ -129,7 +133,7 @@ def _explain(problem: Exception, debug: bool) -> NoReturn:
     if isinstance(problem, OSError):  # a full disk, a folder that may not be written to
         where = f"'{problem.filename}': " if problem.filename else ""
         words = f"{where}{problem.strerror or problem}"
-    print(f"error: {' '.join(words.split())}", file=sys.stderr)
+    print(plain(f"error: {' '.join(words.split())}"), file=sys.stderr)
     sys.exit(2)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from legato.errors import LegatoError
+from legato.errors import LegatoError, plain
 
 
 def attention(
@@ -50,7 +50,7 @@ def attention(
     if not console.is_terminal:
         console = Console(width=120)
     console.print(table(found))
-    print(f"drawn in {out}")
+    print(plain(f"drawn in {out}"))
 
 
 def run(args: list[str]) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from legato.cli.options import EnvOption, values
+from legato.errors import plain
 
 
 def collect(
@@ -65,7 +66,7 @@ def collect(
         seed=seed,
         quiet=quiet,
     )
-    print(f"{out}: {count(len(data), 'episode')}, {count(data.steps, 'step')}")
+    print(plain(f"{out}: {count(len(data), 'episode')}, {count(data.steps, 'step')}"))
 
 
 def run(args: list[str]) -> None:

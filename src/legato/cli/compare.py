@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from legato.errors import LegatoError
+from legato.errors import LegatoError, plain
 
 
 def compare(
@@ -37,7 +37,7 @@ def compare(
     from legato.evaluation import report
 
     report.show(api.compare(runs, figure, which=which, env=env, searches=searches, quiet=quiet))
-    print(f"drawn in {figure}")
+    print(plain(f"drawn in {figure}"))
 
 
 def run(args: list[str]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from legato.errors import LegatoError, unknown
+from legato.errors import LegatoError, escaped, plain, unknown
 
 if TYPE_CHECKING:
     from legato.data.trajectories import Trajectories
@@ -31,7 +31,7 @@ def info(source: Source, clip_actions: bool = False, download: bool = False) -> 
 
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in facts(load(source, clip_actions=clip_actions, download=download)):
-        table.add_row(name, value)
+        table.add_row(name, escaped(value))
     Console().print(table)
 
 
@@ -49,7 +49,7 @@ def check(sources: Sources, clip_actions: bool = False) -> None:
     for source in sources:
         data = load(source, clip_actions=clip_actions)
         rewards = "" if data.rewards is not None else ", no rewards: it can be imitated only"
-        print(f"{source}: {count(len(data), 'episode')}, {count(data.steps, 'step')}{rewards}")
+        print(plain(f"{source}: {count(len(data), 'episode')}, {count(data.steps, 'step')}{rewards}"))
 
 
 def convert(source: Source, target: Source, clip_actions: bool = False, download: bool = False) -> None:
@@ -126,7 +126,7 @@ def _write(data: Trajectories, target: str) -> None:
     from legato.data.formats import save
 
     save(data, target)
-    print(f"{target}: {count(len(data), 'episode')}, {count(data.steps, 'step')}")
+    print(plain(f"{target}: {count(len(data), 'episode')}, {count(data.steps, 'step')}"))
 
 
 def facts(data: Trajectories) -> list[tuple[str, str]]:

@@ -7,6 +7,8 @@ from typing import Any
 
 import tyro
 
+from legato.errors import plain
+
 LINE_UP: tuple[tuple[str, dict[str, Any]], ...] = (("srl", {"horizon": 8}), ("sac", {}), ("sac", {"action_repeat": 4}))
 
 
@@ -32,8 +34,8 @@ def demo(out: Path | None = None, steps: int = 8_000, seed: int = 0) -> None:
         evaluations.append(api.evaluate(run, clocks=False))
     figure = api.draw(evaluations, folder / "curve.png")
     report.show(evaluations)
-    print(f"figure    {figure}")
-    print(f"policies  {folder}/*/policy, for example:")
+    print(plain(f"figure    {figure}"))
+    print(plain(f"policies  {folder}/*/policy, for example:"))
     print(f"          python -c \"import legato; print(legato.load('{folder}/srl-8').card)\"")
     print(f"next      legato play {folder}/srl-8 --every 8 --video swing.gif   (needs pip install 'legato[classic]')")
 

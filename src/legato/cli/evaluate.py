@@ -9,7 +9,7 @@ import tyro
 
 from legato.algorithms.configs import TT
 from legato.cli.options import EnvOption, values
-from legato.errors import LegatoError
+from legato.errors import LegatoError, plain
 
 
 def evaluate(
@@ -69,7 +69,7 @@ def evaluate(
         quiet=quiet,
     )
     report.show([result])
-    print(f"kept in {run}/evaluation.json and {run}/figures")
+    print(plain(f"kept in {run}/evaluation.json and {run}/figures"))
 
 
 def assigned(pairs: Sequence[str]) -> dict[str, Any]:

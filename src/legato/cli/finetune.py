@@ -9,12 +9,12 @@ import tyro
 
 from legato.algorithms.configs import CONFIGS, TUNERS, TUNES
 from legato.cli.options import EnvOption, values
-from legato.errors import LegatoError
+from legato.errors import LegatoError, plain
 from legato.training.settings import PRESETS, from_scratch, tuning_preset
 
 HELP = """usage: legato finetune RUN [--env ENVIRONMENT] [--method METHOD] [--preset PRESET] [options]
        legato finetune ALGORITHM --env ENVIRONMENT --target RETURN [options]
-       legato finetune --resume RUN [--from-step STEP]
+       legato finetune --resume RUN [--from-step STEP] [--fresh-episodes]
 
 Lets the policies of a run that learnt from logs go on learning by acting, in a run folder of its own. The offline
 policies are never touched: the new run carries a copy of them (start), the newest (last) and the best, which is never
@@ -49,6 +49,8 @@ class Resume:
     """the run's environment, named again where a module registers it: no file has a module imported"""
     env_option: EnvOption = ()
     """an option of the run's environment, named again where it may be a path or a module"""
+    fresh_episodes: bool = False
+    """leave the unfinished episodes, for an environment that does not repeat itself; numbers differ then"""
     quiet: bool = False
     """show no progress"""
 
@@ -97,6 +99,8 @@ def _finetune(source: str, args: list[str]) -> None:
         as 'legato train ALGORITHM --help' lists them: channels=32 layers=1"""
         out: str | None = None
         """the new run folder; by default the first free runs/METHOD-ENV-SEED-N"""
+        dataset: str | None = None
+        """where the logs that the run learnt from are now, if they were moved and are read again"""
         quiet: bool = False
         """show no progress"""
 
@@ -116,11 +120,9 @@ def _finetune(source: str, args: list[str]) -> None:
         settings = replace(settings, env=named(settings.env))
     if options.env_option:
         settings = replace(settings, env_options={**settings.env_options, **given(values(options.env_option))})
-    base = _base(algorithm, options.base)
-    made = finetune.start(
-        source, chosen, options.preset, options.tuning, settings, options.out, base=base, quiet=options.quiet
-    )
-    print(api.drawn(made).path)
+    how = {"base": _base(algorithm, options.base), "quiet": options.quiet, "dataset": options.dataset}
+    made = finetune.start(source, chosen, options.preset, options.tuning, settings, options.out, **how)
+    print(plain(api.drawn(made).place))
 
 
 def _base(algorithm: str, pairs: Sequence[str]) -> dict[str, Any]:
@@ -145,7 +147,8 @@ def _resume(options: Resume) -> None:
     from legato.training.run import Run
 
     Run(options.resume).confirm(options.env, values(options.env_option))
-    print(api.drawn(finetune.resume(options.resume, options.from_step, quiet=options.quiet)).path)
+    how = {"quiet": options.quiet, "fresh_episodes": options.fresh_episodes}
+    print(plain(api.drawn(finetune.resume(options.resume, options.from_step, **how)).place))
 
 
 def _source(source: str) -> tuple[str, str | None, list[int]]:

@@ -9,6 +9,7 @@ import tyro
 
 from legato.cli.evaluate import assigned
 from legato.cli.options import EnvOption, values
+from legato.errors import plain
 
 if TYPE_CHECKING:
     from legato.envs import World
@@ -95,9 +96,10 @@ def play(
         return
     ret, steps, decisions = films.play(policy.policy, world, found.spec, clock, seed, episode, video, command)
     wanted = "" if asked is None else f" of {asked:.1f} asked for"
-    print(f"{found.label} on {world.label}: return {ret:.1f}{wanted} in {steps} steps with {decisions} decisions")
+    how = f"return {ret:.1f}{wanted} in {steps} steps with {decisions} decisions"
+    print(plain(f"{found.label} on {world.label}: {how}"))
     if video is not None:
-        print(video)
+        print(plain(video))
 
 
 def _travel(
@@ -125,11 +127,11 @@ def _travel(
         a, b = (f"({', '.join(f'{x:.3g}' for x in place)})" for place in (way.places[0], way.goal))
         how = "arrives" if way.arrived else "does not arrive"
         went_on = f"{way.steps} steps with {way.decisions} decisions"
-        print(f"{found.label} on {world.label}: from {a} to {b}, {how} in {went_on}")
+        print(plain(f"{found.label} on {world.label}: from {a} to {b}, {how} in {went_on}"))
     if len(went) > 1:
         print(f"{sum(way.arrived for way in went)} of {len(went)} arrive")
     if figure is not None and plan is not None:
-        print(maps.paths(went, plan, figure, title=f"{found.label} on {world.label}"))
+        print(plain(maps.paths(went, plan, figure, title=f"{found.label} on {world.label}")))
 
 
 def run(args: list[str]) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from legato.errors import plain
+
 
 def predict(
     run: Annotated[str, tyro.conf.Positional],
@@ -67,9 +69,9 @@ def predict(
         quiet=quiet,
     )
     Console().print(prediction.table(found))
-    print(f"kept in {run if out is None else out}/prediction.json and prediction.png")
+    print(plain(f"kept in {run if out is None else out}/prediction.json and prediction.png"))
     if film is not None:
-        print(film)
+        print(plain(film))
 
 
 def run(args: list[str]) -> None:

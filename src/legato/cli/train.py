@@ -9,12 +9,12 @@ import tyro
 
 from legato.algorithms.configs import CONFIGS, OFFLINE, ONLINE
 from legato.cli.options import EnvOption, values
-from legato.errors import LegatoError, unknown
+from legato.errors import LegatoError, plain, unknown
 from legato.training.settings import PRESETS, preset
 
 HELP = """usage: legato train ALGORITHM --env ENVIRONMENT [--preset PRESET] [options]
        legato train ALGORITHM --dataset LOGS [--env ENVIRONMENT] [--preset PRESET] [options]
-       legato train --resume RUN [--from-step STEP]
+       legato train --resume RUN [--from-step STEP] [--dataset LOGS] [--fresh-episodes]
 
 algorithms that learn by acting:
 {online}
@@ -48,6 +48,10 @@ class Resume:
     """the run's environment, named again where a module registers it: no file has a module imported"""
     env_option: EnvOption = ()
     """an option of the run's environment, named again where it may be a path or a module"""
+    dataset: str | None = None
+    """where the logs that the run learns from are now, if they were moved"""
+    fresh_episodes: bool = False
+    """leave the unfinished episodes, for an environment that does not repeat itself; numbers differ then"""
     quiet: bool = False
     """show no progress"""
 
@@ -110,7 +114,7 @@ def _train(algorithm: str, args: list[str]) -> None:
         settings = replace(settings, env_options=given(values(options.env_option)))
     start = offline.start if logged else online.start
     run = start(algorithm, options.preset, options.config, settings, options.out, quiet=options.quiet)
-    print(run.path)
+    print(plain(run.place))
 
 
 def _resume(options: Resume) -> None:
@@ -121,8 +125,16 @@ def _resume(options: Resume) -> None:
     if stopped.method is not None:
         raise LegatoError(f"'{options.resume}' is a fine-tuning: legato finetune --resume {options.resume}")
     stopped.confirm(options.env, values(options.env_option))
-    resume = offline.resume if stopped.algorithm in OFFLINE else online.resume
-    print(resume(options.resume, options.from_step, quiet=options.quiet).path)
+    common = {"from_step": options.from_step, "quiet": options.quiet}
+    if stopped.algorithm in OFFLINE:
+        if options.fresh_episodes:
+            raise LegatoError(f"'{options.resume}' learns from logs and plays no episodes: leave out --fresh-episodes")
+        run = offline.resume(options.resume, dataset=options.dataset, **common)
+    else:
+        if options.dataset is not None:
+            raise LegatoError(f"'{options.resume}' learns by acting, not from logs: leave out --dataset")
+        run = online.resume(options.resume, fresh_episodes=options.fresh_episodes, **common)
+    print(plain(run.place))
 
 
 def _world(args: Sequence[str]) -> tuple[str, str | None, str | None]:

@@ -85,10 +85,14 @@ class Replay(eqx.Module):
         return jnp.minimum(self.added, self.capacity)
 
 
+def width(spec: Spec) -> int:
+    """Numbers of a row."""
+    return 2 * spec.observation_size + 2 * spec.action_size + 2
+
+
 def create(spec: Spec, capacity: int, members: int = 1) -> Replay:
     """An empty buffer, to which so many environments add their rows in turn."""
-    width = 2 * spec.observation_size + 2 * spec.action_size + 2
-    return Replay(jnp.zeros((capacity, width)), jnp.zeros((), jnp.int32), spec, members)
+    return Replay(jnp.zeros((capacity, width(spec))), jnp.zeros((), jnp.int32), spec, members)
 
 
 def add(replay: Replay, rows: Float[Array, "rows width"], count: Int[Array, ""]) -> Replay:

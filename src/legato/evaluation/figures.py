@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from legato.errors import LegatoError
+from legato.errors import LegatoError, plain
 from legato.evaluation.fas import GRID, Reference, fas
 from legato.evaluation.statistics import Interval, bootstrap
 
@@ -58,6 +58,7 @@ STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.unicode_minus": True,
+    "text.parse_math": False,  # a dollar in somebody's name is a dollar
     "grid.color": GRID_COLOUR,
     "grid.linewidth": 0.8,
     "xtick.color": "#8C8C8C",
@@ -86,6 +87,7 @@ class Curve:
     """Frequency-Averaged Score over the seeds; written beside the label"""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "label", plain(self.label))  # which may come from a file
         x, returns = np.shape(self.x), np.shape(self.returns)
         if len(x) != 1 or x[0] < 1 or len(returns) != 2 or returns[0] < 1 or returns[1] != x[0]:
             raise LegatoError(
@@ -619,4 +621,4 @@ def _head(axes: Axes, title: str, note: str, above: float) -> None:
     """Title and note, flush left, over whatever stands `above` the axes, in points."""
     style = {"textcoords": "axes points", "va": "baseline", "annotation_clip": False}
     axes.annotate(note, (0, 0), (0, HEIGHT + above + 12), color=FAINT, fontsize=9.5, **style)
-    axes.annotate(title, (0, 0), (0, HEIGHT + above + 29), fontsize=13.5, weight="bold", **style)
+    axes.annotate(plain(title), (0, 0), (0, HEIGHT + above + 29), fontsize=13.5, weight="bold", **style)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from legato.errors import LegatoError
+from legato.errors import LegatoError, plain
 from legato.evaluation.attention import KINDS, SAME, Attended, Token
 from legato.evaluation.figures import COLOURS, FAINT, INK, drawable, save, styled
 from legato.evaluation.paths import Floor, Journey
@@ -51,7 +51,7 @@ class Sheet:
 
     def head(self, title: str, note: str, above: float) -> None:
         """Title and note, flush left, over what begins `above` points below the upper edge."""
-        self.write(0, above - 28, title, fontsize=13.5, weight="bold")
+        self.write(0, above - 28, plain(title), fontsize=13.5, weight="bold")
         self.write(0, above - 11, note, fontsize=9.5, color=FAINT)
 
 

@@ -29,7 +29,7 @@ from legato.data.masking import Mask
 from legato.data.spec import Spec
 from legato.data.tokens import Discretiser
 from legato.data.trajectories import Trajectories
-from legato.errors import LegatoError
+from legato.errors import LegatoError, escaped
 from legato.models import ensemble
 from legato.models.ensemble import Ensemble
 from legato.planning.imagine import imagine
@@ -324,8 +324,9 @@ def table(foretold: Foretold) -> Table:
     from rich.table import Table
 
     real = "held-out episodes" if foretold.held_out else "episodes, of those that were learnt from"
+    where = escaped(foretold.environment or "steps ahead")
     result = Table(
-        title=f"{foretold.environment or 'steps ahead'} · {foretold.samples} samples · {foretold.episodes} {real}",
+        title=f"{where} · {foretold.samples} samples · {foretold.episodes} {real}",
         caption=f"log-likelihood in nats; bins allow {foretold.oracle:.1f} at most. error: of the mean, in deviations",
         title_style="bold",
         caption_style="dim",

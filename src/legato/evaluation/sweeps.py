@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,11 @@ from legato.evaluation.prompts import Prompts
 from legato.evaluation.statistics import Interval, bootstrap
 from legato.policy import Policy
 from legato.rollout import Clock, episodes
+from legato.training import files
 
 INTERVALS = (1, 2, 4, 8, 16, 30)  # upper limits of random decision intervals, drawn from U{1..limit}
+LONGEST = 100_000  # primitive steps between decisions, or of delay, that an evaluation may have
+LARGEST = 1e100  # return
 PLAN_LENGTHS = (
     1,
     2,
@@ -101,30 +105,66 @@ class Evaluation:
                 body[name]["returns"] = body[name]["returns"].tolist()
         fas = self.fas
         body["fas"] = None if fas is None else {"per_seed": self.fas_per_seed.tolist(), **asdict(fas)}  # type: ignore[union-attr]
-        return body
+        return {**body, "digest": files.digest(body)}
 
     @classmethod
-    def from_json(cls, body: dict[str, Any]) -> Evaluation:
-        """The inverse of `to_json`. Raises `LegatoError` for anything else."""
+    def from_json(cls, body: Any, source: str = "this") -> Evaluation:
+        """The inverse of `to_json`. Raises `LegatoError`, naming the `source`, for anything else."""
         try:
-            body = {k: v for k, v in body.items() if k != "fas"}
-            for name in ("asl", "intervals", "delay"):
-                if body[name] is not None:
-                    body[name] = Sweep(tuple(body[name]["x"]), np.array(body[name]["returns"], float))
-            for name, kind in (("reference", Reference), ("latency", Latency), ("latency_single", Latency)):
-                if body[name] is not None:
-                    body[name] = kind(**body[name])
-            if body.get("prompts") is not None:  # what older files lack is None
-                found = body["prompts"]
-                pairs = {name: tuple(map(float, found[name])) for name in ("asked", "data")}
-                body["prompts"] = Prompts(**{**found, **pairs, "returns": np.array(found["returns"], float)})
-            if body.get("levels") is not None:
-                body["levels"] = Levels(**body["levels"])
-            if body.get("steps") is not None:
-                body["steps"] = tuple(body["steps"])
-            return cls(**{**body, "seeds": tuple(body["seeds"])})
-        except (KeyError, TypeError, ValueError, AttributeError) as problem:
-            raise LegatoError(f"this is not an evaluation that legato wrote ({problem})") from problem
+            if not isinstance(body, dict):
+                raise files.Unfit("it holds no named values")
+            digest = body.get("digest")  # older files have none
+            body = {name: value for name, value in body.items() if name != "digest"}
+            found = files.instance(cls, {name: value for name, value in body.items() if name != "fas"}, "it")
+            _consistent(found)
+            if digest is not None and digest != files.digest(body):
+                raise files.Unfit("its numbers were changed since they were measured")
+            return found
+        except files.Unfit as problem:
+            raise LegatoError(
+                f"{source} is not an evaluation that legato wrote ({problem}); move it away to evaluate anew"
+            ) from problem
+
+
+def _consistent(found: Evaluation) -> None:
+    """Refuse numbers that do not belong together, or that nobody measures."""
+    if not found.seeds:
+        raise files.Unfit("it has no seeds")
+    swept = {"asl": found.asl, "intervals": found.intervals, "delay": found.delay}
+    points = {name: (s.x, s.returns) for name, s in swept.items() if s is not None}
+    if found.prompts is not None:
+        points["prompts"] = found.prompts.asked, found.prompts.returns
+        _within("prompts.target", found.prompts.target, -LARGEST, LARGEST)
+        _within("prompts.data", found.prompts.data[0], -LARGEST, found.prompts.data[1])
+        _within("prompts.data", found.prompts.data[1], found.prompts.data[0], LARGEST)
+    for name, (x, returns) in points.items():
+        if returns.ndim != 3 or returns.shape[:2] != (len(found.seeds), len(x)) or returns.size == 0:
+            wanted = f"[{len(found.seeds)} seeds, {len(x)} points, episodes]"
+            raise files.Unfit(f"{name}.returns has shape {list(returns.shape)}, expected {wanted}")
+        if not all(a < b for a, b in pairwise(x)):
+            raise files.Unfit(f"the points of {name} do not increase")
+        least, most = (-LARGEST, LARGEST) if name == "prompts" else (0 if name == "delay" else 1, LONGEST)
+        _within(f"a point of {name}", x[0], least, most)
+        _within(f"a point of {name}", x[-1], least, most)
+        _within(f"a return of {name}", float(abs(returns).max()), 0, LARGEST)
+    if found.steps is not None and len(found.steps) != len(found.seeds):
+        raise files.Unfit(f"steps has {len(found.steps)} numbers for {len(found.seeds)} seeds")
+    _within("trained_length", found.trained_length, 1, LONGEST)
+    if found.step_seconds is not None:
+        _within("step_seconds", found.step_seconds, 1e-9, 1e9)
+    if found.reference is not None:
+        _within("reference.max_return", found.reference.max_return, 1 / LARGEST, LARGEST)
+        _within("reference.offset", found.reference.offset, -LARGEST, LARGEST)
+    if found.levels is not None:
+        _within("levels.expert - levels.random", found.levels.expert - found.levels.random, 1 / LARGEST, LARGEST)
+    for cost in (found.latency, found.latency_single):
+        for name, value in asdict(cost).items() if cost is not None else ():
+            _within(f"latency.{name}", value, 0, LARGEST)
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise files.Unfit(f"{name} must lie between {low:g} and {high:g}; {value:g} was given")
 
 
 def sweep(

@@ -1,12 +1,17 @@
-"""The state of a training run on disk, by Orbax: written aside and renamed, so a kill leaves the one before intact."""
+"""The state of a training run on disk, by Orbax: written aside and renamed, so a kill leaves the one before intact.
+
+A digest of all arrays is a part of what is written, so that none is ever read back as another.
+"""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import logging
 import os
 import re
 import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +23,7 @@ import orbax.checkpoint as ocp
 from legato.errors import LegatoError
 
 Tree = dict[str, Any]  # nested dicts of NumPy arrays
+_DIGEST = "digest"  # no name of an array, all of which have a slash
 
 
 class Checkpoints:
@@ -34,9 +40,11 @@ class Checkpoints:
         if step in self.manager.all_steps():
             return
         empty, full = {}, {}
-        for name, array in _flatten(tree).items():  # Orbax refuses arrays without elements: keep their shapes aside
+        flat = _flatten(tree)
+        for name, array in flat.items():  # Orbax refuses arrays without elements: keep their shapes aside
             (full if array.size else empty)[name] = array
-        shapes = {name: [list(array.shape), str(array.dtype)] for name, array in empty.items()}
+        shapes: dict[str, Any] = {name: [list(array.shape), str(array.dtype)] for name, array in empty.items()}
+        shapes[_DIGEST] = _digest(step, flat)
         with self._writing():
             self.manager.save(
                 step, args=ocp.args.Composite(arrays=ocp.args.StandardSave(full), empty=ocp.args.JsonSave(shapes))
@@ -58,17 +66,37 @@ class Checkpoints:
             )
         _hush()
         try:
+            _only_files(self.folder / str(step))
             restored = self.manager.restore(
                 step, args=ocp.args.Composite(arrays=ocp.args.StandardRestore(), empty=ocp.args.JsonRestore())
             )
             arrays = {name: np.array(array) for name, array in restored["arrays"].items()}
+            digest = restored["empty"].pop(_DIGEST, None)  # older checkpoints have none
             for name, (shape, dtype) in restored["empty"].items():
+                if 0 not in shape:
+                    raise ValueError(f"'{name}' is not empty")
                 arrays[name] = np.zeros(shape, dtype)
+            if digest is not None and digest != _digest(step, arrays):
+                raise ValueError("the arrays are not those that were written")
         except Exception as problem:  # Orbax and TensorStore raise many kinds; each means that it cannot be read
             older = [s for s in steps if s < step]
             advice = f"resume from an older one with --from-step {older[-1]}" if older else "there is no older one"
             raise LegatoError(f"the checkpoint '{self.folder / str(step)}' is damaged; {advice}") from problem
         return step, _unflatten(arrays)
+
+    @contextmanager
+    def restoring(self, state: Tree, seeds: int, members: int | None = None) -> Iterator[None]:
+        """Around what is made of a `state`: refuses that of a run of other seeds, environments or of another kind.
+
+        Raises `LegatoError`.
+        """
+        try:
+            found = len(state["loop"]["best"]), None if members is None else len(state["rollout"]["episode"])
+            if found != (seeds, members):
+                raise ValueError(f"it has {found[0]} seeds and {found[1] or 'no'} environments")
+            yield
+        except (KeyError, ValueError, TypeError, IndexError) as problem:
+            raise LegatoError(f"'{self.folder}' holds no checkpoint of this run ({problem}): copy it anew") from problem
 
     def discard_after(self, step: int) -> None:
         """Remove checkpoints newer than `step`: the run goes on from there."""
@@ -95,6 +123,23 @@ class Checkpoints:
     def close(self) -> None:
         self.wait()
         self.manager.close()
+
+
+def _only_files(folder: Path) -> None:
+    """Refuse pipes and devices, of which reading might never end."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            if not os.path.isfile(os.path.join(place, name)):
+                raise ValueError(f"'{name}' is no regular file")
+
+
+def _digest(step: int, flat: dict[str, np.ndarray]) -> str:
+    """Of a checkpoint's step and every array's name, shape, type and bytes."""
+    found = hashlib.blake2b(str(step).encode(), digest_size=16)
+    for name, array in sorted(flat.items()):
+        check = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # quick: a replay is large
+        found.update(f"{name} {array.shape} {array.dtype} {check}\n".encode())
+    return found.hexdigest()
 
 
 @functools.cache

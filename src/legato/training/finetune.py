@@ -33,7 +33,7 @@ from legato.data.histories import Episode
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.envs import World, describe, episode_limit, make, make_vec, tried
-from legato.errors import LegatoError
+from legato.errors import LegatoError, plain
 from legato.policy import Policy
 from legato.rollout import Clock, Experience, Rollout, episodes, stack
 from legato.training import offline, policy_file
@@ -41,10 +41,10 @@ from legato.training.averages import Averages
 from legato.training.beginning import begin
 from legato.training.checkpoint import Checkpoints
 from legato.training.interruption import attended
-from legato.training.policy_file import LoadedPolicy, fill, named_leaves
+from legato.training.policy_file import LoadedPolicy, fill, match, named_leaves
 from legato.training.progress import Progress
-from legato.training.run import Metrics, Run
-from legato.training.settings import FinetuneSettings, OfflineSettings, environment_card, from_scratch, sized, world_of
+from legato.training.run import Metrics, Run, kept_history
+from legato.training.settings import FinetuneSettings, environment_card, from_scratch, sized, world_of
 from legato.training.settings import preset as named_preset
 
 SHORTEST = 64  # rows of the shortest padding that an episode is put into the replay with
@@ -61,10 +61,10 @@ def tuned_by(source: Run | str, method: str | None) -> str:
         if source.method is not None:
             start = (source.data or {}).get("start")
             again = f", or from '{start}', where it began" if start else ""
-            raise LegatoError(f"'{source.path}' is a fine-tuning itself: go on with --resume {source.path}{again}")
+            raise LegatoError(f"'{source.place}' is a fine-tuning itself: go on with --resume {source.place}{again}")
         if not known:
             able = " and ".join(name for name, by in TUNES.items() if by)
-            raise LegatoError(f"'{source.path}' is a run of {algorithm}, which cannot be fine-tuned: {able} can")
+            raise LegatoError(f"'{source.place}' is a run of {algorithm}, which cannot be fine-tuned: {able} can")
     if method is not None and method not in known:
         raise LegatoError(f"a policy of {algorithm} is fine-tuned by {' or '.join(known)}, not by '{method}'")
     return method or known[0]
@@ -80,6 +80,7 @@ def start(
     *,
     base: Mapping[str, Any] | None = None,
     quiet: bool = False,
+    dataset: str | None = None,
 ) -> Run:
     """Fine-tune a run's policies, or new ones of an algorithm that `source` names, in a new run folder.
 
@@ -97,7 +98,7 @@ def start(
         origin = begun(Run(source), settings)
     spec = check(method, tuning, settings, origin, quiet=quiet)
     before = trained(origin, method, tuning, settings)
-    known = logged(origin.run) if origin.run and replay_of(method).begins_with_logs(tuning) else None
+    known = logged(origin.run, dataset) if origin.run and replay_of(method).begins_with_logs(tuning) else None
     data = {**((origin.run and origin.run.data) or {}), "environment": settings.env}
     data["start"] = origin.name if origin.run else None
     run = Run.create(out, origin.algorithm, preset, origin.config, settings, spec, data, method=method, tuning=tuning)
@@ -107,10 +108,13 @@ def start(
     return run
 
 
-def resume(path: str | Path, from_step: int | None = None, *, quiet: bool = False) -> Run:
-    """Go on from a run's newest checkpoint (or that of `from_step`) to the end it was given."""
+def resume(path: str | Path, from_step: int | None = None, *, quiet: bool = False, fresh_episodes: bool = False) -> Run:
+    """Go on from a run's newest checkpoint (or that of `from_step`) to the end it was given.
+
+    `fresh_episodes` leaves the unfinished ones, for an environment that does not repeat itself from its seed.
+    """
     run = Run(path)
-    Loop(run, resume=True, from_step=from_step, quiet=quiet).train()
+    Loop(run, resume=True, from_step=from_step, quiet=quiet, fresh_episodes=fresh_episodes).train()
     return run
 
 
@@ -217,11 +221,9 @@ def trained(origin: Origin, method: str, tuning: Any, settings: FinetuneSettings
     return offline.newest_learners(origin.run, facts, seeds_of(settings))
 
 
-def logged(before: Run) -> Trajectories:
+def logged(before: Run, dataset: str | None = None) -> Trajectories:
     """The data that the offline policies learnt from. Raises `LegatoError` where it is not there any more."""
-    assert isinstance(before.settings, OfflineSettings)
-    data = offline.read(before.settings)
-    return offline.check(before.algorithm, before.config, before.settings, data, before.spec)[1]
+    return offline.learnt(before, dataset)
 
 
 def described(world: World, method: str) -> tuple[Spec, int | None]:
@@ -250,6 +252,7 @@ class Loop:
         quiet: bool = False,
         data: Trajectories | None = None,
         before: Any = None,
+        fresh_episodes: bool = False,
     ):
         assert isinstance(run.settings, FinetuneSettings)
         assert run.method is not None and run.tuning is not None
@@ -257,7 +260,7 @@ class Loop:
         self.module, self.replay = tuner(run.method), replay_of(run.method)
         self.checkpoints = Checkpoints(run.path / "checkpoints", create=not resume)
         loaded = self.checkpoints.load(from_step) if resume else None
-        self._build()
+        self._build(loaded and loaded[1])
         if before is not None:
             self.learner = jax.jit(jax.vmap(self.module.continued))(self.learner, before)
         if data is not None:
@@ -265,13 +268,17 @@ class Loop:
         columns = ["return", "length", "episodes", "eval_return", "target", *self.metric_names, *self.met_names]
         if loaded is not None:
             step, state = loaded
-            self._restore(state)
+            with self.checkpoints.restoring(state, len(run.seeds), self.world.count):
+                self._restore(state, fresh_episodes)
+            kept = kept_history(run, self.reported, state.get("history"))
             self.checkpoints.discard_after(step)
-            self.metrics = Metrics(run, columns, resume_at=self.reported)
+            if fresh_episodes:
+                run.mark_fresh_episodes(step)
+            self.metrics = Metrics(run, columns, self.reported, kept)
         else:
             self.metrics = Metrics(run, columns)
 
-    def _build(self) -> None:
+    def _build(self, state: dict[str, Any] | None) -> None:
         s, seeds, spec, base, tuning = self.settings, self.run.seeds, self.run.spec, self.run.config, self.tuning
         self.step = self.updates = 0  # primitive steps and updates so far, per seed
         self.reported = 0  # primitive steps that were measured and logged
@@ -279,6 +286,10 @@ class Loop:
         keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed), 3))(jnp.array(seeds))  # [seeds, 3]
         init_keys, self.act_keys, self.update_keys = keys[:, 0], keys[:, 1], keys[:, 2]
         offline = stack([policy_file.load(self.run.policy_path(seed, "start")).policy for seed in seeds])
+        if state is not None:
+            with self.checkpoints.restoring(state, s.seeds, s.seeds * s.environments):
+                asked = begin.eval_shape(self.module, (tuning, base), (offline, init_keys))
+                match(asked, state["learner"], str(self.checkpoints.folder))
         self.learner = begin(self.module, (tuning, base), (offline, init_keys))
         self.kept = self._copied(self.module.deployed(self.learner))  # of each seed, the best so far
         room = described(world_of(s), self.run.label)[1] or unlimited(base)
@@ -334,7 +345,7 @@ class Loop:
             f"{self.run.label} in {s.env}",
             s.steps,
             start=self.step,
-            command=f"legato finetune --resume {self.run.path}",
+            command=f"legato finetune --resume {self.run.place}",
             save=self._checkpoint,
             close=self._close,
             quiet=self.quiet,
@@ -371,7 +382,8 @@ class Loop:
         for i in np.flatnonzero(strange)[:1]:
             earned = f"seed {self.run.seeds[i]} earns {self.level[i]:.4g} in '{self.settings.env}'"
             known = f"the returns of its data were {low[i]:.4g} to {high[i]:.4g}"
-            print(f"warning: {earned}, {known}: is it paid as the data were?", file=sys.stderr)  # noqa: T201
+            line = plain(f"warning: {earned}, {known}: is it paid as the data were?")
+            print(line, file=sys.stderr)  # noqa: T201
 
     def _over(self) -> str:
         return f" over {len(self.run.seeds)} seeds" if len(self.run.seeds) > 1 else ""
@@ -554,9 +566,10 @@ class Loop:
             },
             "met": {name: values.copy() for name, values in self.met.items()},
             "sums": sums,
+            "history": self.metrics.state(),
         }
 
-    def _restore(self, state: dict[str, Any]) -> None:
+    def _restore(self, state: dict[str, Any], fresh_episodes: bool) -> None:
         source = str(self.checkpoints.folder)
         self.learner = fill(self.learner, state["learner"], source)
         self.kept = fill(self.kept, state["kept"], source)
@@ -571,11 +584,14 @@ class Loop:
         for i, ret, length in loop["recent"]:
             self.recent[int(i)].append((float(ret), float(length)))
         ends = np.cumsum(kept["lengths"])
+        if fresh_episodes:
+            kept = {**kept, "lengths": np.zeros_like(kept["lengths"])}
         names = ("observation", "action", "reward", "next_observation")
         for member, (end, length) in enumerate(zip(ends, kept["lengths"], strict=True)):
             self.open[member] = [tuple(kept[name][t] for name in names) for t in range(end - length, end)]
         noise = jnp.asarray(0.0, jnp.float32)
-        self.rollout.restore(state["rollout"], self.explorers(self.learner, jnp.asarray(self.tries), noise))
+        explorers = self.explorers(self.learner, jnp.asarray(self.tries), noise)
+        self.rollout.restore(state["rollout"], explorers, fresh=fresh_episodes)
 
 
 def _padded(

@@ -40,9 +40,9 @@ from legato.training.averages import Averages
 from legato.training.beginning import begin
 from legato.training.checkpoint import Checkpoints
 from legato.training.interruption import attended
-from legato.training.policy_file import fill, named_leaves
+from legato.training.policy_file import fill, match, named_leaves
 from legato.training.progress import Progress
-from legato.training.run import Metrics, Run
+from legato.training.run import Metrics, Run, kept_history
 from legato.training.settings import OfflineSettings, environment_card, world_of
 
 DISPATCH = 50  # updates per compiled call: seconds at most, so that Ctrl-C is answered
@@ -75,6 +75,7 @@ def start(
         "episodes": len(data),
         "steps": data.steps,
         "fingerprint": fingerprint(data),
+        "path": str(Path(settings.dataset).absolute()) if Path(settings.dataset).exists() else None,
     }
     run = Run.create(out, algorithm, preset, config, settings, spec, found)
     OfflineLoop(run, data, quiet=quiet).train()
@@ -82,19 +83,45 @@ def start(
 
 
 def resume(
-    path: str | Path, from_step: int | None = None, *, quiet: bool = False, data: Trajectories | None = None
+    path: str | Path,
+    from_step: int | None = None,
+    *,
+    quiet: bool = False,
+    dataset: str | None = None,
+    data: Trajectories | None = None,
 ) -> Run:
-    """Go on from a run's newest checkpoint (or that of `from_step`) to the end it was given."""
+    """Go on from a run's newest checkpoint (or that of `from_step`) to the end it was given.
+
+    `dataset` says where its dataset is now.
+    """
     run = Run(path)
-    settings = run.settings
-    assert isinstance(settings, OfflineSettings)
-    if data is None:
-        data = read(settings)
-    _, data = check(run.algorithm, run.config, settings, data)
-    if fingerprint(data) != (run.data or {}).get("fingerprint"):
-        raise LegatoError(f"'{settings.dataset}' is not what it was when '{run.path}' began; train anew")
+    data = learnt(run, dataset, data)
     OfflineLoop(run, data, resume=True, from_step=from_step, quiet=quiet).train()
     return run
+
+
+def learnt(run: Run, dataset: str | None = None, data: Trajectories | None = None) -> Trajectories:
+    """The data that a run learnt from: from where it was then, whatever the current folder, or where it is now.
+
+    Raises `LegatoError` where it is not there any more or is not what it was.
+    """
+    settings = run.settings
+    assert isinstance(settings, OfflineSettings)
+    known = run.data or {}
+    if data is None:
+        kept = known.get("path")
+        source = dataset or (kept if kept and Path(kept).exists() else None)
+        try:
+            data = read(settings, source)
+        except LegatoError as problem:
+            if source is not None or Path(settings.dataset).exists():
+                raise
+            raise LegatoError(f"{problem}; where it is now can be said: --dataset FILE") from problem
+    _, data = check(run.algorithm, run.config, settings, data, run.spec)
+    if fingerprint(data) != known.get("fingerprint", fingerprint(data)):
+        what = f"'{dataset or settings.dataset}' is not what it was when '{run.place}' began"
+        raise LegatoError(f"{what}; train anew, or name with --dataset where that is now")
+    return data
 
 
 def read(settings: OfflineSettings, source: str | Path | None = None) -> Trajectories:
@@ -214,19 +241,21 @@ class OfflineLoop:
         self.draws: tuple[Draw, ...] = windows.buckets(data.lengths, self.algorithm.batches(self.config))
         self.checkpoints = Checkpoints(run.path / "checkpoints", create=not resume)
         loaded = self.checkpoints.load(from_step) if resume else None
-        self._build(data)
+        self._build(data, loaded and loaded[1])
         columns = [*self.metric_names]
         if self.judge is not None:
             columns = [*self.eval_names, *columns]
         if loaded is not None:
             step, state = loaded
-            self._restore(state)
+            with self.checkpoints.restoring(state, len(run.seeds)):
+                self._restore(state)
+            kept = kept_history(run, self.reported, state.get("history"))
             self.checkpoints.discard_after(step)
-            self.metrics = Metrics(run, columns, resume_at=self.reported)
+            self.metrics = Metrics(run, columns, self.reported, kept)
         else:
             self.metrics = Metrics(run, columns)
 
-    def _build(self, data: Trajectories) -> None:
+    def _build(self, data: Trajectories, state: dict[str, Any] | None) -> None:
         s, seeds, spec, config = self.settings, self.run.seeds, self.run.spec, self.config
         gamma, scale = getattr(config, "gamma", 1.0), getattr(config, "scale", 0.0)
         self.step = self.reported = 0  # updates so far, and those that were measured and logged
@@ -246,6 +275,10 @@ class OfflineLoop:
             self.open = lambda step: Stream(data, seeds, self.draws[0], DISPATCH, first=step, gamma=gamma)
         keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(jnp.array(seeds))  # [seeds, 2]
         init_keys, self.update_keys = keys[:, 0], keys[:, 1]
+        if state is not None:
+            with self.checkpoints.restoring(state, len(seeds)):
+                asked = begin.eval_shape(self.algorithm, (config, spec), (init_keys,), (self.facts,))
+                match(asked, state["learner"], str(self.checkpoints.folder))
         self.learner = begin(self.algorithm, (config, spec), (init_keys,), (self.facts,))
         self.policies = jax.jit(jax.vmap(partial(self.algorithm.policy, config)))
         self.judge = make_vec(world_of(s), len(seeds) * s.eval_episodes) if s.env else None
@@ -269,7 +302,7 @@ class OfflineLoop:
             f"{self.run.label} on {s.dataset}",
             s.updates,
             start=self.step,
-            command=f"legato train --resume {self.run.path}",
+            command=f"legato train --resume {self.run.place}",
             save=self._checkpoint,
             close=self._close,
             unit="update",
@@ -374,6 +407,7 @@ class OfflineLoop:
                 "count": count,
             },
             "sums": sums,
+            "history": self.metrics.state(),
         }
 
     def _restore(self, state: dict[str, Any]) -> None:

@@ -37,9 +37,10 @@ from legato.training.averages import Averages
 from legato.training.beginning import begin
 from legato.training.checkpoint import Checkpoints
 from legato.training.interruption import attended
-from legato.training.policy_file import fill, named_leaves
+from legato.training.memory import refuse_beyond
+from legato.training.policy_file import fill, match, named_leaves
 from legato.training.progress import Progress
-from legato.training.run import Metrics, Run
+from legato.training.run import Metrics, Run, kept_history
 from legato.training.settings import OfflineSettings, Settings, environment_card, world_of
 
 
@@ -65,10 +66,13 @@ def start(
     return run
 
 
-def resume(path: str | Path, from_step: int | None = None, *, quiet: bool = False) -> Run:
-    """Go on from a run's newest checkpoint (or that of `from_step`) to the end it was given."""
+def resume(path: str | Path, from_step: int | None = None, *, quiet: bool = False, fresh_episodes: bool = False) -> Run:
+    """Go on from a run's newest checkpoint (or that of `from_step`) to the end it was given.
+
+    `fresh_episodes` leaves the unfinished ones, for an environment that does not repeat itself from its seed.
+    """
     run = Run(path)
-    Loop(run, resume=True, from_step=from_step, quiet=quiet).train()
+    Loop(run, resume=True, from_step=from_step, quiet=quiet, fresh_episodes=fresh_episodes).train()
     return run
 
 
@@ -79,19 +83,19 @@ def replayed(run: Run, seed: int | None = None) -> Trajectories:
     """
     place = run.seeds.index(run.known_seed(seed))
     if isinstance(run.settings, OfflineSettings):
-        raise LegatoError(f"'{run.path}' learnt from '{run.settings.dataset}' and has no replay buffer")
+        raise LegatoError(f"'{run.place}' learnt from '{run.settings.dataset}' and has no replay buffer")
     if not isinstance(run.settings, Settings):
-        raise LegatoError(f"the replay of '{run.path}' is a fine-tuning's: play its policy instead, with --steps")
+        raise LegatoError(f"the replay of '{run.place}' is a fine-tuning's: play its policy instead, with --steps")
     if algorithm_module(run.algorithm).batches(run.config).per_decision:
         raise LegatoError(
-            f"'{run.path}' kept one row per decision (updates decision), not the steps between: "
+            f"'{run.place}' kept one row per decision (updates decision), not the steps between: "
             "play its policy instead, with --steps"
         )
     checkpoints = Checkpoints(run.path / "checkpoints", create=False)
     _, state = checkpoints.load()
     checkpoints.close()
     rows, added = (state["replay"][name][place] for name in ("rows", "added"))
-    about = About.of(f"the replay buffer of '{run.path}'", run.settings.env, run.spec)
+    about = About.of(f"the replay buffer of '{run.place}'", run.settings.env, run.spec)
     return replay_buffer.logged(rows, int(added), run.settings.environments, run.spec, about)
 
 
@@ -111,12 +115,24 @@ def check(algorithm: str, config: Any, settings: Settings) -> Spec:
         raise LegatoError(f"n_step {ahead} is longer than an episode of '{settings.env}' ({limit} steps)")
     if settings.capacity < module.batches(config).size:
         raise LegatoError(f"capacity {settings.capacity} is smaller than a minibatch ({module.batches(config).size})")
-    turn(algorithm, config, settings)
+    refuse_large(settings, spec, turn(algorithm, config, settings)[0])
     if getattr(config, "action_units", "bounds") == "environment":
         warn_of_units(spec, settings.env)
     if settings.backend != "gymnasium":
         make_vec(world, 1, settings.backend).close()  # is it installed, and does it know the environment?
     return spec
+
+
+def rows_kept(settings: Settings, turn_steps: int) -> int:
+    """Transitions that a seed's replay buffer keeps: no more than the run makes."""
+    return min(settings.capacity, -(-settings.steps // turn_steps) * turn_steps)
+
+
+def refuse_large(settings: Settings, spec: Spec, turn_steps: int) -> None:
+    """Raises `LegatoError` where the replay buffers are larger than the memory."""
+    rows, width = rows_kept(settings, turn_steps), replay_buffer.width(spec)
+    what = f"a replay of {rows} transitions of {width} numbers" + (f", {settings.seeds} times" * (settings.seeds > 1))
+    refuse_beyond(4 * settings.seeds * rows * width, what, "lower --capacity, or --seeds")
 
 
 def warn_of_units(spec: Spec, env: str) -> None:
@@ -171,7 +187,15 @@ def newest_learner(run: Run, seed: int) -> Any:
 class Loop:
     """One training run in progress."""
 
-    def __init__(self, run: Run, *, resume: bool = False, from_step: int | None = None, quiet: bool = False):
+    def __init__(
+        self,
+        run: Run,
+        *,
+        resume: bool = False,
+        from_step: int | None = None,
+        quiet: bool = False,
+        fresh_episodes: bool = False,
+    ):
         assert isinstance(run.settings, Settings)
         self.run, self.settings, self.config = run, run.settings, run.config
         self.algorithm = algorithm_module(run.algorithm)
@@ -182,26 +206,35 @@ class Loop:
         self.quiet = quiet
         self.checkpoints = Checkpoints(run.path / "checkpoints", create=not resume)
         loaded = self.checkpoints.load(from_step) if resume else None
-        self._build()
+        refuse_large(self.settings, run.spec, self.turn_steps)
+        self._build(loaded and loaded[1])
         columns = ["return", "length", "episodes", "eval_return", *self.metric_names]
         if loaded is not None:
             state_step, state = loaded
-            self._restore(state)
+            with self.checkpoints.restoring(state, len(run.seeds), self.rollout.environments.count):
+                self._restore(state, fresh_episodes)
+            kept = kept_history(run, self.reported, state.get("history"))
             self.checkpoints.discard_after(state_step)
-            self.metrics = Metrics(run, columns, resume_at=self.reported)
+            if fresh_episodes:
+                run.mark_fresh_episodes(state_step)
+            self.metrics = Metrics(run, columns, self.reported, kept)
         else:
             self.metrics = Metrics(run, columns)
 
-    def _build(self) -> None:
+    def _build(self, state: dict[str, Any] | None) -> None:
         s, seeds, spec = self.settings, self.run.seeds, self.run.spec
         self.step = self.reported = 0  # primitive steps so far, per seed, and those that were measured and logged
         self.pause: Callable[[int], None] = lambda step: None  # stops the run where Ctrl-C asked for it
         self.updates = 0
         keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed), 3))(jnp.array(seeds))  # [seeds, 3]
         init_keys, self.act_keys, self.update_keys = keys[:, 0], keys[:, 1], keys[:, 2]
+        if state is not None:
+            with self.checkpoints.restoring(state, s.seeds, s.seeds * s.environments):
+                asked = begin.eval_shape(self.algorithm, (self.config, spec), (init_keys,))
+                match(asked, state["learner"], str(self.checkpoints.folder))
         self.learner = begin(self.algorithm, (self.config, spec), (init_keys,))
-        total = -(-s.steps // self.turn_steps) * self.turn_steps
-        rows = jax.vmap(lambda _: replay_buffer.create(spec, min(s.capacity, total), s.environments))
+        kept = rows_kept(s, self.turn_steps)
+        rows = jax.vmap(lambda _: replay_buffer.create(spec, kept, s.environments))
         self.replay: Replay = rows(jnp.arange(len(seeds)))
         world = make_vec(world_of(s), len(seeds) * s.environments, s.backend)
         self.rollout = Rollout(world, spec, self.clock, seeds, "train")
@@ -226,7 +259,7 @@ class Loop:
             f"{self.run.label} on {s.env}",
             s.steps,
             start=self.step,
-            command=f"legato train --resume {self.run.path}",
+            command=f"legato train --resume {self.run.place}",
             save=self._checkpoint,
             close=self._close,
             quiet=self.quiet,
@@ -356,9 +389,10 @@ class Loop:
                 "held": self.held.open.copy(),
             },
             "sums": sums,
+            "history": self.metrics.state(),
         }
 
-    def _restore(self, state: dict[str, Any]) -> None:
+    def _restore(self, state: dict[str, Any], fresh_episodes: bool) -> None:
         source = str(self.checkpoints.folder)
         self.learner = fill(self.learner, state["learner"], source)
         filled = state["replay"]["rows"]
@@ -373,7 +407,7 @@ class Loop:
             self.recent[int(i)].append((float(ret), float(length)))
         self.held.open[:] = loop["held"]
         policies = self.algorithm.policy(self.config, self.learner)
-        self.rollout.restore(state["rollout"], policies)
+        self.rollout.restore(state["rollout"], policies, fresh=fresh_episodes)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3, 4))

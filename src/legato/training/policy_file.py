@@ -1,6 +1,8 @@
 """A finished policy as a folder: `policy.json` says what it is, `weights.safetensors` holds its numbers.
 
-Nothing is unpickled: a file from a stranger can hold bad numbers, not code. Every number is checked on the way in.
+Nothing is unpickled: a file from a stranger can hold bad numbers, not code. Every number is checked on the way in. The
+card holds digests of its parts and of the weights, by which damage and edits are seen; a policy that was saved before
+there were digests is read without.
 """
 
 from __future__ import annotations
@@ -8,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,17 +20,22 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load as read_weights
+from safetensors.numpy import save as weights_of
 
 from legato.algorithms import algorithm as algorithm_module
-from legato.algorithms.configs import CONFIGS, Config, read_config
+from legato.algorithms.configs import CONFIGS, Config
 from legato.data.spec import Spec
 from legato.errors import LegatoError
 from legato.policy import Player, Policy
+from legato.training import files
 from legato.training.run import Run
 
 FORMAT = 1
 _CARD, _WEIGHTS = "policy.json", "weights.safetensors"
+_LARGEST = 64 << 30  # bytes of weights
+_EXTRA = {"environment": str | None, "dataset": str | None, "seed": int | None, "step": int | None}
+_EXTRA |= {"run": str | None, "which": str | None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,14 +65,15 @@ def save(folder: Path, policy: Policy[Any], card: Card) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     body = {"format": FORMAT, "algorithm": card.algorithm, "config": dataclasses.asdict(card.config)}
     body |= {"spec": dataclasses.asdict(card.spec), **card.extra}
+    weights = weights_of(named_leaves(policy))
+    body = files.sealed(body, weights=files.digest_of(weights))
     try:
         temporary.mkdir(parents=True)
         (temporary / _CARD).write_text(json.dumps(body, indent=2) + "\n")
-        save_file(named_leaves(policy), temporary / _WEIGHTS)
-    except (OSError, SafetensorError) as problem:
+        (temporary / _WEIGHTS).write_bytes(weights)
+    except OSError as problem:
         shutil.rmtree(temporary, ignore_errors=True)
-        number = re.search(r"os error (\d+)", str(problem))  # safetensors' own words for the system's refusal
-        cause = os.strerror(int(number[1])) if number else getattr(problem, "strerror", None) or problem
+        cause = problem.strerror or problem
         before = "; the one before is kept" if folder.exists() else ""
         raise LegatoError(f"a policy could not be written to '{folder}': {cause}{before}") from problem
     if folder.exists():
@@ -92,9 +99,21 @@ def keep(run: Run, policies: Policy[Any], better: NDArray[np.bool_], step: int, 
 
 
 def load(folder: Path) -> LoadedPolicy:
-    """Read a policy. Raises `LegatoError` for a missing, cut or foreign file, other names or shapes, and NaN."""
-    card = read_card(folder)
+    """Read a policy.
+
+    Raises `LegatoError` for a missing, cut, changed or foreign file, other names or shapes, and NaN.
+    """
+    card, changed, digest = _read(folder)
     path = folder / _WEIGHTS
+    try:
+        raw = files.content(path, _LARGEST)
+        weights = read_weights(raw)
+    except FileNotFoundError:
+        raise LegatoError(f"'{folder}' has no {_WEIGHTS}") from None
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError, KeyError) as problem:
+        # The last two: a type of number that NumPy lacks.
+        raise LegatoError(f"'{path}' cannot be read ({problem}); it may have been cut short") from problem
+    _plausible(card.config, weights, folder / _CARD)
     module = algorithm_module(card.algorithm)
     try:
         skeleton = eqx.filter_eval_shape(
@@ -102,32 +121,53 @@ def load(folder: Path) -> LoadedPolicy:
         )
     except Exception as problem:  # an edited card fails in as many ways as it can be edited
         raise LegatoError(f"'{folder / _CARD}' describes no policy: its config or spec was changed") from problem
-    try:
-        weights = load_file(path)
-    except FileNotFoundError:
-        raise LegatoError(f"'{folder}' has no {_WEIGHTS}") from None
-    except (SafetensorError, OSError, AttributeError) as problem:  # the last: a type of number that NumPy lacks
-        raise LegatoError(f"'{path}' cannot be read ({problem}); it may have been cut short") from problem
     for name, array in weights.items():
         if not np.isfinite(array).all():
             raise LegatoError(f"'{path}': '{name}' holds numbers that are not finite; its training had diverged")
-    return LoadedPolicy(fill(skeleton, weights, str(path)), card)
+    filled = fill(skeleton, weights, str(path))
+    advice = "the policy is not what was saved: copy it anew from its run"
+    if digest is not None and files.digest_of(raw) != digest:
+        raise LegatoError(f"'{path}' was changed or damaged, its digest is another one: {advice}")
+    if changed:
+        raise LegatoError(f"'{folder / _CARD}': its {' and '.join(changed)} changed since it was written: {advice}")
+    return LoadedPolicy(filled, card)
+
+
+def _plausible(config: Config, weights: dict[str, np.ndarray], source: Path) -> None:
+    """Refuse sizes that the weights cannot have, before a network of them is so much as described."""
+    widest = max((max(array.shape, default=1) for array in weights.values()), default=1)
+    limits = {"layers": len(weights)}  # each has one array at least
+    limits |= dict.fromkeys(("hidden", "size", "channels", "order", "embedding", "bins", "heads"), 4 * widest)
+    for name, most in limits.items():
+        if (value := getattr(config, name, 0)) > most:
+            raise LegatoError(f"'{source}' says {name} {value}, which its weights do not have: copy the policy anew")
 
 
 def read_card(folder: Path) -> Card:
     """What the policy in `folder` says of itself."""
+    return _read(folder)[0]
+
+
+def _read(folder: Path) -> tuple[Card, list[str], str | None]:
+    """The card, which of its parts were changed, and the digest of its weights, if it has one."""
     path = folder / _CARD
     try:
-        body = json.loads(path.read_text())
+        body, digests = files.unsealed(files.parsed(path))
+        changed = files.changed(body, digests, apart=("weights",))
         if body.pop("format") != FORMAT:
             raise LegatoError(f"'{path}' was written by another version of legato; this one reads format {FORMAT}")
         name, config, spec = body.pop("algorithm"), body.pop("config"), body.pop("spec")
-        config = read_config(CONFIGS[name], config) if name in CONFIGS else algorithm_module(name)
-        return Card(name, config, _spec(spec), body)  # type: ignore[arg-type]
+        extra = files.object_of(_EXTRA, body)
+        known = CONFIGS[name] if name in CONFIGS else algorithm_module(name)
+        config = files.bounded(files.instance(known, config, "config"))
+        return Card(name, config, files.spec(spec), extra), changed, digests.get("weights")
     except (FileNotFoundError, NotADirectoryError):
         raise LegatoError(f"'{folder}' is not a saved policy: it has no {_CARD}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as problem:
-        raise LegatoError(f"'{path}' is not a policy card that legato wrote ({problem})") from problem
+    except KeyError as problem:
+        lacks = f"it lacks {problem}"
+        raise LegatoError(f"'{path}' is not a policy card that legato wrote ({lacks}); copy it anew") from problem
+    except (files.Unfit, TypeError) as problem:
+        raise LegatoError(f"'{path}' is not a policy card that legato wrote ({problem}); copy it anew") from problem
 
 
 def named_leaves(tree: Any) -> dict[str, np.ndarray]:
@@ -141,8 +181,14 @@ def fill(skeleton: Any, arrays: dict[str, np.ndarray], source: str) -> Any:
 
     Raises `LegatoError`, naming `source`, when a name is missing or foreign, or a shape or dtype differs.
     """
+    match(skeleton, arrays, source)
     leaves, structure = jax.tree_util.tree_flatten_with_path(skeleton)
-    expected = {_name(path): leaf for path, leaf in leaves}
+    return jax.tree_util.tree_unflatten(structure, [jnp.array(arrays[_name(path)]) for path, _ in leaves])
+
+
+def match(skeleton: Any, arrays: dict[str, np.ndarray], source: str) -> None:
+    """Raises `LegatoError` as `fill` does; nothing is put on a device."""
+    expected = {_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(skeleton)[0]}
     if missing := sorted(expected.keys() - arrays.keys()):
         raise LegatoError(f"'{source}' lacks '{missing[0]}'" + (f" and {len(missing) - 1} more" if missing[1:] else ""))
     if foreign := sorted(arrays.keys() - expected.keys()):
@@ -153,25 +199,8 @@ def fill(skeleton: Any, arrays: dict[str, np.ndarray], source: str) -> Any:
             raise LegatoError(
                 f"'{source}': '{name}' is {array.dtype}{list(array.shape)}, expected {leaf.dtype}{list(leaf.shape)}"
             )
-    return jax.tree_util.tree_unflatten(structure, [jnp.array(arrays[_name(path)]) for path, _ in leaves])
 
 
 def _name(path: tuple[Any, ...]) -> str:
     """`actor.l1.weight`, `optimisers.actor.0.mu.l1.weight`."""
     return jax.tree_util.keystr(path, simple=True, separator=".")
-
-
-def _spec(fields: dict[str, Any]) -> Spec:
-    spec = Spec(**_tuples(fields))
-    low, high = np.array(spec.low, float), np.array(spec.high, float)
-    finite = np.isfinite(low).all() and np.isfinite(high).all()
-    if not (spec.observation_size > 0 and low.shape == high.shape == (spec.action_size,) and finite):
-        raise ValueError("its spec needs an observation size and as many finite lower as upper bounds")
-    if spec.choices is not None and spec != Spec.discrete(spec.observation_size, spec.choices):
-        raise ValueError(f"its bounds are not those of {spec.choices} discrete actions")
-    return spec
-
-
-def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    """JSON's lists are the dataclasses' tuples."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}

@@ -7,6 +7,8 @@ import time
 from contextlib import suppress
 from types import TracebackType
 
+from legato.errors import escaped, plain
+
 
 class Progress:
     """A bar (or lines) for work of `total` steps; a context manager.
@@ -16,7 +18,7 @@ class Progress:
     """
 
     def __init__(self, title: str, total: int, *, start: int = 0, quiet: bool = False, unit: str = "step"):
-        self.title, self.total, self.quiet = title, total, quiet
+        self.title, self.total, self.quiet = plain(title), total, quiet
         self.start, self.begun, self.unit = start, time.monotonic(), unit
         self.bar = None
         if not quiet and sys.stderr.isatty():
@@ -33,7 +35,7 @@ class Progress:
                 TextColumn("[dim]{task.fields[note]}"),
                 console=Console(stderr=True),
             )
-            self.task = self.bar.add_task(title, total=total, completed=start, rate="", note="")
+            self.task = self.bar.add_task(escaped(title), total=total, completed=start, rate="", note="")
 
     def __enter__(self) -> Progress:
         if self.bar:
@@ -55,9 +57,9 @@ class Progress:
     def note(self, done: int, text: str) -> None:
         """A remark worth keeping, at the bar's end or as a line."""
         if self.bar:
-            self.bar.update(self.task, completed=done, note=text, rate=self._rate(done))
+            self.bar.update(self.task, completed=done, note=escaped(text), rate=self._rate(done))
         elif not self.quiet:
-            line = f"{self.title}  {done}/{self.total}  {self._rate(done)}  {text}"
+            line = f"{self.title}  {done}/{self.total}  {self._rate(done)}  {plain(text)}"
             with suppress(OSError):
                 print(line, file=sys.stderr, flush=True)  # noqa: T201
 

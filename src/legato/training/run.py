@@ -10,21 +10,27 @@ figures/, evaluation.json
 
 from __future__ import annotations
 
-import csv
 import dataclasses
+import hashlib
 import importlib.metadata
 import json
 import os
 import platform
 import re
+import struct
 import subprocess
+import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from legato.algorithms.configs import BC, CONFIGS, DS4, DT, OFFLINE, SAC, SRL, TT, TUNERS, Config, Tuner, read_config
+import numpy as np
+
+from legato.algorithms.configs import BC, CONFIGS, DS4, DT, OFFLINE, SAC, SRL, TT, TUNERS, Config, Tuner
 from legato.data.spec import Spec
-from legato.errors import LegatoError
+from legato.errors import LegatoError, LegatoWarning
+from legato.training import files
 from legato.training.settings import AnySettings, FinetuneSettings, OfflineSettings, Settings, world_of
 
 if TYPE_CHECKING:  # brings Gymnasium
@@ -32,29 +38,55 @@ if TYPE_CHECKING:  # brings Gymnasium
 
 Which = Literal["last", "best", "start"]
 
+_DATA = {"environment": str | None, "reference": tuple[float, float] | None, "episodes": int | None}
+_DATA |= {"steps": int | None, "fingerprint": str | None, "start": str | None, "path": str | None}
+
 
 class Run:
     """An existing run folder."""
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
+        self.path = Path(path).absolute()
+        """where it is, whatever the current folder becomes"""
+        self.place = str(path)
+        """the same as it was given, for people"""
+        file = Path(path) / "config.json"
         try:
-            body = json.loads((self.path / "config.json").read_text())
-            self.algorithm: str = body["algorithm"]
-            self.preset: str = body["preset"]
-            self.config: Config = read_config(CONFIGS[self.algorithm], body["config"])
-            self.method: str | None = body.get("method")
-            """how its policies were fine-tuned, if they were"""
-            self.tuning: Tuner | None = read_config(TUNERS[self.method], body["tuning"]) if self.method else None
-            kind = OfflineSettings if self.algorithm in OFFLINE else Settings
-            kind = FinetuneSettings if self.method else kind
-            self.settings: AnySettings = kind(**_tuples(body["settings"]))
-            self.data: dict[str, Any] | None = body.get("data")
-            self.spec = Spec(**_tuples(body["spec"]))
+            body, digests = files.unsealed(files.parsed(file))
+            self._read(body)
         except (FileNotFoundError, NotADirectoryError):
-            raise LegatoError(f"'{self.path}' is not a run folder: it has no config.json") from None
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as problem:
-            raise LegatoError(f"'{self.path}/config.json' is not what legato wrote ({problem})") from problem
+            raise LegatoError(f"'{self.place}' is not a run folder: it has no config.json") from None
+        except KeyError as problem:
+            lacks = f"it lacks {problem}"
+            raise LegatoError(f"'{file}' is not what legato wrote ({lacks}); copy it anew") from problem
+        except (files.Unfit, TypeError) as problem:
+            raise LegatoError(f"'{file}' is not what legato wrote ({problem}); copy it anew") from problem
+        if changed := files.changed(body, digests, apart=("versions", "git_commit")):
+            parts = " and ".join(changed)
+            warnings.warn(LegatoWarning(f"'{file}': its {parts} changed since the run began"), stacklevel=1)
+
+    def _read(self, body: dict[str, Any]) -> None:
+        kinds = {"algorithm": str, "preset": str, "method": str | None, "versions": dict | None}
+        body = files.object_of({**kinds, "data": dict | None}, body)
+        self.algorithm: str = body["algorithm"]
+        self.preset: str = body["preset"]
+        if self.algorithm not in CONFIGS:
+            raise files.Unfit(f"there is no algorithm '{self.algorithm}'")
+        self.config: Config = files.bounded(files.instance(CONFIGS[self.algorithm], body["config"], "config"))
+        self.method: str | None = body.get("method")
+        """how its policies were fine-tuned, if they were"""
+        if self.method is not None and self.method not in TUNERS:
+            raise files.Unfit(f"there is no way to fine-tune '{self.method}'")
+        self.tuning: Tuner | None = (
+            files.bounded(files.instance(TUNERS[self.method], body["tuning"], "tuning")) if self.method else None
+        )
+        kind = OfflineSettings if self.algorithm in OFFLINE else Settings
+        kind = FinetuneSettings if self.method else kind
+        self.settings: AnySettings = files.instance(kind, body["settings"], "settings")
+        data = body.get("data")
+        self.data: dict[str, Any] | None = None if data is None else files.object_of(_DATA, data, "data")
+        self.spec = files.spec(body["spec"])
+        self.versions: dict[str, Any] = body.get("versions") or {}
 
     @classmethod
     def create(
@@ -76,15 +108,10 @@ class Run:
 
         Raises `LegatoError` when `path` exists: nothing is ever overwritten.
         """
-        path = Path(path) if path is not None else _free_path(label(algorithm, config, method), settings)
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            raise LegatoError(
-                f"'{path}' exists and is not overwritten; choose another --out, or continue it with --resume {path}"
-            ) from None
-        except OSError as problem:
-            raise LegatoError(f"cannot create '{path}': {problem.strerror}") from problem
+        for part, fields in (("hyper-parameters", config), ("settings", settings), ("fine-tuning", tuning)):
+            files.checked(fields, part)
+            files.bounded(fields)
+        path = _made(path, label(algorithm, config, method), settings)
         body = {
             "algorithm": algorithm,
             "preset": preset,
@@ -96,8 +123,17 @@ class Run:
             "versions": versions(),
             "git_commit": _git_commit(),
         }
-        write_text(path / "config.json", json.dumps(body, indent=2) + "\n")
+        write_text(path / "config.json", json.dumps(files.sealed(body), indent=2) + "\n")
         return cls(path)
+
+    def mark_fresh_episodes(self, step: int) -> None:
+        """Note in config.json that the run went on with fresh episodes from this step on, and say so."""
+        body = files.parsed(self.path / "config.json")
+        noted = body.get("resumed_with_fresh_episodes", [])
+        body["resumed_with_fresh_episodes"] = [*(noted if isinstance(noted, list) else []), step]
+        write_text(self.path / "config.json", json.dumps(body, indent=2) + "\n")
+        text = f"'{self.place}' goes on with fresh episodes from step {step}: its numbers differ from an unbroken run's"
+        warnings.warn(LegatoWarning(text), stacklevel=1)
 
     @property
     def seeds(self) -> list[int]:
@@ -107,7 +143,7 @@ class Run:
         """This seed, or the first for None. Raises `LegatoError` for one that the run does not have."""
         seed = self.seeds[0] if seed is None else seed
         if seed not in self.seeds:
-            raise LegatoError(f"'{self.path}' has no seed {seed}; it has {', '.join(map(str, self.seeds))}")
+            raise LegatoError(f"'{self.place}' has no seed {seed}; it has {', '.join(map(str, self.seeds))}")
         return seed
 
     @property
@@ -162,13 +198,12 @@ class Run:
         seed = self.known_seed(seed)
         path = self.path / "policy" / f"seed-{seed}" / which
         if not path.is_dir():
-            raise LegatoError(f"'{self.path}' has no '{which}' policy of seed {seed} yet; was it stopped early?")
+            raise LegatoError(f"'{self.place}' has no '{which}' policy of seed {seed} yet; was it stopped early?")
         return path
 
     def versions_changed(self) -> list[str]:
         """Packages whose version differs from the one that the run began with: resuming is then not bit for bit."""
-        body = json.loads((self.path / "config.json").read_text())
-        return [f"{k} {v} -> {versions().get(k)}" for k, v in body["versions"].items() if versions().get(k) != v]
+        return [f"{k} {v} -> {versions().get(k)}" for k, v in self.versions.items() if versions().get(k) != v]
 
 
 def label(algorithm: str, config: Config, method: str | None = None) -> str:
@@ -208,50 +243,136 @@ def write_text(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
+def kept_history(run: Run, step: int, history: Mapping[str, np.ndarray] | None) -> bytes | None:
+    """The part of `metrics.csv` that was written by the time of a checkpoint; None where somebody moved the file away.
+
+    `history` is what the checkpoint knows of it (see `Metrics.state`). Of older ones, which know nothing, the rows up
+    to `step` are kept that are whole. Raises `LegatoError` for a file that is not what it was.
+    """
+    path = run.path / "metrics.csv"
+    anew = "move it away to go on with a history that begins there"
+    try:
+        raw = files.content(path, files.LARGEST)
+    except FileNotFoundError:
+        text = f"'{run.place}' has no metrics.csv any more: its history begins at step {step}"
+        warnings.warn(LegatoWarning(text), stacklevel=1)
+        return None
+    if history is not None:
+        kept = raw[: int(history["bytes"])]
+        if _hash(kept).digest() != history["digest"].tobytes():
+            raise LegatoError(f"'{path}' is not what it was at step {step}: put it back, or {anew}")
+        return kept
+    try:
+        head, *rows = [line.split(",") for line in raw.decode().splitlines()] or [[""]]
+        if head[:2] != ["step", "seed"]:
+            raise ValueError("its first line does not name the columns")
+        kept = [head, *(row for row in rows if len(row) == len(head) and int(row[0]) <= step)]
+    except ValueError as problem:
+        raise LegatoError(f"'{path}' cannot be gone on with from step {step} ({problem}): {anew}") from problem
+    return "".join(",".join(row) + "\n" for row in kept).encode()
+
+
+def _hash(raw: bytes) -> Any:
+    return hashlib.blake2b(raw, digest_size=16)
+
+
 class Metrics:
-    """`metrics.csv` and TensorBoard events. Clock times go to TensorBoard only, so that equal runs have equal files."""
+    """`metrics.csv` and TensorBoard events. Clock times go to TensorBoard only, so that equal runs have equal files.
 
-    def __init__(self, run: Run, columns: list[str], resume_at: int | None = None):
-        from tensorboardX import SummaryWriter
+    A resumed run goes on after the history that it `kept` up to the step `resume_at`.
+    """
 
+    def __init__(self, run: Run, columns: list[str], resume_at: int | None = None, kept: bytes | None = None):
         self.path = run.path / "metrics.csv"
         self.columns = ["step", "seed", *columns]
-        if resume_at is None:
-            write_text(self.path, ",".join(self.columns) + "\n")
-        else:
-            rows = list(csv.reader(self.path.read_text().splitlines()))
-            kept = [
-                rows[0],
-                *(row for row in rows[1:] if len(row) == len(rows[0]) and int(row[0]) <= resume_at),
-            ]
-            write_text(self.path, "".join(",".join(row) + "\n" for row in kept))
-        self.file = self.path.open("a")
-        self.events = SummaryWriter(str(run.path / "tensorboard"), purge_step=resume_at)
+        kept = (",".join(self.columns) + "\n").encode() if kept is None else kept
+        self.columns = kept.decode().partition("\n")[0].split(",")  # a file has those that it began with
+        write_text(self.path, kept.decode())
+        self.written, self.hash = len(kept), _hash(kept)
+        self.file = self.path.open("ab")
+        self.events = Events(run.path / "tensorboard", resume_at)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What a checkpoint has to know of the file, which is safely on disk then: its length and a digest."""
+        os.fsync(self.file.fileno())
+        return {"bytes": np.array(self.written), "digest": np.frombuffer(self.hash.digest(), np.uint8)}
 
     def write(self, step: int, seed: int, values: dict[str, float]) -> None:
         """One row. Columns without a value stay empty; values are written so that they read back bit for bit."""
         row = {"step": step, "seed": seed, **values}
-        self.file.write(",".join(repr(row[c]) if c in row else "" for c in self.columns) + "\n")
+        line = (",".join(repr(row[c]) if c in row else "" for c in self.columns) + "\n").encode()
+        self.file.write(line)
         self.file.flush()
+        self.written += len(line)
+        self.hash.update(line)
         for name, value in values.items():
-            self.events.add_scalar(f"seed-{seed}/{name}", value, step)
+            self.events.write(f"seed-{seed}/{name}", value, step)
 
     def speed(self, step: int, per_second: float, what: str = "steps") -> None:
-        self.events.add_scalar(f"speed/{what}_per_second", per_second, step)
+        self.events.write(f"speed/{what}_per_second", per_second, step)
 
     def close(self) -> None:
         self.file.close()
         self.events.close()
 
 
-def _free_path(name: str, settings: AnySettings) -> Path:
+class Events:
+    """TensorBoard's events, each with the system as soon as it is written, so that a kill loses none.
+
+    Those after `resume_at` that an earlier session left are discarded by TensorBoard.
+    """
+
+    def __init__(self, folder: Path, resume_at: int | None = None):
+        from tensorboardX.proto import event_pb2
+
+        kinds: Any = event_pb2
+        self.kind = kinds.Event
+        folder.mkdir(exist_ok=True)
+        seconds, rest = divmod(time.time_ns(), 10**9)  # TensorBoard reads files in the order of their names
+        self.file = (folder / f"events.out.tfevents.{seconds:010d}.{rest:09d}").open("xb")
+        first = 0 if resume_at is None else resume_at + 1  # what is discarded: this step and all later ones
+        self._write(step=first, file_version="brain.Event:2")
+        if resume_at is not None:
+            self._write(step=first, session_log=kinds.SessionLog(status=kinds.SessionLog.START))
+
+    def write(self, name: str, value: float, step: int) -> None:
+        from tensorboardX.summary import scalar
+
+        self._write(step=step, summary=scalar(name, value))
+
+    def _write(self, **fields: Any) -> None:
+        """A record: the event's length and the event, each followed by a checksum."""
+        from tensorboardX.record_writer import masked_crc32c
+
+        event = self.kind(wall_time=time.time(), **fields).SerializeToString()
+        for part in (struct.pack("<Q", len(event)), event):
+            self.file.write(part + struct.pack("<I", masked_crc32c(part)))
+        self.file.flush()
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def _made(path: str | Path | None, name: str, settings: AnySettings) -> Path:
+    """The new folder. Which is free is found out by making it: another process may be looking for one too."""
     where = settings.dataset if isinstance(settings, OfflineSettings) else settings.env
     where = re.sub(r"[^\w.-]+", "_", where)[-60:].strip("_.")
     name = re.sub(r"[^\w]+", "-", name.lower()).strip("-")
     n = 1
-    while (path := Path("runs") / f"{name}-{where}-{settings.seed}-{n}").exists():
-        n += 1
-    return path
+    while True:
+        found = Path("runs") / f"{name}-{where}-{settings.seed}-{n}" if path is None else Path(path)
+        try:
+            found.mkdir(parents=True)
+            return found
+        except FileExistsError:
+            if path is not None:
+                raise LegatoError(
+                    f"'{found}' exists and is not overwritten; choose another --out, or continue it with "
+                    f"--resume {found}"
+                ) from None
+            n += 1
+        except OSError as problem:
+            raise LegatoError(f"cannot create '{found}': {problem.strerror}") from problem
 
 
 def _git_commit() -> str | None:
@@ -260,7 +381,3 @@ def _git_commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}

@@ -37,6 +37,19 @@ if TYPE_CHECKING:
     from legato.envs import World
 
 Options = Annotated[dict[str, Any], tyro.conf.Suppress]  # the commands have --env-option NAME=VALUE
+SEEDS = 2**31  # what seeds are counted below: randomness derives from 32 bits
+TOGETHER = 65_536  # environments that one process may hold
+
+
+def _check_seeds(settings: AnySettings) -> None:
+    if settings.seed + settings.seeds > SEEDS:
+        last = settings.seed + settings.seeds - 1
+        raise LegatoError(f"seeds must lie below {SEEDS}; {last} was asked for (seed {settings.seed}, lower it)")
+    for name in ("environments", "eval_episodes"):
+        members = settings.seeds * getattr(settings, name, 1)
+        if members > TOGETHER:
+            each = f"{settings.seeds} seeds of {getattr(settings, name, 1)} {name}"
+            raise LegatoError(f"{each} are {members} environments in one process; at most {TOGETHER}: lower {name}")
 
 
 @dataclass(frozen=True)
@@ -83,6 +96,7 @@ class Settings:
         _check_world(self)
         if not 0 < self.updates_per_step < float("inf"):
             raise LegatoError(f"updates_per_step must be positive and finite; {self.updates_per_step} was given")
+        _check_seeds(self)
 
 
 @dataclass(frozen=True)
@@ -129,6 +143,7 @@ class OfflineSettings:
         named = [f"{target:g}" for target in self.targets]
         if twice := {name for name in named if named.count(name) > 1}:
             raise LegatoError(f"a target return of {min(twice)} is asked for twice")
+        _check_seeds(self)
 
 
 @dataclass(frozen=True)
@@ -180,6 +195,7 @@ class FinetuneSettings:
             raise LegatoError(f"memory must be positive and finite; {self.memory} was given")
         if not 0 <= self.drop < float("inf"):
             raise LegatoError(f"drop must be at least 0 and finite; {self.drop} was given")
+        _check_seeds(self)
 
 
 PRESETS: dict[str, str] = {
