@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -205,7 +206,7 @@ def test_a_checkpoint_of_another_kind_of_run_is_refused(unbroken: Run, tmp_path:
 
 
 def test_an_environment_that_does_not_repeat_itself_goes_on_with_fresh_episodes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec = EnvSpec("Noisy-v0", Diary, kwargs={"limit": 30, "noise": itertools.count()}, disable_env_checker=True)
     monkeypatch.setitem(gymnasium.registry, "Noisy-v0", spec)
@@ -218,8 +219,10 @@ def test_an_environment_that_does_not_repeat_itself_goes_on_with_fresh_episodes(
     with pytest.raises(LegatoError, match=r"it is not deterministic, .*--fresh-episodes goes on with new ones"):
         api.train(resume=run.path, quiet=True)
     assert (run.path / "metrics.csv").read_bytes() == before
-    with pytest.warns(LegatoWarning, match="goes on with fresh episodes from step 201: its numbers differ"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", LegatoWarning)
         main(["train", "--resume", str(run.path), "--fresh-episodes", "--quiet"])
+    assert "goes on with fresh episodes from step 201: its numbers differ" in capsys.readouterr().err
     assert last_step(run.path) == 300
     assert (run.path / "metrics.csv").read_bytes().startswith(before)
     assert json.loads((run.path / "config.json").read_text())["resumed_with_fresh_episodes"] == [201]
