@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,22 @@ def test_numbers_of_other_kinds_are_refused_in_one_line(changes: dict[str, Any],
         given["actions"] = np.full(5, 0.5)
     np.savez(tmp_path / "odd.npz", **given)
     assert words in refusal(tmp_path / "odd.npz")
+
+
+def test_a_chunk_that_unfolds_to_more_than_it_claims_is_refused(tmp_path: Path) -> None:
+    arrays, path = raw([3, 2]), tmp_path / "bomb.hdf5"
+    names = {"terminations": "terminals", "truncations": "timeouts"}
+
+    def write(**packing: Any) -> None:
+        with h5py.File(path, "w") as file:
+            for name, array in arrays.items():
+                file.create_dataset(names.get(name, name), data=array, **packing)
+
+    for packing in ({"compression": "gzip", "shuffle": True, "fletcher32": True}, {"compression": "lzf"}):
+        write(**packing)
+        assert len(formats.load(path)) == 2
+    write(compression="gzip")
+    with h5py.File(path, "r+") as file:
+        dataset = file["observations"]
+        dataset.id.write_direct_chunk((0, 0), zlib.compress(bytes(dataset.nbytes + 1000)))
+    assert "a chunk of 'observations' unfolds to more than it claims" in refusal(path)

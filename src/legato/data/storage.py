@@ -15,6 +15,7 @@ import os
 import re
 import stat
 import zipfile
+import zlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,9 @@ SMALL = 64 << 20  # bytes of arrays that any file may hold, however well compres
 TEXT = 1000  # bytes of the longest text that is read
 HEADER = 10_000  # bytes that describe an array
 CONTENTS = 1 << 20  # bytes of an archive's table of contents
+CHECKSUM = 4  # bytes that HDF5 may add to a chunk
+DEFLATE, LZF = 1032, 100  # times that a compressed chunk may unfold at most
+FILTERS = {1, 2, 3, 32000}  # of HDF5: deflate, shuffle, fletcher32, lzf
 WHAT = "iufb"  # kinds of numbers that are read, and flags
 TYPE = re.compile(r"[<>|=]?[iufbUS]\d{1,9}")
 
@@ -264,9 +268,36 @@ def _chunk(claim: Claim, value: Any) -> Claim:
 def _read(value: Any, claim: Claim) -> np.ndarray:
     import h5py
 
+    _check_chunks(value, claim)
     if h5py.check_string_dtype(value.dtype) is None:
         return np.asarray(value[()])
     return np.asarray(value.asstr()[()])
+
+
+def _check_chunks(value: Any, claim: Claim) -> None:
+    """Refuse compressed chunks that unfold to more than a chunk: HDF5 would make room for whatever comes."""
+    import h5py
+
+    plan = value.id.get_create_plist()
+    filters = [plan.get_filter(i)[0] for i in range(plan.get_nfilters())]
+    if not filters:
+        return
+    if unknown := set(filters) - FILTERS:
+        raise ValueError(
+            f"'{claim.name}' is packed by filter {min(unknown)}; write it with gzip or without compression"
+        )
+    if filters.count(h5py.h5z.FILTER_DEFLATE) + filters.count(h5py.h5z.FILTER_LZF) > 1:
+        raise ValueError(f"'{claim.name}' is compressed more than once")
+    most = math.prod(value.chunks) * value.dtype.itemsize + CHECKSUM
+    for i in range(value.id.get_num_chunks()):
+        info = value.id.get_chunk_info(i)
+        # What was left unfiltered, and what cannot unfold to much, is not unfolded twice.
+        if h5py.h5z.FILTER_DEFLATE in filters and info.size * DEFLATE > most:
+            _, packed = value.id.read_direct_chunk(info.chunk_offset)
+            if not info.filter_mask and len(zlib.decompressobj().decompress(packed, most + 1)) > most:
+                raise ValueError(f"a chunk of '{claim.name}' unfolds to more than it claims")
+        elif h5py.h5z.FILTER_LZF in filters and info.size * LZF > max(SMALL, RATIO * most):
+            raise ValueError(f"a chunk of '{claim.name}' may unfold to more than it claims; write it with gzip")
 
 
 def episodes(path: Path, count: int, names: Collection[str]) -> list[dict[str, np.ndarray]]:
