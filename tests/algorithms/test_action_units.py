@@ -20,7 +20,7 @@ from tests.tiny import LOGGED
 from legato import api
 from legato.algorithms import algorithm as algorithm_module
 from legato.algorithms import sac, srl, td3
-from legato.algorithms.configs import CONFIGS, read_config
+from legato.algorithms.configs import CONFIGS
 from legato.data import facts as data_facts
 from legato.data import windows
 from legato.data.facts import Facts
@@ -31,6 +31,7 @@ from legato.data.trajectories import About, trajectories
 from legato.planning.recall import Imagining
 from legato.planning.shooting import Shooting
 from legato.policy import LastStep, Step
+from legato.training import files
 from legato.training.online import warn_of_units
 from legato.training.settings import override, preset
 
@@ -203,8 +204,8 @@ def test_logs_in_other_units_are_learnt_alike(algorithm: str) -> None:
 def test_what_was_written_before_is_read_as_it_was(algorithm: str) -> None:
     kind = CONFIGS[algorithm]
     assert kind().action_units == "bounds"  # type: ignore[union-attr]
-    assert read_config(kind, {}).action_units == "environment"  # type: ignore[union-attr]
-    assert read_config(kind, {"action_units": "bounds"}) == kind()
+    assert files.instance(kind, {}, "config").action_units == "environment"  # type: ignore[union-attr]
+    assert files.instance(kind, {"action_units": "bounds"}, "config") == kind()
     assert preset("paper", algorithm, "Hopper-v5")[0].action_units == "environment"  # type: ignore[union-attr]
     assert preset("cpu", algorithm, "Hopper-v5")[0].action_units == "bounds"  # type: ignore[union-attr]
 

@@ -10,8 +10,8 @@ et al., arXiv 2202.05607; [ODT+] Yan et al., arXiv 2410.24108.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass, field
+from typing import Literal
 
 from legato.errors import LegatoError
 
@@ -801,12 +801,3 @@ Tuner = DS4AC | DS4RW | OnlineDT
 TUNERS: dict[str, type[Tuner]] = {"ds4-ac": DS4AC, "ds4-rw": DS4RW, "odt-online": OnlineDT}
 TUNES: dict[str, tuple[str, ...]] = {"ds4": ("ds4-ac", "ds4-rw"), "odt": ("odt-online",)}
 """by which a policy of an algorithm may be fine-tuned, the usual way first"""
-
-
-Read = TypeVar("Read")
-
-
-def read_config(kind: type[Read], given: dict[str, Any]) -> Read:
-    """A config from what a file holds. An option that the file is too old to name is what it was before it was one."""
-    before = {f.name: f.metadata["before"] for f in fields(kind) if "before" in f.metadata}  # type: ignore[arg-type]
-    return kind(**{**before, **{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}})
