@@ -223,6 +223,7 @@ def test_a_run_holds_what_was_asked_and_measured(asked: Run, dataset: str) -> No
         "episodes": 12,
         "steps": data.steps,
         "fingerprint": offline.fingerprint(data),
+        "path": dataset,
     }
     card = api.load(asked.path, seed=4).card
     assert card.extra == {

@@ -32,6 +32,10 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int = 2, create: bool = True):
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # what goes wrong is raised, and said once
         self.folder = folder.absolute()
+        try:
+            _only_files(self.folder)  # Orbax reads some of them before it is asked to
+        except ValueError as problem:
+            raise LegatoError(f"'{self.folder}' is damaged ({problem}): put the file itself there") from problem
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=create)
         self.manager = ocp.CheckpointManager(self.folder, options=options)
 
@@ -66,7 +70,6 @@ class Checkpoints:
             )
         _hush()
         try:
-            _only_files(self.folder / str(step))
             restored = self.manager.restore(
                 step, args=ocp.args.Composite(arrays=ocp.args.StandardRestore(), empty=ocp.args.JsonRestore())
             )
