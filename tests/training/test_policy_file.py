@@ -313,6 +313,7 @@ def edit(saved: Path, changes: dict[str, Any]) -> str:
         ({"algorithm": "ppo"}, "unknown algorithm 'ppo'; known: bc, ds4, dt, iql, odt, sac, srl, td3, tt"),
         ({"algorithm": 3}, "is not a policy card that legato wrote"),
         ({"algorithm": ["srl"]}, "is not a policy card that legato wrote"),
+        ({"algorithm": True}, "is not a policy card that legato wrote (algorithm must be text; True was given)"),
         ({"algorithm": "sac"}, "is not a policy card that legato wrote"),  # whose config has other fields
         ({"format": 2}, "was written by another version of legato; this one reads format 1"),
         ({"config": []}, "is not a policy card that legato wrote"),

@@ -157,6 +157,7 @@ def _read(folder: Path) -> tuple[Card, list[str], str | None]:
         if body.pop("format") != FORMAT:
             raise LegatoError(f"'{path}' was written by another version of legato; this one reads format {FORMAT}")
         name, config, spec = body.pop("algorithm"), body.pop("config"), body.pop("spec")
+        files.typed(str, name, "algorithm")
         extra = files.object_of(_EXTRA, body)
         known = CONFIGS[name] if name in CONFIGS else algorithm_module(name)
         config = files.bounded(files.instance(known, config, "config"))
