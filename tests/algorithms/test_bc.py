@@ -134,7 +134,8 @@ def test_the_policy_is_the_network_at_the_newest_observation() -> None:
     expected = low + (np.tanh(by_hand(learner.network, episode.observation)) + 1) / 2 * (high - low)
     policy = bc.policy(CONFIG, learner)
     np.testing.assert_allclose(acted(policy, episode, ()), expected, rtol=0, atol=2e-6)
-    np.testing.assert_array_equal(acted(policy, episode, 7.0), acted(policy, episode, ()))  # no return is asked for
+    with pytest.raises(LegatoError, match="reads no target return"):
+        policy.init_state(7.0)
     state = policy.observe(policy.init_state(()), jax.tree.map(lambda leaf: leaf[1], episode))
     (one, _), (eight, _) = (policy.decide(state, None, n) for n in (1, 8))
     np.testing.assert_array_equal(eight, np.repeat(one, 8, axis=0))

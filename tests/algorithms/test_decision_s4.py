@@ -224,13 +224,13 @@ def test_a_control_does_not_read_what_it_lacks(control: str) -> None:
     config = replace(SMALL, **{control: False})  # type: ignore[arg-type]
     learner, given, episode = made(config), inputs(), episode_of(0, SPEC, T)
     policy, plain = ds4.policy(config, learner), forward(learner.network, given)
-    act = acted(policy, episode, 4.0)
+    act = acted(policy, episode, () if control == "returns" else 4.0)
     np.testing.assert_allclose(
         act, units(np.tanh(forward(learner.network, fed(learner, episode, 4.0)))), rtol=0, atol=1e-5
     )
     if control == "returns":
         np.testing.assert_array_equal(forward(learner.network, {**given, "returns": given["returns"] + 1}), plain)
-        np.testing.assert_array_equal(acted(policy, replace(episode, reward=episode.reward + 1), 7.0), act)
+        np.testing.assert_array_equal(acted(policy, replace(episode, reward=episode.reward + 1)), act)
         return
     np.testing.assert_array_equal(forward(learner.network, {**given, "previous": given["previous"] + 1}), plain)
     np.testing.assert_array_equal(acted(policy, replace(episode, executed=episode.executed + 1), 4.0), act)

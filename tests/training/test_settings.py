@@ -46,7 +46,7 @@ def test_paper_preset_is_the_papers_table(algorithm: str, env: str) -> None:
     assert settings.env == env
     assert (settings.eval_episodes, settings.capacity, settings.updates_per_step) == (10, 1_000_000, 1)
     assert (config.gamma, config.tau, config.learning_rate, config.anneal_over) == (0.99, 0.005, 3e-4, 0)
-    assert (config.batch_size, config.hidden) == (256, 256)
+    assert (config.batch_size, config.hidden, config.action_units) == (256, 256, "environment")
     if isinstance(config, SRL):
         assert config.model_hidden == (400, 300)
         assert (config.actor_every, config.cell) == (1, "gru")
@@ -64,6 +64,7 @@ def test_cpu_preset_is_smaller_and_faster_and_otherwise_the_same(algorithm: str,
     paper, long = preset("paper", algorithm, env)
     config, short = preset("cpu", algorithm, env)
     published = {"hidden": 256, "batch_size": 256, "learning_rate": 3e-4, "tau": 0.005, "anneal_over": 0}
+    published |= {"action_units": "environment"}
     if isinstance(config, SRL):
         assert (config.model_target, config.execute, config.recall_ends) == ("difference", -1, True)
         published |= {"model_hidden": (400, 300), "model_target": "observation", "execute": 0, "recall_ends": False}
@@ -115,11 +116,12 @@ def test_paper_preset_of_logs_is_the_official_code(dataset: str, targets: tuple[
 def test_paper_preset_of_values_is_the_official_code(dataset: str, changes: dict[str, float]) -> None:
     """Kostrikov et al.: a million updates of 256 transitions; AntMaze is evaluated less often, in more episodes."""
     config, settings = preset("paper", "iql", dataset)
-    assert config == IQL(**changes)  # type: ignore[arg-type]
+    assert config == IQL(initialisation="orthogonal", **changes)  # type: ignore[arg-type]
     assert isinstance(config, IQL) and isinstance(settings, OfflineSettings)
     base = {"expectile": 0.7, "beta": 3.0, "gamma": 0.99, "tau": 0.005, "reward_scale": 1.0, "reward_shift": 0.0}
     base |= {"hidden": 256, "layers": 2, "dropout": 0.0, "batch_size": 256, "learning_rate": 3e-4, "anneal_over": -1}
-    assert dataclasses.asdict(config) == {**base, "anneal_critics": False, **changes}
+    base |= {"initialisation": "orthogonal", "anneal_critics": False}
+    assert dataclasses.asdict(config) == {**base, **changes}
     often = (100_000, 100) if "reward_shift" in changes else (5_000, 10)
     assert (settings.updates, settings.eval_every, settings.eval_episodes) == (1_000_000, *often)
 
@@ -173,6 +175,7 @@ def test_paper_preset_of_the_online_decision_transformer_is_the_papers(
     assert isinstance(tuning, OnlineDT)
     assert (tuning.updates, tuning.every, tuning.episodes, tuning.prompt, tuning.td3) == (300, 1_000, 1_000, 2.0, 0.0)
     assert (tuning.logs, tuning.ahead, tuning.spread, tuning.n_step) == ("best", 0, 1, 1)
+    assert (tuning.learning_rate, tuning.weight_decay, tuning.continue_optimiser) == (0, -1, True)  # of pre-training
     assert going_on.steps == 1_500_000
 
 
