@@ -17,6 +17,7 @@ from tests.tiny import WIDE, Diary, Scribe, untrained_on_logs, world
 from legato import api
 from legato.cli import main
 from legato.data.facts import Facts
+from legato.envs import World
 from legato.errors import LegatoError
 from legato.evaluation import prompts, sweeps
 from legato.evaluation.fas import GRID
@@ -251,7 +252,7 @@ def test_comparing_measures_what_prompts_alone_left_out(
     asked = []
     monkeypatch.setattr(api, "evaluate", lambda run, **options: asked.append(options))
     api.evaluation_of(run, "best", quiet=True)
-    assert asked == [{"which": "best", "env": "Diary-v0", "targets": (4.0,), "quiet": True}]
+    assert asked == [{"which": "best", "env": World("Diary-v0"), "targets": (4.0,), "quiet": True}]
 
 
 def test_what_reads_no_target_is_not_asked(tmp_path: Path) -> None:

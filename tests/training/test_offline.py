@@ -436,6 +436,12 @@ class Cell(gymnasium.Env):
         self.observation_space = spaces.Box(-1.0, 1.0, (observed,), np.float32)
         self.action_space = spaces.Box(-2.0, 2.0, (1,), np.float32) if action is None else action
 
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        return np.zeros(self.observation_space.shape or (), np.float32), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        return self.reset()[0], 0.0, False, False, {}
+
 
 @pytest.mark.parametrize(
     ("kwargs", "words"),
