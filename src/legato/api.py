@@ -460,7 +460,7 @@ def evaluate(
     if max_return is not None and not max_return > 0:
         raise LegatoError(f"max_return must be positive; {max_return} was given")
     if not run.conditioned and (targets or not sweep):
-        left_out = "targets" if targets else "sweep"
+        left_out = "targets" if targets else "no-sweep (in Python sweep=False)"
         raise LegatoError(f"the policies of '{run.place}' ({run.label}) read no target return: leave out {left_out}")
     _kept(run)  # what could not be added to in the end is refused now
     loaded = [load(run.path, seed, which, critic=critic, search=search) for seed in run.seeds]
@@ -734,11 +734,12 @@ def compare(
     """
     runs = [run if isinstance(run, Run) else Run(run) for run in runs]
     known = [run.world for run in runs if run.environment]
-    asked = _chosen(known[0] if known else World(""), env, None, None)
-    _one_world({world.label for world in ([asked] if env is not None and asked else known)})
+    usual = known[0] if known else World("")  # of runs that name none
+    asked = [_chosen(run.world if run.environment else usual, env, None, None) for run in runs]
+    _one_world({world.label for world in asked if world is not None})
     found: list[Evaluation] = []
-    for run in runs:
-        found.append(evaluation_of(run, which, env=asked, quiet=quiet))
+    for run, world in zip(runs, asked, strict=True):
+        found.append(evaluation_of(run, which, env=world, quiet=quiet))
         if searches:
             kept = [_evaluation(run, name, body) for name, body in _kept(run).items() if name.startswith(f"{which}+")]
             found += [e for e in kept if e.environment == found[-1].environment and e.asl.x == GRID]
@@ -814,4 +815,9 @@ def _kept(run: Run) -> dict[str, Any]:
 
 
 def _evaluation(run: Run, name: str, body: Any) -> Evaluation:
-    return Evaluation.from_json(body, f"'{name}' in '{run.path / 'evaluation.json'}'")
+    found = Evaluation.from_json(body, f"'{name}' in '{run.path / 'evaluation.json'}'")
+    if found.which != name:  # figures are named by it
+        raise LegatoError(
+            f"'{name}' in '{run.path / 'evaluation.json'}' calls itself '{found.which}'; move it away to evaluate anew"
+        )
+    return found

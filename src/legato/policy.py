@@ -168,6 +168,8 @@ def _array(values: Any) -> np.ndarray | None:
         array = np.asarray(values)
     except (TypeError, ValueError):
         return None
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):  # what is masked was not read
+        array = np.where(np.ma.getmaskarray(values), np.nan, array.astype(float))
     return array if array.dtype.kind in "fiub" else None
 
 
@@ -293,6 +295,7 @@ class Memory(NamedTuple):
     first: Array | np.ndarray
 
 
+LONGEST = 100_000  # actions of a plan: more is a mistake, and would take the memory
 _ORDINARY = 1e6  # readings up to here make no sum overflow: what they lead to needs no second look
 
 
@@ -353,6 +356,8 @@ class Player:
         """
         if type(length) is not int:
             length = _whole(length)
+        if length > LONGEST:
+            raise LegatoError(f"a plan has at most {LONGEST} actions; length {length} was asked for")
         if type(memory) is not Memory:
             raise LegatoError(f"memory is what begin() or act() returned last; {reprlib.repr(memory)} was given")
         if on_invalid != "raise" and on_invalid != "hold":
@@ -374,6 +379,10 @@ class Player:
         if on_invalid == "hold":
             return self._held(memory, before, length), before
         raise self._invalid(memory, read)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs; it compiles for itself."""
+        return {**self.__dict__, "_compiled": {}}
 
     def remark(self, memory: Memory) -> str | None:
         """What there is to warn of in the episode so far; None: nothing."""

@@ -543,3 +543,63 @@ def test_what_mujoco_says_of_models_that_gymnasium_brings_is_not_the_users_busin
     make("HalfCheetah-v4").close()
     assert capfd.readouterr() == ("", "")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("low", "high"), [(-3.4e38, 3.4e38), (0.0, 1e31), (-1e300, 1.0)])
+def test_bounds_that_bound_nothing_are_refused(low: float, high: float) -> None:
+    class Wide(gymnasium.Env):
+        observation_space = spaces.Box(-1.0, 1.0, (2,))
+        action_space = spaces.Box(np.array([-1.0, low]), np.array([1.0, high]), dtype=np.float64)
+
+    with pytest.raises(LegatoError, match=r"action\[1\] of 'Wide-v0' is bounded by .* which is no bound"):
+        describe(Wide(), "Wide-v0")
+
+
+@pytest.mark.parametrize("space", ["observation_space", "action_space"])
+def test_spaces_of_no_numbers_are_refused(space: str) -> None:
+    class Empty(gymnasium.Env):
+        observation_space = spaces.Box(-1.0, 1.0, (2,))
+        action_space = spaces.Box(-1.0, 1.0, (1,))
+
+    setattr(Empty, space, spaces.Box(-1.0, 1.0, (0,)))
+    with pytest.raises(LegatoError, match="of no numbers of 'Empty-v0' are not supported"):
+        describe(Empty(), "Empty-v0")
+
+
+def test_what_an_environment_raises_on_its_way_is_one_line() -> None:
+    class Motor(gymnasium.Env):
+        observation_space = spaces.Box(-1.0, 1.0, (1,))
+        action_space = spaces.Box(-1.0, 1.0, (1,))
+        time = 0
+
+        def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+            return np.zeros(1, np.float32), {}
+
+        def step(self, action: Any) -> Any:
+            self.time += 1
+            if self.time == 3:
+                raise RuntimeError("motor on fire")
+            return np.zeros(1, np.float32), 0.0, False, False, {}
+
+    motor = Checked(Motor(), "Motor-v0")
+    motor.reset()
+    for _ in range(2):
+        motor.step(np.zeros(1))
+    with pytest.raises(LegatoError) as problem:
+        motor.step(np.zeros(1))
+    assert str(problem.value) == "environment 'Motor-v0' failed at step 3 of an episode: RuntimeError: motor on fire"
+
+
+def test_a_module_in_the_working_directory_is_not_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gymnasium_robotics.py").write_text(f"open({str(tmp_path / 'trace')!r}, 'w')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "gymnasium_robotics", raising=False)
+    with pytest.raises(LegatoError):
+        make("AdroitHandDoor-v1")
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize("option", ["render_mode", "vectorization_mode", "max_episode_steps"])
+def test_what_is_no_option_of_an_environment_is_refused_from_files_too(option: str) -> None:
+    with pytest.raises(LegatoError, match=f"'{option}' is no option of the environment 'Pendulum-v1'"):
+        make(Asked("Pendulum-v1", {option: 5}))

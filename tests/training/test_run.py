@@ -7,6 +7,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
@@ -16,12 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
+from tests.tiny import untrained
 
 import legato
 from legato.algorithms.configs import SAC, SRL
 from legato.data.spec import Spec
 from legato.errors import LegatoError, LegatoWarning
-from legato.training.run import Metrics, Run, kept_history, label
+from legato.training.run import Metrics, Run, kept_history, label, write_text
 from legato.training.settings import Settings
 
 SPEC = Spec(3, (-2.0, 0.1), (2.0, 1 / 3))
@@ -391,3 +393,46 @@ def test_tensorboard_events_hold_the_rows_and_the_speed(tmp_path: Path) -> None:
     for tag in (b"seed-3/loss", b"speed/steps_per_second"):
         assert tag in events.read_bytes()
     assert "1234" not in (run.path / "metrics.csv").read_text()  # equal runs have equal files
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "evaluation.json", "figures", "policy/seed-0/last"])
+def test_a_link_that_leads_out_of_a_run_is_refused(name: str, tmp_path: Path) -> None:
+    """What is written to a run must not land elsewhere: nothing that its folder holds is written through."""
+    run = untrained("sac", tmp_path / "run")
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    place = run.path / name
+    shutil.rmtree(place, ignore_errors=True)
+    place.unlink(missing_ok=True)
+    place.symlink_to(victim)
+    with pytest.raises(LegatoError, match=f"'{run.path}/{name}' is a link that leads out of the run"):
+        Run(run.path)
+    assert victim.read_text() == "precious"
+    place.unlink()
+    (run.path / "same.json").symlink_to(run.path / "config.json")  # within it, links are harmless
+    (tmp_path / "short").symlink_to(run.path)
+    assert Run(tmp_path / "short").algorithm == "sac"
+
+
+def test_text_is_not_written_through_what_lies_there(tmp_path: Path) -> None:
+    victim, path = tmp_path / "victim", tmp_path / "a.json"
+    victim.write_text("precious")
+    (tmp_path / "a.json.writing").symlink_to(victim)
+    path.symlink_to(victim)
+    write_text(path, "{}")
+    assert (victim.read_text(), path.read_text(), path.is_symlink()) == ("precious", "{}", False)
+    assert {p.name for p in tmp_path.iterdir()} == {"victim", "a.json", "a.json.writing"}
+
+
+@pytest.mark.parametrize(
+    ("env", "dataset", "words"),
+    [
+        ("Pendulum-v1", None, "legato train --resume r"),
+        ("plant:Kiln-v0", None, "legato train --resume r --env plant:Kiln-v0"),
+        ("", "b.npz", "legato train --resume r --dataset b.npz"),
+    ],
+)
+def test_how_to_go_on_says_what_has_to_be_said_again(env: str, dataset: str | None, words: str) -> None:
+    run = object.__new__(Run)
+    run.place, run.settings = "r", Settings(env=env)
+    assert run.resume_command("train", dataset) == words

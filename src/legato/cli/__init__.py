@@ -51,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = [*(sys.argv[1:] if argv is None else argv)]  # once its command was imported, `list` is that module here
     debug = "--debug" in args
+    for name in ("stdout", "stderr"):  # of a daemon, which has none
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):  # whatever it can encode, a character stops nobody
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="legato")

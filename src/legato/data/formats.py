@@ -20,6 +20,7 @@ from typing import Any, cast
 import numpy as np
 
 from legato.data import storage
+from legato.data.spec import UNBOUNDED
 from legato.data.trajectories import About, Trajectories, from_episodes, trajectories
 from legato.errors import LegatoError, LegatoWarning, unknown
 
@@ -212,6 +213,8 @@ def _about(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         raise ValueError("there are as many upper bounds as lower ones")
     if any(a > b for a, b in zip(known.get("low", ()), known.get("high", ()), strict=True)):
         raise ValueError("a lower bound lies above its upper one")
+    if any(abs(bound) > UNBOUNDED for bound in (*known.get("low", ()), *known.get("high", ()))):
+        raise ValueError(f"a bound beyond {UNBOUNDED:g} is none")
     for name, least, most in (("choices", 1, CHOICES), ("start", -(2**31) + CHOICES, 2**31 - 1 - CHOICES)):
         if name in arrays:
             number = _several(arrays[name], name)

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
 
+UNBOUNDED = 1e30  # of a bound: float32 holds no sum and no product of larger ones, and they bound nothing
+
+
 @dataclass(frozen=True)
 class Spec:
     """A flat observation and a bounded action.

@@ -10,7 +10,7 @@ per number. Reading it back gives the middle of a bin, or the mean of the data i
 from __future__ import annotations
 
 import hashlib
-import zipfile
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray
 
+from legato.data import storage
 from legato.data import trajectories as logs
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
@@ -299,18 +300,18 @@ def prepare(
 
 def _read(path: Path, digest: str, shape: tuple[int, int]) -> tuple[Discretiser, np.ndarray] | None:
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            if str(file["digest"]) != digest or file["tokens"].shape != shape:
-                return None
-            return Discretiser(jnp.asarray(file["edges"]), jnp.asarray(file["centres"])), file["tokens"]
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
-        return None  # none, or half of one: it is made again
+        file, _ = storage.npz(path, ("digest", "edges", "centres", "tokens"))
+        if str(file["digest"]) != digest or file["tokens"].shape != shape:
+            return None
+        return Discretiser(jnp.asarray(file["edges"]), jnp.asarray(file["centres"])), file["tokens"]
+    except (LegatoError, KeyError):
+        return None  # none, half of one, or none of ours: it is made again
 
 
 def _write(path: Path, digest: str, discretiser: Discretiser, tokens: np.ndarray) -> None:
-    beside = path.with_name(path.name + ".part")
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        with beside.open("wb") as file:
+        with beside.open("xb") as file:
             np.savez(
                 file,
                 digest=np.array(digest),

@@ -8,6 +8,7 @@ steps any subset and never resets on its own.
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import json
 import operator
@@ -25,7 +26,7 @@ import gymnasium
 import numpy as np
 from gymnasium import error, spaces
 
-from legato.data.spec import Spec
+from legato.data.spec import UNBOUNDED, Spec
 from legato.errors import LegatoError, unknown
 
 # What to install when an environment's dependency is missing, by the package Gymnasium asks for.
@@ -71,6 +72,9 @@ class World:
 # the name under which a run records them, and options that a file must not bring by itself.
 _factories: dict[str, Callable[..., Any]] = {}
 _given: set[str] = set()
+
+# What `gymnasium.make` takes beside an environment's own options.
+RESERVED = {"id", "disable_env_checker", "vectorization_mode", "max_episode_steps", "render_mode"}
 
 Env = str | Callable[..., gymnasium.Env]
 """what a user names an environment by: an id, or what makes it"""
@@ -130,7 +134,7 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
     Raises `LegatoError` for what JSON does not hold, and for what has an option of its own.
     """
     for name in options:
-        if not str(name).isidentifier() or name in ("id", "disable_env_checker", "vectorization_mode"):
+        if not str(name).isidentifier() or name in RESERVED - {"max_episode_steps", "render_mode"}:
             raise LegatoError(f"'{name}' is no option of an environment")
         if name in ("max_episode_steps", "render_mode"):
             instead = "--max-episode-steps" if name == "max_episode_steps" else "legato play --video"
@@ -171,6 +175,8 @@ def make(asked: str | World, **kwargs: Any) -> Any:
     """
     world = World(asked) if isinstance(asked, str) else asked
     name = world.name
+    if reserved := sorted(RESERVED & set(world.options)):
+        raise LegatoError(f"'{reserved[0]}' is no option of the environment '{name}'")
     for option, value in world.options.items():
         if not _harmless(value) and _option(option, value) not in _given:
             raise LegatoError(
@@ -217,8 +223,20 @@ def _made(world: World, options: dict[str, Any]) -> gymnasium.Env:
             f"--env {world.name}, in Python env='{world.name}'{function} if you trust it"
         )
     if name.startswith(_ROBOTICS):
-        gymnasium.register_envs(importlib.import_module("gymnasium_robotics"))
+        gymnasium.register_envs(_installed("gymnasium_robotics"))
     return gymnasium.make(name, max_episode_steps=limit, disable_env_checker=True, **options)
+
+
+def _installed(module: str) -> Any:
+    """A module of an installed package; one that merely lies in the working directory is not imported."""
+    try:
+        place = Path(str(importlib.metadata.distribution(module).locate_file(""))).resolve()
+    except importlib.metadata.PackageNotFoundError as problem:
+        raise ModuleNotFoundError(f"No module named '{module}'", name=module) from problem
+    found = importlib.util.find_spec(module)
+    if found is None or not Path(str(found.origin)).resolve().is_relative_to(place):
+        raise ModuleNotFoundError(f"No module named '{module}'", name=module)
+    return importlib.import_module(module)
 
 
 def _registered(name: str) -> Any:
@@ -305,7 +323,15 @@ class Checked(gymnasium.Wrapper):
 
     def step(self, action: Any) -> Any:
         self.step_number += 1
-        observation, reward, terminated, truncated, info = self.env.step(action)
+        try:
+            observation, reward, terminated, truncated, info = self.env.step(action)
+        except (LegatoError, error.Error):
+            raise
+        except Exception as problem:  # whatever a user's environment does
+            if self.step_number == 1:
+                raise  # said where an environment is first tried
+            where = f"at step {self.step_number} of an episode"
+            raise LegatoError(f"environment '{self.name}' failed {where}: {_worded(problem)}") from problem
         try:
             number = float(np.asarray(reward).item())
         except (TypeError, ValueError):
@@ -392,6 +418,14 @@ def describe(
         raise LegatoError(
             f"action[{bad}] of '{name}' has no finite bounds ({low[bad]} to {high[bad]}); "
             "give its Box finite limits, or wrap it in gymnasium.wrappers.TransformAction with a finite Box"
+        )
+    if size < 1 or not len(low):
+        raise refuse(f"{'observations' if size < 1 else 'actions'} of no numbers")
+    if (far := np.maximum(np.abs(low), np.abs(high)) > UNBOUNDED).any():
+        bad = int(far.argmax())
+        raise LegatoError(
+            f"action[{bad}] of '{name}' is bounded by {low[bad]:g} and {high[bad]:g}, beyond {UNBOUNDED:g}, which "
+            "is no bound: give its Box the limits that are meant"
         )
     return Spec(size, tuple(low.tolist()), tuple(high.tolist()))
 

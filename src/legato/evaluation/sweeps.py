@@ -126,10 +126,16 @@ class Evaluation:
             ) from problem
 
 
+NAME = 500  # characters of a label, an environment with its options, or what a search is called
+
+
 def _consistent(found: Evaluation) -> None:
     """Refuse numbers that do not belong together, or that nobody measures."""
     if not found.seeds:
         raise files.Unfit("it has no seeds")
+    for name in ("label", "environment", "which"):
+        if len(getattr(found, name)) > NAME:  # it is drawn and tabulated
+            raise files.Unfit(f"its {name} is longer than {NAME} characters")
     swept = {"asl": found.asl, "intervals": found.intervals, "delay": found.delay}
     points = {name: (s.x, s.returns) for name, s in swept.items() if s is not None}
     if found.prompts is not None:

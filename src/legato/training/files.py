@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, Literal, NoReturn, Union, get_args, get_origin
 
 import numpy as np
 
-from legato.data.spec import Spec
+from legato.data.spec import UNBOUNDED, Spec
 from legato.errors import LegatoError
 
 LARGEST = 256 << 20  # bytes of a JSON file: evaluations of thousands of seeds stay below
@@ -196,8 +196,8 @@ def spec(fields: Any) -> Spec:
     finite = np.isfinite(low).all() and np.isfinite(high).all()
     if not (found.observation_size > 0 and low.shape == high.shape == (found.action_size,) and finite):
         raise Unfit("its spec needs an observation size and as many finite lower as upper bounds")
-    if found.action_size < 1 or (low > high).any() or max(abs(low).max(), abs(high).max()) > np.finfo(np.float32).max:
-        raise Unfit("its spec needs bounds of one action or more, the lower ones first, within float32")
+    if found.action_size < 1 or (low > high).any() or max(abs(low).max(), abs(high).max()) > UNBOUNDED:
+        raise Unfit("its spec needs bounds of one action or more, the lower ones first, within 1e30")
     if found.choices is not None and (
         found.choices < 1 or found != Spec.discrete(found.observation_size, found.choices)
     ):

@@ -345,7 +345,7 @@ class Loop:
             f"{self.run.label} in {s.env}",
             s.steps,
             start=self.step,
-            command=f"legato finetune --resume {self.run.place}",
+            command=self.run.resume_command("finetune"),
             save=self._checkpoint,
             close=self._close,
             quiet=self.quiet,

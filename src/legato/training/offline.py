@@ -96,7 +96,7 @@ def resume(
     """
     run = Run(path)
     data = learnt(run, dataset, data)
-    OfflineLoop(run, data, resume=True, from_step=from_step, quiet=quiet).train()
+    OfflineLoop(run, data, resume=True, from_step=from_step, quiet=quiet, place=dataset).train()
     return run
 
 
@@ -119,7 +119,9 @@ def learnt(run: Run, dataset: str | None = None, data: Trajectories | None = Non
             raise LegatoError(f"{problem}; where it is now can be said: --dataset FILE") from problem
     _, data = check(run.algorithm, run.config, settings, data, run.spec)
     if fingerprint(data) != known.get("fingerprint", fingerprint(data)):
-        what = f"'{dataset or settings.dataset}' is not what it was when '{run.place}' began"
+        if dataset is not None:
+            raise LegatoError(f"'{dataset}' is not the dataset that '{run.place}' began with")
+        what = f"'{settings.dataset}' is not what it was when '{run.place}' began"
         raise LegatoError(f"{what}; train anew, or name with --dataset where that is now")
     return data
 
@@ -233,9 +235,11 @@ class OfflineLoop:
         resume: bool = False,
         from_step: int | None = None,
         quiet: bool = False,
+        place: str | None = None,
     ):
         settings = run.settings
         assert isinstance(settings, OfflineSettings)
+        self.place = place  # where the dataset was said to be now
         self.run, self.settings, self.config, self.quiet = run, settings, run.config, quiet
         self.algorithm = algorithm_module(run.algorithm)
         self.draws: tuple[Draw, ...] = windows.buckets(data.lengths, self.algorithm.batches(self.config))
@@ -302,7 +306,7 @@ class OfflineLoop:
             f"{self.run.label} on {s.dataset}",
             s.updates,
             start=self.step,
-            command=f"legato train --resume {self.run.place}",
+            command=self.run.resume_command("train", self.place),
             save=self._checkpoint,
             close=self._close,
             unit="update",

@@ -259,7 +259,7 @@ class Loop:
             f"{self.run.label} on {s.env}",
             s.steps,
             start=self.step,
-            command=f"legato train --resume {self.run.place}",
+            command=self.run.resume_command("train"),
             save=self._checkpoint,
             close=self._close,
             quiet=self.quiet,

@@ -20,6 +20,7 @@ import re
 import struct
 import subprocess
 import time
+import uuid
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,6 +52,7 @@ class Run:
         self.place = str(path)
         """the same as it was given, for people"""
         file = Path(path) / "config.json"
+        _refuse_links(self.path, self.place)
         try:
             body, digests = files.unsealed(files.parsed(file))
             self._read(body)
@@ -190,6 +192,13 @@ class Run:
         """Are its policies told a goal?"""
         return isinstance(self.config, TT) and self.config.goals != "none"
 
+    def resume_command(self, command: str, dataset: str | None = None) -> str:
+        """What goes on with it, and what has to be said again: the module of its environment, its dataset's place."""
+        words = f"legato {command} --resume {self.place}"
+        if ":" in (env := self.settings.env):
+            words += f" --env {env}"
+        return words if dataset is None else f"{words} --dataset {dataset}"
+
     def policy_path(self, seed: int | None = None, which: Which = "last") -> Path:
         """The folder of a saved policy, by default of the first seed.
 
@@ -238,9 +247,29 @@ def versions() -> dict[str, str]:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file as a whole."""
-    temporary = path.with_name(path.name + ".writing")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with temporary.open("x") as file:  # never through a link that lies there
+            file.write(text)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _refuse_links(folder: Path, place: str) -> None:
+    """A run is written to as well as read, and what is written must not land elsewhere.
+
+    Raises `LegatoError` for a link in a run that leads out of it. The run's folder may be one itself.
+    """
+    within = os.path.realpath(folder)
+    for parent, folders, names in os.walk(within):
+        for name in (*folders, *names):
+            path = os.path.join(parent, name)
+            if os.path.islink(path) and not os.path.realpath(path).startswith(within + os.sep):
+                raise LegatoError(
+                    f"'{os.path.join(place, os.path.relpath(path, within))}' is a link that leads out of the run: "
+                    "put the file or folder itself there"
+                )
 
 
 def kept_history(run: Run, step: int, history: Mapping[str, np.ndarray] | None) -> bytes | None:
