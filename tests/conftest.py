@@ -6,6 +6,7 @@ import atexit
 import gc
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,15 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 install_import_hook(["legato.nn", "legato.models", "legato.algorithms"], "beartype.beartype")
 
 from tests import probes  # noqa: E402
+
+# Who runs the tests in the background may have signals ignored, which the library respects and processes inherit.
+for number, usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGTERM, signal.SIG_DFL),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, usual)
 
 # Tracing makes many objects that live long, among which there is little to collect.
 gc.freeze()
