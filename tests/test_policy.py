@@ -443,6 +443,22 @@ def test_the_memory_of_another_policy_is_refused(players: dict[str, Player]) -> 
         players["sac"].act(wide.begin(), np.zeros(3), 2)
 
 
+def test_a_length_that_no_plan_has_is_refused_before_it_is_allocated(players: dict[str, Player]) -> None:
+    player = players["sac"]
+    for length in (100_001, 10**18, 10**30):
+        with pytest.raises(LegatoError, match="a plan has at most 100000 actions"):
+            player.act(player.begin(), np.zeros(3), length)
+
+
+def test_what_is_masked_was_not_read(players: dict[str, Player]) -> None:
+    player = players["sac"]
+    memory = player.begin()
+    with pytest.raises(LegatoError, match=r"observation\[2\] is NaN"):
+        player.act(memory, np.ma.masked_array([1.0, 0.0, 9.9], mask=[False, False, True]))
+    open_mask = np.ma.masked_array([1.0, 0.0, 9.9], mask=[False] * 3)
+    np.testing.assert_array_equal(player.act(memory, open_mask)[0], player.act(memory, np.array([1.0, 0, 9.9]))[0])
+
+
 def test_a_forked_process_acts_by_what_was_compiled_and_compiles_nothing(tmp_path: Path) -> None:
     """JAX would wait there for threads that did not come along."""
     player = Player(learned("sac"), SPEC)

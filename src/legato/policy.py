@@ -380,10 +380,6 @@ class Player:
             return self._held(memory, before, length), before
         raise self._invalid(memory, read)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What another process needs; it compiles for itself."""
-        return {**self.__dict__, "_compiled": {}}
-
     def remark(self, memory: Memory) -> str | None:
         """What there is to warn of in the episode so far; None: nothing."""
         return self.policy.remark(jax.tree.unflatten(self._memory, memory.state)) if self._memory else None

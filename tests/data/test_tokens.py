@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -276,6 +277,14 @@ def test_encoded_sets_are_kept_and_made_again_when_anything_changed(
         kept.write_bytes(damaged)
         np.testing.assert_array_equal(prepared(Recipe(bins=5)), first)
         assert kept.read_bytes() != damaged
+
+
+def test_a_pipe_in_the_place_of_the_kept_file_is_not_waited_for(tmp_path: Path) -> None:
+    data, kept = logged(), tmp_path / "tokens.npz"
+    expected = np.asarray(tokens.prepare(data, SPEC, Recipe(bins=5))[1].tokens)
+    os.mkfifo(kept)
+    np.testing.assert_array_equal(tokens.prepare(data, SPEC, Recipe(bins=5), kept, "a")[1].tokens, expected)
+    assert kept.is_file()  # made again
 
 
 def test_a_full_disk_costs_the_file_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

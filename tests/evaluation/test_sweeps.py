@@ -296,6 +296,23 @@ def test_runs_of_different_worlds_are_refused_before_any_is_measured(unknown_wor
     assert not list(tmp_path.rglob("evaluation.json"))
 
 
+def test_runs_that_differ_in_options_are_not_compared_by_naming_their_environment(tmp_path: Path) -> None:
+    runs = [untrained("sac", tmp_path / str(g), env_options={"g": g}) for g in (5.0, 10.0)]
+    with pytest.raises(LegatoError, match=r"cannot be compared: Pendulum-v1 \(g=10.0\), Pendulum-v1 \(g=5.0\)"):
+        api.compare(runs, env="Pendulum-v1", quiet=True)
+    assert not list(tmp_path.rglob("evaluation.json"))
+
+
+def test_an_evaluation_that_calls_itself_otherwise_is_refused(evaluation: Evaluation, tmp_path: Path) -> None:
+    """Figures are named by it, in whatever folder that leads to."""
+    run = untrained("srl", tmp_path / "run")
+    body = evaluation.to_json() | {"which": "a/../../victim"}
+    body.pop("digest", None)
+    (run.path / "evaluation.json").write_text(json.dumps({"last": body}))
+    with pytest.raises(LegatoError, match=r"'last' in .* calls itself 'a/../../victim'"):
+        api.evaluation_of(run, quiet=True)
+
+
 def test_latency_is_part_of_the_file(evaluation: Evaluation) -> None:
     body = evaluation.to_json()
     assert Latency(**body["latency"]) == evaluation.latency
