@@ -257,7 +257,7 @@ def test_comparing_measures_what_prompts_alone_left_out(
 
 def test_what_reads_no_target_is_not_asked(tmp_path: Path) -> None:
     cloned = untrained_on_logs("bc", tmp_path / "bc", facts=facts(), data=KNOWN)
-    for options, words in (({"targets": (1.0,)}, "targets"), ({"sweep": False}, "sweep")):
+    for options, words in (({"targets": (1.0,)}, "targets"), ({"sweep": False}, r"no-sweep \(in Python sweep=False\)")):
         with pytest.raises(LegatoError, match=rf"bc' \(BC\) read no target return: leave out {words}$"):
             api.evaluate(cloned, quiet=True, **options)
     found = api.evaluate(cloned, episodes=1, clocks=False, quiet=True)
