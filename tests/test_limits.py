@@ -6,6 +6,7 @@ import os
 import sys
 import time
 import warnings
+from typing import Any
 
 import pytest
 from tests import limits
@@ -13,13 +14,19 @@ from tests import limits
 from legato.errors import LegatoError, LegatoWarning
 
 
+def worded(problem: Any, text: str) -> Any:
+    """The problem with a text as it is, which its own constructor would mend."""
+    problem.args = (text,)
+    return problem
+
+
 def behave(how: str) -> None:
     if how == "refuse":
         raise LegatoError("one line")
     if how == "two lines":
-        raise LegatoError("one line\nand another")
+        raise worded(LegatoError(), "one line\nand another")
     if how == "escape":
-        warnings.warn("\x1b[31mred", LegatoWarning, stacklevel=2)
+        warnings.warn(worded(LegatoWarning(), "\x1b[31mred"), stacklevel=2)
     if how == "warn":
         warnings.warn("one line", LegatoWarning, stacklevel=2)
     if how == "numpy":
