@@ -184,7 +184,7 @@ def test_a_run_finds_its_dataset_from_any_folder_and_is_told_where_it_was_moved(
         offline.learnt(run)
     assert offline.learnt(run, "../moved/logs.npz").steps == swings().steps
     logs(tmp_path / "other.npz", rewards=np.zeros(swings().steps))
-    with pytest.raises(LegatoError, match=r"^'../other.npz' is not what it was when 'run' began; train anew, or name"):
+    with pytest.raises(LegatoError, match=r"^'../other.npz' is not the dataset that 'run' began with$"):
         offline.learnt(run, "../other.npz")
 
 
