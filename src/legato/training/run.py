@@ -174,13 +174,13 @@ class Run:
         recorded = self.settings.env
         if env is not None and (name := named(env, recorded)) != recorded:
             where = f"in '{recorded}', not in '{name}'" if recorded else "in no environment"
-            raise LegatoError(f"'{self.path}' is played {where}: a run keeps its environment")
+            raise LegatoError(f"'{self.place}' is played {where}: a run keeps its environment")
         options = given(options or {})
         if different := {k for k in options if k not in self.settings.env_options}:
-            raise LegatoError(f"'{self.path}' has no option {min(different)}: a run keeps its environment")
+            raise LegatoError(f"'{self.place}' has no option {min(different)}: a run keeps its environment")
         for name, value in options.items():
             if value != (kept := self.settings.env_options[name]):
-                raise LegatoError(f"'{self.path}' has {name}={kept}, not {value}: a run keeps its environment")
+                raise LegatoError(f"'{self.place}' has {name}={kept}, not {value}: a run keeps its environment")
 
     @property
     def conditioned(self) -> bool:
