@@ -243,7 +243,7 @@ def planning(path: str | Path, loaded: LoadedPolicy, search: Mapping[str, Any]) 
     if name != "unrolled":
         how = Shooting(**{"temperature": 0.0 if name == "cem" else Shooting.temperature, **options})
     run = Run(path)
-    learner = online.newest_learner(run, loaded.card.extra["seed"])
+    learner = policy_file.newest_learner(run, loaded.card.extra["seed"])
     actor = cast(Any, loaded.policy).actor
     places = 0 if cast(SRL, run.config).critic == "one_step" else cast(SRL, run.config).horizon
     policy = Imagining(actor, learner.critic, learner.model, loaded.spec, how, learner.encoder, places)

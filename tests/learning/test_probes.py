@@ -77,7 +77,7 @@ def greedy_return(run: Run) -> float:
 
 def critic(run: Run) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
     """The critics at the end of a run, from its last checkpoint."""
-    return online.newest_learner(run, run.seeds[0]).critic
+    return policy_file.newest_learner(run, run.seeds[0]).critic
 
 
 @pytest.mark.parametrize("learner", LEARNERS)

@@ -18,7 +18,7 @@ from legato.errors import LegatoError
 from legato.planning.recall import Imagining
 from legato.planning.shooting import Shooting
 from legato.policy import LastStep
-from legato.training import online, policy_file
+from legato.training import policy_file
 from legato.training.run import Run
 
 SPEC = Spec(3, (-0.2, -3.0), (0.8, 1.0))
@@ -122,10 +122,10 @@ def test_model_and_critics_come_from_the_newest_checkpoint(run: Run) -> None:
     for seed in run.seeds:
         policy = api.load(run.path, seed, search={"planner": "cem", "samples": 16}).policy
         assert isinstance(policy, Imagining) and policy.how == Shooting(samples=16, temperature=0.0)
-        learnt = online.newest_learner(run, seed)
+        learnt = policy_file.newest_learner(run, seed)
         for mine, other in ((policy.model, learnt.model), (policy.critic, learnt.critic), (policy.actor, learnt.actor)):
             assert all(map(np.array_equal, jax.tree.leaves(mine), jax.tree.leaves(other)))
-    one, other = (online.newest_learner(run, seed).model for seed in run.seeds)
+    one, other = (policy_file.newest_learner(run, seed).model for seed in run.seeds)
     assert not np.array_equal(one.mlp.layers[0].weight, other.mlp.layers[0].weight)
     assert api.load(run.path, search={"planner": "unrolled"}).policy.how is None  # type: ignore[attr-defined]
 
@@ -133,7 +133,7 @@ def test_model_and_critics_come_from_the_newest_checkpoint(run: Run) -> None:
 def test_a_latent_run_is_planned_in_and_refuses_other_observations(tmp_path: Path) -> None:
     run = train("srl", tmp_path / "latent", steps=150, latent=5, critic="open_loop")
     policy = api.load(run.path, search={"planner": "mppi", "samples": 16}).policy
-    learnt = online.newest_learner(run, 0)
+    learnt = policy_file.newest_learner(run, 0)
     assert isinstance(policy, Imagining) and policy.places == run.config.horizon
     assert all(map(np.array_equal, jax.tree.leaves(policy.encoder), jax.tree.leaves(learnt.encoder)))
     with pytest.raises(LegatoError, match=r"4 observed numbers .* trained with 3 observed"):

@@ -218,7 +218,7 @@ def trained(origin: Origin, method: str, tuning: Any, settings: FinetuneSettings
             "leave out which, or begin with a new one (continue_optimiser off)"
         )
     facts = cast(Any, origin.policies[0].policy).facts
-    return offline.newest_learners(origin.run, facts, seeds_of(settings))
+    return policy_file.newest_learners(origin.run, seeds_of(settings), facts)
 
 
 def logged(before: Run, dataset: str | None = None) -> Trajectories:

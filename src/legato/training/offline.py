@@ -9,7 +9,7 @@ one does. An environment is needed only to evaluate.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -205,23 +205,6 @@ def streamed(data: Trajectories, when: str) -> bool:
     arrays = [array for array in (data.observations, data.actions, data.rewards) if array is not None]
     mapped = any(isinstance(array, np.memmap) for array in arrays)
     return when == "always" or (when == "auto" and mapped and sum(array.nbytes for array in arrays) > MAPPED)
-
-
-def newest_learners(run: Run, facts: Any, seeds: Sequence[int]) -> Any:
-    """All that these seeds had learnt at the newest checkpoint, stacked. Raises `LegatoError` where there is none.
-
-    `facts` are those of the data, of one seed: only their shapes are asked for.
-    """
-    checkpoints = Checkpoints(run.path / "checkpoints", create=False)
-    try:
-        _, state = checkpoints.load(None)
-    finally:
-        checkpoints.close()
-    keys = jax.random.split(jax.random.key(0), len(run.seeds))
-    skeleton = begin.eval_shape(algorithm_module(run.algorithm), (run.config, run.spec), (keys,), (facts,))
-    learner = fill(skeleton, state["learner"], str(run.path / "checkpoints"))
-    places = jnp.asarray([run.seeds.index(seed) for seed in seeds])
-    return jax.tree.map(lambda leaf: leaf[places], learner)
 
 
 class OfflineLoop:

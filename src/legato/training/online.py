@@ -171,19 +171,6 @@ def turn(algorithm: str, config: Any, settings: Settings) -> tuple[int, int]:
     return steps, updates
 
 
-def newest_learner(run: Run, seed: int) -> Any:
-    """All that a seed had learnt at the newest checkpoint. Raises `LegatoError` where there is none."""
-    checkpoints = Checkpoints(run.path / "checkpoints", create=False)
-    try:
-        _, state = checkpoints.load(None)
-    finally:
-        checkpoints.close()
-    keys = jax.random.split(jax.random.key(0), len(run.seeds))
-    skeleton = begin.eval_shape(algorithm_module(run.algorithm), (run.config, run.spec), (keys,))
-    learner = fill(skeleton, state["learner"], str(run.path / "checkpoints"))
-    return jax.tree.map(lambda leaf: leaf[run.seeds.index(seed)], learner)
-
-
 class Loop:
     """One training run in progress."""
 

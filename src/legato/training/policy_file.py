@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from legato.data.spec import Spec
 from legato.errors import LegatoError
 from legato.policy import Player, Policy
 from legato.training import files
+from legato.training.beginning import begin
+from legato.training.checkpoint import Checkpoints
 from legato.training.run import Run
 
 FORMAT = 1
@@ -141,6 +144,28 @@ def _plausible(config: Config, weights: dict[str, np.ndarray], source: Path) -> 
     for name, most in limits.items():
         if (value := getattr(config, name, 0)) > most:
             raise LegatoError(f"'{source}' says {name} {value}, which its weights do not have: copy the policy anew")
+
+
+def newest_learners(run: Run, seeds: Sequence[int], *shared: Any) -> Any:
+    """All that these seeds had learnt at a run's newest checkpoint, stacked. `shared` are what `init` takes besides.
+
+    Raises `LegatoError` where there is no checkpoint, and for one of another run.
+    """
+    checkpoints = Checkpoints(run.path / "checkpoints", create=False)
+    try:
+        _, state = checkpoints.load(None)
+    finally:
+        checkpoints.close()
+    keys = jax.random.split(jax.random.key(0), len(run.seeds))
+    skeleton = begin.eval_shape(algorithm_module(run.algorithm), (run.config, run.spec), (keys,), shared)
+    learners = fill(skeleton, state["learner"], str(run.path / "checkpoints"))
+    places = jnp.asarray([run.seeds.index(seed) for seed in seeds])
+    return jax.tree.map(lambda leaf: leaf[places], learners)
+
+
+def newest_learner(run: Run, seed: int) -> Any:
+    """The same of one seed."""
+    return jax.tree.map(lambda leaf: leaf[0], newest_learners(run, [seed]))
 
 
 def read_card(folder: Path) -> Card:
