@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from legato.errors import LegatoError, LegatoWarning, escaped, plain
+from legato.errors import LegatoError, LegatoWarning, escape_markup, plain
 from legato.training.progress import Progress
 
 HOSTILE = "[/x] [red]a\x1b[31m\x07\x9b2J\u202e\udcff\0 é中$x_{$"
@@ -31,9 +31,9 @@ def test_errors_and_warnings_are_one_printable_line() -> None:
 
 def test_no_text_is_markup_in_a_table() -> None:
     out = io.StringIO()
-    table = Table(title=escaped(HOSTILE))
+    table = Table(title=escape_markup(HOSTILE))
     table.add_column("policy")
-    table.add_row(escaped(HOSTILE))
+    table.add_row(escape_markup(HOSTILE))
     Console(file=out, width=200, force_terminal=True, color_system=None).print(table)
     assert out.getvalue().count(TOLD) == 2
     assert HOSTILE[14:] not in out.getvalue()

@@ -76,10 +76,10 @@ def test_pipes_and_devices_are_not_opened(name: str, tmp_path: Path) -> None:
     (tmp_path / "logs.arrays").mkdir()
     source = tmp_path / name.partition("/")[0]
     os.mkfifo(tmp_path / name)
-    assert "is no regular file: name the file itself" in refusal(source)
+    assert "is no regular file: put the file itself there" in refusal(source)
     (tmp_path / name).unlink()
     (tmp_path / name).symlink_to("/dev/zero")
-    assert "is no regular file: name the file itself" in refusal(source)
+    assert "is no regular file: put the file itself there" in refusal(source)
 
 
 def test_files_with_holes_hold_what_is_on_the_disk(tmp_path: Path) -> None:

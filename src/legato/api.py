@@ -21,7 +21,7 @@ from legato.data import facts as data_facts
 from legato.data import formats
 from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories
-from legato.envs import Env, World, describe, given, make, make_vec, named, tried
+from legato.envs import Env, World, check_options, describe, make, make_vec, resolve_environment, try_environment
 from legato.errors import LegatoError, unknown
 from legato.evaluation import prediction, prompts, sweeps, video
 from legato.evaluation.fas import GRID, Reference, family, reference
@@ -32,7 +32,7 @@ from legato.evaluation.prompts import Prompts
 from legato.evaluation.sweeps import Evaluation
 from legato.planning.recall import PLANNERS, Imagining
 from legato.planning.shooting import Shooting
-from legato.policy import Policy, RandomPlans, computing
+from legato.policy import Policy, RandomPlans, guard_computation
 from legato.rollout import Clock, Experience, Rollout, logged, stack
 from legato.training import files, offline, online, policy_file
 from legato.training import finetune as tuning
@@ -46,7 +46,7 @@ if TYPE_CHECKING:  # brings the algorithms that attend
     from legato.evaluation.attention import Attended
 
 
-@computing
+@guard_computation
 def train(
     algorithm: str | None = None,
     env: Env | None = None,
@@ -91,8 +91,8 @@ def train(
         return online.resume(resume, quiet=quiet, fresh_episodes=fresh_episodes)
     if fresh_episodes:
         raise LegatoError("fresh_episodes is how a run is resumed: give resume too")
-    options |= {"env_options": given(options["env_options"] or {})} if "env_options" in options else {}
-    env = None if env is None else named(env)
+    options |= {"env_options": check_options(options["env_options"] or {})} if "env_options" in options else {}
+    env = None if env is None else resolve_environment(env)
     if algorithm in OFFLINE:
         if dataset is None:
             raise LegatoError(f"{algorithm} learns from logs: train('{algorithm}', dataset='my_logs.hdf5')")
@@ -106,7 +106,7 @@ def train(
     return online.start(algorithm, preset, config, cast(Settings, settings), out, quiet=quiet)
 
 
-@computing
+@guard_computation
 def finetune(
     source: Run | str | Path | None = None,
     env: Env | None = None,
@@ -146,9 +146,9 @@ def finetune(
     scratch = isinstance(source, str | Path) and from_scratch(source)
     before = str(source) if scratch else source if isinstance(source, Run) else Run(source)
     method = tuning.tuned_by(before, method)
-    options |= {"env_options": given(options["env_options"] or {})} if "env_options" in options else {}
+    options |= {"env_options": check_options(options["env_options"] or {})} if "env_options" in options else {}
     path, known = str(source), {}
-    world = "" if env is None else named(env)
+    world = "" if env is None else resolve_environment(env)
     if isinstance(before, Run):
         world, path = world or before.environment or "", before.path
         known = {"seed": before.seeds[0], "seeds": len(before.seeds), **tuning.same_world(before, world)}
@@ -163,7 +163,7 @@ def learning(run: Run | str | Path) -> tuple[np.ndarray, np.ndarray]:
     run = run if isinstance(run, Run) else Run(run)
     path = run.path / "metrics.csv"
     try:
-        text = files.content(path, files.LARGEST).decode()
+        text = files.read_bytes(path, files.LARGEST).decode()
         rows = [row for row in csv.DictReader(text.splitlines()) if row.get("eval_return")]
         found = [[(int(r["step"]), float(r["eval_return"])) for r in rows if int(r["seed"]) == s] for s in run.seeds]
         steps = {tuple(step for step, _ in of_seed) for of_seed in found}
@@ -189,7 +189,7 @@ def drawn(run: Run) -> Run:
     return run
 
 
-@computing
+@guard_computation
 def load(
     path: str | Path,
     seed: int | None = None,
@@ -292,7 +292,7 @@ def _policy(path: str | Path, seed: int | None, which: Which) -> Path:
     return Run(path).policy_path(seed, which) if (path / "config.json").exists() else path
 
 
-@computing
+@guard_computation
 def collect(
     source: Run | str | Path,
     steps: int | None = None,
@@ -383,9 +383,9 @@ def _chosen(known: World, env: Env | None, options: Mapping[str, Any] | None, li
 
     Options go beside the known ones, unless the environment is another.
     """
-    name = known.name if env is None else named(env, known.name)
+    name = known.name if env is None else resolve_environment(env, known.name)
     same = name == known.name
-    found = {**(known.options if same else {}), **given(options or {})}
+    found = {**(known.options if same else {}), **check_options(options or {})}
     return World(name, found, known.max_episode_steps if same and limit is None else limit) if name else None
 
 
@@ -393,7 +393,7 @@ def _fit(world: World, spec: Spec, path: Path, user: str) -> None:
     """Refuse an environment that a policy of this spec does not fit."""
     environment = make(world)
     found = describe(environment, world.name, user=user, discrete=spec.choices is not None)
-    tried(environment, world.name)
+    try_environment(environment, world.name)
     if found != spec:
         raise LegatoError(f"'{world.name}' has {_sizes(found)}; the policy in '{path}' was trained with {_sizes(spec)}")
 
@@ -422,7 +422,7 @@ def _recorded(
     return logged(experience, about, steps)
 
 
-@computing
+@guard_computation
 def evaluate(
     run: Run | str | Path,
     *,
@@ -525,7 +525,7 @@ def evaluate(
     return result
 
 
-@computing
+@guard_computation
 def attention(
     run: Run | str | Path,
     figure: str | Path | None = None,
@@ -605,7 +605,7 @@ def _with_kept_sweeps(run: Run, result: Evaluation) -> Evaluation:
     return replace(kept, prompts=result.prompts) if same else result
 
 
-@computing
+@guard_computation
 def predict(
     run: Run | str | Path,
     *,
@@ -646,7 +646,7 @@ def predict(
     if film is not None:
         film, drawn_in = Path(film), _chosen(run.world, env, None, None)
         video.ready(film, drawn_in)
-    learnt = _learnt(run, settings) if ensemble or dataset is None else None
+    learnt = offline.learnt(run) if ensemble or dataset is None else None
     given = learnt if dataset is None else offline.read(settings, dataset)
     assert given is not None
     if given.observations.shape[1] != run.spec.observation_size:
@@ -681,11 +681,6 @@ def predict(
         motions = {"real": real[0], **{name: np.concatenate([starts[:1], s.states[0]]) for name, s in found.items()}}
         video.beside(cast(World, drawn_in), motions, film)
     return result
-
-
-def _learnt(run: Run, settings: OfflineSettings) -> Trajectories:
-    """The data that a run learnt from. Raises `LegatoError` where it is not what it was."""
-    return offline.learnt(run)
 
 
 def _draw_prediction(result: Foretold, path: Path) -> None:
@@ -807,7 +802,7 @@ def _keep(run: Run, result: Evaluation) -> None:
 def _kept(run: Run) -> dict[str, Any]:
     path = run.path / "evaluation.json"
     try:
-        return files.parsed(path)
+        return files.read_object(path)
     except FileNotFoundError:
         return {}
     except files.Unfit as problem:

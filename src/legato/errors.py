@@ -19,14 +19,14 @@ def plain(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
-def escaped(text: object) -> str:
+def escape_markup(text: object) -> str:
     """Text from a file, for a table: nothing in it is markup, nothing steers the terminal."""
     from rich.markup import escape
 
     return escape(plain(text))
 
 
-def unencodable(problem: UnicodeError) -> tuple[str, int]:
+def replace_unencodable(problem: UnicodeError) -> tuple[str, int]:
     """How characters are written to a terminal or pipe that has none such: by a likeness, or by their number."""
     if not isinstance(problem, UnicodeEncodeError):
         raise problem
@@ -36,7 +36,7 @@ def unencodable(problem: UnicodeError) -> tuple[str, int]:
     return "".join(likeness.get(c) or c.encode("ascii", "backslashreplace").decode() for c in part), problem.end
 
 
-codecs.register_error("legato", unencodable)
+codecs.register_error("legato", replace_unencodable)
 
 
 class LegatoError(Exception):

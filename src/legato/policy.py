@@ -48,7 +48,7 @@ def in_single_precision(function: Callable[Given, Found]) -> Callable[Given, Fou
 _computed_in: int | None = None  # the process in which JAX has computed for this library, if any
 
 
-def computing(function: Callable[Given, Found]) -> Callable[Given, Found]:
+def guard_computation(function: Callable[Given, Found]) -> Callable[Given, Found]:
     """The same function in single precision, and refused in a forked process, where JAX would wait for ever.
 
     Raises `LegatoError` where JAX has computed before the fork: the threads that it needs did not come along.
@@ -59,13 +59,13 @@ def computing(function: Callable[Given, Found]) -> Callable[Given, Found]:
     def checked(*args: Given.args, **kwargs: Given.kwargs) -> Found:
         refuse_fork()
         found = single(*args, **kwargs)
-        computed()
+        mark_computation()
         return found
 
     return checked
 
 
-def computed() -> None:
+def mark_computation() -> None:
     """From now on, forked processes cannot compile."""
     global _computed_in
     _computed_in = os.getpid()
@@ -449,7 +449,7 @@ class Player:
             if length < 1:
                 raise LegatoError(f"a plan has at least one action; length {length} was asked for")
             refuse_fork()
-            computed()
+            mark_computation()
 
             def act(weights: list[Array], memory: Memory, read: Array) -> tuple[Array, Memory]:
                 self._own(memory)  # once for each kind of memory

@@ -48,7 +48,7 @@ def test_a_number_that_never_changed_is_no_thousand_deviations_away_when_it_does
     it = normaliser.of(x)
     moved = np.array([0.5, value + 0.001], np.float32)
     assert abs(float(it(moved)[1])) <= 0.0011 + abs(value) * 1e-7
-    assert normaliser.constant(x) == [1]
+    assert normaliser.constant_numbers(x) == [1]
     alone = normaliser.of(x[:, :1])  # the other number has the units that it always had
     np.testing.assert_array_equal(it.deviation[:1], alone.deviation)
     assert it.deviation[0] == np.float32(np.sqrt(((x[:, 0] - x[:, 0].mean(dtype=np.float64)) ** 2).mean()) + 1e-6)
@@ -56,5 +56,5 @@ def test_a_number_that_never_changed_is_no_thousand_deviations_away_when_it_does
 
 def test_a_small_spread_about_a_large_mean_is_one() -> None:
     x = np.array([[1e4], [1e4 + 1], [1e4 + 2]], np.float32)
-    assert normaliser.constant(x) == []
+    assert normaliser.constant_numbers(x) == []
     np.testing.assert_allclose(normaliser.of(x).deviation, np.sqrt(2 / 3), rtol=1e-5)

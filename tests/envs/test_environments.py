@@ -18,7 +18,7 @@ from tests.tiny import SRL4, TIMES, Diary, world
 from legato import api
 from legato.data.spec import Spec
 from legato.envs import World as Asked
-from legato.envs import describe, episode_limit, given, known_ids, make, make_vec, named
+from legato.envs import check_options, describe, episode_limit, known_ids, make, make_vec, resolve_environment
 from legato.envs.environments import Checked, GymnasiumEnvironments
 from legato.errors import LegatoError, LegatoWarning
 from legato.training import online
@@ -215,7 +215,7 @@ def test_a_module_that_the_user_names_is_found_beside_him(tmp_path: Path, monkey
         make("beside_me:Beside-v0")
     assert "beside_me" not in sys.modules
     for name in ("beside_me:Beside-v0", "beside_me:Inner.make"):
-        assert named(name) == name
+        assert resolve_environment(name) == name
         assert isinstance(make(name).unwrapped, Diary)
     assert sys.path == places
     for name, words in {
@@ -226,7 +226,7 @@ def test_a_module_that_the_user_names_is_found_beside_him(tmp_path: Path, monkey
         "beside_me:a:b": "unknown environment 'beside_me:a:b'",
     }.items():
         with pytest.raises(LegatoError) as problem:
-            named(name)
+            resolve_environment(name)
         assert refusal(problem).startswith(words)
 
 
@@ -321,7 +321,7 @@ def test_an_argument_that_a_constructor_misses_is_said(monkeypatch: pytest.Monke
         make("Port-v0")
     assert "missing 1 required positional argument: 'port'" in refusal(problem)
     assert refusal(problem).endswith("; give its arguments with --env-option NAME=VALUE")
-    make(Asked("Port-v0", given({"port": 7})))
+    make(Asked("Port-v0", check_options({"port": 7})))
 
 
 @pytest.mark.parametrize("wrong", [(7,), ("A-v0", [1]), ("A-v0", {}, 0), ("A-v0", {}, 1.5), ("A-v0", {}, "9")])

@@ -271,7 +271,7 @@ def test_absurd_sizes_are_refused_before_a_network_of_them_is_described(
 ) -> None:
     """As of a stranger, who can write digests too."""
     monkeypatch.setattr(eqx, "filter_eval_shape", lambda *args: pytest.fail("it was described"))
-    monkeypatch.setattr(files, "changed", lambda *args, **options: [])
+    monkeypatch.setattr(files, "changed_parts", lambda *args, **options: [])
     assert words in edit(saved, change)
 
 

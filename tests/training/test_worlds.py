@@ -15,7 +15,7 @@ import legato
 from legato import api
 from legato.cli import main
 from legato.data.spec import Spec
-from legato.envs import World, environments, given, make, named
+from legato.envs import World, check_options, environments, make, resolve_environment
 from legato.errors import LegatoError
 from legato.evaluation import video
 from legato.rollout import Clock
@@ -126,7 +126,7 @@ def test_the_command_line_gives_options(
 def test_values_of_options(text: str, value: Any) -> None:
     from legato.cli.options import values
 
-    assert given(values([f"a={text}"])) == {"a": value}
+    assert check_options(values([f"a={text}"])) == {"a": value}
 
 
 @pytest.mark.parametrize("kind", [Settings, OfflineSettings, FinetuneSettings])
@@ -139,18 +139,18 @@ def test_settings_refuse_what_is_no_option(kind: Any) -> None:
 def test_functions_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environments, "_factories", {})
     makers = [lambda g=g: swing(g) for g in (1.0, 2.0)]
-    names = [named(maker) for maker in makers]
+    names = [resolve_environment(maker) for maker in makers]
     assert names[0] != names[1] == f"{names[0]}#2"
-    assert [make(name).unwrapped.g for name in [*names, named(makers[0])]] == [1.0, 2.0, 1.0]
-    assert named(lambda g=3.0: swing(g), recorded="x") not in names
-    assert named(makers[1], recorded=names[0]) == names[0]  # given again for that run
+    assert [make(name).unwrapped.g for name in [*names, resolve_environment(makers[0])]] == [1.0, 2.0, 1.0]
+    assert resolve_environment(lambda g=3.0: swing(g), recorded="x") not in names
+    assert resolve_environment(makers[1], recorded=names[0]) == names[0]  # given again for that run
     for wrong in (stay(), 7):
         with pytest.raises(LegatoError, match="an environment is given by its id or by what makes it"):
-            named(wrong)  # type: ignore[arg-type]
+            resolve_environment(wrong)  # type: ignore[arg-type]
     with pytest.raises(LegatoError, match="its function returned int, no gymnasium"):
-        make(named(int))  # type: ignore[arg-type]
+        make(resolve_environment(int))  # type: ignore[arg-type]
     with pytest.raises(LegatoError, match="are kept as JSON; give a function that makes it instead"):
-        given({"goal": np.zeros(2)})
+        check_options({"goal": np.zeros(2)})
 
 
 def test_a_fine_tuning_keeps_the_environment_of_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from legato.errors import LegatoError, escaped, plain, unknown
+from legato.errors import LegatoError, escape_markup, plain, unknown
 
 if TYPE_CHECKING:
     from legato.data.trajectories import Trajectories
@@ -31,7 +31,7 @@ def info(source: Source, clip_actions: bool = False, download: bool = False) -> 
 
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in facts(load(source, clip_actions=clip_actions, download=download)):
-        table.add_row(name, escaped(value))
+        table.add_row(name, escape_markup(value))
     Console().print(table)
 
 
@@ -148,7 +148,7 @@ def facts(data: Trajectories) -> list[tuple[str, str]]:
         ("steps per episode", _spread(data.lengths)),
         ("observation", count(data.observations.shape[1], "number")),
     ]
-    if still := normaliser.constant(data.observations):
+    if still := normaliser.constant_numbers(data.observations):
         said.append(("never change", f"of the observation, {_numbers(still)}: nothing is learnt of what they do"))
     if about.choices is not None:
         counted = f", {about.start} to {about.start + about.choices - 1}" if about.start else ""

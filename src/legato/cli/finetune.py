@@ -112,14 +112,14 @@ def _finetune(source: str, args: list[str]) -> None:
         description=(type(defaults).__doc__ or "").strip(),
     )
     from legato import api
-    from legato.envs import given, named
+    from legato.envs import check_options, resolve_environment
     from legato.training import finetune
 
     settings = options.settings
     if env is not None:
-        settings = replace(settings, env=named(settings.env))
+        settings = replace(settings, env=resolve_environment(settings.env))
     if options.env_option:
-        settings = replace(settings, env_options={**settings.env_options, **given(values(options.env_option))})
+        settings = replace(settings, env_options={**settings.env_options, **check_options(values(options.env_option))})
     how = {"base": _base(algorithm, options.base), "quiet": options.quiet, "dataset": options.dataset}
     made = finetune.start(source, chosen, options.preset, options.tuning, settings, options.out, **how)
     print(plain(api.drawn(made).place))

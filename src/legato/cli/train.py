@@ -104,14 +104,14 @@ def _train(algorithm: str, args: list[str]) -> None:
     if not logged and env is None:
         raise LegatoError(f"which environment? legato train {algorithm} --env Pendulum-v1")
 
-    from legato.envs import given, named
+    from legato.envs import check_options, resolve_environment
     from legato.training import offline, online
 
     settings = options.settings
     if env is not None:
-        settings = replace(settings, env=named(settings.env))
+        settings = replace(settings, env=resolve_environment(settings.env))
     if options.env_option:
-        settings = replace(settings, env_options=given(values(options.env_option)))
+        settings = replace(settings, env_options=check_options(values(options.env_option)))
     start = offline.start if logged else online.start
     run = start(algorithm, options.preset, options.config, settings, options.out, quiet=options.quiet)
     print(plain(run.place))

@@ -126,7 +126,7 @@ def support(
         with np.errstate(over="ignore"):  # of squares that float32 has no place for
             spread = begun.std(axis=0)
         spread = spread if np.isfinite(spread).all() else begun.std(axis=0, dtype=np.float64)
-        spread = np.where(normalisers.still(begun.mean(axis=0), spread), 1, spread + 1e-6).astype(spread.dtype)
+        spread = np.where(normalisers.is_constant(begun.mean(axis=0), spread), 1, spread + 1e-6).astype(spread.dtype)
         _, index = KDTree(begun / spread).query(np.asarray(starts) / spread, k=min(nearest, len(earned)))
         near = np.percentile(earned[np.reshape(index, (len(starts), -1))], (0, 50, 100), axis=1).T
     deciles = dict(zip(DECILES, np.percentile(earned, DECILES).tolist(), strict=True))

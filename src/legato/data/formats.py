@@ -52,7 +52,7 @@ def load(
     returns of a random and an expert policy. D4RL's unfinished tail becomes a truncated episode.
 
     `download` fetches a Minari dataset that is not here. Whoever names the `environment` will learn from it whether
-    whole numbers are choices (`trajectories.chosen`); otherwise the file must say so.
+    whole numbers are choices (`trajectories.as_choices`); otherwise the file must say so.
 
     Raises `LegatoError` for what is not there, cannot be read or is refused by `trajectories`. A `LegatoWarning` says
     what is doubtful about the ends of episodes.

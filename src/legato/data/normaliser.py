@@ -29,16 +29,16 @@ def of(observations: Float[np.ndarray, "steps obs"]) -> Normaliser:
     moves after all it is no number of a thousand deviations.
     """
     mean, deviation = _moments(observations)
-    unit = np.where(still(mean, deviation), 1.0, deviation + 1e-6)
+    unit = np.where(is_constant(mean, deviation), 1.0, deviation + 1e-6)
     return Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(unit, jnp.float32))
 
 
-def constant(observations: Float[np.ndarray, "steps obs"]) -> list[int]:
+def constant_numbers(observations: Float[np.ndarray, "steps obs"]) -> list[int]:
     """Which numbers of an observation never change, or by rounding only."""
-    return np.flatnonzero(still(*_moments(observations))).tolist()
+    return np.flatnonzero(is_constant(*_moments(observations))).tolist()
 
 
-def still(mean: Float[np.ndarray, " obs"], deviation: Float[np.ndarray, " obs"]) -> Bool[np.ndarray, " obs"]:
+def is_constant(mean: Float[np.ndarray, " obs"], deviation: Float[np.ndarray, " obs"]) -> Bool[np.ndarray, " obs"]:
     """Whether numbers deviate by less than float32 tells apart."""
     return deviation <= np.finfo(np.float32).eps * np.abs(mean)
 

@@ -360,22 +360,27 @@ def object_of(text: Any, what: str) -> dict[str, Any]:
 # --- what all share ---
 
 
-def regular(path: Path) -> BinaryIO:
-    """A regular file, open for reading; a pipe or a device might never end.
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file, open for reading. Anything else that has a path (a pipe, a device) might never end.
 
-    Raises `LegatoError` for anything else, and where there is none.
+    Raises `OSError` as `open` does, and `LegatoError` for what is no regular file.
     """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise LegatoError(f"'{path}' is no regular file: put the file itself there")
+    return os.fdopen(handle, "rb")
+
+
+def regular(path: Path) -> BinaryIO:
+    """The same, with `LegatoError` for whatever is wrong."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return open_regular(path)
     except FileNotFoundError:
         raise LegatoError(f"there is no file '{path}'") from None
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or line(problem)
         raise LegatoError(f"'{path}' cannot be read: {reason}") from None
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise LegatoError(f"'{path}' is no regular file: name the file itself")
-    return os.fdopen(handle, "rb")
 
 
 def _length(file: BinaryIO) -> int:

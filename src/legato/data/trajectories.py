@@ -127,7 +127,7 @@ def trajectories(
         stored, following = np.asarray(following), _table("next observations", following)
         if following.shape != observations.shape:
             raise LegatoError(f"{about.name} has observations {observations.shape} but next ones {following.shape}")
-        torn = np.setdiff1d(_torn(observations, following, _rounding(given, stored)), over)
+        torn = np.setdiff1d(_contradictions(observations, following, _rounding(given, stored)), over)
         if offsets is not None:
             offsets = _offsets(about, steps, over, offsets)
             torn = np.setdiff1d(torn, offsets[1:] - 1)
@@ -268,7 +268,7 @@ def bounded(
     return replace(data, actions=_actions(about, data.actions, data.offsets, clip_actions), about=about)
 
 
-def chosen(data: Trajectories, choices: int, start: int = 0) -> Trajectories:
+def as_choices(data: Trajectories, choices: int, start: int = 0) -> Trajectories:
     """The same episodes with discrete actions `start` to `start + choices - 1`, which were read as continuous ones.
 
     Raises `LegatoError` for actions of several numbers, and for others than these.
@@ -448,7 +448,7 @@ def _rounding(*stored: np.ndarray) -> float:
     return max(8 * float(np.finfo(kind).eps) if kind.kind == "f" else 0.0 for kind in [*kinds, np.dtype(np.float32)])
 
 
-def _torn(observations: np.ndarray, following: np.ndarray, rounding: float) -> np.ndarray:
+def _contradictions(observations: np.ndarray, following: np.ndarray, rounding: float) -> np.ndarray:
     """The steps whose next observation is not the next step's, by more than `rounding` of a column's largest number."""
     found = [np.zeros(0, np.int64)]
     with np.errstate(all="ignore"):  # what is not finite is refused later

@@ -13,19 +13,29 @@ from legato.envs.environments import (
     Environments,
     GymnasiumEnvironments,
     World,
+    check_options,
     describe,
     episode_limit,
-    given,
     known_ids,
     make,
-    named,
-    tried,
+    resolve_environment,
+    try_environment,
 )
 from legato.envs.envpool import EnvPoolEnvironments
 from legato.errors import LegatoError
 
-__all__ = ["Env", "Environments", "World", "describe", "episode_limit", "given", "known_ids", "make", "make_vec"]
-__all__ += ["named", "tasks", "tried"]
+__all__ = [
+    "Env",
+    "Environments",
+    "World",
+    "check_options",
+    "describe",
+    "episode_limit",
+    "known_ids",
+    "make",
+    "make_vec",
+]
+__all__ += ["make_vec", "resolve_environment", "tasks", "try_environment"]
 
 tasks.register()
 

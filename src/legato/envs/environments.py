@@ -80,7 +80,7 @@ Env = str | Callable[..., gymnasium.Env]
 """what a user names an environment by: an id, or what makes it"""
 
 
-def named(env: Env, recorded: str | None = None) -> str:
+def resolve_environment(env: Env, recorded: str | None = None) -> str:
     """The name of an environment that the user gives, in Python or on the command line: an id, or what makes it.
 
     Only here is the module of a `module:Id` imported, from the working directory too; where it registers no such id, a
@@ -128,7 +128,7 @@ def _known(maker: Callable[..., Any], recorded: str | None) -> str:
     return name
 
 
-def given(options: Mapping[str, Any]) -> dict[str, Any]:
+def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options of an environment that the user gives, as a run keeps them.
 
     Raises `LegatoError` for what JSON does not hold, and for what has an option of its own.
@@ -167,8 +167,8 @@ def make(asked: str | World, **kwargs: Any) -> Any:
     """One environment, wrapped in `Checked`.
 
     No module is imported that the environment's name brings along: names come from files as well, and those of
-    strangers are data. A `module:Id` is made where its module is loaded, which `named` does for a user; entry points
-    and arguments are those of Gymnasium's registry.
+    strangers are data. A `module:Id` is made where its module is loaded, which `resolve_environment` does for a user;
+    entry points and arguments are those of Gymnasium's registry.
 
     Raises `LegatoError` for an unknown id (naming the nearest), a module that nobody named, a missing optional
     dependency (naming the extra), and whatever its constructor raises.
@@ -498,7 +498,7 @@ def episode_limit(environment: Any) -> int | None:
     return min(known) if known else None
 
 
-def tried(environment: Any, name: str) -> None:
+def try_environment(environment: Any, name: str) -> None:
     """Begin an episode and make one step of it, by the middle action, and close the environment.
 
     Raises `LegatoError` for what `Checked` refuses, and for an environment of an older interface.

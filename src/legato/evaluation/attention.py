@@ -24,7 +24,7 @@ from legato.data import trajectories as logs
 from legato.data import windows
 from legato.data.tokens import Layout
 from legato.data.trajectories import Trajectories
-from legato.errors import LegatoError, escaped
+from legato.errors import LegatoError, escape_markup
 from legato.policy import Policy
 
 SAME = "same"  # the very number that is predicted, at an earlier step
@@ -205,7 +205,7 @@ def table(found: Attended) -> Any:
     kinds, goal = found.kinds, "goal" in found.kinds
     predicted = [kind for kind in "sa" if any(t.kind == kind for t in found.predicted)]
     result = Table(
-        title=f"attention of the newest step's predictions, in % · {escaped(found.where)}",
+        title=f"attention of the newest step's predictions, in % · {escape_markup(found.where)}",
         caption="same: on the predicted number itself, at earlier steps · s→a: of a state's prediction, on actions, "
         "and so on\nevenly: of a head that attends alike to all it sees",
         title_style="bold",

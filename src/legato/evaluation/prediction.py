@@ -29,7 +29,7 @@ from legato.data.masking import Mask
 from legato.data.spec import Spec
 from legato.data.tokens import Discretiser
 from legato.data.trajectories import Trajectories
-from legato.errors import LegatoError, escaped
+from legato.errors import LegatoError, escape_markup
 from legato.models import ensemble
 from legato.models.ensemble import Ensemble
 from legato.planning.imagine import imagine
@@ -324,7 +324,7 @@ def table(foretold: Foretold) -> Table:
     from rich.table import Table
 
     real = "held-out episodes" if foretold.held_out else "episodes, of those that were learnt from"
-    where = escaped(foretold.environment or "steps ahead")
+    where = escape_markup(foretold.environment or "steps ahead")
     result = Table(
         title=f"{where} · {foretold.samples} samples · {foretold.episodes} {real}",
         caption=f"log-likelihood in nats; bins allow {foretold.oracle:.1f} at most. error: of the mean, in deviations",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from legato.errors import escaped
+from legato.errors import escape_markup
 from legato.evaluation.fas import GRID
 from legato.evaluation.sweeps import Evaluation
 
@@ -30,7 +30,7 @@ def table(evaluations: Sequence[Evaluation], width: int = WIDE) -> Any:
     which = first.which.partition("+")[0]  # a search, which follows the plus, is in the label
     narrow = width < WIDE
     result = Table(
-        title=f"{escaped(first.environment)} · {escaped(which)} policy · {len(first.seeds)} {seeds} x {several}",
+        title=f"{escape_markup(f'{first.environment} · {which}')} policy · {len(first.seeds)} {seeds} x {several}",
         caption=f"{caption}\n{_levels(evaluations)}, deciding as in training" if scored else caption,
         title_style="bold",
         caption_style="dim",
@@ -59,7 +59,7 @@ def table(evaluations: Sequence[Evaluation], width: int = WIDE) -> Any:
             returns.append(f"{e.levels.score(e.as_trained.mean):.1f}" if e.levels and e.as_trained else "")
         rate = f"{1 / (e.step_seconds * e.trained_length):.3g}" if e.step_seconds else ""
         cost = f"{e.latency.p50:.2f}" if e.latency else ""
-        result.add_row(escaped(e.label), fas, *returns, rate, cost)
+        result.add_row(escape_markup(e.label), fas, *returns, rate, cost)
     return result
 
 
@@ -68,7 +68,7 @@ def clocks(evaluation: Evaluation) -> Any:
     from rich.table import Table
 
     result = Table(
-        title=f"{escaped(evaluation.label)}: other clocks",
+        title=f"{escape_markup(evaluation.label)}: other clocks",
         caption=f"delays when deciding every {evaluation.trained_length} steps; [95 % bootstrap interval over seeds]",
         title_style="bold",
         caption_style="dim",
@@ -93,7 +93,7 @@ def answers(evaluations: Sequence[Evaluation]) -> Any:
     first = evaluations[0]
     caption = "[95 % bootstrap interval over seeds]"
     result = Table(
-        title=f"{escaped(first.environment if several else first.label)}: the return asked for and achieved",
+        title=f"{escape_markup(first.environment if several else first.label)}: the return asked for and achieved",
         caption=f"{_levels(evaluations)}; {caption}" if scored else caption,
         title_style="bold",
         caption_style="dim",
@@ -112,7 +112,7 @@ def answers(evaluations: Sequence[Evaluation]) -> Any:
         low, high = (f"{end:.{digits}f}" for end in found.data)
         for i, asked in enumerate(found.asked):
             achieved = found.at(asked)
-            row = [escaped(e.label) if i == 0 else ""] if several else []
+            row = [escape_markup(e.label) if i == 0 else ""] if several else []
             row += [f"{'(default) ' if asked == found.target else ''}{asked:.{digits}f}"]
             row += [_interval(achieved.mean, achieved.low, achieved.high, achieved.count, digits)]
             if scored:
@@ -124,7 +124,7 @@ def answers(evaluations: Sequence[Evaluation]) -> Any:
 
 def _levels(evaluations: Sequence[Evaluation]) -> str:
     sources = sorted({e.levels.source for e in evaluations if e.levels})
-    return f"score: 0 is a random, 100 an expert policy's return ({escaped(', '.join(sources))})"
+    return f"score: 0 is a random, 100 an expert policy's return ({escape_markup(', '.join(sources))})"
 
 
 def _digits(values: Sequence[float]) -> int:
@@ -151,6 +151,5 @@ def show(evaluations: Sequence[Evaluation]) -> None:
     if asked := [e for e in evaluations if e.prompts]:
         console.print(answers(asked))
     if any(e.reference is None and e.asl.x == GRID for e in evaluations):
-        console.print(
-            f"FAS needs reference values for {escaped(evaluations[0].environment)}: give --max-return and --offset"
-        )
+        where = escape_markup(evaluations[0].environment)
+        console.print(f"FAS needs reference values for {where}: give --max-return and --offset")

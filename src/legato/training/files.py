@@ -15,16 +15,16 @@ import math
 import os
 import re
 import reprlib
-import stat
 import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NoReturn, Union, get_args, get_origin
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
 import numpy as np
 
 from legato.data.spec import UNBOUNDED, Spec
+from legato.data.storage import open_regular
 from legato.errors import LegatoError
 
 LARGEST = 256 << 20  # bytes of a JSON file: evaluations of thousands of seeds stay below
@@ -36,22 +36,9 @@ class Unfit(ValueError):
     """What stands in a file is not what belongs there; its message says where and why, but not in which file."""
 
 
-def opened(path: Path) -> BinaryIO:
-    """A regular file, open for reading. Anything else that has a path (a pipe, a device) might never end.
-
-    Raises `OSError` as `open` does, and `LegatoError` for what is no regular file.
-    """
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-    file = os.fdopen(handle, "rb") if stat.S_ISREG(os.fstat(handle).st_mode) else None
-    if file is None:
-        os.close(handle)
-        raise LegatoError(f"'{path}' is no regular file: put the file itself there")
-    return file
-
-
-def content(path: Path, largest: int) -> bytes:
+def read_bytes(path: Path, largest: int) -> bytes:
     """All bytes of a regular file. Raises `LegatoError` for one of more than `largest` bytes."""
-    with opened(path) as file:
+    with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > largest:
             raise LegatoError(
@@ -60,12 +47,12 @@ def content(path: Path, largest: int) -> bytes:
         return file.read(size)
 
 
-def parsed(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file.
 
     Raises `OSError` as `open` does, `LegatoError` for what is no regular file or too large, and `Unfit` for all else.
     """
-    return json_object(content(path, LARGEST))
+    return json_object(read_bytes(path, LARGEST))
 
 
 def json_object(raw: bytes) -> dict[str, Any]:
@@ -117,11 +104,11 @@ def object_of(fields: Mapping[str, Any], value: Any, name: str = "") -> dict[str
     if not isinstance(value, dict):
         _refuse(name or "it", "named values", value)
     below = f"{name}." if name else ""
-    known = {field: typed(kind, value.get(field), below + field) for field, kind in fields.items()}
+    known = {field: check_type(kind, value.get(field), below + field) for field, kind in fields.items()}
     return {**value, **{field: found for field, found in known.items() if field in value}}
 
 
-def typed(kind: Any, value: Any, name: str) -> Any:
+def check_type(kind: Any, value: Any, name: str) -> Any:
     """A value of JSON as what an annotation says: lists become tuples or arrays, objects the dataclass they belong to.
 
     Of `float | None`, `Literal`, `tuple[int, ...]`, `np.ndarray` (finite numbers) and dataclasses of these. Fields of a
@@ -136,7 +123,7 @@ def typed(kind: Any, value: Any, name: str) -> Any:
         if value is None:
             return None if type(None) in inner else _refuse(name, _words(kind), value)
         (other,) = (one for one in inner if one is not type(None))
-        return typed(other, value, name)
+        return check_type(other, value, name)
     if origin is dict:
         return value if isinstance(value, dict) else _refuse(name, "named values", value)
     if origin is tuple:
@@ -145,7 +132,7 @@ def typed(kind: Any, value: Any, name: str) -> Any:
         kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
         if len(kinds) != len(value):
             _refuse(name, _words(kind), value)
-        return tuple(typed(one, x, f"{name}[{i}]") for i, (one, x) in enumerate(zip(kinds, value, strict=True)))
+        return tuple(check_type(one, x, f"{name}[{i}]") for i, (one, x) in enumerate(zip(kinds, value, strict=True)))
     if kind is np.ndarray:
         return _array(value, name)
     if dataclasses.is_dataclass(kind):
@@ -174,17 +161,17 @@ def instance(kind: Any, value: Any, name: str) -> Any:
         needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if needed and field.name not in value:
             raise Unfit(f"{name} lacks '{field.name}'")
-    return kind(**{field: typed(hints[field], x, f"{name}.{field}") for field, x in value.items()})
+    return kind(**{field: check_type(hints[field], x, f"{name}.{field}") for field, x in value.items()})
 
 
-def checked(config: Any, name: str) -> None:
+def check_types(config: Any, name: str) -> None:
     """Refuse a dataclass whose fields are not of the types that they say, as one given from Python may be.
 
     Raises `LegatoError`.
     """
     try:
         for field, kind in _hints(type(config)).items() if config is not None else ():
-            typed(kind, getattr(config, field), field)
+            check_type(kind, getattr(config, field), field)
     except Unfit as problem:
         raise LegatoError(f"{name}: {problem}") from None
 
@@ -212,7 +199,7 @@ MOST |= dict.fromkeys(("context", "window", "reads", "horizon", "action_repeat",
 MOST |= {"batch_size": 10**6, "episode_length": 10**7}
 
 
-def bounded(config: Any) -> Any:
+def check_sizes(config: Any) -> Any:
     """The hyper-parameters. Raises `LegatoError` for a size that is absurd."""
     for name, most in MOST.items():
         value = getattr(config, name, 0)
@@ -272,12 +259,12 @@ def _kind(value: Any) -> str:
 # --- digests ---
 
 
-def sealed(body: dict[str, Any], **others: str) -> dict[str, Any]:
+def add_digests(body: dict[str, Any], **others: str) -> dict[str, Any]:
     """The body with a digest of each of its parts, and `others`."""
     return {**body, DIGESTS: {**{name: digest(value) for name, value in body.items()}, **others}}
 
 
-def unsealed(body: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+def split_digests(body: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """The body without its digests, and these; none where it was written before there were any. Raises `Unfit`."""
     digests = body.get(DIGESTS, {})
     if not isinstance(digests, dict):
@@ -285,7 +272,7 @@ def unsealed(body: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     return {name: value for name, value in body.items() if name != DIGESTS}, digests
 
 
-def changed(body: dict[str, Any], digests: Mapping[str, str], apart: tuple[str, ...] = ()) -> list[str]:
+def changed_parts(body: dict[str, Any], digests: Mapping[str, str], apart: tuple[str, ...] = ()) -> list[str]:
     """The parts of a body whose digests are not theirs. Without a digest a part is a note that somebody added."""
     return [name for name, old in digests.items() if name not in apart and digest(body.get(name)) != old]
 

@@ -32,7 +32,7 @@ from legato.data.facts import Facts
 from legato.data.histories import Episode
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
-from legato.envs import World, describe, episode_limit, make, make_vec, tried
+from legato.envs import World, describe, episode_limit, make, make_vec, try_environment
 from legato.errors import LegatoError, plain
 from legato.policy import Policy
 from legato.rollout import Clock, Experience, Rollout, episodes, stack
@@ -44,7 +44,7 @@ from legato.training.interruption import attended
 from legato.training.policy_file import LoadedPolicy, fill, match, named_leaves
 from legato.training.progress import Progress
 from legato.training.run import Metrics, Run, kept_history
-from legato.training.settings import FinetuneSettings, environment_card, from_scratch, sized, world_of
+from legato.training.settings import FinetuneSettings, change_options, environment_card, from_scratch, world_of
 from legato.training.settings import preset as named_preset
 
 SHORTEST = 64  # rows of the shortest padding that an episode is put into the replay with
@@ -149,7 +149,7 @@ def untrained(algorithm: str, method: str, preset: str, settings: FinetuneSettin
     if settings.target is None:
         raise LegatoError("policies that begin from scratch must be told what return to ask for: give --target")
     spec, _ = described(world_of(settings), method)
-    config = sized(algorithm, named_preset(preset, algorithm, settings.env)[0], base)
+    config = change_options(algorithm, named_preset(preset, algorithm, settings.env)[0], base)
     module = algorithm_module(algorithm)
     numbers = jnp.asarray(max(abs(settings.target), 1.0)), jnp.asarray(settings.target)  # the unit, and what is asked
     facts = eqx.tree_at(lambda facts: (facts.scale, facts.target), Facts.none(spec), numbers)
@@ -176,7 +176,7 @@ def replay_of(method: str) -> Any:
 def check(method: str, tuning: Any, settings: FinetuneSettings, origin: Origin, *, quiet: bool = False) -> Spec:
     """The spec. Raises `LegatoError` where policy, tuner, environment and memory do not fit."""
     spec, limit = described(world_of(settings), method)
-    tried(make(world_of(settings)), settings.env)
+    try_environment(make(world_of(settings)), settings.env)
     loaded = origin.policies[0]
     for what, here, there in (
         ("observations of so many numbers", loaded.spec.observation_size, spec.observation_size),

@@ -32,7 +32,7 @@ from legato.data.tokens import Encoded
 from legato.data.trajectories import Trajectories
 from legato.data.transitions import Transitions
 from legato.data.windows import Draw, Episodes, Window
-from legato.envs import describe, episode_limit, make, make_vec, tried
+from legato.envs import describe, episode_limit, make, make_vec, try_environment
 from legato.errors import LegatoError
 from legato.rollout import Clock, episodes
 from legato.training import policy_file
@@ -142,7 +142,7 @@ def read(settings: OfflineSettings, source: str | Path | None = None) -> Traject
     environment = make(world_of(settings))
     space = environment.action_space
     environment.close()
-    return logs.chosen(data, int(space.n), int(space.start)) if isinstance(space, Discrete) else data
+    return logs.as_choices(data, int(space.n), int(space.start)) if isinstance(space, Discrete) else data
 
 
 def check(
@@ -162,7 +162,7 @@ def check(
             limit = episode_limit(environment)
             if settings.env != about.environment and settings.max_episode_steps is None:
                 formats.warn_of_length(data, settings.env, environment.spec)
-            tried(environment, settings.env)
+            try_environment(environment, settings.env)
         for what, here, there in (
             ("observations of so many numbers", size, spec.observation_size),
             ("discrete actions", about.choices, spec.choices),

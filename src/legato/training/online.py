@@ -28,7 +28,7 @@ from legato.data import replay as replay_buffer
 from legato.data.replay import HeldDecisions, Minibatches, Replay, Sequences, Transition
 from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories
-from legato.envs import describe, episode_limit, make, make_vec, tried
+from legato.envs import describe, episode_limit, make, make_vec, try_environment
 from legato.errors import LegatoError, LegatoWarning
 from legato.policy import RandomPlans
 from legato.rollout import Clock, Experience, Rollout, episodes
@@ -106,7 +106,7 @@ def check(algorithm: str, config: Any, settings: Settings) -> Spec:
     environment = make(world)
     choosers = [name for name in OFFLINE if name != "odt"]
     spec, limit = describe(environment, settings.env, user=algorithm, choosers=choosers), episode_limit(environment)
-    tried(environment, settings.env)
+    try_environment(environment, settings.env)
     plan = module.plan_length(config)
     if limit is not None and plan > limit:
         raise LegatoError(f"a plan of {plan} steps is longer than an episode of '{settings.env}' ({limit} steps)")
@@ -123,14 +123,14 @@ def check(algorithm: str, config: Any, settings: Settings) -> Spec:
     return spec
 
 
-def rows_kept(settings: Settings, turn_steps: int) -> int:
+def replay_rows(settings: Settings, turn_steps: int) -> int:
     """Transitions that a seed's replay buffer keeps: no more than the run makes."""
     return min(settings.capacity, -(-settings.steps // turn_steps) * turn_steps)
 
 
 def refuse_large(settings: Settings, spec: Spec, turn_steps: int) -> None:
     """Raises `LegatoError` where the replay buffers are larger than the memory."""
-    rows, width = rows_kept(settings, turn_steps), replay_buffer.width(spec)
+    rows, width = replay_rows(settings, turn_steps), replay_buffer.width(spec)
     what = f"a replay of {rows} transitions of {width} numbers" + (f", {settings.seeds} times" * (settings.seeds > 1))
     refuse_beyond(4 * settings.seeds * rows * width, what, "lower --capacity, or --seeds")
 
@@ -220,7 +220,7 @@ class Loop:
                 asked = begin.eval_shape(self.algorithm, (self.config, spec), (init_keys,))
                 match(asked, state["learner"], str(self.checkpoints.folder))
         self.learner = begin(self.algorithm, (self.config, spec), (init_keys,))
-        kept = rows_kept(s, self.turn_steps)
+        kept = replay_rows(s, self.turn_steps)
         rows = jax.vmap(lambda _: replay_buffer.create(spec, kept, s.environments))
         self.replay: Replay = rows(jnp.arange(len(seeds)))
         world = make_vec(world_of(s), len(seeds) * s.environments, s.backend)

@@ -69,7 +69,7 @@ def save(folder: Path, policy: Policy[Any], card: Card) -> None:
     body = {"format": FORMAT, "algorithm": card.algorithm, "config": dataclasses.asdict(card.config)}
     body |= {"spec": dataclasses.asdict(card.spec), **card.extra}
     weights = weights_of(named_leaves(policy))
-    body = files.sealed(body, weights=files.digest_of(weights))
+    body = files.add_digests(body, weights=files.digest_of(weights))
     try:
         temporary.mkdir(parents=True)
         (temporary / _CARD).write_text(json.dumps(body, indent=2) + "\n")
@@ -109,7 +109,7 @@ def load(folder: Path) -> LoadedPolicy:
     card, changed, digest = _read(folder)
     path = folder / _WEIGHTS
     try:
-        raw = files.content(path, _LARGEST)
+        raw = files.read_bytes(path, _LARGEST)
         weights = read_weights(raw)
     except FileNotFoundError:
         raise LegatoError(f"'{folder}' has no {_WEIGHTS}") from None
@@ -177,15 +177,15 @@ def _read(folder: Path) -> tuple[Card, list[str], str | None]:
     """The card, which of its parts were changed, and the digest of its weights, if it has one."""
     path = folder / _CARD
     try:
-        body, digests = files.unsealed(files.parsed(path))
-        changed = files.changed(body, digests, apart=("weights",))
+        body, digests = files.split_digests(files.read_object(path))
+        changed = files.changed_parts(body, digests, apart=("weights",))
         if body.pop("format") != FORMAT:
             raise LegatoError(f"'{path}' was written by another version of legato; this one reads format {FORMAT}")
         name, config, spec = body.pop("algorithm"), body.pop("config"), body.pop("spec")
-        files.typed(str, name, "algorithm")
+        files.check_type(str, name, "algorithm")
         extra = files.object_of(_EXTRA, body)
         known = CONFIGS[name] if name in CONFIGS else algorithm_module(name)
-        config = files.bounded(files.instance(known, config, "config"))
+        config = files.check_sizes(files.instance(known, config, "config"))
         return Card(name, config, files.spec(spec), extra), changed, digests.get("weights")
     except (FileNotFoundError, NotADirectoryError):
         raise LegatoError(f"'{folder}' is not a saved policy: it has no {_CARD}") from None

@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from types import TracebackType
 
-from legato.errors import escaped, plain
+from legato.errors import escape_markup, plain
 
 
 class Progress:
@@ -35,7 +35,7 @@ class Progress:
                 TextColumn("[dim]{task.fields[note]}"),
                 console=Console(stderr=True),
             )
-            self.task = self.bar.add_task(escaped(title), total=total, completed=start, rate="", note="")
+            self.task = self.bar.add_task(escape_markup(title), total=total, completed=start, rate="", note="")
 
     def __enter__(self) -> Progress:
         if self.bar:
@@ -57,7 +57,7 @@ class Progress:
     def note(self, done: int, text: str) -> None:
         """A remark worth keeping, at the bar's end or as a line."""
         if self.bar:
-            self.bar.update(self.task, completed=done, note=escaped(text), rate=self._rate(done))
+            self.bar.update(self.task, completed=done, note=escape_markup(text), rate=self._rate(done))
         elif not self.quiet:
             line = f"{self.title}  {done}/{self.total}  {self._rate(done)}  {plain(text)}"
             with suppress(OSError):

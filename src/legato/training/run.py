@@ -54,7 +54,7 @@ class Run:
         file = Path(path) / "config.json"
         _refuse_links(self.path, self.place)
         try:
-            body, digests = files.unsealed(files.parsed(file))
+            body, digests = files.split_digests(files.read_object(file))
             self._read(body)
         except (FileNotFoundError, NotADirectoryError):
             raise LegatoError(f"'{self.place}' is not a run folder: it has no config.json") from None
@@ -63,7 +63,7 @@ class Run:
             raise LegatoError(f"'{file}' is not what legato wrote ({lacks}); copy it anew") from problem
         except (files.Unfit, TypeError) as problem:
             raise LegatoError(f"'{file}' is not what legato wrote ({problem}); copy it anew") from problem
-        if changed := files.changed(body, digests, apart=("versions", "git_commit")):
+        if changed := files.changed_parts(body, digests, apart=("versions", "git_commit")):
             parts = " and ".join(changed)
             warnings.warn(LegatoWarning(f"'{file}': its {parts} changed since the run began"), stacklevel=1)
 
@@ -74,13 +74,13 @@ class Run:
         self.preset: str = body["preset"]
         if self.algorithm not in CONFIGS:
             raise files.Unfit(f"there is no algorithm '{self.algorithm}'")
-        self.config: Config = files.bounded(files.instance(CONFIGS[self.algorithm], body["config"], "config"))
+        self.config: Config = files.check_sizes(files.instance(CONFIGS[self.algorithm], body["config"], "config"))
         self.method: str | None = body.get("method")
         """how its policies were fine-tuned, if they were"""
         if self.method is not None and self.method not in TUNERS:
             raise files.Unfit(f"there is no way to fine-tune '{self.method}'")
         self.tuning: Tuner | None = (
-            files.bounded(files.instance(TUNERS[self.method], body["tuning"], "tuning")) if self.method else None
+            files.check_sizes(files.instance(TUNERS[self.method], body["tuning"], "tuning")) if self.method else None
         )
         kind = OfflineSettings if self.algorithm in OFFLINE else Settings
         kind = FinetuneSettings if self.method else kind
@@ -111,9 +111,9 @@ class Run:
         Raises `LegatoError` when `path` exists: nothing is ever overwritten.
         """
         for part, fields in (("hyper-parameters", config), ("settings", settings), ("fine-tuning", tuning)):
-            files.checked(fields, part)
-            files.bounded(fields)
-        path = _made(path, label(algorithm, config, method), settings)
+            files.check_types(fields, part)
+            files.check_sizes(fields)
+        path = _make_folder(path, label(algorithm, config, method), settings)
         body = {
             "algorithm": algorithm,
             "preset": preset,
@@ -125,12 +125,12 @@ class Run:
             "versions": versions(),
             "git_commit": _git_commit(),
         }
-        write_text(path / "config.json", json.dumps(files.sealed(body), indent=2) + "\n")
+        write_text(path / "config.json", json.dumps(files.add_digests(body), indent=2) + "\n")
         return cls(path)
 
     def mark_fresh_episodes(self, step: int) -> None:
         """Note in config.json that the run went on with fresh episodes from this step on, and say so."""
-        body = files.parsed(self.path / "config.json")
+        body = files.read_object(self.path / "config.json")
         noted = body.get("resumed_with_fresh_episodes", [])
         body["resumed_with_fresh_episodes"] = [*(noted if isinstance(noted, list) else []), step]
         write_text(self.path / "config.json", json.dumps(body, indent=2) + "\n")
@@ -169,13 +169,13 @@ class Run:
 
         Raises `LegatoError` for another environment or other options than the run's.
         """
-        from legato.envs import given, named
+        from legato.envs import check_options, resolve_environment
 
         recorded = self.settings.env
-        if env is not None and (name := named(env, recorded)) != recorded:
+        if env is not None and (name := resolve_environment(env, recorded)) != recorded:
             where = f"in '{recorded}', not in '{name}'" if recorded else "in no environment"
             raise LegatoError(f"'{self.place}' is played {where}: a run keeps its environment")
-        options = given(options or {})
+        options = check_options(options or {})
         if different := {k for k in options if k not in self.settings.env_options}:
             raise LegatoError(f"'{self.place}' has no option {min(different)}: a run keeps its environment")
         for name, value in options.items():
@@ -281,7 +281,7 @@ def kept_history(run: Run, step: int, history: Mapping[str, np.ndarray] | None) 
     path = run.path / "metrics.csv"
     anew = "move it away to go on with a history that begins there"
     try:
-        raw = files.content(path, files.LARGEST)
+        raw = files.read_bytes(path, files.LARGEST)
     except FileNotFoundError:
         text = f"'{run.place}' has no metrics.csv any more: its history begins at step {step}"
         warnings.warn(LegatoWarning(text), stacklevel=1)
@@ -382,7 +382,7 @@ class Events:
         self.file.close()
 
 
-def _made(path: str | Path | None, name: str, settings: AnySettings) -> Path:
+def _make_folder(path: str | Path | None, name: str, settings: AnySettings) -> Path:
     """The new folder. Which is free is found out by making it: another process may be looking for one too."""
     where = settings.dataset if isinstance(settings, OfflineSettings) else settings.env
     where = re.sub(r"[^\w.-]+", "_", where)[-60:].strip("_.")

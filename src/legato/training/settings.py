@@ -450,7 +450,7 @@ def tuning_preset(name: str, method: str, env: str, *, scratch: bool = False) ->
     return replace(tuning, **of_tuning), replace(settings, **of_settings)
 
 
-def sized(algorithm: str, config: Config, changes: Mapping[str, Any]) -> Config:
+def change_options(algorithm: str, config: Config, changes: Mapping[str, Any]) -> Config:
     """The hyper-parameters with the named ones changed.
 
     Raises `LegatoError` for a name that the algorithm has not (with the nearest), and a value of another type.
