@@ -28,9 +28,11 @@ from legato.data.replay import Sequences, scale_actions
 from legato.data.spec import Spec, convert_actions
 from legato.data.tokens import Discretiser
 from legato.data.trajectories import About, trajectories
+from legato.envs import make_vec
 from legato.planning.recall import Imagining
 from legato.planning.shooting import Shooting
-from legato.policy import LastStep, Step
+from legato.policy import LastStep, Player, Step
+from legato.rollout import Clock, Rollout, stack
 from legato.training import files
 from legato.training.online import warn_of_units
 from legato.training.settings import override, preset
@@ -219,3 +221,17 @@ def test_units_in_which_the_published_form_cannot_learn_are_warned_of(low: float
         warn_of_units(Spec(2, (-1.0, low), (1.0, high)), "plant/Tank-v0")
     assert len(heard) == said
     assert all("action[1] of 'plant/Tank-v0'" in str(warning.message) for warning in heard)
+
+
+def test_before_the_first_step_the_last_action_is_the_middle_one() -> None:
+    """Of a box off centre 0 would be far outside: in rollouts, in what they store, and in a control loop."""
+    spec = Spec(2, (2.5,), (3.5,))
+    policy = sac.policy(CONFIG["sac"], sac.init(CONFIG["sac"], spec, jax.random.key(0)))
+    rollout = Rollout(make_vec("units/Off-v0", 1), spec, Clock(1), [0], "train")
+    assert rollout.members.executed == [[3.0]]
+    experience, _ = rollout.run(stack([policy]), 10, None)  # an episode has 8 steps
+    previous = experience.previous_action[:, 0, 0]
+    assert previous[0] == previous[8] == 3.0
+    np.testing.assert_array_equal(previous[1:8], experience.action[:7, 0, 0])
+    assert Player(policy, spec).begin().executed == 3.0
+    assert Spec.discrete(2, 5).middle == (0.0,)
