@@ -408,7 +408,7 @@ def test_a_part_of_a_plan_may_be_executed_while_collecting(tmp_path: Path, monke
         "run",
         lambda self, p, steps, keys: asked.append((steps, self.clock)) or run(self, p, steps, keys),
     )
-    monkeypatch.setattr(online, "episodes", lambda *args: played.append(args[3]) or measure(*args))
+    monkeypatch.setattr(online, "episodes", lambda *args, **more: played.append(args[3]) or measure(*args, **more))
     found = train("srl", tmp_path / "run", steps=24, start_steps=11, eval_every=24, execute=2, batch_size=4)
     assert set(asked[:12]) == {(2, Clock(2))} and set(played) == {Clock(4)}
     assert int(load(found.path)[1]["loop"]["updates"]) == 24 - 2  # with the first two steps there is no minibatch
@@ -657,9 +657,11 @@ def test_an_existing_folder_is_not_touched(unbroken: Run, tmp_path: Path) -> Non
 
 
 def test_a_resumed_run_takes_no_options(unbroken: Run) -> None:
-    for extra in ({"algorithm": "srl"}, {"dataset": "x"}, {"out": "x"}, {"horizon": 8}):
+    for extra in ({"algorithm": "srl"}, {"out": "x"}, {"horizon": 8}):
         with pytest.raises(LegatoError, match="give only resume"):
             api.train(resume=unbroken.path, **extra)  # type: ignore[arg-type]
+    with pytest.raises(LegatoError, match="leave out dataset"):
+        api.train(resume=unbroken.path, dataset="x")
     with pytest.raises(LegatoError, match="needs an algorithm and an environment"):
         api.train("srl")
 
