@@ -15,6 +15,9 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input install -q
 # Pyright looks for a newer version of itself at every start; it need not.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
+# Each of the many commands that tests start would compile JAX's modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format
 

@@ -208,6 +208,15 @@ def test_an_executed_action_of_another_size_is_refused(executed: np.ndarray) -> 
         player.act(player.begin(), np.zeros(3), executed=executed)
 
 
+def test_a_single_number_is_an_executed_action_of_one() -> None:
+    player = Player(OpenLoop(jnp.ones((1, 1))), Spec.discrete(3, 3))
+    _, memory = player.act(player.begin(), np.zeros(3))
+    for choice in (2, 2.0, np.float32(2), np.array(2)):
+        assert player.act(memory, np.zeros(3), executed=choice)[0] == 1
+    with pytest.raises(LegatoError, match="there are actions 0 to 2; the executed action was 3"):
+        player.act(memory, np.zeros(3), executed=3)
+
+
 @pytest.mark.parametrize("length", [0, -1])
 def test_an_empty_plan_is_refused(length: int) -> None:
     player = Player(learned("sac"), SPEC)

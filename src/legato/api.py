@@ -719,18 +719,21 @@ def compare(
     *,
     which: Which = "last",
     env: Env | None = None,
+    env_options: Mapping[str, Any] | None = None,
+    max_episode_steps: int | None = None,
     searches: bool = False,
     quiet: bool = False,
 ) -> list[Evaluation]:
     """The evaluations of several runs on one environment, and the figure of all their curves.
 
-    `env` names the environment where runs have none, or another one. With `searches`, those that `evaluate` measured of
+    `env` names the environment where runs have none, or another one; `env_options` and `max_episode_steps` replace
+    those of every run (see `train`). With `searches`, those that `evaluate` measured of
     a run follow it. Raises `LegatoError` when the runs are of different environments.
     """
     runs = [run if isinstance(run, Run) else Run(run) for run in runs]
     known = [run.world for run in runs if run.environment]
     usual = known[0] if known else World("")  # of runs that name none
-    asked = [_chosen(run.world if run.environment else usual, env, None, None) for run in runs]
+    asked = [_chosen(run.world if run.environment else usual, env, env_options, max_episode_steps) for run in runs]
     _one_world({world.label for world in asked if world is not None})
     found: list[Evaluation] = []
     for run, world in zip(runs, asked, strict=True):

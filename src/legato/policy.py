@@ -336,14 +336,14 @@ class Player:
         length: int = 1,
         *,
         reward: float = 0.0,
-        executed: np.ndarray | None = None,
+        executed: np.ndarray | float | None = None,
         on_invalid: Literal["raise", "hold"] = "raise",
     ) -> tuple[np.ndarray, Memory]:
         """Observe one step and decide greedily: the next `length` primitive actions `[length, act]` and new memory.
 
-        `reward` is the last step's; `executed` the action really applied last, by default the end of the last plan. It
-        is moved to its bounds where it lies outside. The actions are float32 within the bounds, also once they are
-        float64.
+        `reward` is the last step's; `executed` the action really applied last (of one number: also that number), by
+        default the end of the last plan. It is moved to its bounds where it lies outside. The actions are float32
+        within the bounds, also once they are float64.
 
         A reading that is not finite (an observation, reward or executed action that is NaN, infinite or beyond
         float32, or one at which the policy's numbers overflow) is never folded into memory: it raises `LegatoError`, or
@@ -411,6 +411,7 @@ class Player:
         given = _array(action)
         if given is None:
             raise LegatoError(f"an action has {size} numbers; the executed action {reprlib.repr(action)} is none")
+        given = given.reshape(1) if given.shape == () and size == 1 else given
         if given.shape != (size,):
             raise LegatoError(f"an action has {size} numbers; the executed action has shape {given.shape}")
         if choices is not None and np.isfinite(given[0]) and given[0] not in range(choices):

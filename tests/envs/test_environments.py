@@ -176,6 +176,7 @@ def test_the_papers_environments(name: str, spec: Spec, limit: int, seconds: flo
         ("pendulum-v1", "unknown environment 'pendulum-v1'; did you mean 'Pendulum-v1'?"),
         ("Pendulum-v9", "unknown environment 'Pendulum-v9'; did you mean 'Pendulum-v1'?"),
         ("Qqqq-v0", "unknown environment 'Qqqq-v0'; see 'legato list envs'"),
+        ("Tank-v0", "unknown environment 'Tank-v0'; did you mean "),
         ("Pendulum-v0", "environment 'Pendulum-v0': Environment version v0 for `Pendulum` is deprecated. Please use"),
         ("not a name!", "environment 'not a name!': Malformed environment ID"),
         ("", "environment '': Malformed environment ID"),
@@ -189,6 +190,14 @@ def test_an_environment_that_cannot_be_made_is_named(name: str, words: str) -> N
     with pytest.raises(LegatoError) as problem:
         make(name)
     assert refusal(problem).startswith(words)
+
+
+@pytest.mark.parametrize(("name", "own"), [("Tank-v0", True), ("Qqqq-v0", True), ("Hoper-v5", False)])
+def test_a_name_far_from_every_known_one_may_be_of_a_module(name: str, own: bool) -> None:
+    with pytest.raises(LegatoError) as problem:
+        make(name)
+    hint = f"; one that a module of yours registers is 'my_module:{name}'"
+    assert refusal(problem).endswith(hint) is own
 
 
 MODULE = """

@@ -303,6 +303,21 @@ def test_runs_that_differ_in_options_are_not_compared_by_naming_their_environmen
     assert not list(tmp_path.rglob("evaluation.json"))
 
 
+def test_options_and_a_time_limit_may_be_given_to_all_runs_that_are_compared(
+    evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = []
+
+    def evaluate(run: Run, **options: Any) -> Evaluation:
+        played.append(options["env"].label)
+        return evaluation
+
+    monkeypatch.setattr(api, "evaluate", evaluate)
+    runs = [untrained("sac", tmp_path / str(g), env_options={"g": g}) for g in (5.0, 10.0)]
+    api.compare(runs, env_options={"g": 2.0}, max_episode_steps=20, quiet=True)
+    assert played == ["Pendulum-v1 (g=2.0, max_episode_steps=20)"] * 2
+
+
 def test_an_evaluation_that_calls_itself_otherwise_is_refused(evaluation: Evaluation, tmp_path: Path) -> None:
     """Figures are named by it, in whatever folder that leads to."""
     run = untrained("srl", tmp_path / "run")

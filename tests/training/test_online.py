@@ -246,10 +246,13 @@ def test_the_memory_is_at_most_what_a_process_may_have(monkeypatch: pytest.Monke
     assert memory.available() == 2**20
 
 
-def test_a_finished_run_is_left_as_it_is(unbroken: Run, tmp_path: Path) -> None:
-    path = tmp_path / "finished"
+def test_a_finished_run_is_left_as_it_is(unbroken: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, steps = tmp_path / "finished", unbroken.settings.steps
     shutil.copytree(unbroken.path, path)
     online.resume(path, quiet=True)
+    assert not capsys.readouterr().err
+    online.resume(path)
+    assert re.search(rf"{steps}/{steps} .* was finished before$", capsys.readouterr().err.strip())
     same_end(path, unbroken.path)
 
 

@@ -278,6 +278,8 @@ def test_policies_are_found_by_seed(tmp_path: Path) -> None:
         run.policy_path(5)
     with pytest.raises(LegatoError, match="has no 'best' policy of seed 3 yet; was it stopped early"):
         run.policy_path(3, "best")
+    with pytest.raises(LegatoError, match="unknown policy 'bst'; did you mean 'best'"):
+        run.policy_path(3, "bst")  # type: ignore[arg-type]
 
 
 # --- metrics ---

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from legato.cli.options import EnvOption, values
 from legato.errors import LegatoError, plain
 
 
@@ -15,6 +16,8 @@ def compare(
     which: Literal["last", "best", "start"] = "last",
     figure: Path = Path("comparison.png"),
     env: str | None = None,
+    env_option: EnvOption = (),
+    max_episode_steps: int | None = None,
     searches: bool = False,
     quiet: bool = False,
 ) -> None:
@@ -25,6 +28,8 @@ def compare(
         which: the policy at the end of training, or the one that evaluated best on the way
         figure: where to draw the curves (.png, .svg or .pdf); an existing file is not overwritten
         env: the environment to play in; by default where the runs' policies belong
+        env_option: an argument of the environment's constructor, instead of the runs'; once for each
+        max_episode_steps: primitive steps after which an episode is truncated; by default each run's own
         searches: also the searches that `legato evaluate RUN --search` has measured of them
         quiet: show no progress
     """
@@ -36,7 +41,17 @@ def compare(
     from legato import api
     from legato.evaluation import report
 
-    report.show(api.compare(runs, figure, which=which, env=env, searches=searches, quiet=quiet))
+    found = api.compare(
+        runs,
+        figure,
+        which=which,
+        env=env,
+        env_options=values(env_option),
+        max_episode_steps=max_episode_steps,
+        searches=searches,
+        quiet=quiet,
+    )
+    report.show(found)
     print(plain(f"drawn in {figure}"))
 
 

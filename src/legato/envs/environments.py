@@ -7,6 +7,7 @@ steps any subset and never resets on its own.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -250,7 +251,11 @@ def _registered(name: str) -> Any:
 
 
 def _unknown(name: str) -> LegatoError:
-    return unknown("environment", name, known_ids(), "see 'legato list envs'")
+    known = [*known_ids()]
+    found = unknown("environment", name, known, "see 'legato list envs'")
+    if ":" in name or difflib.get_close_matches(name.lower(), map(str.lower, known), cutoff=0.85):
+        return found
+    return LegatoError(f"{found}; one that a module of yours registers is 'my_module:{name}'")
 
 
 def _attribute(module: Any, name: str) -> Any:

@@ -92,6 +92,8 @@ def attended(
                 save()
                 raise Interrupted(f"stopped at {unit} {step}; continue with: {command}", number)
 
+        if start >= total:
+            progress.note(total, "was finished before")
         try:
             yield progress, pause
         finally:

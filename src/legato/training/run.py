@@ -24,13 +24,13 @@ import uuid
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from legato.algorithms.configs import BC, CONFIGS, DS4, DT, OFFLINE, SAC, SRL, TT, TUNERS, Config, Tuner
 from legato.data.spec import Spec
-from legato.errors import LegatoError, LegatoWarning
+from legato.errors import LegatoError, LegatoWarning, unknown
 from legato.training import files
 from legato.training.settings import AnySettings, FinetuneSettings, OfflineSettings, Settings, world_of
 
@@ -204,6 +204,8 @@ class Run:
 
         Raises `LegatoError` for a seed that the run does not have and for a policy that was not saved yet.
         """
+        if which not in get_args(Which):
+            raise unknown("policy", str(which), get_args(Which))
         seed = self.known_seed(seed)
         path = self.path / "policy" / f"seed-{seed}" / which
         if not path.is_dir():

@@ -126,13 +126,13 @@ class OfflineSettings:
     targets: tuple[float, ...] = ()
     """returns to ask for in evaluations, the first of which picks `best`; by default one that the data supports"""
     eval_every: int = 1_000
-    """updates between evaluations, after each of which the policy is kept"""
+    """updates between evaluations, after each of which the policy is kept; counted up to a multiple of 50"""
     eval_episodes: int = 10
     """greedy episodes per evaluation and target"""
     log_every: int = 250
-    """updates between rows of metrics"""
+    """updates between rows of metrics, counted up to a multiple of 50"""
     checkpoint_every: int = 1_000
-    """updates between checkpoints; what a kill -9 can cost at most"""
+    """updates between checkpoints, counted up to a multiple of 50; what a kill -9 can cost at most"""
 
     def __post_init__(self) -> None:
         least = {"seeds": 1, "updates": 1, "eval_every": 1, "eval_episodes": 1, "log_every": 1, "checkpoint_every": 1}
