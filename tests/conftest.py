@@ -71,7 +71,7 @@ def x64() -> Iterator[None]:
         yield
 
 
-MAPPINGS = 30_000  # of the 65,530 pieces of memory that Linux grants a process unless told otherwise
+MAPPINGS = 50_000  # of the 65,530 pieces of memory that Linux grants a process unless told otherwise
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +84,15 @@ def few_compiled() -> Iterator[None]:
 
 
 _tests = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def signals_left_alone() -> Iterator[None]:
+    """A test that leaves a handler behind would end this process in a later one."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
