@@ -6,7 +6,7 @@
 Each plant is trained with the same seeds in four boxes of actions: its own, [-1, 1]; one a thousandth as wide; one a
 thousand times as wide; and one off centre, [3, 4] or so. The environment undoes the change. A row is an algorithm on a
 plant, a column a box: the mean return of the policy at the end of training over test episodes, with its 95 % bootstrap
-interval over seeds. `same` says whether the box's interval of differences to the first one, seed by seed, holds 0.
+interval over seeds. `same` counts the other boxes whose mean lies in the first one's interval.
 """
 
 from __future__ import annotations
@@ -107,10 +107,10 @@ def main() -> None:
         for algorithm in args.algorithms:
             names = [f"box/{plant.replace(' ', '-')}-{i}-v0" for i in range(len(BOXES))]
             returns = [earned(algorithm, name, PLANTS[plant][1], args) for name in names]
-            apart = [bootstrap(found - returns[0]) for found in returns[1:]]
-            same = sum(difference.low <= 0 <= difference.high for difference in apart)
+            first = bootstrap(returns[0])
+            same = sum(first.low <= found.mean() <= first.high for found in returns[1:])
             cells = "".join(f"{format(bootstrap(found), '.3f').rpartition(' ')[0]:>30}" for found in returns)
-            print(f"{algorithm + ', ' + plant:18}{cells}{f'{same} of {len(apart)}':>8}", flush=True)
+            print(f"{algorithm + ', ' + plant:18}{cells}{f'{same} of {len(returns) - 1}':>8}", flush=True)
 
 
 if __name__ == "__main__":
