@@ -31,13 +31,15 @@ for name, value in OPTIONS.items():
     jax.config.update(name, value)
 
 # What was compiled in one test is found again in the next, by the other processes of this session and by the commands
-# that tests start too, in a folder that goes when the first process does.
+# that tests start too, in a folder that goes when the first process does. Keeping a single operation takes longer than
+# compiling it.
+WORTH = 0.05  # seconds
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="legato-compiled-")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = str(WORTH)
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH)
 
 # The mathematics is run with every annotated shape and dtype enforced; what moves data between host and device is not,
 # because it hands NumPy arrays to functions that are annotated for JAX's.

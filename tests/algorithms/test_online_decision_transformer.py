@@ -32,6 +32,7 @@ TD3 = replace(TUNING, td3=0.5)
 
 update = jax.jit(odt.update, static_argnums=0)
 step = jax.jit(going_on.update, static_argnums=(0, 4))
+draw = jax.jit(slots.draw, static_argnums=(2, 3))
 
 
 @cache
@@ -240,18 +241,20 @@ def test_choices_are_refused() -> None:
 
 
 @cache
+@cache
 def begun(tuning: going_on.Config = TUNING) -> going_on.Learner:
     policy = odt.policy(SMALL, made())
     return jax.jit(going_on.init, static_argnums=(0, 1))(tuning, SMALL, policy, jax.random.key(0))
 
 
+@cache
 def replay(tuning: going_on.Config = TUNING) -> slots.Recent:
     memory = going_on.REPLAY.memory(tuning, SMALL, SPEC, 0, 6)
     for seed in range(3):
         world = episode_of(seed, SPEC, 6)
         fields = (jnp.asarray(5 - seed), jnp.asarray(seed != 1), jnp.asarray(9.0))
         episode = slots.Episode(world.observation, jnp.roll(world.executed, -1, 0), jnp.roll(world.reward, -1), *fields)
-        memory, _ = going_on.REPLAY.remember(tuning, begun(tuning), memory, episode)
+        memory, _ = jax.jit(going_on.REPLAY.remember, static_argnums=0)(tuning, begun(tuning), memory, episode)
     return memory
 
 
@@ -298,15 +301,15 @@ def test_who_moves_when(tuning: going_on.Config, joint: bool, moved: set[str]) -
 @pytest.mark.parametrize("n", [1, 2, 7])
 def test_the_critics_loss_is_the_equation(n: int) -> None:
     """Of windows of four steps: n = 7 reaches to the window's end."""
-    learner, drawn = begun(TD3), slots.draw(replay(TD3), jax.random.key(0), 8, 4)
+    learner, drawn = begun(TD3), draw(replay(TD3), jax.random.key(0), 8, 4)
     learner = going_on.Learner(
         **{**vars(learner), "target_actor": nudged(learner.actor), "target_critic": nudged(learner.critic)}
     )
     assert learner.critic is not None and learner.target_critic is not None and learner.target_actor is not None
-    found, _ = going_on.critic_loss(learner.critic, learner, replace(TD3, n_step=n), drawn)
+    found, _ = jax.jit(going_on.critic_loss, static_argnums=2)(learner.critic, learner, replace(TD3, n_step=n), drawn)
     facts, window = learner.facts, drawn.window
     s, a = facts.normaliser(window.observations), facts.unit(window.actions)
-    mean, _ = odt.parted(odt.outputs(learner.target_actor, facts, window))
+    mean, _ = odt.parted(jax.jit(odt.outputs)(learner.target_actor, facts, window))
     value = np.minimum(*(np.asarray(q) for q in learner.target_critic(s, jnp.tanh(mean))))
     q_1, q_2 = (np.asarray(q) for q in learner.critic(s, a))
     errors, furthest = [], 0
@@ -330,10 +333,9 @@ def test_the_critics_loss_is_the_equation(n: int) -> None:
 
 def test_the_gradient_of_q_counts_by_its_weight() -> None:
     """With a weight of w the loss has w times -Q / mean |Q| more; its gradient reaches the actor through the mean."""
-    learner, drawn = begun(TD3), slots.draw(replay(TD3), jax.random.key(0), 8, 3)
-    value = going_on.policy_gradient(learner.actor, learner, drawn)
+    learner, drawn = begun(TD3), draw(replay(TD3), jax.random.key(0), 8, 3)
+    value, g = jax.jit(jax.value_and_grad(going_on.policy_gradient))(learner.actor, learner, drawn)
     assert -1.0001 <= float(value) <= 1.0001
-    g = jax.grad(lambda actor: going_on.policy_gradient(actor, learner, drawn))(learner.actor)
     mean_part, deviation_part = jnp.split(g.head.weight, 2, axis=-1)
     assert np.abs(mean_part).max() > 0
     np.testing.assert_array_equal(deviation_part, np.zeros_like(deviation_part))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import numpy as np
 import pytest
 
 from legato.errors import LegatoError, LegatoWarning
-from legato.training import online
+from legato.training import checkpoint, online
 from legato.training.checkpoint import Checkpoints
 from legato.training.run import Run
 
@@ -275,6 +277,21 @@ def test_a_checkpoint_of_another_network_is_refused(unbroken: Run, tmp_path: Pat
     words = r"'.*checkpoints': '.*' is float32\[.*16.*\], expected float32\[.*8.*\]"
     with pytest.raises(LegatoError, match=words), pytest.warns(LegatoWarning, match="its config changed"):
         online.resume(path, quiet=True)
+
+
+def test_what_orbax_did_not_begin_to_read_is_not_warned_of() -> None:
+    class SomeHandler:
+        async def metadata(self) -> None: ...
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        checkpoint._hush.__wrapped__()
+        waiting: Any = SomeHandler().metadata()
+        waiting.__qualname__ = "SomeHandler.metadata"
+        del waiting
+        gc.collect()
+    with pytest.warns(RuntimeWarning, match="never awaited"):
+        warnings.warn("coroutine 'users.own' was never awaited", RuntimeWarning, stacklevel=1)
 
 
 def test_a_run_without_a_checkpoint_cannot_be_resumed(unbroken: Run, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_a_killed_run_ends_like_one_left_alone(
 
 @pytest.mark.parametrize(
     ("algorithm", "sent"),
-    [("ds4", signal.SIGINT), ("ds4", signal.SIGHUP), ("odt", signal.SIGTERM)],
+    [("ds4", signal.SIGINT), ("odt", signal.SIGTERM)],
 )
 def test_an_interrupted_run_saves_and_ends_like_one_left_alone(
     algorithm: str,

@@ -78,7 +78,7 @@ def test_a_killed_run_ends_like_one_left_alone(asked: Run, dataset: str, tmp_pat
 
 @pytest.mark.parametrize(
     ("algorithm", "sent"),
-    [("dt", signal.SIGINT), ("ds4", signal.SIGTERM), ("bc", signal.SIGHUP), ("iql", signal.SIGINT)],
+    [("dt", signal.SIGINT), ("ds4", signal.SIGTERM), ("bc", signal.SIGHUP)],
 )
 def test_an_interrupted_run_saves_and_ends_like_one_left_alone(
     algorithm: str,

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -150,8 +151,11 @@ def _hush() -> None:
     """From now on say nothing of reads and writes that answer too late.
 
     When one fails, Orbax closes the event loop to which TensorStore still answers the others, and each answer
-    prints a traceback beside the one error that matters; so does asyncio for those that fail as well.
+    prints a traceback beside the one error that matters; so does asyncio for those that fail as well. What it had not
+    begun to read by then is warned of.
     """
+    never = r"coroutine '\w+Handler\.\w+' was never awaited"
+    warnings.filterwarnings("ignore", message=never, category=RuntimeWarning)
     logging.getLogger("asyncio").addFilter(lambda record: "OCDBT" not in str(record.exc_info))
     heard = sys.unraisablehook
 
