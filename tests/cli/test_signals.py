@@ -50,6 +50,10 @@ def collected(args):
     Held()
     time.sleep(60)
 
+def torn(args):
+    atexit.register(os.abort)  # as half-imported libraries do
+    wait()
+
 def ignoring(args):
     print("ready", flush=True)
     sys.stdin.readline()
@@ -94,6 +98,7 @@ def command(doing: str, folder: Path, before: str = "") -> subprocess.Popen[str]
         ("ending", signal.SIGTERM),
         ("translating", signal.SIGINT),
         ("collected", signal.SIGINT),
+        ("torn", signal.SIGINT),
     ],
 )
 def test_a_command_stops_with_one_line(doing: str, sent: signal.Signals, tmp_path: Path) -> None:

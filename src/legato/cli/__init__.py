@@ -86,10 +86,12 @@ class _Signals:
 
     def __init__(self) -> None:
         self.ending = False
+        self.owns = False  # is the process a command's own?
         self.heard = 0
         self.said = False
 
     def listen(self) -> None:
+        self.owns = True
         for number in SIGNALS:
             if heeded(number):
                 signal.signal(number, self)
@@ -110,13 +112,19 @@ class _Signals:
         raise Interrupted("", number)
 
     def end(self, words: str, number: int) -> NoReturn:
-        """Say so, where anyone is left to read it, and exit."""
+        """Say so, where anyone is left to read it, and exit.
+
+        The process ends without tearing down what was interrupted: libraries that were still being imported, or whose
+        threads were at work, crash in that.
+        """
         self.said = True
         try:
             sys.stdout.flush()
             print(plain(words or "stopped"), file=sys.stderr, flush=True)
         except OSError:  # a closed terminal would be complained about once more while the process ends
             sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+        if self.owns:
+            os._exit(128 + number)
         sys.exit(128 + number)
 
     def leave(self) -> NoReturn:
