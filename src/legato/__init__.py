@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 from legato.errors import LegatoError
 
 if TYPE_CHECKING:
-    from legato.api import attention, collect, compare, evaluate, finetune, load, train
+    from legato.api import action_errors, attention, collect, compare, evaluate, finetune, load, train
 
 __version__ = "0.1.0"
-__all__ = ["LegatoError", "__version__", "attention", "collect", "compare", "evaluate", "finetune", "load", "train"]
+__all__ = ["LegatoError", "__version__", "action_errors", "attention", "collect", "compare", "evaluate", "finetune"]
+__all__ += ["load", "train"]
 
 
 def __getattr__(name: str) -> Any:
     """The functions load on first use, so that `import legato` and `legato --help` stay quick."""
-    if name in ("attention", "collect", "compare", "evaluate", "finetune", "load", "train"):
+    if name in __all__:
         import legato.api
 
         return getattr(legato.api, name)

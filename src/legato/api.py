@@ -19,12 +19,14 @@ from legato.algorithms.configs import OFFLINE, SRL, TT
 from legato.algorithms.trajectory_transformer import Planning
 from legato.data import facts as data_facts
 from legato.data import formats
+from legato.data import trajectories as logs
 from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories
 from legato.envs import Env, World, check_options, describe, make, make_vec, resolve_environment, try_environment
 from legato.errors import LegatoError, unknown
 from legato.evaluation import prediction, prompts, sweeps, video
 from legato.evaluation.fas import GRID, Reference, family, reference
+from legato.evaluation.imitation import Errors
 from legato.evaluation.latency import latency
 from legato.evaluation.normalised import Levels, levels
 from legato.evaluation.prediction import Foretold, Ruler
@@ -34,7 +36,7 @@ from legato.planning.recall import PLANNERS, Imagining
 from legato.planning.shooting import Shooting
 from legato.policy import Policy, RandomPlans, guard_computation
 from legato.rollout import Clock, Experience, Rollout, logged, stack
-from legato.training import files, offline, online, policy_file
+from legato.training import files, held_out, offline, online, policy_file
 from legato.training import finetune as tuning
 from legato.training.policy_file import LoadedPolicy
 from legato.training.progress import Progress
@@ -523,6 +525,39 @@ def evaluate(
         result = _with_kept_sweeps(run, result)
     _keep(run, result)
     return result
+
+
+@guard_computation
+def action_errors(run: Run | str | Path, dataset: str | Path, *, which: Which = "last") -> Errors:
+    """How far off a run's policies are from the actions in a dataset of episodes that they did not learn from.
+
+    At each step a policy reads what was logged up to it, and its greedy action is held against the logged one; one that
+    reads a target return is asked for what the episode earned. No environment is needed. Raises `LegatoError` for data
+    of other sizes or bounds than the policies'.
+    """
+    run = run if isinstance(run, Run) else Run(run)
+    if run.goals:
+        raise LegatoError(f"the policies of '{run.place}' are told goals, which logs do not name")
+    loaded = [load(run.path, seed, which) for seed in run.seeds]
+    data = formats.load(dataset, environment=run.environment or "its run's")
+    spec = run.spec
+    if spec.choices is not None and not data.discrete:
+        data = logs.as_choices(data, spec.choices, data.about.start)
+    policies = stack([player.policy for player in loaded])
+    gamma = getattr(run.config, "gamma", 1.0)
+    found, holding, deviation = held_out.errors(policies, data, spec, conditioned=run.conditioned, gamma=gamma)
+    return Errors(
+        label=run.label,
+        dataset=str(dataset),
+        which=which,
+        seeds=tuple(run.seeds),
+        episodes=len(data),
+        steps=data.steps,
+        policy=found,
+        holding=holding,
+        deviation=deviation,
+        discrete=data.discrete,
+    )
 
 
 @guard_computation

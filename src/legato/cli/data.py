@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -29,10 +29,17 @@ def info(source: Source, clip_actions: bool = False, download: bool = False) -> 
 
     from legato.data.formats import load
 
+    data = load(source, clip_actions=clip_actions, download=download)
     table = Table(show_header=False, box=None, pad_edge=False)
-    for name, value in facts(load(source, clip_actions=clip_actions, download=download)):
+    for name, value in facts(data):
         table.add_row(name, escape_markup(value))
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    ranges = Table("", "least", "most", "mean", "deviation", "", box=None, pad_edge=False)
+    for row in dimensions(data):
+        ranges.add_row(*row)
+    console.print()
+    console.print(ranges)
 
 
 def check(sources: Sources, clip_actions: bool = False) -> None:
@@ -65,6 +72,92 @@ def convert(source: Source, target: Source, clip_actions: bool = False, download
 
     free(target)
     _write(load(source, clip_actions=clip_actions, download=download), target)
+
+
+def bring(
+    source: Source,
+    target: Source,
+    observations: tuple[str, ...] = (),
+    actions: tuple[str, ...] = (),
+    reward: str | None = None,
+    terminal: str | None = None,
+    episode: str | None = None,
+    episode_length: int | None = None,
+    time: str | None = None,
+    gap: str | None = None,
+    low: tuple[float, ...] = (),
+    high: tuple[float, ...] = (),
+    choices: int | None = None,
+    start: int = 0,
+    missing: Literal["error", "drop", "hold"] = "error",
+    environment: str | None = None,
+    ends: Literal["marked", "terminated", "truncated"] = "marked",
+    late_ends: bool = False,
+    layout: Literal["ogbench"] | None = None,
+    clip_actions: bool = False,
+    download: bool = False,
+) -> None:
+    """Bring logs of another layout into ours, and say what was decided on the way. The source is only read.
+
+    Tables (.csv, .tsv, .parquet) and LeRobot folders need to be told which column is what. Of files of arrays (.npz,
+    .hdf5) the names of d3rlpy, Stable-Baselines3, imitation, NeoRL and robomimic are known.
+
+    Args:
+        source: a .csv, .tsv or .parquet table, LeRobot folder, .npz or .hdf5 file, .arrays folder, or Minari id
+        target: a new .npz or .hdf5 file, .arrays folder (mapped instead of read), or Minari id such as mine/hopper-v0
+        observations: columns of the observation, such as level flow 'temp_*'; of robomimic the parts of it
+        actions: columns of the action
+        reward: column of what was paid for the row's action; without one the logs can be imitated only
+        terminal: column that is 1 where the row's action ended the episode by itself
+        episode: column that changes where an episode begins
+        episode_length: rows of an episode, where nothing marks them
+        time: column of seconds, or of dates and times, that shows whether rows are missing
+        gap: a row so long after the one before begins an episode: 60, 60s, 5min, 2h
+        low: lower bounds of the actions, one for all or one for each
+        high: upper bounds
+        choices: how many discrete actions there are
+        start: the number of the first of them
+        missing: rows of a table with empty cells: refuse, drop, or hold the value before
+        environment: Gymnasium id of the environment that the logs are of
+        ends: what the ends of episodes are, where marks of arrays do not say it
+        late_ends: ends are marked one row late
+        layout: ogbench: 'terminals' mark rows of final states, in which nothing is done
+        clip_actions: move actions that lie outside their bounds to them
+        download: fetch a Minari dataset that is not here
+    """
+    from legato.data import importing
+    from legato.data.formats import free
+    from legato.data.tables import Columns, seconds
+
+    free(target)
+    columns = Columns(
+        observations=observations,
+        actions=actions,
+        reward=reward,
+        terminal=terminal,
+        episode=episode,
+        episode_length=episode_length,
+        time=time,
+        gap=None if gap is None else seconds(gap),
+        low=low,
+        high=high,
+        choices=choices,
+        start=start,
+        missing=missing,
+        environment=environment,
+    )
+    data, said = importing.read(
+        source,
+        columns,
+        ends=ends,
+        late_ends=late_ends,
+        layout=layout,
+        clip_actions=clip_actions,
+        download=download,
+    )
+    for sentence in said:
+        print(plain(sentence))
+    _write(data, target)
 
 
 def merge(sources: Sources, out: str, clip_actions: bool = False) -> None:
@@ -185,6 +278,37 @@ def facts(data: Trajectories) -> list[tuple[str, str]]:
     return said
 
 
+MOST = 60  # numbers of an observation or action that are listed
+
+
+def dimensions(data: Trajectories) -> list[tuple[str, ...]]:
+    """Range, mean and deviation of every number of observations and actions, and what is notable about it."""
+    import numpy as np
+
+    from legato.data.normaliser import constant_numbers
+
+    about = data.about
+    still = set(constant_numbers(data.observations))
+    tables = [("observation", data.observations, {i: "constant" for i in still})]
+    if about.choices is None:
+        used: dict[int, str] = {}
+        if about.low is not None and about.high is not None:
+            halves = (np.array(about.high) - np.array(about.low)) / 2
+            share = np.asarray(data.actions, np.float64).std(axis=0) / np.maximum(halves, 1e-12)
+            used = {i: f"deviates by {part:.1%} of half its bounds" for i, part in enumerate(share)}
+        tables.append(("action", data.actions, used))
+    found: list[tuple[str, ...]] = []
+    for name, array, remarks in tables:
+        size = array.shape[1]
+        for i in range(min(size, MOST)):
+            column = np.asarray(array[:, i], np.float64)
+            numbers = (f"{x:.4g}" for x in (column.min(), column.max(), column.mean(), column.std()))
+            found.append((f"{name} {i}", *numbers, remarks.get(i, "")))
+        if size > MOST:
+            found.append((f"and {size - MOST} more", "", "", "", "", ""))
+    return found
+
+
 def _spread(values: Any) -> str:
     import numpy as np
 
@@ -207,7 +331,10 @@ def count(n: int, thing: str) -> str:
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "info": (info, "what a dataset holds"),
     "check": (check, "whether it can be learnt from, and if not, where not"),
-    "import": (convert, "bring a file into Minari: legato data import logs.hdf5 mine/logs-v0"),
+    "import": (
+        bring,
+        "read tables and others' layouts: legato data import log.csv log.npz --observations a b --actions u",
+    ),
     "export": (convert, "write a dataset to a file or folder: legato data export mine/logs-v0 logs.npz"),
     "merge": (merge, "put several into one: legato data merge a.npz b.npz --out both.npz"),
     "split": (split, "deal one to two: legato data split a.npz --out train.npz test.npz"),

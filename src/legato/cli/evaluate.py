@@ -21,6 +21,7 @@ def evaluate(
     clocks: bool = True,
     sweep: bool = True,
     targets: tuple[float, ...] = (),
+    dataset: str | None = None,
     env: str | None = None,
     env_option: EnvOption = (),
     max_episode_steps: int | None = None,
@@ -41,6 +42,8 @@ def evaluate(
         clocks: measure random intervals and delays too
         sweep: measure clocks at all; without, only what a policy achieves when it is asked for several returns
         targets: returns to ask for; by default deciles of the data's returns and the policy's own target
+        dataset: play nothing; say how far off the policies are from the actions in these episodes, which they did not
+            learn from
         env: the environment to play in; by default where the run's policies belong
         env_option: an argument of the environment's constructor, instead of the run's; once for each
         max_episode_steps: primitive steps after which an episode is truncated; by default the run's
@@ -52,6 +55,15 @@ def evaluate(
     from legato import api
     from legato.evaluation import report
 
+    if dataset is not None:
+        from rich.console import Console
+
+        from legato.evaluation import imitation
+
+        found = api.action_errors(run, dataset, which=which)
+        Console().print(imitation.table(found))
+        print(f"off by {found.share} of the logged deviation")
+        return
     result = api.evaluate(
         run,
         which=which,

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from legato.data import storage
+from legato.data import layouts, storage
 from legato.data.spec import UNBOUNDED
 from legato.data.trajectories import About, Trajectories, from_episodes, trajectories
 from legato.errors import LegatoError, LegatoWarning, unknown
@@ -32,6 +32,7 @@ LARGEST = float(np.finfo(np.float32).max)
 FLAGS = ("terminations", "terminals", "truncations", "timeouts")
 NAMES = ("observations", "actions", "rewards", *FLAGS, "offsets", "next_observations", "ends")
 NAMES += ("environment", "reference", "low", "high", "choices", "start")
+IGNORED = {"infos", "metadata"}  # groups of D4RL's files
 MINARI_ID = re.compile(r"^([\w-]+/)*[\w.-]+-v\d+$")
 
 
@@ -58,17 +59,22 @@ def load(
     what is doubtful about the ends of episodes.
     """
     path = Path(source)
+    arrays = held = None
     if path.suffix == ".npz":
-        return _from_arrays(path, *storage.npz(path, NAMES), clip_actions, environment)
-    if path.suffix in HDF5:
-        return _from_arrays(path, *storage.hdf5(path, NAMES), clip_actions, environment)
-    if path.suffix == ARRAYS or (path / "observations.npy").is_file():
-        return _from_arrays(path, *storage.folder(path, NAMES), clip_actions, environment)
+        arrays, held = storage.npz(path, NAMES)
+    elif path.suffix in HDF5:
+        arrays, held = storage.hdf5(path, NAMES)
+    elif path.suffix == ARRAYS or (path / "observations.npy").is_file():
+        arrays, held = storage.folder(path, NAMES)
+    if arrays is not None and held is not None:
+        _refuse_foreign(path, arrays, held)
+        return from_arrays(path, arrays, clip_actions, environment)
     if path.exists():
         raise LegatoError(
             f"'{source}' is none of the kinds that are read: {', '.join(('.npz', *HDF5, ARRAYS))}, or a Minari id"
         )
-    return _load_minari(str(source), clip_actions, download)
+    data = _load_minari(str(source), clip_actions, download)
+    return _clipped(data, clip_actions, environment)
 
 
 def save(data: Trajectories, target: str | Path) -> None:
@@ -109,12 +115,13 @@ def free(target: str | Path) -> None:
 # --- flat arrays ---
 
 
-def _from_arrays(
-    path: Path, arrays: dict[str, np.ndarray], held: list[str], clip_actions: bool, environment: str | None
+def from_arrays(
+    path: Path,
+    arrays: dict[str, np.ndarray],
+    clip_actions: bool = False,
+    environment: str | None = None,
 ) -> Trajectories:
-    missing = [name for name in ("observations", "actions") if name not in arrays]
-    if missing:
-        raise LegatoError(f"'{path}' has no {' and no '.join(missing)}; it holds {_some(held)}")
+    """Trajectories of arrays under our names, out of a file or folder (see `load`)."""
 
     def flags(*names: str) -> np.ndarray | None:
         return next((arrays[name] for name in names if name in arrays), None)
@@ -159,6 +166,33 @@ def _from_arrays(
         import gymnasium
 
         warn_of_length(data, about.environment, gymnasium.registry.get(about.environment))
+    return _clipped(data, clip_actions, environment)
+
+
+def _refuse_foreign(path: Path, arrays: dict[str, np.ndarray], held: list[str]) -> None:
+    """Refuse names that are not ours, and warn of arrays that are not read."""
+    missing = [name for name in ("observations", "actions") if name not in arrays]
+    if missing:
+        raise LegatoError(
+            f"'{path}' has no {' and no '.join(missing)}; it holds {layouts.some(held)}: 'legato data import' reads "
+            "other names"
+        )
+    if foreign := sorted(layouts.FOREIGN_ENDS & set(held)):
+        raise LegatoError(
+            f"'{path}' marks ends of episodes in '{foreign[0]}', as others do: 'legato data import {path} NEW.npz' "
+            "reads it"
+        )
+    if unused := sorted(set(held) - set(arrays) - IGNORED):
+        warnings.warn(f"'{path}': not read: {layouts.some(unused)}", LegatoWarning, stacklevel=3)
+
+
+def _clipped(data: Trajectories, clip_actions: bool, environment: str | None) -> Trajectories:
+    """The data, whose actions were to be clipped; refused where there is nothing to clip them to."""
+    if clip_actions and environment is None and data.about.choices is None and data.about.low is None:
+        raise LegatoError(
+            f"{data.about.name} does not say how its actions are bounded, so that there is nothing to clip them to: "
+            "add arrays 'low' and 'high', or 'legato data import --low ... --high ...'"
+        )
     return data
 
 
@@ -190,13 +224,6 @@ def warn_of_length(data: Trajectories, name: str, spec: Any) -> None:
             LegatoWarning,
             stacklevel=2,
         )
-
-
-def _some(names: list[str], most: int = 20) -> str:
-    """Names that a file gives, at most so many and so long, in characters that can be printed."""
-    words = ["".join(c if c.isprintable() else "?" for c in name)[:50] for name in sorted(names)]
-    more = f" and {len(words) - most} more" if len(words) > most else ""
-    return (", ".join(words[:most]) or "nothing") + more
 
 
 def _about(arrays: dict[str, np.ndarray]) -> dict[str, Any]:

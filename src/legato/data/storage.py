@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import io
+import itertools
 import json
 import math
 import os
@@ -30,6 +31,7 @@ SMALL = 64 << 20  # bytes of arrays that any file may hold, however well compres
 TEXT = 1000  # bytes of the longest text that is read
 HEADER = 10_000  # bytes that describe an array
 CONTENTS = 1 << 20  # bytes of an archive's table of contents
+NAMES = 1_000_000  # of a group at most
 CHECKSUM = 4  # bytes that HDF5 may add to a chunk
 DEFLATE, LZF = 1032, 100  # times that a compressed chunk may unfold at most
 FILTERS = {1, 2, 3, 32000}  # of HDF5: deflate, shuffle, fletcher32, lzf
@@ -206,7 +208,7 @@ def _mapped(path: Path, name: str) -> np.ndarray:
 
 
 def hdf5(path: Path, names: Collection[str]) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The arrays of these `names` that an HDF5 file holds at its root, and the names of all that is there.
+    """The arrays of these `names` (`group/name` below the root) that an HDF5 file holds, and the names at its root.
 
     Links to other places and files are not followed: what they lead to counts as not there.
     """
@@ -228,13 +230,36 @@ def hdf5(path: Path, names: Collection[str]) -> tuple[dict[str, np.ndarray], lis
         raise LegatoError(f"'{path}' cannot be read, it is cut or no HDF5 file: {line(problem)}") from None
 
 
+def hdf5_names(path: Path, group: str = "") -> list[str]:
+    """The names in a group of an HDF5 file, at most `NAMES` of them; none where there is no such group.
+
+    Raises `LegatoError` for what is no such file.
+    """
+    import h5py
+
+    regular(path).close()
+    try:
+        with h5py.File(path, "r") as file:
+            found = _inside(file, group)
+            return [str(name) for name in itertools.islice(found, NAMES)] if isinstance(found, h5py.Group) else []
+    except Exception as problem:  # whatever a cut or hostile file makes of the library
+        raise LegatoError(f"'{path}' cannot be read, it is cut or no HDF5 file: {line(problem)}") from None
+
+
+def _inside(group: Any, name: str) -> Any:
+    """What lies at `part/part/...` below a group, if all of it is in this very file."""
+    for part in filter(None, name.split("/")):
+        if group is None or not _here(group, part):
+            return None
+        group = group[part]
+    return group
+
+
 def _dataset(file: Any, name: str) -> Any:
     """The dataset of this name, if one is in this very file."""
     import h5py
 
-    if not _here(file, name):
-        return None
-    value = file[name]
+    value = _inside(file, name)
     return value if isinstance(value, h5py.Dataset) else None
 
 
@@ -242,7 +267,8 @@ def _here(group: Any, name: str) -> bool:
     """Whether something of this name lies in the group, and not elsewhere."""
     import h5py
 
-    return name in group and isinstance(group.get(name, getlink=True), h5py.HardLink)
+    there = isinstance(group, h5py.Group) and name in group
+    return there and isinstance(group.get(name, getlink=True), h5py.HardLink)
 
 
 def _described(path: Path, name: str, value: Any) -> Claim:
@@ -407,6 +433,12 @@ def _fits(path: Path, length: int, claims: Iterable[Claim]) -> None:
             f"'{path}' holds {total >> 20} MiB of arrays, and {room >> 20} MiB of memory are available: an .arrays "
             "folder is mapped instead of read"
         )
+
+
+def refuse_more(path: Path, size: int) -> None:
+    """Raises `LegatoError` where reading this file takes more bytes than can be had."""
+    if size > (room := available()):
+        raise LegatoError(f"reading '{path}' takes {size >> 20} MiB, and {room >> 20} MiB of memory are available")
 
 
 def available() -> int:

@@ -132,6 +132,11 @@ def trajectories(
             offsets = _offsets(about, steps, over, offsets)
             torn = np.setdiff1d(torn, offsets[1:] - 1)
             offsets = np.union1d(offsets, torn + 1)
+        if 2 * np.isin(torn + 1, over).sum() > len(over) > 0:
+            raise LegatoError(
+                f"{about.name} marks ends one row late: by its next_observations {len(torn)} episodes end at a row "
+                "without a mark; 'legato data import --late-ends' moves the marks"
+            )
         if len(torn):
             over = np.union1d(over, torn)
             truncations = np.array(truncations)  # what was given is not written to
@@ -403,6 +408,28 @@ def merge(sets: Sequence[Trajectories], name: str) -> Trajectories:
 
 
 # --- checks ---
+
+
+def warn_of_digits(name: str, columns: Sequence[str], array: np.ndarray) -> None:
+    """Warn of columns whose values float32, in which they are kept, can hardly tell apart: times of day, counters."""
+    if array.dtype.kind == "f" and array.dtype.itemsize <= 4:
+        return
+    for column, values in zip(columns, array.T, strict=True):
+        known = values[np.isfinite(values)]
+        if not len(known):
+            continue
+        size, width = float(np.abs(known).max()), float(known.max()) - float(known.min())
+        spacing = size * 2.0**-23
+        if not 1e-12 * size < width < 1000 * spacing:
+            continue
+        distinct, kept = len(np.unique(known)), len(np.unique(known.astype(np.float32)))
+        if 2 * kept < distinct:
+            warnings.warn(
+                f"{name}: the {distinct} values of '{column}', up to {size:.6g}, are {kept} as float32: subtract its "
+                "first value, or leave it out",
+                LegatoWarning,
+                stacklevel=2,
+            )
 
 
 def _table(name: str, array: np.ndarray) -> np.ndarray:

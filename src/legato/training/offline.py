@@ -35,7 +35,7 @@ from legato.data.windows import Draw, Episodes, Window
 from legato.envs import describe, episode_limit, make, make_vec, try_environment
 from legato.errors import LegatoError
 from legato.rollout import Clock, episodes
-from legato.training import policy_file
+from legato.training import held_out, policy_file
 from legato.training.averages import Averages
 from legato.training.beginning import begin
 from legato.training.checkpoint import Checkpoints
@@ -45,6 +45,8 @@ from legato.training.progress import Progress
 from legato.training.run import Metrics, Run, kept_history
 from legato.training.settings import OfflineSettings, environment_card, world_of
 
+HELD = "held_out_error"  # the column of metrics
+HELD_STEPS = 2_000  # of the held-out episodes that are foretold at an evaluation, at most, but for the first episode
 DISPATCH = 50  # updates per compiled call: seconds at most, so that Ctrl-C is answered
 MAPPED = 2 << 30  # bytes of mapped files from which on these are streamed instead of put on the device
 
@@ -63,8 +65,7 @@ def start(
 
     `data` stands in for the dataset that the settings name; such a run cannot be resumed from its name alone.
     """
-    if data is None:
-        data = read(settings)
+    data, held = divided(settings, read(settings) if data is None else data)
     spec, data = check(algorithm, config, settings, data)
     if config.anneal_over == -1:
         config = replace(config, anneal_over=settings.updates)
@@ -78,8 +79,15 @@ def start(
         "path": str(Path(settings.dataset).absolute()) if Path(settings.dataset).exists() else None,
     }
     run = Run.create(out, algorithm, preset, config, settings, spec, found)
-    OfflineLoop(run, data, quiet=quiet).train()
+    OfflineLoop(run, data, held=held, quiet=quiet).train()
     return run
+
+
+def divided(settings: OfflineSettings, data: Trajectories) -> tuple[Trajectories, Trajectories | None]:
+    """The episodes that a run learns from, and those that it holds out. Raises `LegatoError` where one has none."""
+    if not settings.holdout:
+        return data, None
+    return logs.split(data, 1 - settings.holdout, settings.seed)
 
 
 def resume(
@@ -95,8 +103,8 @@ def resume(
     `dataset` says where its dataset is now.
     """
     run = Run(path)
-    data = learnt(run, dataset, data)
-    OfflineLoop(run, data, resume=True, from_step=from_step, quiet=quiet, place=dataset).train()
+    data, held = parts(run, dataset, data)
+    OfflineLoop(run, data, held=held, resume=True, from_step=from_step, quiet=quiet, place=dataset).train()
     return run
 
 
@@ -105,6 +113,13 @@ def learnt(run: Run, dataset: str | None = None, data: Trajectories | None = Non
 
     Raises `LegatoError` where it is not there any more or is not what it was.
     """
+    return parts(run, dataset, data)[0]
+
+
+def parts(
+    run: Run, dataset: str | None = None, data: Trajectories | None = None
+) -> tuple[Trajectories, Trajectories | None]:
+    """The same, and what it held out."""
     settings = run.settings
     assert isinstance(settings, OfflineSettings)
     known = run.data or {}
@@ -117,13 +132,14 @@ def learnt(run: Run, dataset: str | None = None, data: Trajectories | None = Non
             if source is not None or Path(settings.dataset).exists():
                 raise
             raise LegatoError(f"{problem}; where it is now can be said: --dataset FILE") from problem
+    data, held = divided(settings, data)
     _, data = check(run.algorithm, run.config, settings, data, run.spec)
     if fingerprint(data) != known.get("fingerprint", fingerprint(data)):
         if dataset is not None:
             raise LegatoError(f"'{dataset}' is not the dataset that '{run.place}' began with")
         what = f"'{settings.dataset}' is not what it was when '{run.place}' began"
         raise LegatoError(f"{what}; train anew, or name with --dataset where that is now")
-    return data
+    return data, held
 
 
 def read(settings: OfflineSettings, source: str | Path | None = None) -> Trajectories:
@@ -215,6 +231,7 @@ class OfflineLoop:
         run: Run,
         data: Trajectories,
         *,
+        held: Trajectories | None = None,
         resume: bool = False,
         from_step: int | None = None,
         quiet: bool = False,
@@ -223,6 +240,7 @@ class OfflineLoop:
         settings = run.settings
         assert isinstance(settings, OfflineSettings)
         self.place = place  # where the dataset was said to be now
+        self.held = held  # what is not learnt from
         self.run, self.settings, self.config, self.quiet = run, settings, run.config, quiet
         self.algorithm = algorithm_module(run.algorithm)
         self.draws: tuple[Draw, ...] = windows.buckets(data.lengths, self.algorithm.batches(self.config))
@@ -230,6 +248,8 @@ class OfflineLoop:
         loaded = self.checkpoints.load(from_step) if resume else None
         self._build(data, loaded and loaded[1])
         columns = [*self.metric_names]
+        if self.held is not None:
+            columns = [HELD, *columns]
         if self.judge is not None:
             columns = [*self.eval_names, *columns]
         if loaded is not None:
@@ -331,16 +351,20 @@ class OfflineLoop:
 
         self.averages.read(self.checkpoints.steps())
         progress.step(self.step)
-        evaluated = self._evaluate() if due(s.eval_every) else None
-        if evaluated is not None or due(s.log_every):
+        measured = due(s.eval_every)
+        evaluated, apart = self._evaluate() if measured else (None, None)
+        if measured or due(s.log_every):
             loss = self.averages.mean("loss")
-            self._log(evaluated)
+            self._log(evaluated, apart)
             self.metrics.speed(self.step, progress.rate(self.step), "updates")
             text = f"loss {loss:.4g}"
+            if apart is not None:
+                text += f", held-out error {apart.mean():.3g} of the actions' deviation"
             if evaluated is not None:
-                over = f" over {len(self.run.seeds)} seeds" if len(self.run.seeds) > 1 else ""
-                text += ", " + self._worded(evaluated.mean(axis=0)) + over
-            if evaluated is not None or self.step >= s.updates:
+                text += ", " + self._worded(evaluated.mean(axis=0))
+            if evaluated is not None or apart is not None:
+                text += f" over {len(self.run.seeds)} seeds" if len(self.run.seeds) > 1 else ""
+            if measured:
                 progress.note(self.step, text)
         self.reported = self.step
         if due(s.checkpoint_every):
@@ -350,15 +374,21 @@ class OfflineLoop:
         asked = [f" asked for {t:.0f}" if t is not None else "" for t in self.targets]
         return ", ".join(f"return {mean:.1f}{words}" for mean, words in zip(means, asked, strict=True))
 
-    def _log(self, evaluated: np.ndarray | None) -> None:
+    def _log(self, evaluated: np.ndarray | None, apart: np.ndarray | None) -> None:
         for i, (seed, row) in enumerate(zip(self.run.seeds, self.averages.take(), strict=True)):
+            if apart is not None:
+                row[HELD] = float(apart[i])
             if evaluated is not None:
                 row |= dict(zip(self.eval_names, map(float, evaluated[i]), strict=True))
             self.metrics.write(self.step, seed, row)
 
-    def _evaluate(self) -> np.ndarray | None:
-        """Mean greedy return `[seeds, targets]`; keeps the `last` and the `best` policy. None without environment."""
+    def _evaluate(self) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Mean greedy return `[seeds, targets]` and held-out error `[seeds]`; keeps the `last` and the `best` policy.
+
+        None without environment, and without episodes that are held out.
+        """
         policies = self.policies(self.learner)
+        apart = None if self.held is None else self._held_out(policies, self.held)
         found = None
         if self.judge is not None:
             spec, seeds, pause = self.run.spec, self.run.seeds, partial(self.pause, self.step)
@@ -370,13 +400,23 @@ class OfflineLoop:
                 for command in commands
             ]
             found = np.stack(returns, axis=1)
-        scores = np.full(len(self.best), np.inf) if found is None else found[:, 0]
+        if found is not None:
+            scores = found[:, 0]
+        else:  # the newest is the best one where nothing tells them apart
+            scores = np.full(len(self.best), np.inf) if apart is None else -apart
         origin = {"environment": (self.run.data or {}).get("environment"), "dataset": self.settings.dataset}
         origin |= environment_card(self.settings) if self.settings.env else {}
         policy_file.keep(self.run, policies, scores > self.best, self.step, origin)
-        if found is not None:
+        if found is not None or apart is not None:
             self.best = np.maximum(self.best, scores)
-        return found
+        return found, apart
+
+    def _held_out(self, policies: Any, held: Trajectories) -> np.ndarray:
+        """Errors `[seeds]` of foretelling the actions of held-out episodes, as shares of their deviation."""
+        some = logs.select(held, np.arange(max(1, int(np.searchsorted(held.offsets, HELD_STEPS, side="right")) - 1)))
+        told = {"conditioned": self.run.conditioned, "gamma": getattr(self.config, "gamma", 1.0)}
+        found, _, deviation = held_out.errors(policies, some, self.run.spec, **told)
+        return held_out.shares(found, deviation)
 
     def _checkpoint(self) -> None:
         self.averages.read(self.checkpoints.steps())

@@ -117,6 +117,8 @@ class OfflineSettings:
     """draw on the host instead of on the device: for sets larger than memory; auto: mapped files above 2 GiB"""
     download: bool = False
     """fetch a Minari dataset that is not on this machine"""
+    holdout: float = 0.0
+    """share of the episodes, drawn by `seed`, not to learn from, but to show how well their actions are predicted"""
     seed: int = 0
     """first seed: parameters, sampling and evaluation episodes derive from it"""
     seeds: int = 1
@@ -140,6 +142,8 @@ class OfflineSettings:
             if getattr(self, name) < low:
                 raise LegatoError(f"{name} must be at least {low}; {getattr(self, name)} was given")
         _check_world(self)
+        if not 0 <= self.holdout < 1:
+            raise LegatoError(f"holdout is a share of the episodes, at least 0 and below 1; {self.holdout:g} was given")
         named = [f"{target:g}" for target in self.targets]
         if twice := {name for name in named if named.count(name) > 1}:
             raise LegatoError(f"a target return of {min(twice)} is asked for twice")

@@ -1,0 +1,520 @@
+"""Logs with named columns, one row a step: CSV and Parquet files, DataFrames, or arrays by name.
+
+Which column is what, where episodes end and how actions are bounded is said by whoever knows the plant. Nothing is
+guessed, and every decision is said in a sentence for a person to check. A row holds what was observed, the action that
+was taken upon it, and the reward that was paid for this action.
+"""
+
+from __future__ import annotations
+
+import csv
+import fnmatch
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from legato.data import storage
+from legato.data.layouts import some
+from legato.data.trajectories import About, Trajectories, trajectories, warn_of_digits
+from legato.errors import LegatoError
+
+SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
+ROWS = 1 << 16  # of a file read at once
+CELL = 10_000  # characters of a cell at most
+REGULAR = 0.4  # of a period that a row may come early or late
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a table are what, and where its episodes end."""
+
+    observations: tuple[str, ...] = ()
+    """columns of the observation in this order; `*` stands for any characters"""
+    actions: tuple[str, ...] = ()
+    """columns of the action, likewise"""
+    reward: str | None = None
+    """what was paid for the row's action; without one the logs can be imitated only"""
+    terminal: str | None = None
+    """1 in the row whose action ended the episode by itself: nothing is earned after it"""
+    episode: str | None = None
+    """an episode begins where this column changes"""
+    episode_length: int | None = None
+    """rows of an episode, for logs without such a column"""
+    time: str | None = None
+    """seconds, or dates and times of ISO 8601; not observed, but used to see whether rows are missing"""
+    gap: float | None = None
+    """seconds: a row that comes later than so long after the one before begins an episode"""
+    low: tuple[float, ...] = ()
+    """lower bounds of the actions, one for all or one for each"""
+    high: tuple[float, ...] = ()
+    """upper bounds"""
+    choices: int | None = None
+    """how many discrete actions there are, for one column of whole numbers"""
+    start: int = 0
+    """the number of the first discrete action"""
+    missing: Literal["error", "drop", "hold"] = "error"
+    """rows with empty cells: refused, left out (the episode ends before them), or given the last value"""
+    clip_actions: bool = False
+    """move actions that lie outside their bounds to them"""
+    environment: str | None = None
+    """Gymnasium id of the environment that the logs are of"""
+
+    def __post_init__(self) -> None:
+        ways = [name for name in ("episode", "episode_length", "gap") if getattr(self, name) is not None]
+        if len(ways) > 1:
+            raise LegatoError(f"episodes end by one rule: leave out {ways[0]} or {ways[1]}")
+        if self.gap is not None and self.time is None:
+            raise LegatoError("a gap is one of time: say which column that is, with time")
+        if self.gap is not None and not self.gap > 0:
+            raise LegatoError(f"gap is positive, in seconds; {self.gap:g} was given")
+        if self.episode_length is not None and self.episode_length < 1:
+            raise LegatoError(f"episode_length is at least 1; {self.episode_length} was given")
+        if bool(self.low) != bool(self.high):
+            raise LegatoError("bounds have a low and a high")
+        if self.clip_actions and not self.low:
+            raise LegatoError("actions are clipped to bounds: give low and high too")
+        if self.choices is not None and self.low:
+            raise LegatoError("discrete actions have no bounds: leave out choices, or low and high")
+
+
+@dataclass
+class Table:
+    """Columns as they were read: numbers as float64, texts where a column is no number."""
+
+    name: str
+    header: list[str]
+    columns: dict[str, np.ndarray]
+
+    @property
+    def rows(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+
+def from_table(table: Any, columns: Columns, name: str = "table") -> tuple[Trajectories, list[str]]:
+    """Trajectories of a DataFrame (pandas, polars), a pyarrow table, or a mapping from names to arrays.
+
+    Also says what was decided: how episodes end, the period, what was left out. Raises `LegatoError`, naming row and
+    column, for what does not fit.
+    """
+    header = [str(column) for column in getattr(table, "column_names", getattr(table, "columns", table))]
+    chosen = _chosen(name, header, columns)
+    found = {column: _numbers(name, column, np.asarray(table[column])) for column in chosen}
+    return from_rows(Table(name, header, found), columns)
+
+
+def read(path: str | Path, columns: Columns) -> tuple[Trajectories, list[str]]:
+    """Trajectories of a CSV file (of commas, semicolons or tabs) or a Parquet file, and what was decided.
+
+    A CSV file without a header has columns 0, 1, 2, ... Raises `LegatoError` as `from_table` does.
+    """
+    path = Path(path)
+    if path.suffix == ".parquet":
+        return from_rows(read_parquet(path, columns), columns)
+    return from_rows(_csv(path, columns), columns)
+
+
+def seconds(text: str) -> float:
+    """A length of time as it is typed: `60`, `60s`, `5min`, `2h`. Raises `LegatoError` for what is none."""
+    number = text.rstrip("abcdefghijklmnopqrstuvwxyz ")
+    unit = text[len(number) :].strip()
+    try:
+        return float(number) * {"": 1, "ms": 1e-3, "s": 1, "min": 60, "h": 3600, "d": 86400}[unit]
+    except (ValueError, KeyError):
+        raise LegatoError(f"'{text}' is no length of time; write such as 60s, 5min or 2h") from None
+
+
+# --- files ---
+
+
+def _csv(path: Path, columns: Columns) -> Table:
+    with storage.regular(path) as raw:
+        storage.refuse_more(path, 4 * os.fstat(raw.fileno()).st_size)
+    with path.open(encoding="utf-8-sig", errors="strict", newline="") as file:
+        try:
+            first = file.readline(1 << 20)
+            mark = max(",;\t", key=first.count)
+            file.seek(0)
+            lines = csv.reader(file, delimiter=mark, strict=True)
+            header = [cell.strip() for cell in next(lines, [])]
+            if not header:
+                raise LegatoError(f"'{path}' is empty")
+            named = not all(map(_is_number, header))
+            if not named:  # the first row is one of numbers already
+                file.seek(0)
+                lines, header = csv.reader(file, delimiter=mark, strict=True), [str(i) for i in range(len(header))]
+            if twice := {cell for cell in header if header.count(cell) > 1}:
+                raise LegatoError(f"'{path}' has two columns of the name '{min(twice)}'")
+            chosen = _chosen(str(path), header, columns)
+            places = [header.index(column) for column in chosen]
+            parts: dict[str, list[np.ndarray]] = {column: [] for column in chosen}
+            begin = 2 if named else 1
+            for rows in _batches(lines):
+                for row, cells in enumerate(rows):
+                    if len(cells) != len(header):
+                        raise LegatoError(
+                            f"'{path}', line {begin + row}: {len(cells)} cells, where its header has {len(header)}"
+                        )
+                for column, place in zip(chosen, places, strict=True):
+                    cells = [row[place] for row in rows]
+                    parts[column].append(_cells(str(path), column, cells, begin))
+                begin += len(rows)
+        except UnicodeDecodeError:
+            raise LegatoError(f"'{path}' is not text in UTF-8: save it so") from None
+        except csv.Error as problem:
+            raise LegatoError(f"'{path}' cannot be read as a table: {storage.line(problem)}") from None
+    found = {column: _together(str(path), column, arrays) for column, arrays in parts.items()}
+    return Table(str(path), header, found)
+
+
+def _batches(lines: Iterator[list[str]]) -> Iterator[list[list[str]]]:
+    rows: list[list[str]] = []
+    for cells in lines:
+        if cells:  # an empty line is none
+            rows.append(cells)
+        if len(rows) == ROWS:
+            yield rows
+            rows = []
+    if rows:
+        yield rows
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _cells(name: str, column: str, cells: list[str], begin: int) -> np.ndarray:
+    """Cells as numbers, empty ones as NaN; as texts where none is a number."""
+    filled = [cell if cell.strip() else "nan" for cell in cells]
+    try:
+        return np.array(filled, np.float64)
+    except ValueError:
+        odd = next(i for i, cell in enumerate(filled) if not _is_number(cell))
+    if not any(_is_number(cell) for cell in filled if cell != "nan"):
+        return np.array(cells)
+    hint = "; write decimal points" if filled[odd].replace(",", "", 1).strip("+-").isdigit() else ""
+    raise LegatoError(f"'{name}', line {begin + odd}: '{column}' is '{cells[odd][:50]}', no number{hint}")
+
+
+def _together(name: str, column: str, arrays: list[np.ndarray]) -> np.ndarray:
+    if len({array.dtype.kind for array in arrays}) > 1:
+        raise LegatoError(f"'{name}': '{column}' holds numbers in some places and texts in others")
+    return np.concatenate(arrays) if arrays else np.zeros(0)
+
+
+def read_parquet(path: Path, columns: Columns) -> Table:
+    """The columns of a Parquet file that are needed. Raises `LegatoError` for what is no such file, or is cut."""
+    try:
+        import pyarrow
+        import pyarrow.parquet as parquet
+    except ModuleNotFoundError:
+        raise LegatoError("reading Parquet needs pyarrow: pip install 'legato[tables]'") from None
+    storage.regular(path).close()
+    try:
+        with parquet.ParquetFile(path, memory_map=True) as file:
+            header = file.schema_arrow.names
+            chosen = _chosen(str(path), header, columns)
+            storage.refuse_more(path, 8 * len(chosen) * file.metadata.num_rows)
+            parts: dict[str, list[np.ndarray]] = {column: [] for column in chosen}
+            for batch in file.iter_batches(ROWS, columns=chosen):
+                for column in chosen:
+                    parts[column].append(_numbers(str(path), column, _array(batch.column(column))))
+    except pyarrow.ArrowException as problem:
+        raise LegatoError(f"'{path}' cannot be read, it is cut or no Parquet file: {storage.line(problem)}") from None
+    except OSError as problem:
+        raise LegatoError(f"'{path}' cannot be read, it is cut or no Parquet file: {storage.line(problem)}") from None
+    return Table(str(path), header, {column: _together(str(path), column, a) for column, a in parts.items()})
+
+
+def _array(column: Any) -> np.ndarray:
+    """A column of Arrow as an array; lists of one length are its rows."""
+    import pyarrow
+
+    kind = column.type
+    if pyarrow.types.is_list(kind) or pyarrow.types.is_fixed_size_list(kind) or pyarrow.types.is_large_list(kind):
+        flat = column.flatten().to_numpy(zero_copy_only=False)
+        if len(column) and len(flat) % len(column):
+            raise LegatoError("its lists are of different lengths")
+        return flat.reshape(len(column), -1)
+    return column.to_numpy(zero_copy_only=False)
+
+
+def _numbers(name: str, column: str, array: np.ndarray) -> np.ndarray:
+    """Numbers as float64 with NaN for what is missing, times as seconds, and texts."""
+    if array.dtype.kind in "fiub":
+        return array.astype(np.float64)
+    if array.dtype.kind == "M":
+        return np.where(np.isnat(array), np.nan, array.astype("datetime64[us]").astype(np.int64) / 1e6)
+    if array.dtype.kind == "O":
+        try:
+            return np.array([math.nan if cell is None else cell for cell in array.tolist()], np.float64)
+        except (TypeError, ValueError):
+            return np.array(["" if cell is None else str(cell)[:CELL] for cell in array.tolist()])
+    if array.dtype.kind in "US":
+        return array.astype(np.str_)
+    raise LegatoError(f"{name}: '{column}' holds {array.dtype}, neither numbers nor texts")
+
+
+# --- columns ---
+
+
+def _chosen(name: str, header: Sequence[str], columns: Columns) -> list[str]:
+    """The columns that are needed, each once."""
+    if not columns.observations or not columns.actions:
+        raise LegatoError(
+            f"which columns of '{name}' are observations, which actions? --observations and --actions with some of: "
+            f"{some(header, 40)}"
+        )
+    found = [*matched(name, header, columns.observations), *matched(name, header, columns.actions)]
+    if twice := {column for column in found if found.count(column) > 1}:
+        raise LegatoError(f"'{min(twice)}' is named twice among observations and actions")
+    single = (columns.reward, columns.terminal, columns.episode, columns.time)
+    found += [column for given in single if given is not None for column in matched(name, header, (given,))]
+    return list(dict.fromkeys(found))
+
+
+def matched(name: str, header: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    """The columns that fit the patterns, in their order. Raises `LegatoError` for one that none fits."""
+    found: list[str] = []
+    for pattern in patterns:
+        there = [pattern] if pattern in header else [c for c in header if fnmatch.fnmatchcase(c, pattern)]
+        if not there:
+            raise LegatoError(f"'{name}' has no column '{pattern}'; it has {some(header, 40)}")
+        found += there
+    return found
+
+
+def _matrix(table: Table, names: Sequence[str]) -> np.ndarray:
+    parts = []
+    for column in names:
+        array = table.columns[column]
+        if array.dtype.kind == "U":
+            raise LegatoError(f"'{table.name}': '{column}' holds texts such as '{str(array[0])[:50]}', no numbers")
+        parts.append(array if array.ndim == 2 else array[:, None])
+    return np.concatenate(parts, axis=1)
+
+
+# --- from rows to episodes ---
+
+
+def from_rows(table: Table, columns: Columns) -> tuple[Trajectories, list[str]]:
+    """Trajectories of a table that was read, and what was decided."""
+    name, header = table.name, table.header
+    seen, acted = (matched(name, header, names) for names in (columns.observations, columns.actions))
+    if not table.rows:
+        raise LegatoError(f"'{name}' holds no rows")
+    observations, actions = _matrix(table, seen), _matrix(table, acted)
+    terminal = np.zeros(table.rows, bool) if columns.terminal is None else _flags(table, columns.terminal)
+    said = [f"{table.rows} rows: observations {', '.join(seen)}; actions {', '.join(acted)}"]
+    unused = [c for c in header if c not in table.columns]
+    said += [f"not used: {some(unused)}"] if unused else []
+    said.append(
+        "no rewards: the logs can be imitated"
+        if columns.reward is None
+        else f"'{columns.reward}' is paid for its row's action"
+    )
+    begins = _begins(table, columns, terminal, said)
+    held: list[tuple[list[str], np.ndarray]] = [(seen, observations), (acted, actions)]
+    if columns.reward is not None:
+        held.append(([columns.reward], _matrix(table, [columns.reward])))
+    keep, begins = _without_missing(table, columns, held, begins, said)
+    for names, array in held:
+        if array.shape[1] == len(names):
+            warn_of_digits(name, names, array)
+    reward = None if columns.reward is None else held[-1][1][keep, 0]
+    observations, actions, terminal = observations[keep], actions[keep], terminal[keep]
+    offsets = np.append(np.flatnonzero(begins), len(begins))
+    lengths = np.diff(offsets)
+    truncated = np.zeros(len(begins), bool)
+    truncated[offsets[1:] - 1] = ~terminal[offsets[1:] - 1]
+    said.append(
+        f"{len(lengths)} episode{'s' if len(lengths) > 1 else ''} of {lengths.min()} to {lengths.max()} steps, "
+        f"{int(terminal.sum())} terminated; what follows an episode's last step is not known"
+    )
+    about = _about(name, columns, actions, said)
+    data = trajectories(
+        observations,
+        actions,
+        reward,
+        terminal,
+        truncated,
+        offsets,
+        about=about,
+        clip_actions=columns.clip_actions,
+        start=columns.start,
+    )
+    return data, said
+
+
+def _flags(table: Table, column: str) -> np.ndarray:
+    array = table.columns[column]
+    if array.dtype.kind == "U" and np.isin(np.char.lower(array), ("true", "false", "")).all():
+        return np.char.lower(array) == "true"
+    if array.dtype.kind == "U" or not np.isin(array[~np.isnan(array)], (0, 1)).all():
+        raise LegatoError(f"'{table.name}': '{column}' marks rows by 0 and 1, or true and false, and holds others")
+    return array == 1
+
+
+def _begins(table: Table, columns: Columns, terminal: np.ndarray, said: list[str]) -> np.ndarray:
+    """The rows at which an episode begins."""
+    rows = table.rows
+    begins = np.zeros(rows, bool)
+    begins[0] = True
+    begins[1:] |= terminal[:-1]
+    if columns.episode is not None:
+        array = table.columns[columns.episode]
+        empty = array == "" if array.dtype.kind == "U" else np.isnan(array)
+        if empty.any():
+            raise LegatoError(f"'{table.name}': '{columns.episode}' is empty in row {int(empty.argmax())}")
+        change = np.append(True, array[1:] != array[:-1])
+        values = array[change]
+        if len(np.unique(values)) < len(values):
+            _, first, back = np.unique(values, return_index=True, return_inverse=True)
+            again = int(np.flatnonzero(first[back] != np.arange(len(values)))[0])
+            raise LegatoError(
+                f"'{table.name}' is not sorted by '{columns.episode}': {values[again]} comes again in row "
+                f"{int(np.flatnonzero(change)[again])}"
+            )
+        begins |= change
+        said.append(f"an episode begins where '{columns.episode}' changes")
+    elif columns.episode_length is not None:
+        begins[:: columns.episode_length] = True
+        rest = rows % columns.episode_length
+        said.append(f"an episode has {columns.episode_length} rows" + (f", the last one {rest}" if rest else ""))
+    elif columns.gap is None and columns.terminal is None:
+        ways = "--episode COLUMN, --episode-length ROWS, or --time COLUMN --gap SECONDS"
+        raise LegatoError(
+            f"where do the episodes of '{table.name}' end? {ways}; --episode-length {rows} takes all for one"
+        )
+    if columns.time is not None:
+        _time(table, columns, begins, said)
+    return begins
+
+
+def _time(table: Table, columns: Columns, begins: np.ndarray, said: list[str]) -> None:
+    """Look for rows that are missing or out of order, and begin episodes after gaps."""
+    time, name = _seconds(table, columns), table.name
+    if np.isnan(time).any():
+        raise LegatoError(f"'{name}': '{columns.time}' is empty in row {int(np.isnan(time).argmax())}")
+    apart = np.diff(time)
+    within = ~begins[1:]
+    fall = within & (apart <= 0)
+    if fall.any():
+        row = int(fall.argmax()) + 1
+        what = "twice the same" if apart[row - 1] == 0 else "earlier than the row before"
+        raise LegatoError(f"'{name}', row {row}: '{columns.time}' is {what}; sort the rows by it, without duplicates")
+    if columns.gap is not None:
+        late = within & (apart > columns.gap)
+        begins[1:] |= late
+        within &= ~late
+        said.append(f"an episode begins after {columns.gap:g} s without a row: {int(late.sum())} times")
+    if not within.any():
+        return
+    period = float(np.median(apart[within]))
+    early, late = within & (apart < (1 - REGULAR) * period), within & (apart > (1 + REGULAR) * period)
+    if columns.gap is None and late.any() and late.sum() <= 0.05 * within.sum():
+        row = int(late.argmax()) + 1
+        raise LegatoError(
+            f"'{name}', row {row}: {apart[row - 1]:g} s after the one before, where the period is {period:.4g} s: "
+            f"--gap {2 * period:.4g} ends an episode there (instead of --episode and --episode-length)"
+        )
+    if early.any() or late.any():
+        odd = int((early | late).sum())
+        raise LegatoError(
+            f"'{name}' mixes periods: {odd} of {int(within.sum())} rows come {apart[within].min():g} to "
+            f"{apart[within].max():g} s after the one before, most after {period:.4g} s; write rows of one period"
+        )
+    said.append(f"a step is {period:.4g} s")
+
+
+def _seconds(table: Table, columns: Columns) -> np.ndarray:
+    assert columns.time is not None
+    array = table.columns[columns.time]
+    if array.dtype.kind != "U":
+        return array
+    try:
+        stamps = np.array([stamp.strip().replace("Z", "") for stamp in array.tolist()], "datetime64[us]")
+    except ValueError:
+        raise LegatoError(
+            f"'{table.name}': '{columns.time}' holds '{array[0][:50]}'; times are seconds or 2025-01-31T13:00:00"
+        ) from None
+    return (stamps - stamps[0]).astype(np.int64) / 1e6
+
+
+def _without_missing(
+    table: Table,
+    columns: Columns,
+    held: list[tuple[list[str], np.ndarray]],
+    begins: np.ndarray,
+    said: list[str],
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rows to keep, and at which of these an episode begins; repeats values in place where they are to be held."""
+    empty = np.zeros(table.rows, bool)
+    first: tuple[int, str] | None = None
+    for names, array in held:
+        lacks = np.isnan(array)
+        if lacks.any() and first is None:
+            row = int(lacks.any(axis=1).argmax())
+            first = row, names[int(lacks[row].argmax())] if len(names) == array.shape[1] else names[0]
+        empty |= lacks.any(axis=1)
+    if first is None:
+        return np.ones(table.rows, bool), begins
+    if columns.missing == "error":
+        raise LegatoError(
+            f"'{table.name}', row {first[0]}: '{first[1]}' is empty, and so are cells of {int(empty.sum())} rows in "
+            "all: --missing drop leaves such rows out, --missing hold repeats the value before"
+        )
+    if columns.missing == "hold":
+        offsets = np.append(np.flatnonzero(begins), table.rows)
+        number = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+        for _, array in held:
+            for column in array.T:
+                last = np.maximum.accumulate(np.where(np.isnan(column), -1, np.arange(len(column))))
+                known = (last >= 0) & (last >= offsets[number])
+                column[known] = column[last[known]]
+        said.append(f"empty cells of {int(empty.sum())} rows repeat the value before")
+        empty = np.zeros(table.rows, bool)
+        for _, array in held:
+            empty |= np.isnan(array).any(axis=1)
+    keep = ~empty
+    if not keep.any():
+        raise LegatoError(f"'{table.name}' has no row without an empty cell")
+    begins = begins | np.append(False, empty[:-1])
+    # An episode whose first row is left out begins with the next one that is kept.
+    number = np.cumsum(begins)[keep]
+    if empty.any():
+        said.append(f"{int(empty.sum())} rows with empty cells are left out; an episode ends before each")
+    return keep, np.append(True, number[1:] != number[:-1])
+
+
+def _about(name: str, columns: Columns, actions: np.ndarray, said: list[str]) -> About:
+    stem = Path(name).stem
+    if columns.choices is not None:
+        said.append(
+            f"one of {columns.choices} discrete actions, {columns.start} to {columns.start + columns.choices - 1}"
+        )
+        return About(stem, columns.environment, choices=columns.choices, start=columns.start)
+    size = actions.shape[1]
+    if columns.low:
+        bounds = [b * size if len(b) == 1 else b for b in (tuple(columns.low), tuple(columns.high))]
+        for which, bound in zip(("low", "high"), bounds, strict=True):
+            if len(bound) != size:
+                raise LegatoError(f"{which} has {len(bound)} bounds for actions of {size} numbers")
+        if any(a >= b for a, b in zip(*bounds, strict=True)):
+            raise LegatoError("each lower bound lies below its upper one")
+        said.append("actions lie " + ", ".join(f"in [{a:g}, {b:g}]" for a, b in zip(*bounds, strict=True)))
+        return About(stem, columns.environment, low=bounds[0], high=bounds[1])
+    used = f"{actions.min():.4g} to {actions.max():.4g}"
+    if np.abs(actions).max() <= 1:
+        said.append(f"bounds of actions are not given: -1 and 1, as all lie there ({used})")
+    else:
+        said.append(f"bounds of actions are not given, and the logs use {used}: --low and --high say them")
+    return About(stem, columns.environment)
