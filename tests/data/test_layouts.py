@@ -231,7 +231,6 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "marked twice": ({**OURS, "dones": OVER, "done": OVER}, {}, "has both 'dones' and 'done'"),
     "counted flags": ({**OURS, "dones": np.arange(STEPS)}, {}, "'dones' marks steps by 0 and 1"),
     "short flags": ({**OURS, "dones": OVER[:-1]}, {}, "has 12 observations and 11 of 'dones'"),
-    "marked and cut": ({**OURS, "dones": OVER}, {"columns": Columns(episode_length=3)}, "marks where episodes end"),
     "index falls": ({**OURS, "index": [0, 5, 3]}, {}, "'index' holds the rows at which episodes begin"),
     "columns": ({**OURS, "dones": OVER}, {"columns": Columns(reward="r")}, "reward name columns of a table"),
     "clipped to nothing": ({**OURS, "actions": 3 * ACTIONS, "dones": OVER}, {"clip_actions": True}, "nothing to clip"),
@@ -251,6 +250,16 @@ def test_what_does_not_fit_is_refused_in_one_line(name: str, tmp_path: Path) -> 
     with pytest.raises(LegatoError, match=words) as problem:
         importing.read(tmp_path / "logs.npz", **told)
     assert "\n" not in str(problem.value)
+
+
+def test_marks_that_cannot_be_read_may_be_left_out(tmp_path: Path) -> None:
+    starts = np.array([bool(flag) for flag in OVER], object)
+    np.savez(tmp_path / "logs.npz", **OURS, episode_starts=starts)
+    with pytest.raises(LegatoError, match="'episode_starts' is cut or no plain array: it holds objects"):
+        importing.read(tmp_path / "logs.npz")
+    data, said = importing.read(tmp_path / "logs.npz", Columns(episode_length=6))
+    np.testing.assert_array_equal(data.offsets, [0, 6, 12])
+    assert "what marks ends is not read: episode_starts" in said
 
 
 def test_robomimic_needs_to_know_which_observations(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ class Network(eqx.Module):
         self.dropout = config.dropout
 
     def __call__(self, s: Float[Array, "*batch obs"], key: PRNGKeyArray | None = None) -> Float[Array, "*batch act"]:
-        """Actions before the tanh, or logits."""
+        """Actions before the tanh (`Facts.squash`), or logits."""
         hidden = len(self.layers) - 1
         tossed = [None] * hidden if key is None else toss(key, (hidden, *s.shape[:-1], self.layers[0].bias.size))
         for layer, of_layer in zip(self.layers[:-1], tossed, strict=True):
@@ -65,7 +65,7 @@ def chosen(config: Config, data: Trajectories, limit: int | None = None) -> Traj
 def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = None) -> Learner:
     """A learner before its first update. `facts` say what the data is like."""
     network = Network(config, spec, key=key)
-    facts = Facts.none(spec) if facts is None else facts
+    facts = Facts.none(spec, config.action_units) if facts is None else facts
     return Learner(network, facts, _optimiser(config).init(cast(Any, network)), jnp.zeros((), jnp.int32))
 
 
@@ -78,7 +78,7 @@ def loss(network: Network, facts: Facts, batch: Window, key: PRNGKeyArray | None
     """L. With a `key` dropout is on."""
     given = network(facts.normaliser(batch.observations), key)
     if facts.spec.choices is None:
-        error = jnp.mean((jnp.tanh(given) - facts.unit(batch.actions)) ** 2, axis=-1)
+        error = jnp.mean((facts.squash(given) - facts.unit(batch.actions)) ** 2, axis=-1)
     else:
         error = optax.softmax_cross_entropy_with_integer_labels(given, batch.actions)
     return jnp.sum(jnp.where(batch.mask, error, 0)) / batch.mask.sum()

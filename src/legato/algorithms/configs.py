@@ -219,6 +219,9 @@ class BC:
     """AdamW decay of every parameter [DT]"""
     clip: float = 0.25
     """largest global norm of a gradient [DT]"""
+    action_units: Literal["bounds", "deviation", "auto"] = "bounds"
+    """learn actions in units of their bounds, by a tanh [DT]; of their deviation in the data, by a head without one,
+    where that is a small part of the bounds; or in whichever of these fits the data"""
 
     def __post_init__(self) -> None:
         _check_offline(self, "hidden", "layers")
@@ -274,6 +277,9 @@ class DT:
     """also carry the parameters that the official network never uses, to have its parameter count"""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """of the network's arithmetic in training; parameters and optimiser stay float32"""
+    action_units: Literal["bounds", "deviation", "auto"] = "bounds"
+    """learn actions in units of their bounds, by a tanh [DT]; of their deviation in the data, by a head without one,
+    where that is a small part of the bounds; or in whichever of these fits the data"""
 
     def __post_init__(self) -> None:
         _check_offline(self, "context", "episode_length", "layers", "heads", "size")
@@ -384,6 +390,9 @@ class DS4:
     """largest global norm of a gradient [DS4]"""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """of the dense layers' arithmetic in training; the systems are always float32"""
+    action_units: Literal["bounds", "deviation", "auto"] = "bounds"
+    """learn actions in units of their bounds, by a tanh [DS4]; of their deviation in the data, by a head without one,
+    where that is a small part of the bounds; or in whichever of these fits the data"""
 
     def __post_init__(self) -> None:
         _check_offline(self, "layers", "channels", "order", "embedding", "length")

@@ -198,7 +198,7 @@ def chosen(config: Config, data: Trajectories, limit: int | None = None) -> Traj
 def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = None) -> Learner:
     """A learner before its first update. `facts` say what the data is like."""
     network = Network(config, spec, key=key)
-    facts = Facts.none(spec) if facts is None else facts
+    facts = Facts.none(spec, config.action_units) if facts is None else facts
     return Learner(network, facts, _optimiser(config).init(cast(Any, network)), jnp.zeros((), jnp.int32))
 
 
@@ -241,7 +241,7 @@ def loss(
     if network.choices is not None:
         error = optax.softmax_cross_entropy_with_integer_labels(given, actions)
     else:
-        error = jnp.mean(((jnp.tanh(given) if config.squash else given) - actions) ** 2, axis=-1)
+        error = jnp.mean(((facts.squash(given) if config.squash else given) - actions) ** 2, axis=-1)
     counts = mask if weight is None else mask * weight[..., None]
     return jnp.sum(jnp.where(mask, error * counts, 0)) / jnp.maximum(counts.sum(), 1e-6 if weight is not None else 1)
 

@@ -231,7 +231,7 @@ def acted(network: Network, learner: Learner, moment: Moment) -> Float[Array, "b
     states, facts = jax.vmap(unravel)(jax.lax.stop_gradient(moment.state)), learner.facts
     given = facts.normaliser(moment.observation), moment.previous, facts.ask(moment.ret)
     out = network.respond(states, *given)
-    return jnp.tanh(out) if learner.base.squash else jnp.clip(out, -1, 1)
+    return facts.limit(facts.squash(out) if learner.base.squash else out)
 
 
 def judged(critic: TwinCritic, config: Config, facts: Facts, moment: Moment, action: Array) -> tuple[Array, Array]:
@@ -254,7 +254,7 @@ def critic_loss(
     """L_C and the mean C_1; `discount` lies between `now` and `after`, `noise` is on the actions after."""
     facts = learner.facts
     unit = config.reward_scale or facts.scale / 10
-    a_next = jnp.clip(acted(learner.target_actor, learner, after) + noise, -1, 1)
+    a_next = learner.facts.limit(acted(learner.target_actor, learner, after) + noise)
     c_next = jnp.minimum(*judged(learner.target_critic, config, facts, after, a_next))
     lost = config.regret * (1 - now.continues) * jnp.maximum(after.ret, 0)
     y = jax.lax.stop_gradient((now.reward - lost) / unit + now.continues * discount * c_next)

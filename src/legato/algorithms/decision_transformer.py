@@ -189,7 +189,7 @@ def chosen(config: Config, data: Trajectories, limit: int | None = None) -> Traj
 def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = None) -> Learner:
     """A learner before its first update. `facts` say what the data is like."""
     network = Network(config, spec, key=key)
-    facts = Facts.none(spec) if facts is None else facts
+    facts = Facts.none(spec, config.action_units) if facts is None else facts
     return Learner(network, facts, _optimiser(config).init(cast(Any, network)), jnp.zeros((), jnp.int32))
 
 
@@ -210,7 +210,7 @@ def loss(network: Network, facts: Facts, batch: Window, key: PRNGKeyArray | None
         key=key,
     ).astype(jnp.float32)
     if network.choices is None:
-        error = jnp.mean((jnp.tanh(given) - actions) ** 2, axis=-1)
+        error = jnp.mean((facts.squash(given) - actions) ** 2, axis=-1)
     else:
         error = optax.softmax_cross_entropy_with_integer_labels(given, actions)
     return jnp.sum(jnp.where(batch.mask, error, 0)) / batch.mask.sum()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -20,6 +21,8 @@ from legato.data.trajectories import Trajectories
 
 DECILES = tuple(range(0, 101, 10))
 NEAREST = 10  # episodes that are looked at beside a start
+SMALL = 0.1  # of half the bounds: actions that deviate less are learnt in units of their deviation
+Units = Literal["bounds", "deviation"]
 BEST = 0.1  # of the steps: what the default target return is the mean of
 
 
@@ -34,12 +37,15 @@ class Facts(eqx.Module):
     deciles: Float[Array, " 11"]
     """of the episodes' returns, from the lowest to the highest"""
     spec: Spec = eqx.field(static=True)
+    actions: Normaliser | None = None
+    """mean and deviation of the actions, in whose units they are learnt; None: in units of their bounds"""
 
     @classmethod
-    def none(cls, spec: Spec) -> Facts:
+    def none(cls, spec: Spec, units: str = "bounds") -> Facts:
         """Of no data: everything stays as it is."""
         zeros = jnp.zeros(len(DECILES))
-        return cls(normalisers.none(spec.observation_size), jnp.ones(()), jnp.zeros(()), zeros, spec)
+        actions = normalisers.none(spec.action_size) if units == "deviation" and spec.choices is None else None
+        return cls(normalisers.none(spec.observation_size), jnp.ones(()), jnp.zeros(()), zeros, spec, actions)
 
     def ask(self, returns: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
         """Returns-to-go as a network reads them."""
@@ -48,8 +54,22 @@ class Facts(eqx.Module):
     def unit(
         self, actions: Float[Array, "*batch act"] | Int[Array, "*batch"]
     ) -> Float[Array, "*batch act"] | Int[Array, "*batch"]:
-        """Actions in units of their bounds, [-1, 1], 0 where these are equal; choices as they are."""
-        return self.spec.scale(actions)
+        """Actions in units of their bounds, [-1, 1], or of their deviation in the data; choices as they are.
+
+        0 where the bounds are equal, or the data's actions all the same.
+        """
+        return self.spec.scale(actions) if self.actions is None else self.actions(actions)
+
+    def squash(self, given: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
+        """A network's output as an action in these units: tanh(given), or of units without bounds the output itself."""
+        return jnp.tanh(given) if self.actions is None else given
+
+    def limit(self, actions: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
+        """Actions in these units, moved to their bounds where they lie outside."""
+        if self.actions is None:
+            return jnp.clip(actions, -1, 1)
+        low, high = (self.actions(jnp.asarray(bound)) for bound in (self.spec.low, self.spec.high))
+        return jnp.clip(actions, low, high)
 
     def executed(self, action: Float[Array, "*batch act"]) -> Float[Array, "*batch act"] | Int[Array, "*batch"]:
         """An executed action, in the environment's units, as `unit` gives logged ones."""
@@ -58,27 +78,48 @@ class Facts(eqx.Module):
     def action(
         self, given: Float[Array, " act"], key: PRNGKeyArray | None, *, squash: bool = True
     ) -> Float[Array, " act"]:
-        """What a network's output stands for, in the environment's units: tanh(given) or, of logits, the choice.
+        """What a network's output stands for, in the environment's units: `squash(given)` or, of logits, the choice.
 
         A choice is the likeliest, or drawn where there is a key; a continuous action has no spread to draw from.
         """
         if self.spec.choices is not None:
             choice = jnp.argmax(given) if key is None else jax.random.categorical(key, given)
             return choice[None].astype(jnp.float32)
-        return self.spec.unscale(jnp.tanh(given) if squash else jnp.clip(given, -1, 1))
+        unit = self.limit(self.squash(given) if squash else given)
+        if self.actions is None:
+            return self.spec.unscale(unit)
+        mean, deviation = jax.lax.stop_gradient((self.actions.mean, self.actions.deviation))
+        return mean + deviation * unit
 
 
-def of(data: Trajectories, spec: Spec, *, gamma: float = 1.0, scale: float = 0.0) -> Facts:
+def units_of(data: Trajectories, spec: Spec) -> Units:
+    """Which units an algorithm learns the data's actions in that leaves this open.
+
+    Those of their deviation where this is less than `SMALL` of half the bounds: a network that is to tell such actions
+    apart in units of their bounds learns slowly.
+    """
+    if spec.choices is not None:
+        return "bounds"
+    half = (np.array(spec.high) - np.array(spec.low)) / 2
+    deviation = np.asarray(normalisers.of(data.actions).deviation)
+    moves = (half > 0) & (np.ptp(data.actions, axis=0) > 0)
+    return "deviation" if (deviation[moves] < SMALL * half[moves]).any() else "bounds"
+
+
+def of(data: Trajectories, spec: Spec, *, gamma: float = 1.0, scale: float = 0.0, units: str = "bounds") -> Facts:
     """The facts of a dataset. A `scale` of 0 stands for the root mean square of its returns-to-go."""
     normaliser = normalisers.of(data.observations)
+    actions = normalisers.of(data.actions) if units == "deviation" and spec.choices is None else None
     if data.rewards is None:
-        return eqx.tree_at(lambda facts: facts.normaliser, Facts.none(spec), normaliser)
+        none = Facts.none(spec)
+        return Facts(normaliser, none.scale, none.target, none.deciles, spec, actions)
     if not scale:
         togo = logs.returns_to_go(data, gamma).astype(np.float64)
         scale = float(np.sqrt(np.mean(togo**2))) or 1.0
     found = support(data, gamma=gamma)
     deciles = jnp.asarray([found.deciles[d] for d in DECILES], jnp.float32)
-    return Facts(normaliser, jnp.asarray(scale, jnp.float32), jnp.asarray(found.target, jnp.float32), deciles, spec)
+    divisor, target = jnp.asarray(scale, jnp.float32), jnp.asarray(found.target, jnp.float32)
+    return Facts(normaliser, divisor, target, deciles, spec, actions)
 
 
 def warn(asked: Sequence[float], low: float, high: float) -> None:

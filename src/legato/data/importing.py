@@ -42,11 +42,9 @@ def read(
         raise LegatoError(f"{', '.join(given)} name columns of a table, and '{source}' is none")
     if path.suffix not in (".npz", *formats.HDF5):
         return formats.load(source, clip_actions=clip_actions, download=download), []
-    found = layouts.read(path, observe=columns.observations, layout=layout)
+    found = layouts.read(path, observe=columns.observations, layout=layout, length=columns.episode_length)
     if late_ends:
         found = layouts.earlier(found)
-    if columns.episode_length is not None:
-        found = layouts.cut(found, columns.episode_length)
     found = layouts.caused(found, ends)
     stated = {"environment": columns.environment, "choices": columns.choices, "start": columns.start or None}
     size = np.shape(found.arrays["actions"])[1:] or (1,)

@@ -33,7 +33,8 @@ LAST = ("episode_terminals", "is_last")  # the episode's last row, for whatever 
 FIRST = ("episode_starts", "is_first")  # its first
 KEPT = ("offsets", "ends", "environment", "reference", "low", "high", "choices", "start")  # as we name them
 SINGLE = (*TERMINAL, *CUT, *DONE, *LAST, *FIRST)
-FLAT = tuple({*(name for names in ALIASES.values() for name in names), *SINGLE, *KEPT, "indices", "terminal", "index"})
+INDICES = ("indices", "terminal", "index", "offsets")
+FLAT = tuple({*(name for names in ALIASES.values() for name in names), *SINGLE, *KEPT, *INDICES})
 
 # Names that say how episodes end, which our own reader does not know: passing over them would join episodes.
 FOREIGN_ENDS = {*SINGLE, "indices", "index"} - {"terminations", "terminals", "truncations", "timeouts"}
@@ -48,14 +49,16 @@ class Reading:
     unused: list[str] = field(default_factory=list)
 
 
-def read(path: Path, *, observe: Sequence[str] = (), layout: str | None = None) -> Reading:
+def read(path: Path, *, observe: Sequence[str] = (), layout: str | None = None, length: int | None = None) -> Reading:
     """The arrays of a file in any of the known layouts.
 
     `observe` names the parts of an observation where a file keeps several (robomimic). `layout="ogbench"` says that
-    rows are states, of which a trajectory has one more than actions. Raises `LegatoError` for what is in no layout.
+    rows are states, of which a trajectory has one more than actions. With a `length` every episode has so many rows,
+    whatever marks ends. Raises `LegatoError` for what is in no layout.
     """
+    names = FLAT if length is None else [name for name in FLAT if name not in (*SINGLE, *INDICES)]
     if path.suffix == ".npz":
-        found = _flat(path, *storage.npz(path, FLAT), layout)
+        found = _flat(path, *storage.npz(path, names), layout)
     elif path.suffix in (".hdf5", ".h5"):
         held = storage.hdf5_names(path)
         if {"columns", "num_episodes", "version"} <= set(held):
@@ -63,10 +66,10 @@ def read(path: Path, *, observe: Sequence[str] = (), layout: str | None = None) 
         elif "data" in held and any(name.startswith("demo_") for name in storage.hdf5_names(path, "data")):
             found = _robomimic(path, observe)
         else:
-            found = _flat(path, *storage.hdf5(path, FLAT), layout)
+            found = _flat(path, *storage.hdf5(path, names), layout)
     else:
         raise LegatoError(f"'{path}' is no .npz, .hdf5 or .h5 file")
-    return found
+    return found if length is None else _cut(path, found, length)
 
 
 # --- flat arrays ---
@@ -352,15 +355,17 @@ def caused(reading: Reading, cause: Cause) -> Reading:
     return Reading({**arrays, "terminations": none, **ends}, said, reading.unused)
 
 
-def cut(reading: Reading, length: int) -> Reading:
-    """The same with an episode of so many rows after another, for logs that mark no ends."""
-    arrays, steps = reading.arrays, len(reading.arrays["observations"])
-    if marked := [name for name in ("offsets", "terminations", "truncations") if name in arrays]:
-        raise LegatoError(f"the file marks where episodes end ({marked[0]}): leave out episode_length")
-    offsets = np.append(np.arange(0, steps, length), steps)
-    rest = steps % length
-    said = f"an episode has {length} rows" + (f", the last one {rest}" if rest else "")
-    return Reading({**arrays, "offsets": offsets}, [*reading.decisions, said], reading.unused)
+def _cut(path: Path, reading: Reading, length: int) -> Reading:
+    """The same with an episode of so many rows after another."""
+    if "offsets" in reading.arrays:
+        raise LegatoError(f"'{path}' keeps every episode by itself: leave out episode_length")
+    steps = len(reading.arrays["observations"])
+    offsets, rest = np.append(np.arange(0, steps, length), steps), steps % length
+    said = [*reading.decisions, f"an episode has {length} rows" + (f", the last one {rest}" if rest else "")]
+    marks = [name for name in reading.unused if name in (*SINGLE, *INDICES)]
+    said += [f"what marks ends is not read: {', '.join(marks)}"] if marks else []
+    unused = [name for name in reading.unused if name not in marks]
+    return Reading({**reading.arrays, "offsets": offsets}, said, unused)
 
 
 def earlier(reading: Reading) -> Reading:

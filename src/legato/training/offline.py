@@ -69,6 +69,8 @@ def start(
     spec, data = check(algorithm, config, settings, data)
     if config.anneal_over == -1:
         config = replace(config, anneal_over=settings.updates)
+    if getattr(config, "action_units", "bounds") == "auto":
+        config = replace(config, action_units=data_facts.units_of(data, spec))
     about = data.about
     found = {
         "environment": settings.env or about.environment,
@@ -274,7 +276,9 @@ class OfflineLoop:
         if prepare is not None:
             self.facts, self.data = prepare(config, spec, data, self.run.path / "tokens.npz", fingerprint(data))
         else:
-            self.facts = data_facts.of(data, spec, gamma=gamma, scale=scale)
+            self.facts = data_facts.of(
+                data, spec, gamma=gamma, scale=scale, units=getattr(config, "action_units", "bounds")
+            )
             if not streamed(data, s.stream):
                 self.data = windows.episodes(data, gamma, self.draws)
         if self.data is None:

@@ -303,7 +303,7 @@ def _offline(name: str, algorithm: str, dataset: str) -> tuple[Config, OfflineSe
         settings = replace(settings, updates=100_000, eval_every=10_000, eval_episodes=100, checkpoint_every=5_000)
         return config, settings if isinstance(config, BC) else replace(settings, targets=targets)
     # Fewer updates, so longer steps, which shrink towards the end; nothing is seen often enough to need dropout.
-    config = replace(config, learning_rate=1e-3, warmup=100, anneal_over=-1, dropout=0.0)
+    config = replace(config, learning_rate=1e-3, warmup=100, anneal_over=-1, dropout=0.0, action_units="auto")
     settings = replace(settings, updates=2_000, eval_every=500, checkpoint_every=500)
     if isinstance(config, BC):
         return replace(config, batch_size=256), settings
