@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from tests.learners import close, noise, transitions
-from tests.tiny import LOGGED
+from tests.tiny import LOGGED, learn, logs
 
 from legato import api
 from legato.algorithms import algorithm as algorithm_module
@@ -172,14 +172,21 @@ def test_the_same_plant_in_other_units_is_learnt_alike(algorithm: str, tmp_path:
         np.testing.assert_allclose(off, exact, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("algorithm", ["bc", "dt", "odt", "ds4", "iql", "tt"])
-def test_logs_in_other_units_are_learnt_alike(algorithm: str) -> None:
+NARROW = [(algorithm, "deviation") for algorithm in ("bc", "dt", "ds4")]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "units"), [*((name, "bounds") for name in ("bc", "dt", "odt", "ds4", "iql", "tt")), *NARROW]
+)
+def test_logs_in_other_units_are_learnt_alike(algorithm: str, units: str) -> None:
     rng, episodes, steps = np.random.default_rng(0), 6, 8
     count, ends = episodes * steps, np.arange(48) % steps == steps - 1
     observations = rng.normal(size=(count, 3)).astype(np.float32)
     unit = np.clip(0.5 * observations[:, :1] + 0.2 * rng.normal(size=(count, 1)), -1, 1)
     module = algorithm_module(algorithm)
     config, _ = override(*preset("cpu", algorithm, "logs.npz"), **{**LOGGED[algorithm], "anneal_over": 0})
+    if hasattr(config, "action_units"):
+        config = replace(config, action_units=units)
 
     def learnt(spec: Spec) -> tuple[Any, dict[str, Any]]:
         actions = np.asarray(spec.unscale(jnp.asarray(unit, jnp.float32)))
@@ -189,7 +196,7 @@ def test_logs_in_other_units_are_learnt_alike(algorithm: str) -> None:
         if hasattr(module, "prepare"):
             facts, food = module.prepare(config, spec, data, None, "")
         else:
-            facts, food = data_facts.of(data, spec), windows.episodes(data, 1.0, (what,))
+            facts, food = data_facts.of(data, spec, units=units), windows.episodes(data, 1.0, (what,))
         learner = module.init(config, spec, jax.random.key(0), facts)
         batch = food.draw(jax.random.key(1), what)
         learner, metrics = jax.jit(module.update, static_argnums=0)(config, learner, batch, jax.random.key(2))
@@ -197,6 +204,18 @@ def test_logs_in_other_units_are_learnt_alike(algorithm: str) -> None:
         return [leaf for leaf in trained if not isinstance(leaf, Facts | Discretiser)], metrics
 
     close(learnt(Spec(3, (-1.0,), (1.0,))), learnt(Spec(3, (2.5,), (3.5,))), 1e-3)
+
+
+@pytest.mark.parametrize("algorithm", ["bc", "dt", "ds4"])
+def test_a_policy_of_logs_that_use_little_of_their_bounds_comes_back(algorithm: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    actions = np.clip(1.5 + 0.01 * rng.normal(size=(102, 1)), -2, 2)
+    path = logs(tmp_path / "narrow.npz", actions=actions)
+    run = learn(algorithm, tmp_path / "run", path, updates=100, action_units="auto")
+    assert run.config.action_units == "deviation"  # type: ignore[union-attr]
+    player = api.load(run.path)
+    action, _ = player.act(player.begin(), np.zeros(3))
+    assert abs(action[0, 0] - 1.5) < 0.1  # of a tanh in units of the bounds, 100 updates later, not so
 
 
 # --- files that are older than the option ---

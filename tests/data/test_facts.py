@@ -61,6 +61,47 @@ def test_actions_stay_within_their_bounds() -> None:
         np.testing.assert_allclose(of.action(jnp.array([99.0, -99.0]), None, squash=squash), [0.8, -3.0], rtol=1e-6)
 
 
+def narrow(deviation: float = 0.01, mean: float = 0.7) -> Trajectories:
+    """Actions that use a small part of their bounds: 5 % of them far away."""
+    data = made([10, 10])
+    draws = np.random.default_rng(1).normal(size=(20, 2)) * [deviation, 1.0] + [mean, -1.0]
+    return replace(data, actions=np.clip(draws, SPEC.low, SPEC.high).astype(np.float32))
+
+
+def test_units_may_be_the_deviation_of_the_data() -> None:
+    data = narrow()
+    of = facts.of(data, SPEC, units="deviation")
+    unit = np.asarray(of.unit(jnp.asarray(data.actions)))
+    np.testing.assert_allclose(unit.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(unit.std(axis=0), 1, rtol=2e-4)
+    np.testing.assert_allclose([of.action(u, None) for u in unit], data.actions, atol=1e-5)
+    np.testing.assert_array_equal(of.squash(jnp.asarray(unit)), unit)  # what the loss sees has no bounds
+
+
+def test_in_units_of_the_deviation_actions_keep_to_their_bounds() -> None:
+    of = facts.of(narrow(), SPEC, units="deviation")
+    for squash in (True, False):
+        for far, bound in ((1e6, SPEC.high), (-1e6, SPEC.low)):
+            np.testing.assert_allclose(of.action(jnp.full(2, far), None, squash=squash), bound, atol=1e-5)
+    np.testing.assert_allclose(of.limit(jnp.full(2, 1e6)), of.unit(jnp.asarray(SPEC.high)), rtol=1e-5)
+
+
+def test_units_of_the_deviation_do_not_depend_on_the_units_of_the_data() -> None:
+    data, wide = narrow(), Spec(2, (-51.2, -3 * 512 - 256.0), (204.8, 256.0))
+    scaled = replace(data, actions=data.actions * np.float32([256, 512]) - np.float32([0, 256]))
+    one, other = facts.of(data, SPEC, units="deviation"), facts.of(scaled, wide, units="deviation")
+    found = other.unit(jnp.asarray(scaled.actions))
+    np.testing.assert_allclose(one.unit(jnp.asarray(data.actions)), found, rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize(("deviation", "units"), [(0.01, "deviation"), (0.2, "bounds")])
+def test_open_units_are_those_of_the_deviation_where_it_is_small(deviation: float, units: str) -> None:
+    assert facts.units_of(narrow(deviation, 0.3), SPEC) == units
+    still = replace(narrow(0.2, 0.3), actions=np.tile(np.float32([0.3, -1.0]), (20, 1)))
+    assert facts.units_of(still, SPEC) == "bounds"  # a number that never changes asks for nothing
+    assert facts.units_of(made([3]), CHOICE) == "bounds"
+
+
 def test_choices_are_numbers_and_vectors_of_one() -> None:
     of, numbers = Facts.none(CHOICE), jnp.array([3, 0], jnp.int32)
     np.testing.assert_array_equal(of.unit(numbers), numbers)
