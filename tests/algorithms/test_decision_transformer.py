@@ -522,8 +522,12 @@ def test_data_that_cannot_be_learnt_from_are_refused() -> None:
     with pytest.raises(LegatoError, match=r"^logs has an episode of 5 steps, this model a table of 4: raise --"):
         dt.chosen(dt.Config(episode_length=4), data)
     assert dt.chosen(dt.Config(episode_length=4, positions="rotary"), data) is data
-    with pytest.raises(LegatoError, match=r"^logs has no rewards: it can be imitated \(bc\), but no return"):
+    with pytest.raises(
+        LegatoError, match=r"^logs has no rewards: it can be imitated \(bc; dt and ds4 with --no-returns"
+    ):
         dt.chosen(dt.Config(), replace(data, rewards=None))
+    found = dt.chosen(dt.Config(returns=False), replace(data, rewards=None)).rewards
+    np.testing.assert_array_equal(found, np.zeros(7))  # type: ignore[arg-type]
 
 
 def test_delayed_rewards_are_paid_at_the_end() -> None:

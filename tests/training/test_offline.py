@@ -523,8 +523,8 @@ def test_an_environments_bounds_stand_above_the_datas() -> None:
 @pytest.mark.parametrize(
     ("algorithm", "options", "changes", "words"),
     [
-        ("dt", {}, {"rewards": None}, "swings has no rewards: it can be imitated (bc), but no return can be asked for"),
-        ("ds4", {}, {"rewards": None}, "swings has no rewards: it can be imitated (bc), but no return can be asked"),
+        ("dt", {}, {"rewards": None}, "swings has no rewards: it can be imitated (bc; dt and ds4 with --no-returns"),
+        ("ds4", {}, {"rewards": None}, "swings has no rewards: it can be imitated (bc; dt and ds4 with --no-returns"),
         ("bc", {"fraction": 0.1}, {"rewards": None}, "swings has no rewards"),
         ("iql", {}, {"rewards": None}, "swings has no rewards"),
         ("iql", {"expectile": 1.0}, {}, "expectile must lie in (0, 1); 1.0 was given"),

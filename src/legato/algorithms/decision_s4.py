@@ -190,8 +190,8 @@ class Learner(eqx.Module):
 
 
 def chosen(config: Config, data: Trajectories, limit: int | None = None) -> Trajectories:
-    """The data as it is learnt from. Raises `LegatoError` where rewards are missing."""
-    logs.rewards(data)
+    """The data as it is learnt from. Raises `LegatoError` where rewards are missing that are read."""
+    data = logs.require_rewards(data, config.returns)
     return logs.delayed(data) if config.delayed else data
 
 

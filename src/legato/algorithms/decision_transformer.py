@@ -172,9 +172,9 @@ class Learner(eqx.Module):
 def chosen(config: Config, data: Trajectories, limit: int | None = None) -> Trajectories:
     """The data as it is learnt from. `limit`: the steps of the longest episode that will be played, where known.
 
-    Raises `LegatoError` where rewards are missing or an episode is too long.
+    Raises `LegatoError` where rewards are missing that are read, or an episode is too long.
     """
-    logs.rewards(data)
+    data = logs.require_rewards(data, config.returns)
     longest = max(int(data.lengths.max()), limit or 0)
     if config.positions == "timestep" and longest > config.episode_length:
         held = int(data.lengths.max()) == longest

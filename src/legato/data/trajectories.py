@@ -294,6 +294,21 @@ def rewards(data: Trajectories) -> Float32[np.ndarray, " steps"]:
     return data.rewards
 
 
+def require_rewards(data: Trajectories, returns: bool) -> Trajectories:
+    """The same episodes, whose missing rewards are 0 where nothing reads `returns`.
+
+    Raises `LegatoError` where something does and there are none.
+    """
+    if data.rewards is None and not returns:
+        return replace(data, rewards=np.zeros(data.steps, np.float32))
+    if data.rewards is None:
+        raise LegatoError(
+            f"{data.about.name} has no rewards: it can be imitated (bc; dt and ds4 with --no-returns; tt with "
+            "--no-returns --search mean), but no return can be asked for"
+        )
+    return data
+
+
 def timesteps(data: Trajectories) -> Int64[np.ndarray, " steps"]:
     """Of each step, how many came before it in its episode."""
     return np.arange(data.steps) - np.repeat(data.offsets[:-1], data.lengths)
