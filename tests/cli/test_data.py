@@ -33,7 +33,8 @@ def said(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_info_says_what_is_in_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = {line[:19].strip(): line[19:].strip() for line in said(["info", "logs.npz"], capsys).splitlines()}
+    shown = said(["info", "logs.npz"], capsys).splitlines()
+    lines = {line[:19].strip(): line[19:].strip() for line in shown[: shown.index("")]}
     assert lines == {
         "dataset": "logs",
         "environment": "Pendulum-v1",
@@ -70,6 +71,26 @@ def test_info_of_choices_without_rewards(here: Path, capsys: pytest.CaptureFixtu
     assert "no rewards: it can be imitated only" in said(["check", "walk.hdf5"], capsys)
 
 
+def test_info_has_a_row_for_every_number(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = said(["info", "logs.npz"], capsys)
+    data = load("logs.npz")
+    for name, array in (("observation", data.observations), ("action", data.actions)):
+        for i, column in enumerate(array.T.astype(np.float64)):
+            numbers = [f"{x:.4g}" for x in (column.min(), column.max(), column.mean(), column.std())]
+            row = next(line for line in shown.splitlines() if line.startswith(f"{name} {i} "))
+            assert row.split()[2:6] == numbers
+    assert "% of half" in shown  # of their bounds
+
+
+def test_import_of_a_table_says_what_it_decided(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("log.csv").write_text("run,x,u\n" + "".join(f"{i // 3},{i / 7},{i % 2}\n" for i in range(6)))
+    options = "--observations x --actions u --episode run --low 0 --high 1"
+    shown = said(["import", "log.csv", "log.npz", *options.split()], capsys).splitlines()
+    assert "an episode begins where 'run' changes" in shown
+    assert shown[-1] == "log.npz: 2 episodes, 6 steps"
+    assert load("log.npz").about.high == (1.0,)
+
+
 def test_round_trip_through_minari(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert said(["import", "logs.npz", "mine/logs-v0"], capsys) == "mine/logs-v0: 3 episodes, 10 steps\n"
     assert said(["export", "mine/logs-v0", "logs.hdf5"], capsys) == "logs.hdf5: 3 episodes, 10 steps\n"
@@ -94,6 +115,9 @@ def test_split_and_merge(here: Path, capsys: pytest.CaptureFixture[str]) -> None
         (["info", "logz.npz"], "there is no file 'logz.npz'"),
         (["info", "logz.arrays"], "there is no folder 'logz.arrays'"),
         (["check"], "check needs at least one dataset"),
+        (["import", "logs.csv", "new.npz", "--observations", "x", "--actions", "u"], "there is no file 'logs.csv'"),
+        (["import", "logs.npz", "new.npz", "--reward", "r"], "reward name columns of a table, and 'logs.npz' is none"),
+        (["import", "logs.npz", "new.npz", "--time", "t", "--gap", "x"], "'x' is no length of time"),
         (["merge", "--out", "c.npz"], "merge needs at least one dataset"),
         (["export", "logs.npz", "logs.npz"], "'logs.npz' exists and is not overwritten"),
         (["split", "logs.npz", "--out", "a.npz", "b.npz", "--fraction", "0.01"], "leaves one side without any"),

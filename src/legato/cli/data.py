@@ -295,7 +295,7 @@ def dimensions(data: Trajectories) -> list[tuple[str, ...]]:
         if about.low is not None and about.high is not None:
             halves = (np.array(about.high) - np.array(about.low)) / 2
             share = np.asarray(data.actions, np.float64).std(axis=0) / np.maximum(halves, 1e-12)
-            used = {i: f"deviates by {part:.1%} of half its bounds" for i, part in enumerate(share)}
+            used = {i: f"deviation {part:.1%} of half its bounds" for i, part in enumerate(share)}
         tables.append(("action", data.actions, used))
     found: list[tuple[str, ...]] = []
     for name, array, remarks in tables:

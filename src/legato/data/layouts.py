@@ -37,7 +37,8 @@ INDICES = ("indices", "terminal", "index", "offsets")
 FLAT = tuple({*(name for names in ALIASES.values() for name in names), *SINGLE, *KEPT, *INDICES})
 
 # Names that say how episodes end, which our own reader does not know: passing over them would join episodes.
-FOREIGN_ENDS = {*SINGLE, "indices", "index"} - {"terminations", "terminals", "truncations", "timeouts"}
+OWN = {"terminations", "terminals", "truncations", "timeouts"}
+FOREIGN_ENDS = {*SINGLE, "indices", "index"} - OWN
 
 
 @dataclass
@@ -152,6 +153,8 @@ def _ends(path: Path, flags: Mapping[str, np.ndarray], steps: int, said: list[st
             raise LegatoError(f"'{path}' has both '{there[0]}' and '{there[1]}': leave one out")
         return there[0] if there else None
 
+    if flags.keys() <= OWN:
+        said = []  # of our own names nothing needs to be said
     terminal, cut, done, last, first = (one(names) for names in (TERMINAL, CUT, DONE, LAST, FIRST))
     if not flags:
         return {}
