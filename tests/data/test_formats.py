@@ -297,7 +297,7 @@ def test_a_folder_is_mapped_and_never_read_whole(
     discrete: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps, width = 40_000, 16
-    given, about = raw([1000] * (steps // 1000)), replace(ABOUT, environment=None)
+    given, about = raw([1000] * (steps // 1000 - 1) + [600, 400]), replace(ABOUT, environment=None)
     given["observations"] = np.random.default_rng(0).normal(size=(steps, width))
     if discrete:
         given["actions"], about = np.arange(steps) % 3, About(choices=3)

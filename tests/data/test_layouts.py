@@ -272,3 +272,17 @@ def test_robomimic_needs_to_know_which_observations(tmp_path: Path) -> None:
             importing.read(tmp_path / "logs.hdf5", columns)
     data: Trajectories = importing.read(tmp_path / "logs.hdf5", Columns(("hand",)))[0]
     np.testing.assert_array_equal(data.observations, OBSERVATIONS[:, 1:].astype(np.float32))
+
+
+LONG = {"observations": np.arange(400.0)[:, None], "actions": np.zeros((400, 1)), "rewards": np.zeros(400)}
+
+
+@pytest.mark.parametrize("environment", [None, "Pendulum-v1"])
+def test_time_limits_that_are_marked_as_terminations_are_warned_of(environment: str | None, tmp_path: Path) -> None:
+    ends = {"terminals": np.arange(400) % 200 == 199}
+    ends |= {"environment": np.array(environment)} if environment else {}
+    npz(tmp_path / "logs.npz", {**LONG, **ends})
+    with pytest.warns(UserWarning, match=r"2 (of 2 )?episodes terminate after 200 steps.*--ends truncated"):
+        formats.load(tmp_path / "logs.npz")
+    data, _ = importing.read(tmp_path / "logs.npz", ends="truncated")
+    assert data.truncations.sum() == 2 and not data.terminations.any()

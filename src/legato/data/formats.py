@@ -32,6 +32,7 @@ LARGEST = float(np.finfo(np.float32).max)
 FLAGS = ("terminations", "terminals", "truncations", "timeouts")
 NAMES = ("observations", "actions", "rewards", *FLAGS, "offsets", "next_observations", "ends")
 NAMES += ("environment", "reference", "low", "high", "choices", "start")
+MANY = 50  # steps: shorter episodes of one length are common
 IGNORED = {"infos", "metadata"}  # groups of D4RL's files
 MINARI_ID = re.compile(r"^([\w-]+/)*[\w.-]+-v\d+$")
 
@@ -166,7 +167,21 @@ def from_arrays(
         import gymnasium
 
         warn_of_length(data, about.environment, gymnasium.registry.get(about.environment))
+    elif environment is None:
+        _warn_of_equal_ends(data)
     return _clipped(data, clip_actions, environment)
+
+
+def _warn_of_equal_ends(data: Trajectories) -> None:
+    """Warn where every episode terminates after the same many steps: that looks like a time limit."""
+    over, length = data.terminations[data.offsets[1:] - 1], int(data.lengths[0])
+    if len(data) > 1 and length >= MANY and over.all() and (data.lengths == length).all():
+        warnings.warn(
+            f"{data.about.name}: all {len(data)} episodes terminate after {length} steps: if a time limit cut them, "
+            "they are truncated ('legato data import --ends truncated')",
+            LegatoWarning,
+            stacklevel=3,
+        )
 
 
 def _refuse_foreign(path: Path, arrays: dict[str, np.ndarray], held: list[str]) -> None:
@@ -215,8 +230,16 @@ def _without_next_starts(data: Trajectories) -> Trajectories:
 
 
 def warn_of_length(data: Trajectories, name: str, spec: Any) -> None:
-    """Warn where an episode has more steps than the environment `name` allows by its `spec`."""
+    """Warn where an episode has more steps than the environment `name` allows by its `spec`, or terminates there."""
     limit, longest = getattr(spec, "max_episode_steps", None), int(data.lengths.max())
+    cut = int((data.terminations[data.offsets[1:] - 1] & (data.lengths == limit)).sum()) if limit else 0
+    if cut:
+        warnings.warn(
+            f"{data.about.name}: {cut} of {len(data)} episodes terminate after {limit} steps, the time limit of "
+            f"'{name}': if it cut them, they are truncated ('legato data import --ends truncated')",
+            LegatoWarning,
+            stacklevel=2,
+        )
     if limit is not None and longest > limit:
         warnings.warn(
             f"{data.about.name} has an episode of {longest} steps, and '{name}' ends them after {limit}: are all ends "
