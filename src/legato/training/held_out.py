@@ -83,7 +83,8 @@ def predict(
     for begin in range(0, len(data), TOGETHER):
         batch = np.arange(begin, min(begin + TOGETHER, len(data)))
         batch = np.append(batch, np.repeat(batch[-1:], TOGETHER - len(batch)))  # one shape, one compilation
-        seen, paid, done = (jnp.asarray(_padded(array, data, batch, longest)) for array in (data.observations, rewards, actions))
+        logged = (data.observations, rewards, actions)
+        seen, paid, done = (jnp.asarray(_padded(array, data, batch, longest)) for array in logged)
         commands = asked[batch] if conditioned else ()
         plans = np.asarray(_led(policies, jnp.asarray(spec.middle, jnp.float32), seen, paid, done, commands))
         for place, episode in enumerate(range(begin, min(begin + TOGETHER, len(data)))):
