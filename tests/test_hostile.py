@@ -18,7 +18,7 @@ from tests import hostile, limits
 from tests.data.test_trajectories import raw
 
 from legato.data import formats
-from legato.errors import LegatoError
+from legato.errors import LegatoError, LegatoWarning
 
 
 def test_hostile_datasets_are_read_or_refused_in_one_line(tmp_path: Path) -> None:
@@ -52,7 +52,8 @@ def test_what_an_archive_claims_is_held_against_its_length(tmp_path: Path) -> No
     assert "more than 10 times its length is not read" in said and "shape (9437184, 1)" in said
     hidden = hostile.npy(three[:0], shape=(10**15, 0))  # of which no number is there
     assert "(1000000000000000, 0)" in refusal(npz(tmp_path / "hidden.npz", observations=hidden))
-    formats.load(npz(tmp_path / "unread.npz", other=zeros))  # nobody asks for it
+    with pytest.warns(LegatoWarning, match="not read: other"):
+        formats.load(npz(tmp_path / "unread.npz", other=zeros))  # nobody asks for it
 
 
 def test_archives_of_other_kinds_are_refused_by_name(tmp_path: Path) -> None:

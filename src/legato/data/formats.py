@@ -232,8 +232,9 @@ def _without_next_starts(data: Trajectories) -> Trajectories:
 def warn_of_length(data: Trajectories, name: str, spec: Any) -> None:
     """Warn where an episode has more steps than the environment `name` allows by its `spec`, or terminates there."""
     limit, longest = getattr(spec, "max_episode_steps", None), int(data.lengths.max())
-    cut = int((data.terminations[data.offsets[1:] - 1] & (data.lengths == limit)).sum()) if limit else 0
-    if cut:
+    over = data.terminations[data.offsets[1:] - 1]
+    cut = int((over & (data.lengths == limit)).sum())
+    if cut > 1 and cut == over.sum():  # none of them terminates earlier
         warnings.warn(
             f"{data.about.name}: {cut} of {len(data)} episodes terminate after {limit} steps, the time limit of "
             f"'{name}': if it cut them, they are truncated ('legato data import --ends truncated')",

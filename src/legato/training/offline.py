@@ -355,21 +355,19 @@ class OfflineLoop:
 
         self.averages.read(self.checkpoints.steps())
         progress.step(self.step)
-        measured = due(s.eval_every)
-        evaluated, apart = self._evaluate() if measured else (None, None)
-        if measured or due(s.log_every):
-            loss = self.averages.mean("loss")
+        evaluated, apart = self._evaluate() if due(s.eval_every) else (None, None)
+        text = f"loss {self.averages.mean('loss'):.4g}"
+        if evaluated is not None or apart is not None or due(s.log_every):
             self._log(evaluated, apart)
             self.metrics.speed(self.step, progress.rate(self.step), "updates")
-            text = f"loss {loss:.4g}"
             if apart is not None:
                 text += f", held-out error {apart.mean():.3g} of the actions' deviation"
             if evaluated is not None:
                 text += ", " + self._worded(evaluated.mean(axis=0))
             if evaluated is not None or apart is not None:
                 text += f" over {len(self.run.seeds)} seeds" if len(self.run.seeds) > 1 else ""
-            if measured:
-                progress.note(self.step, text)
+        if due(s.eval_every):
+            progress.note(self.step, text)
         self.reported = self.step
         if due(s.checkpoint_every):
             self._checkpoint()
