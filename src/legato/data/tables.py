@@ -335,8 +335,9 @@ def from_rows(table: Table, columns: Columns) -> tuple[Trajectories, list[str]]:
     lengths = np.diff(offsets)
     truncated = np.zeros(len(begins), bool)
     truncated[offsets[1:] - 1] = ~terminal[offsets[1:] - 1]
+    least, most = lengths.min(), lengths.max()
     said.append(
-        f"{len(lengths)} episode{'s' if len(lengths) > 1 else ''} of {lengths.min()} to {lengths.max()} steps, "
+        f"{len(lengths)} episode{'s' if len(lengths) > 1 else ''} of {least}{f' to {most}' if most > least else ''} steps, "
         f"{int(terminal.sum())} terminated; what follows an episode's last step is not known"
     )
     about = _about(name, columns, actions, said)
