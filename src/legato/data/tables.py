@@ -336,8 +336,9 @@ def from_rows(table: Table, columns: Columns) -> tuple[Trajectories, list[str]]:
     truncated = np.zeros(len(begins), bool)
     truncated[offsets[1:] - 1] = ~terminal[offsets[1:] - 1]
     least, most = lengths.min(), lengths.max()
+    long = f"{least} to {most}" if most > least else str(least)
     said.append(
-        f"{len(lengths)} episode{'s' if len(lengths) > 1 else ''} of {least}{f' to {most}' if most > least else ''} steps, "
+        f"{len(lengths)} episode{'s' if len(lengths) > 1 else ''} of {long} steps, "
         f"{int(terminal.sum())} terminated; what follows an episode's last step is not known"
     )
     about = _about(name, columns, actions, said)
