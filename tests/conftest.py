@@ -73,7 +73,7 @@ def x64() -> Iterator[None]:
         yield
 
 
-MAPPINGS = 50_000  # of the 65,530 pieces of memory that Linux grants a process unless told otherwise
+MAPPINGS = 30_000  # of the 65,530 pieces of memory that Linux grants a process unless told otherwise
 
 
 @pytest.fixture(autouse=True)
