@@ -3,7 +3,7 @@
     python benchmarks/narrow_actions.py --seeds 3
 
 Four episodes of InvertedPendulum-v5, whose bounds are 3, by a linear regulator that keeps the pole upright: left alone,
-its actions deviate by two thousandths; pushed by an unlogged force, by 0.067. Behaviour cloning learns from each in
+its actions deviate by 0.0026; pushed by an unlogged force, by 0.067. Behaviour cloning learns from each in
 units of the bounds and of the logs' deviation, and earns 1000 where it keeps the pole upright. `--data FILE` are logs
 of one's own instead.
 """
