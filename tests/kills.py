@@ -10,10 +10,12 @@ that of the step that the run said it stopped at.
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -50,7 +52,7 @@ def run(args: list[str], path: Path, wait: float | None, sent: signal.Signals) -
     process = tiny.spawn(args, path.parent)
     try:
         _, errors = process.communicate(timeout=wait)
-    except Exception:  # it is still at work
+    except subprocess.TimeoutExpired:  # it is still at work
         process.send_signal(sent)
         _, errors = process.communicate()
     return process.returncode, errors
@@ -95,33 +97,26 @@ def killed(args: list[str], path: Path, takes: float, draws: random.Random, left
 
 
 def main(count: int, seed: int = 0) -> None:
-    draws, total = random.Random(seed), 0
+    draws, signals, identical = random.Random(seed), 0, 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         known: dict[str, tuple[Path, float]] = {}
-        runs = commands(folder)
-        tally: dict[str, list[int]] = {which: [0, 0, 0, 0] for which in runs}
-        while total < count:
-            for which, args in runs.items():
-                if total >= count:
-                    break
-                if which not in known:
-                    path, begun = folder / f"{which} unbroken", time.monotonic()
-                    code, errors = run([*args, "--out", str(path)], path, None, signal.SIGKILL)
-                    assert code == 0, errors
-                    known[which] = path, time.monotonic() - begun
-                path = folder / f"{which} {total}"
-                told = killed(args, path, known[which][1], draws, min(3, count - total))
-                differs = told["lost"] or compare(path, known[which][0])
-                total += told["signals"]
-                for i, more in enumerate((1, told["signals"], told["begun anew"], not differs)):
-                    tally[which][i] += more
-                if differs:
-                    print(f"{which}, after {', '.join(told['by'])}: {differs}", flush=True)  # noqa: T201
-                shutil.rmtree(path, ignore_errors=True)
-        print(f"{'run':18}{'runs':>6}{'signals':>9}{'begun anew':>12}{'identical':>11}")  # noqa: T201
-        for which, numbers in [*tally.items(), ("all", [sum(column) for column in zip(*tally.values(), strict=True)])]:
-            print(f"{which:18}" + "".join(f"{n:>{w}}" for n, w in zip(numbers, (6, 9, 12, 11), strict=True)))  # noqa: T201
+        for number, (which, args) in enumerate(itertools.cycle(commands(folder).items())):
+            if signals >= count:
+                break
+            if which not in known:
+                path, begun = folder / f"{which} unbroken", time.monotonic()
+                code, errors = run([*args, "--out", str(path)], path, None, signal.SIGKILL)
+                assert code == 0, errors
+                known[which] = path, time.monotonic() - begun
+            unbroken, takes = known[which]
+            told = killed(args, path := folder / f"{which} {number}", takes, draws, min(3, count - signals))
+            differs = told["lost"] or compare(path, unbroken)
+            signals, identical = signals + told["signals"], identical + (not differs)
+            begun = f", begun anew {told['begun anew']} times" if told["begun anew"] else ""
+            print(f"{which:16} {' '.join(told['by'])}{begun}: {differs or 'identical'}", flush=True)  # noqa: T201
+            shutil.rmtree(path, ignore_errors=True)
+        print(f"{signals} signals, {identical} of {number} runs identical")  # noqa: T201
 
 
 if __name__ == "__main__":

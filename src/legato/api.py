@@ -533,14 +533,14 @@ def action_errors(run: Run | str | Path, dataset: str | Path, *, which: Which = 
 
     At each step a policy reads what was logged up to it, and its greedy action is held against the logged one; one that
     reads a target return is asked for what the episode earned. No environment is needed. Raises `LegatoError` for data
-    of other sizes or bounds than the policies'.
+    of other sizes or of another kind of actions than the policies'.
     """
     run = run if isinstance(run, Run) else Run(run)
     if run.goals:
         raise LegatoError(f"the policies of '{run.place}' are told goals, which logs do not name")
     loaded = [load(run.path, seed, which) for seed in run.seeds]
-    data = formats.load(dataset, environment=run.environment or "its run's")
     spec = run.spec
+    data = formats.load(dataset, environment=run.environment or run.place)  # the run knows whether actions are choices
     if spec.choices is not None and not data.discrete:
         data = logs.as_choices(data, spec.choices, data.about.start)
     policies = stack([player.policy for player in loaded])

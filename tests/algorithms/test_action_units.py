@@ -29,6 +29,7 @@ from legato.data.spec import Spec, convert_actions
 from legato.data.tokens import Discretiser
 from legato.data.trajectories import About, trajectories
 from legato.envs import make_vec
+from legato.errors import LegatoError
 from legato.planning.recall import Imagining
 from legato.planning.shooting import Shooting
 from legato.policy import LastStep, Player, Step
@@ -216,6 +217,11 @@ def test_a_policy_of_logs_that_use_little_of_their_bounds_comes_back(algorithm: 
     player = api.load(run.path)
     action, _ = player.act(player.begin(), np.zeros(3))
     assert abs(action[0, 0] - 1.5) < 0.1  # of a tanh in units of the bounds, 100 updates later, not so
+
+
+def test_an_algorithm_that_draws_within_bounds_has_no_other_units() -> None:
+    with pytest.raises(LegatoError, match="odt draws actions within their bounds"):
+        CONFIGS["odt"](action_units="deviation")  # type: ignore[call-arg]
 
 
 # --- files that are older than the option ---

@@ -224,6 +224,53 @@ def test_what_was_not_read_is_named(tmp_path: Path) -> None:
     assert importing.read(tmp_path / "logs.npz")[1][-1] == "not used: speed"
 
 
+def test_states_of_ogbench_are_not_taken_for_terminations(tmp_path: Path) -> None:
+    npz(tmp_path / "logs.npz", ogbench())
+    for read in (formats.load, importing.read):
+        with pytest.raises(LegatoError, match=r"looks like OGBench's.*--layout ogbench"):
+            read(tmp_path / "logs.npz")
+
+
+def broken_d3rlpy(**changes: Any) -> dict[str, Any]:
+    found = d3rlpy() | changes
+    return {name: value for name, value in found.items() if value is not None}
+
+
+HOSTILE: dict[str, dict[str, Any]] = {
+    "count in a group": broken_d3rlpy(**{"num_episodes": None, "num_episodes/x": 3}),
+    "episode in a group": broken_d3rlpy(**{"actions_1": None, "actions_1/x": 3}),
+    "widths differ": broken_d3rlpy(observations_1=np.zeros((3, 7))),
+    "no end": broken_d3rlpy(terminated_1=np.zeros(0)),
+    "next ones too few": {**robomimic(), "data/demo_2/next_obs/arm": np.zeros((1, 1))},
+    "a number": {**robomimic(), "data/demo_1/actions": 3.0},
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_arrays_that_do_not_fit_together_are_refused_in_one_line(name: str, tmp_path: Path) -> None:
+    hdf5(tmp_path / "logs.hdf5", HOSTILE[name])
+    columns = Columns(("arm",)) if "data/demo_0/actions" in HOSTILE[name] else None
+    with pytest.raises(LegatoError) as problem:
+        importing.read(tmp_path / "logs.hdf5", columns)
+    assert "\n" not in str(problem.value) and "logs" in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"columns": Columns(("x",))}, "keeps its observations in one array"),
+        ({"columns": Columns(missing="drop")}, "missing is of tables"),
+    ],
+)
+def test_what_would_be_passed_over_is_refused(told: dict[str, Any], words: str, tmp_path: Path) -> None:
+    npz(tmp_path / "logs.npz", {**OURS, "dones": OVER})
+    with pytest.raises(LegatoError, match=words):
+        importing.read(tmp_path / "logs.npz", **told)
+    formats.save(importing.read(tmp_path / "logs.npz")[0], tmp_path / "logs.arrays")
+    with pytest.raises(LegatoError, match=r"low, ends: of .npz and .hdf5 files only"):
+        importing.read(tmp_path / "logs.arrays", Columns(low=(0.0,), high=(1.0,)), ends="truncated")
+
+
 BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "two names": ({**OURS, "obs": OBSERVATIONS, "dones": OVER}, {}, "has both 'observations' and 'obs'"),
     "no names": ({"x": OBSERVATIONS, "u": ACTIONS}, {}, "has no observations .* and no actions .*; it holds u, x"),

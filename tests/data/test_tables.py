@@ -221,3 +221,22 @@ def test_a_parquet_file_that_is_cut_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(LegatoError, match="it is cut or no Parquet file"):
         importing.read(path, COLUMNS)
+
+
+def test_lists_of_other_lengths_are_refused_even_where_their_numbers_divide(tmp_path: Path) -> None:
+    for number, lists in enumerate(([[1.0], [2.0, 3.0, 4.0]], [[1.0, 2.0], None])):
+        path = parquet(tmp_path / f"{number}.parquet", {"x": lists, "u": [0.0, 1.0]})
+        with pytest.raises(LegatoError, match="the lists in 'x' are of different lengths, or missing"):
+            importing.read(path, Columns(("x",), ("u",), episode_length=2))
+
+
+def test_a_line_is_counted_as_an_editor_does(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text('a,b,c\n1,2,"x\ny"\n\n3,x,z\n')
+    with pytest.raises(LegatoError, match="line 5: 'b' is 'x'"):
+        importing.read(tmp_path / "log.csv", Columns(("a",), ("b",), episode_length=1))
+
+
+def test_what_is_no_table_is_refused() -> None:
+    for table, words in ((5, "int was given"), ({**LOG, "flow": LOG["flow"][:3]}, r"'flow' has shape \(3,\)")):
+        with pytest.raises(LegatoError, match=words):
+            from_table(table, COLUMNS)

@@ -153,6 +153,12 @@ def test_the_best_policy_without_an_environment_is_that_of_the_least_error(tmp_p
     assert kept == steps[int(np.argmin(errors))]
 
 
+def test_goals_cannot_be_held_out(tmp_path: Path) -> None:
+    with pytest.raises(LegatoError, match="leave holdout out"):
+        learn("tt", tmp_path / "run", logs(tmp_path / "swings.npz"), holdout=0.25, goals="last", search="likelihood")
+    assert not (tmp_path / "run").exists()
+
+
 def test_data_of_other_sizes_or_kinds_is_refused() -> None:
     policies = stack([Linear(jnp.asarray(0.5))])
     with pytest.raises(LegatoError, match="one has discrete actions"):

@@ -321,6 +321,8 @@ class ODT(DT):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.action_units != "bounds":
+            raise LegatoError("odt draws actions within their bounds: action_units is bounds")
         if not 1 <= self.reads <= self.context:
             raise LegatoError(f"a policy trained on {self.context} steps reads 1 to {self.context}, not {self.reads}")
         if not 0 < self.edge < 1:

@@ -192,6 +192,7 @@ def _refuse_foreign(path: Path, arrays: dict[str, np.ndarray], held: list[str]) 
             f"'{path}' has no {' and no '.join(missing)}; it holds {layouts.some(held)}: 'legato data import' reads "
             "other names"
         )
+    layouts.refuse_states(path, held)
     if foreign := sorted(layouts.FOREIGN_ENDS & set(held)):
         raise LegatoError(
             f"'{path}' marks ends of episodes in '{foreign[0]}', as others do: 'legato data import {path} NEW.npz' "

@@ -40,7 +40,14 @@ def read(
     given += ["actions"] if columns.actions else []
     if given:
         raise LegatoError(f"{', '.join(given)} name columns of a table, and '{source}' is none")
+    given = [name for name in ("choices", "episode_length", "environment") if getattr(columns, name) is not None]
+    given += [name for name in ("low", "observations") if getattr(columns, name)]
+    given += [name for name, said in (("ends", ends != "marked"), ("late_ends", late_ends), ("layout", layout)) if said]
+    if columns.missing != "error":
+        raise LegatoError(f"missing is of tables, and '{source}' is none")
     if path.suffix not in (".npz", *formats.HDF5):
+        if given:
+            raise LegatoError(f"{', '.join(given)}: of .npz and .hdf5 files only, and '{source}' is none")
         return formats.load(source, clip_actions=clip_actions, download=download), []
     found = layouts.read(path, observe=columns.observations, layout=layout, length=columns.episode_length)
     if late_ends:

@@ -57,20 +57,39 @@ def read(path: Path, *, observe: Sequence[str] = (), layout: str | None = None, 
     rows are states, of which a trajectory has one more than actions. With a `length` every episode has so many rows,
     whatever marks ends. Raises `LegatoError` for what is in no layout.
     """
+    try:
+        found = _read(path, observe, layout, length)
+        return found if length is None else _cut(path, found, length)
+    except (ValueError, IndexError, KeyError, TypeError) as problem:  # of arrays that are not what their names say
+        raise LegatoError(f"the arrays of '{path}' do not fit together: {storage.line(problem)}") from None
+
+
+def _read(path: Path, observe: Sequence[str], layout: str | None, length: int | None) -> Reading:
     names = FLAT if length is None else [name for name in FLAT if name not in (*SINGLE, *INDICES)]
     if path.suffix == ".npz":
-        found = _flat(path, *storage.npz(path, names), layout)
-    elif path.suffix in (".hdf5", ".h5"):
-        held = storage.hdf5_names(path)
-        if {"columns", "num_episodes", "version"} <= set(held):
-            found = _d3rlpy(path, held)
-        elif "data" in held and any(name.startswith("demo_") for name in storage.hdf5_names(path, "data")):
-            found = _robomimic(path, observe)
-        else:
-            found = _flat(path, *storage.hdf5(path, names), layout)
+        arrays, held = storage.npz(path, names)
     else:
-        raise LegatoError(f"'{path}' is no .npz, .hdf5 or .h5 file")
-    return found if length is None else _cut(path, found, length)
+        held = storage.hdf5_names(path)
+        grouped = "data" in held and any(name.startswith("demo_") for name in storage.hdf5_names(path, "data"))
+        if grouped and layout is None:
+            return _robomimic(path, observe)
+        if {"columns", "num_episodes", "version"} <= set(held) and layout is None and not observe:
+            return _d3rlpy(path, held)
+        arrays, held = storage.hdf5(path, names)
+    if observe:
+        raise LegatoError(f"'{path}' keeps its observations in one array: leave out observations")
+    if layout is None:
+        refuse_states(path, held)
+    return _flat(path, arrays, held, layout)
+
+
+def refuse_states(path: Path, held: Sequence[str]) -> None:
+    """Refuse OGBench's files where nobody says that they are: their `terminals` are no terminations."""
+    if {"qpos", "terminals"} <= set(held) and "rewards" not in held:
+        raise LegatoError(
+            f"'{path}' looks like OGBench's, whose 'terminals' mark a final state: 'legato data import --layout "
+            "ogbench' reads it"
+        )
 
 
 # --- flat arrays ---

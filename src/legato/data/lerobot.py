@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from legato.data import storage, tables
+from legato.data.layouts import some
 from legato.data.tables import Columns, Table
 from legato.data.trajectories import Trajectories
 from legato.errors import LegatoError
@@ -50,12 +51,12 @@ def read(path: Path, columns: Columns) -> tuple[Trajectories, list[str]]:
         episode="episode_index",
     )
     if not columns.observations:
-        raise LegatoError(f"'{path}' has no {STATES[0]}: --observations with some of {', '.join(sorted(features))}")
+        raise LegatoError(f"'{path}' has no {STATES[0]}: --observations with some of: {some(list(features))}")
     order = replace(columns, time="frame_index")  # read beside the others, and sorted by
     parts = [tables.read_parquet(file, order) for file in files]
     if len({tuple(part.header) for part in parts}) > 1:
         raise LegatoError(f"the files of '{path}' differ in their columns")
-    joined = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
+    joined = {name: tables.concatenate(str(path), name, [p.columns[name] for p in parts]) for name in parts[0].columns}
     by = np.lexsort((joined["frame_index"], joined["episode_index"]))
     frames, episodes = joined["frame_index"][by], joined["episode_index"][by]
     first = np.append(True, np.diff(episodes) != 0)
@@ -64,7 +65,7 @@ def read(path: Path, columns: Columns) -> tuple[Trajectories, list[str]]:
     if isinstance(fps := info.get("fps"), int | float) and fps > 0:
         said.append(f"{fps:g} frames a second: a step is {1 / fps:g} s")
     if videos := [name for name, kind in features.items() if isinstance(kind, dict) and kind.get("dtype") == "video"]:
-        said.append(f"videos are not read: {', '.join(sorted(videos)[:5])}")
+        said.append(f"videos are not read: {some(videos, 5)}")
     kept = {name: array[by] for name, array in joined.items()}
     data, more = tables.from_rows(Table(str(path), parts[0].header, kept), columns)
     return data, [*said, *more]

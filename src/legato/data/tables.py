@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import fnmatch
+import io
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -101,10 +102,16 @@ def from_table(table: Any, columns: Columns, name: str = "table") -> tuple[Traje
     Also says what was decided: how episodes end, the period, what was left out. Raises `LegatoError`, naming row and
     column, for what does not fit.
     """
-    header = [str(column) for column in getattr(table, "column_names", getattr(table, "columns", table))]
-    chosen = _chosen(name, header, columns)
-    found = {column: _numbers(name, column, np.asarray(table[column])) for column in chosen}
-    return from_rows(Table(name, header, found), columns)
+    try:
+        keys = {str(key): key for key in getattr(table, "column_names", getattr(table, "columns", table))}
+    except TypeError:
+        raise LegatoError(f"a table has columns by name; {type(table).__name__} was given") from None
+    chosen = _chosen(name, [*keys], columns)
+    found = {column: _numbers(name, column, np.asarray(table[keys[column]])) for column in chosen}
+    for column, array in found.items():
+        if array.ndim not in (1, 2) or len(array) != len(found[chosen[0]]):
+            raise LegatoError(f"{name}: '{column}' has shape {array.shape}, '{chosen[0]}' {found[chosen[0]].shape}")
+    return from_rows(Table(name, [*keys], found), columns)
 
 
 def read(path: str | Path, columns: Columns) -> tuple[Trajectories, list[str]]:
@@ -132,9 +139,9 @@ def seconds(text: str) -> float:
 
 
 def _csv(path: Path, columns: Columns) -> Table:
-    with storage.regular(path) as raw:
-        storage.refuse_more(path, 4 * os.fstat(raw.fileno()).st_size)
-    with path.open(encoding="utf-8-sig", errors="strict", newline="") as file:
+    raw = storage.regular(path)
+    storage.refuse_more(path, 4 * os.fstat(raw.fileno()).st_size)
+    with io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
         try:
             first = file.readline(1 << 20)
             mark = max(",;\t", key=first.count)
@@ -152,35 +159,36 @@ def _csv(path: Path, columns: Columns) -> Table:
             chosen = _chosen(str(path), header, columns)
             places = [header.index(column) for column in chosen]
             parts: dict[str, list[np.ndarray]] = {column: [] for column in chosen}
-            begin = 2 if named else 1
-            for rows in _batches(lines):
-                for row, cells in enumerate(rows):
+            for rows, numbers in _batches(lines):
+                for cells, number in zip(rows, numbers, strict=True):
                     if len(cells) != len(header):
                         raise LegatoError(
-                            f"'{path}', line {begin + row}: {len(cells)} cells, where its header has {len(header)}"
+                            f"'{path}', line {number}: {len(cells)} cells, where its header has {len(header)}"
                         )
                 for column, place in zip(chosen, places, strict=True):
                     cells = [row[place] for row in rows]
-                    parts[column].append(_cells(str(path), column, cells, begin))
-                begin += len(rows)
+                    parts[column].append(_cells(str(path), column, cells, numbers))
         except UnicodeDecodeError:
             raise LegatoError(f"'{path}' is not text in UTF-8: save it so") from None
         except csv.Error as problem:
             raise LegatoError(f"'{path}' cannot be read as a table: {storage.line(problem)}") from None
-    found = {column: _together(str(path), column, arrays) for column, arrays in parts.items()}
+    found = {column: concatenate(str(path), column, arrays) for column, arrays in parts.items()}
     return Table(str(path), header, found)
 
 
-def _batches(lines: Iterator[list[str]]) -> Iterator[list[list[str]]]:
+def _batches(lines: Any) -> Iterator[tuple[list[list[str]], list[int]]]:
+    """Rows of a `csv.reader`, many at once, and the line of the file at which each ends."""
     rows: list[list[str]] = []
+    numbers: list[int] = []
     for cells in lines:
         if cells:  # an empty line is none
             rows.append(cells)
+            numbers.append(lines.line_num)
         if len(rows) == ROWS:
-            yield rows
-            rows = []
+            yield rows, numbers
+            rows, numbers = [], []
     if rows:
-        yield rows
+        yield rows, numbers
 
 
 def _is_number(cell: str) -> bool:
@@ -191,7 +199,7 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _cells(name: str, column: str, cells: list[str], begin: int) -> np.ndarray:
+def _cells(name: str, column: str, cells: list[str], numbers: list[int]) -> np.ndarray:
     """Cells as numbers, empty ones as NaN; as texts where none is a number."""
     filled = [cell if cell.strip() else "nan" for cell in cells]
     try:
@@ -201,12 +209,15 @@ def _cells(name: str, column: str, cells: list[str], begin: int) -> np.ndarray:
     if not any(_is_number(cell) for cell in filled if cell != "nan"):
         return np.array(cells)
     hint = "; write decimal points" if filled[odd].replace(",", "", 1).strip("+-").isdigit() else ""
-    raise LegatoError(f"'{name}', line {begin + odd}: '{column}' is '{cells[odd][:50]}', no number{hint}")
+    raise LegatoError(f"'{name}', line {numbers[odd]}: '{column}' is '{cells[odd][:50]}', no number{hint}")
 
 
-def _together(name: str, column: str, arrays: list[np.ndarray]) -> np.ndarray:
+def concatenate(name: str, column: str, arrays: list[np.ndarray]) -> np.ndarray:
+    """Parts of a column, one after another. Raises `LegatoError` where they are of different kinds."""
     if len({array.dtype.kind for array in arrays}) > 1:
         raise LegatoError(f"'{name}': '{column}' holds numbers in some places and texts in others")
+    if len({array.shape[1:] for array in arrays}) > 1:
+        raise LegatoError(f"'{name}': the lists in '{column}' are of different lengths")
     return np.concatenate(arrays) if arrays else np.zeros(0)
 
 
@@ -226,24 +237,23 @@ def read_parquet(path: Path, columns: Columns) -> Table:
             parts: dict[str, list[np.ndarray]] = {column: [] for column in chosen}
             for batch in file.iter_batches(ROWS, columns=chosen):
                 for column in chosen:
-                    parts[column].append(_numbers(str(path), column, _array(batch.column(column))))
-    except pyarrow.ArrowException as problem:
+                    parts[column].append(_numbers(str(path), column, _array(path, column, batch.column(column))))
+    except (pyarrow.ArrowException, OSError) as problem:
         raise LegatoError(f"'{path}' cannot be read, it is cut or no Parquet file: {storage.line(problem)}") from None
-    except OSError as problem:
-        raise LegatoError(f"'{path}' cannot be read, it is cut or no Parquet file: {storage.line(problem)}") from None
-    return Table(str(path), header, {column: _together(str(path), column, a) for column, a in parts.items()})
+    return Table(str(path), header, {column: concatenate(str(path), column, a) for column, a in parts.items()})
 
 
-def _array(column: Any) -> np.ndarray:
+def _array(path: Path, name: str, column: Any) -> np.ndarray:
     """A column of Arrow as an array; lists of one length are its rows."""
     import pyarrow
+    import pyarrow.compute
 
+    compute: Any = pyarrow.compute
     kind = column.type
     if pyarrow.types.is_list(kind) or pyarrow.types.is_fixed_size_list(kind) or pyarrow.types.is_large_list(kind):
-        flat = column.flatten().to_numpy(zero_copy_only=False)
-        if len(column) and len(flat) % len(column):
-            raise LegatoError("its lists are of different lengths")
-        return flat.reshape(len(column), -1)
+        if column.null_count or len(compute.unique(compute.list_value_length(column))) > 1:
+            raise LegatoError(f"'{path}': the lists in '{name}' are of different lengths, or missing")
+        return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
     return column.to_numpy(zero_copy_only=False)
 
 

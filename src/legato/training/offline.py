@@ -46,7 +46,7 @@ from legato.training.run import Metrics, Run, kept_history
 from legato.training.settings import OfflineSettings, environment_card, world_of
 
 HELD = "held_out_error"  # the column of metrics
-HELD_STEPS = 2_000  # of the held-out episodes that are foretold at an evaluation, at most, but for the first episode
+HELD_STEPS = 2_000  # of the held-out episodes that are predicted at an evaluation, at most, but for the first episode
 DISPATCH = 50  # updates per compiled call: seconds at most, so that Ctrl-C is answered
 MAPPED = 2 << 30  # bytes of mapped files from which on these are streamed instead of put on the device
 
@@ -171,6 +171,8 @@ def check(
     With the `spec` of a run that has begun its environment is not made again.
     """
     about, size, limit = data.about, data.observations.shape[1], None
+    if settings.holdout and getattr(config, "goals", "none") != "none":
+        raise LegatoError("a policy with goals is told one, which held-out episodes do not name: leave holdout out")
     if settings.env and getattr(config, "goals", "none") != "none":
         raise LegatoError("a policy with goals is measured with goals of its own: leave --env out")
     if settings.env:
@@ -414,7 +416,7 @@ class OfflineLoop:
         return found, apart
 
     def _held_out(self, policies: Any, held: Trajectories) -> np.ndarray:
-        """Errors `[seeds]` of foretelling the actions of held-out episodes, as shares of their deviation."""
+        """Errors `[seeds]` of predicting the actions of held-out episodes, as shares of their deviation."""
         some = logs.select(held, np.arange(max(1, int(np.searchsorted(held.offsets, HELD_STEPS, side="right")) - 1)))
         told = {"conditioned": self.run.conditioned, "gamma": getattr(self.config, "gamma", 1.0)}
         found, _, deviation = held_out.errors(policies, some, self.run.spec, **told)
