@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -150,11 +150,10 @@ def untrained(algorithm: str, method: str, preset: str, settings: FinetuneSettin
         raise LegatoError("policies that begin from scratch must be told what return to ask for: give --target")
     spec, _ = described(world_of(settings), method)
     config = change_options(algorithm, named_preset(preset, algorithm, settings.env)[0], base)
-    if getattr(config, "action_units", "bounds") == "auto":  # there is no data to decide it
-        config = replace(config, action_units="bounds")
     module = algorithm_module(algorithm)
     numbers = jnp.asarray(max(abs(settings.target), 1.0)), jnp.asarray(settings.target)  # the unit, and what is asked
-    facts = eqx.tree_at(lambda facts: (facts.scale, facts.target), Facts.none(spec), numbers)
+    none = Facts.none(spec, getattr(config, "action_units", "bounds"))
+    facts = eqx.tree_at(lambda facts: (facts.scale, facts.target), none, numbers)
     policies = []
     for seed in seeds_of(settings):
         key = jax.random.split(jax.random.key(seed), 4)[3]  # the first three are those of the loop
