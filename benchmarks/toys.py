@@ -25,11 +25,11 @@ import numpy as np
 
 import legato
 from legato.algorithms.configs import BC, DS4, DT, IQL, TT
-from legato.api import searching_by
 from legato.data.trajectories import Trajectories
 from legato.envs import make, make_vec, tasks
 from legato.evaluation import maps
 from legato.evaluation.paths import floor, journey
+from legato.loading import searching_by
 from legato.policy import Player
 from legato.rollout import Clock, episodes, stack
 from legato.training import offline

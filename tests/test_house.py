@@ -10,12 +10,17 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import jax
 import pytest
 
 import legato
-from legato.algorithms.configs import CONFIGS, OFFLINE
+from legato.algorithms import algorithm
+from legato.algorithms.configs import CONFIGS, DS4, DT, OFFLINE, SAC, SRL
 from legato.cli import main
+from legato.data.spec import Spec
+from legato.training import policy_file
 from legato.training.settings import OfflineSettings, Settings
 
 SOURCE = Path(legato.__file__).parent
@@ -23,7 +28,7 @@ SOURCE = Path(legato.__file__).parent
 # A room imports only from rooms before it; `nn` and `errors` serve all. A new room must be given its place here.
 ROOMS = (
     *("errors", "nn", "data", "envs", "policy", "rollout", "models", "planning", "algorithms"),
-    *("training", "evaluation", "deploy", "api", "cli", "__main__"),
+    *("training", "loading", "evaluation", "deploy", "api", "cli", "__main__"),
 )
 SHARED_BY_ALGORITHMS = {
     "legato.algorithms",
@@ -200,6 +205,39 @@ def test_nothing_heavy_is_imported_before_it_is_needed(code: str) -> None:
     done = python(script)
     assert done.returncode == (2 if "srll" in code else 0), done.stderr
     assert done.stdout.splitlines()[-1].split() == ["AWAKE"]
+
+
+def test_acting_imports_nothing_that_only_trains(tmp_path: Path) -> None:
+    """A control loop waits for what `legato.load` imports, and has its memory."""
+    configs: dict[str, Any] = {
+        "sac": SAC(hidden=4),
+        "srl": SRL(hidden=4, model_hidden=(4, 4), horizon=2),
+        "dt": DT(layers=1, size=4, heads=1, context=2),
+        "ds4": DS4(layers=1, channels=2, order=2, embedding=2),
+    }
+    spec = Spec(2, (-1.0,), (1.0,))
+    for name, config in configs.items():
+        policy = algorithm(name).new_policy(config, spec, jax.random.key(0))
+        policy_file.save(tmp_path / name, policy, policy_file.Card(name, config, spec, {}))
+    idle = ("tyro", "optax", "orbax", "scipy", "gymnasium", "minari", "h5py", "pyarrow", "matplotlib", "tensorboardX")
+    code = f"""
+import sys
+import legato
+for name in {list(configs)}:
+    policy = legato.load({str(tmp_path)!r} + '/' + name)
+    policy.warm_up([1, 2])
+    actions, _ = policy.act(policy.begin(), [0.0, 1.0], length=2)
+    assert actions.shape == (2, 1)
+print('IMPORTED', *{{module.split('.')[0] for module in sys.modules}} & set({idle}))
+print(*sorted(module for module in sys.modules if module.startswith('legato.')))
+"""
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+    foreign, own = done.stdout.splitlines()
+    assert foreign == "IMPORTED"
+    rooms = {module.split(".")[1] for module in own.split()}
+    assert rooms <= {"algorithms", "data", "errors", "loading", "models", "nn", "policy", "training"}
+    assert "legato.training.online" not in own and "legato.training.offline" not in own
 
 
 @pytest.mark.parametrize(("first", "at_once"), [("legato.policy", True), ("jax", False)])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,11 +18,12 @@ import pytest
 from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
+from jax import monitoring
 from tests.tiny import WIDE, Scribe
 
 from legato import api
 from legato.algorithms import algorithm, sac, srl
-from legato.algorithms.configs import BC, DS4, DT, IQL, ODT, SAC, SRL, TD3
+from legato.algorithms.configs import BC, DS4, DT, IQL, ODT, SAC, SRL, TD3, TT
 from legato.data.facts import Facts
 from legato.data.spec import Spec
 from legato.errors import LegatoError
@@ -494,6 +497,64 @@ def test_a_forked_process_acts_by_what_was_compiled_and_compiles_nothing(tmp_pat
     assert acted == "True"
     assert len(refused) == 3
     assert all("multiprocessing.get_context('spawn')" in line for line in refused)
+
+
+# --- before the loop begins ---
+
+
+def compiled_by(act: Callable[[], Any]) -> int:
+    """How many programs are compiled meanwhile."""
+    found: list[str] = []
+    monitoring.register_event_duration_secs_listener(lambda event, _, **__: found.append(event))
+    try:
+        act()
+    finally:
+        monitoring.clear_event_listeners()
+    return sum("backend_compile" in event for event in found)
+
+
+@pytest.mark.parametrize("name", ["sac", "ds4", "cache"])
+def test_what_was_warmed_up_compiles_nothing_in_the_loop(name: str, players: dict[str, Player]) -> None:
+    player = Player(players[name].policy, SPEC)
+    command = () if name == "sac" else 7.0
+    player.warm_up(lengths=[1, 3], command=command)
+    memory = player.begin(command)
+
+    def loop() -> None:
+        nonlocal memory
+        for length in (3, 1, 3, 1):
+            actions, memory = player.act(memory, np.ones(3), length=length, executed=[0.0, 0.5], reward=1.0)
+            assert actions.shape == (length, 2)
+
+    assert compiled_by(loop) == 0
+    assert compiled_by(lambda: player.act(memory, np.ones(3), length=2)) >= 1  # the count is one of something
+    same_memory(player.begin(command), players[name].begin(command))
+
+
+def test_a_length_to_warm_up_is_one_that_act_takes(players: dict[str, Player]) -> None:
+    player = players["sac"]
+    for length, words in (
+        (0, "at least one action"),
+        (100_001, "at most 100000"),
+        ("8", "whole number"),
+        (1.5, "whole"),
+    ):
+        with pytest.raises(LegatoError, match=words):
+            player.warm_up([length])  # type: ignore[list-item]
+    with pytest.raises(LegatoError, match="reads no target return"):
+        player.warm_up(command=3.0)
+    player.warm_up(4)  # type: ignore[arg-type]
+    assert compiled_by(lambda: player.act(player.begin(), np.ones(3), length=4)) == 0
+
+
+@pytest.mark.parametrize("name", [*SMALL, "latent", "tt"])
+def test_a_new_policy_is_that_of_a_new_learner(name: str) -> None:
+    configs = SMALL | {"latent": SRL(hidden=8, latent=5), "tt": TT(layers=1, size=8, heads=1, bins=4)}
+    config, module = configs[name], algorithm({"cache": "dt", "latent": "srl"}.get(name, name))
+    key = jax.random.key(3)
+    found = eqx.filter_jit(lambda: module.new_policy(config, SPEC, key))()
+    expected = eqx.filter_jit(lambda: module.policy(config, module.init(config, SPEC, key)))()
+    assert eqx.tree_equal(found, expected)
 
 
 # --- what to ask for ---

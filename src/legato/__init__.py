@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from legato.errors import LegatoError
 
 if TYPE_CHECKING:
-    from legato.api import action_errors, attention, collect, compare, evaluate, finetune, load, train
+    from legato.api import action_errors, attention, collect, compare, evaluate, finetune, train
+    from legato.loading import load
 
 __version__ = "0.1.0"
 __all__ = ["LegatoError", "__version__", "action_errors", "attention", "collect", "compare", "evaluate", "finetune"]
@@ -20,6 +21,10 @@ __all__ += ["load", "train"]
 
 def __getattr__(name: str) -> Any:
     """The functions load on first use, so that `import legato` and `legato --help` stay quick."""
+    if name == "load":  # without what trains
+        from legato.loading import load
+
+        return load
     if name in __all__:
         import legato.api
 

@@ -12,7 +12,7 @@ import functools
 import operator
 import os
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar
 
 import equinox as eqx
@@ -124,7 +124,9 @@ class LastStep(eqx.Module):
 
     @classmethod
     def empty(cls, spec: Spec) -> LastStep:
-        return cls(jnp.zeros(spec.observation_size), jnp.zeros(spec.action_size))
+        single = jnp.result_type(float)  # or double, where the program computes in it
+        zeros: Any = (np.zeros(size, single) for size in (spec.observation_size, spec.action_size))
+        return cls(*zeros)  # NumPy's, which compile nothing
 
     @classmethod
     def of(cls, step: Step) -> LastStep:
@@ -327,7 +329,7 @@ class Player:
             return in_single_precision(self.begin)(command)
         leaves, self._memory = jax.tree.flatten(self.policy.init_state(command))
         self._shapes = [(leaf.shape, leaf.dtype) for leaf in leaves]
-        return Memory(tuple(leaves), jnp.asarray(self.spec.middle, jnp.float32), jnp.ones((), bool))
+        return Memory(tuple(leaves), np.asarray(self.spec.middle, np.float32), np.ones((), bool))
 
     def act(
         self,
@@ -379,6 +381,20 @@ class Player:
         if on_invalid == "hold":
             return self._held(memory, before, length), before
         raise self._invalid(memory, read)
+
+    def warm_up(self, lengths: Sequence[int] = (1,), command: PyTree = ()) -> None:
+        """Compile `act` for these lengths now, so that no decision of a control loop waits for it.
+
+        `command` is what the episodes will begin with, if anything. No memory is touched. Raises `LegatoError` as
+        `begin` and `act` do.
+        """
+        memory, read = self.begin(command), np.zeros(self._size + 1, np.float32)
+        for length in lengths if isinstance(lengths, Iterable) else (lengths,):
+            if (length := _whole(length)) > LONGEST:
+                raise LegatoError(f"a plan has at most {LONGEST} actions; length {length} was asked for")
+            call = self._call(length)
+            _, after = call(self._weights, memory, read)
+            call(self._weights, after, read)  # the memory that a decision leaves comes another way into the program
 
     def remark(self, memory: Memory) -> str | None:
         """What there is to warn of in the episode so far; None: nothing."""
@@ -461,7 +477,7 @@ class Player:
                 actions = jnp.clip(actions, *self.spec.float32_bounds)
                 return actions, Memory(tuple(jax.tree.leaves(state)), actions[-1], jnp.zeros((), bool))
 
-            compiled = jax.jit(act)
+            compiled = jax.jit(act, compiler_options=_compiler_options())
 
             def call(weights: list[Array], memory: Memory, read: Array) -> tuple[Array, Memory]:
                 if self._single and _doubled():
@@ -476,6 +492,11 @@ class Player:
         found = [(np.shape(leaf), leaf.dtype) for leaf in memory.state]
         if found != self._shapes or np.shape(memory.executed) != (self.spec.action_size,):
             raise LegatoError("this is the memory of another policy: begin() with the policy that is to act")
+
+
+def _compiler_options() -> dict[str, Any]:
+    """A CPU's programs without XLA's newer emitters, which take 20 MB to 150 MB and more time than they save."""
+    return {"xla_cpu_use_fusion_emitters": False} if jax.default_backend() == "cpu" else {}
 
 
 def _finite(memory: Memory) -> bool:

@@ -1,7 +1,7 @@
 """How a policy is learned: one file, one algorithm.
 
-Every algorithm module offers `Config`, `init`, `update`, `policy`, `batches` and `plan_length` as plain functions
-over pytrees; those that learn by acting `HOLDS_ACTION` too and, where they collect with a part of a plan,
+Every algorithm module offers `Config`, `init`, `update`, `policy`, `new_policy`, `batches` and `plan_length` as plain
+functions over pytrees; those that learn by acting `HOLDS_ACTION` too and, where they collect with a part of a plan,
 `collecting`; those that learn from logs `chosen` and, where updates eat something else than windows of the data,
 `prepare`; `judge` those whose Q a planner may search by. `algorithm(name)` imports one by its name, so that commands
 which need none start quickly.

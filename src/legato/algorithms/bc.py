@@ -10,7 +10,6 @@ from typing import Any, cast
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.algorithms.configs import BC as Config
@@ -21,7 +20,7 @@ from legato.data.trajectories import Trajectories
 from legato.data.windows import Draw, Window
 from legato.nn.layers import drop, toss
 from legato.nn.mlp import Linear
-from legato.nn.optimisation import adamw, descend, warmed
+from legato.nn.optimisation import adamw, descend, optax, warmed
 from legato.policy import LastStep, Policy, Step, held, refuse_command
 
 Metrics = dict[str, Float[Array, ""]]
@@ -113,6 +112,11 @@ class Cloned(Policy[LastStep]):
 def policy(config: Config, learner: Learner) -> Cloned:
     """The deployable part: the network and the data's facts."""
     return Cloned(learner.network, learner.facts)
+
+
+def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> Cloned:
+    """`policy` of what `init` gives, without what only learns."""
+    return Cloned(Network(config, spec, key=key), Facts.none(spec, config.action_units))
 
 
 def batches(config: Config) -> Draw:

@@ -16,7 +16,6 @@ from typing import Any, cast
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.algorithms.configs import DS4 as Config
@@ -27,7 +26,7 @@ from legato.data.trajectories import Trajectories
 from legato.data.windows import Draw, Window
 from legato.nn.layers import LayerNorm, drop, toss
 from legato.nn.mlp import Linear, many
-from legato.nn.optimisation import descend, warmed
+from legato.nn.optimisation import descend, optax, warmed
 from legato.nn.ssm import S4, S4D, S5, groups
 from legato.policy import Policy, Step, held, target_return
 
@@ -308,6 +307,11 @@ class Recurrent(Policy[States]):
 def policy(config: Config, learner: Learner) -> Recurrent:
     """The deployable part: the network, its embeddings and systems made ready, and the data's facts."""
     return recurrent(config, learner.network, learner.facts)
+
+
+def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> Recurrent:
+    """`policy` of what `init` gives, without what only learns."""
+    return recurrent(config, Network(config, spec, key=key), Facts.none(spec, config.action_units))
 
 
 def recurrent(config: Config, network: Network, facts: Facts) -> Recurrent:

@@ -20,7 +20,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
@@ -36,7 +35,7 @@ from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.errors import LegatoError
 from legato.nn.ensembles import TwinCritic
-from legato.nn.optimisation import descend, polyak, warmed
+from legato.nn.optimisation import descend, optax, polyak, warmed
 from legato.nn.ssm import groups
 from legato.policy import Noisy
 

@@ -16,7 +16,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from legato.algorithms import whole_episodes
@@ -29,7 +28,7 @@ from legato.data.facts import Facts
 from legato.data.recent import Recent
 from legato.data.spec import Spec
 from legato.errors import LegatoError
-from legato.nn.optimisation import descend, warmed
+from legato.nn.optimisation import descend, optax, warmed
 from legato.nn.ssm import groups
 from legato.policy import Noisy
 

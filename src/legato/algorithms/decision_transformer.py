@@ -18,7 +18,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from legato.algorithms.configs import DT as Config
@@ -30,7 +29,7 @@ from legato.data.windows import Draw, Window
 from legato.errors import LegatoError
 from legato.nn.layers import LayerNorm, drop, toss
 from legato.nn.mlp import Linear
-from legato.nn.optimisation import adamw, descend, mean_gradient, warmed
+from legato.nn.optimisation import adamw, descend, mean_gradient, optax, warmed
 from legato.nn.transformer import Cache, Transformer
 from legato.policy import Policy, Step, held, target_return
 
@@ -348,6 +347,11 @@ class Caching(Policy[Reading]):
 def policy(config: Config, learner: Learner) -> Reencoding | Caching:
     """The deployable part: the network and the data's facts."""
     return reader(config, learner.network, learner.facts, config.context)
+
+
+def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> Reencoding | Caching:
+    """`policy` of what `init` gives, without what only learns."""
+    return reader(config, Network(config, spec, key=key), Facts.none(spec, config.action_units), config.context)
 
 
 def reader(config: Config, network: Network, facts: Facts, context: int) -> Reencoding | Caching:

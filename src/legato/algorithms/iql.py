@@ -20,7 +20,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.algorithms.configs import IQL as Config
@@ -35,7 +34,7 @@ from legato.models.values import Judge, critics, qualities, quality, worth
 from legato.nn.ensembles import TwinCritic
 from legato.nn.layers import drop, toss
 from legato.nn.mlp import MLP, Linear, orthogonal
-from legato.nn.optimisation import annealed, descend, polyak
+from legato.nn.optimisation import annealed, descend, optax, polyak
 from legato.policy import LastStep, Policy, Step, held, refuse_command
 
 Metrics = dict[str, Float[Array, ""]]
@@ -100,14 +99,7 @@ def prepare(config: Config, spec: Spec, data: Trajectories, kept: Path | None, n
 
 def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = None) -> Learner:
     """A learner before its first update. `facts` say what the data is like."""
-    k_actor, k_critic, k_value = jax.random.split(key, 3)
-    actor = Actor(config, spec, key=k_actor)
-    critic = critics(spec, config.hidden, config.layers, key=k_critic)
-    value = MLP((spec.observation_size, *[config.hidden] * config.layers, 1), key=k_value)
-    trained: dict[str, Any] = {"actor": actor, "critic": critic, "value": value}
-    if config.initialisation == "orthogonal":
-        keys = jax.random.split(jax.random.fold_in(key, 1), len(trained))
-        trained = {name: orthogonal(part, 2**0.5, k) for (name, part), k in zip(trained.items(), keys, strict=True)}
+    trained = _networks(config, spec, key)
     actor, critic, value = trained.values()
     return Learner(
         actor=actor,
@@ -118,6 +110,18 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = No
         optimisers={name: optax.adam(config.learning_rate).init(part) for name, part in trained.items()},
         updates=jnp.zeros((), jnp.int32),
     )
+
+
+def _networks(config: Config, spec: Spec, key: PRNGKeyArray) -> dict[str, Any]:
+    k_actor, k_critic, k_value = jax.random.split(key, 3)
+    actor = Actor(config, spec, key=k_actor)
+    critic = critics(spec, config.hidden, config.layers, key=k_critic)
+    value = MLP((spec.observation_size, *[config.hidden] * config.layers, 1), key=k_value)
+    networks: dict[str, Any] = {"actor": actor, "critic": critic, "value": value}
+    if config.initialisation == "orthogonal":
+        keys = jax.random.split(jax.random.fold_in(key, 1), len(networks))
+        networks = {name: orthogonal(part, 2**0.5, k) for (name, part), k in zip(networks.items(), keys, strict=True)}
+    return networks
 
 
 def step_sizes(config: Config, updates: Int[Array, ""]) -> tuple[Any, Any]:
@@ -242,6 +246,11 @@ class Extracted(Policy[LastStep]):
 def policy(config: Config, learner: Learner) -> Extracted:
     """The deployable part: the actor, and the critics that it and V were taught by, which are the targets."""
     return Extracted(learner.actor, learner.target_critic, learner.value, learner.facts)
+
+
+def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> Extracted:
+    """`policy` of what `init` gives, without what only learns."""
+    return Extracted(*_networks(config, spec, key).values(), facts=Facts.none(spec))
 
 
 def judge(config: Config, policy: Extracted) -> Judge:

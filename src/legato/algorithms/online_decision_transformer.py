@@ -15,7 +15,6 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.algorithms import decision_transformer as dt
@@ -26,7 +25,7 @@ from legato.data.spec import Spec
 from legato.data.windows import Draw, Window
 from legato.errors import LegatoError
 from legato.nn.mlp import Linear
-from legato.nn.optimisation import descend, mean_gradient, warmed
+from legato.nn.optimisation import descend, mean_gradient, optax, warmed
 from legato.policy import Policy, Step, held
 
 __all__ = ["Config", "Learner", "batches", "chosen", "init", "loss", "plan_length", "policy", "update"]
@@ -48,6 +47,15 @@ class Learner(eqx.Module):
 
 def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = None) -> Learner:
     """A learner before its first update. Raises `LegatoError` where actions are choices."""
+    network = _network(config, spec, key)
+    log_multiplier = jnp.log(jnp.asarray(config.multiplier, jnp.float32))
+    of_network, of_multiplier = optimisers(config)
+    states = {"network": of_network.init(network), "multiplier": of_multiplier.init(log_multiplier)}  # type: ignore[arg-type]
+    facts = Facts.none(spec) if facts is None else facts
+    return Learner(network, log_multiplier, facts, states, jnp.zeros((), jnp.int32))
+
+
+def _network(config: Config, spec: Spec, key: PRNGKeyArray) -> Network:
     if spec.choices is not None:
         raise LegatoError("the Online Decision Transformer draws actions that are numbers, not choices: train dt")
     k_network, k_head = jax.random.split(key)
@@ -55,12 +63,7 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = No
     draw = jax.nn.initializers.orthogonal()  # mu and log sigma each for themselves
     weight = jnp.concatenate([draw(k, (config.size, spec.action_size)) for k in jax.random.split(k_head)], axis=-1)
     head = Linear.normal(config.size, 2 * spec.action_size, 0.0, key=k_head)
-    network = eqx.tree_at(lambda n: n.head, network, eqx.tree_at(lambda layer: layer.weight, head, weight))
-    log_multiplier = jnp.log(jnp.asarray(config.multiplier, jnp.float32))
-    of_network, of_multiplier = optimisers(config)
-    states = {"network": of_network.init(network), "multiplier": of_multiplier.init(log_multiplier)}  # type: ignore[arg-type]
-    facts = Facts.none(spec) if facts is None else facts
-    return Learner(network, log_multiplier, facts, states, jnp.zeros((), jnp.int32))
+    return eqx.tree_at(lambda n: n.head, network, eqx.tree_at(lambda layer: layer.weight, head, weight))
 
 
 def optimisers(config: Config) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
@@ -234,6 +237,12 @@ class Restrained(Policy[Any]):
 def policy(config: Config, learner: Learner) -> Stochastic:
     """The deployable part: the network, the data's facts, and the multiplier."""
     return stochastic(config, learner.network, learner.facts, learner.log_multiplier)
+
+
+def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> Stochastic:
+    """`policy` of what `init` gives, without what only learns."""
+    log_multiplier = jnp.log(jnp.asarray(config.multiplier, jnp.float32))
+    return stochastic(config, _network(config, spec, key), Facts.none(spec), log_multiplier)
 
 
 def stochastic(config: Config, network: Network, facts: Facts, log_multiplier: Array) -> Stochastic:

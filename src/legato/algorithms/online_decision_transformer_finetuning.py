@@ -18,7 +18,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from legato.algorithms import online_decision_transformer as odt
@@ -33,7 +32,7 @@ from legato.data.facts import Facts
 from legato.data.recent import Drawn, Recent
 from legato.data.spec import Spec
 from legato.nn.ensembles import TwinCritic
-from legato.nn.optimisation import descend, mean_gradient, polyak, warmed
+from legato.nn.optimisation import descend, mean_gradient, optax, polyak, warmed
 
 Metrics = dict[str, Float[Array, ""]]
 REPLAY = whole_episodes

@@ -17,7 +17,6 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.algorithms.configs import SAC as Config
@@ -26,7 +25,7 @@ from legato.data.spec import Spec, convert_actions
 from legato.nn.distributions import TanhNormal
 from legato.nn.ensembles import TwinCritic
 from legato.nn.mlp import Linear
-from legato.nn.optimisation import annealed, descend, polyak
+from legato.nn.optimisation import annealed, descend, optax, polyak
 from legato.policy import LastStep, Policy, Step, held, refuse_command
 
 Metrics = dict[str, Float[Array, ""]]
@@ -70,7 +69,7 @@ class Learner(eqx.Module):
 def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
     """A learner before its first update."""
     k_actor, k_critic = jax.random.split(key)
-    actor = Actor(spec.with_unit_bounds() if config.action_units == "bounds" else spec, config.hidden, key=k_actor)
+    actor = _actor(config, spec, k_actor)
     critic = TwinCritic(spec.observation_size, spec.action_size, (config.hidden, config.hidden), key=k_critic)
     log_alpha = jnp.zeros(())
     trained = {"actor": actor, "critic": critic, "log_alpha": log_alpha}
@@ -84,6 +83,10 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
         updates=jnp.zeros((), jnp.int32),
         spec=spec,
     )
+
+
+def _actor(config: Config, spec: Spec, key: PRNGKeyArray) -> Actor:
+    return Actor(spec.with_unit_bounds() if config.action_units == "bounds" else spec, config.hidden, key=key)
 
 
 def critic_loss(
@@ -172,6 +175,11 @@ class HeldAction(Policy[LastStep]):
 def policy(config: Config, learner: Learner) -> HeldAction:
     """The deployable part: the actor alone."""
     return HeldAction(learner.actor, learner.spec)
+
+
+def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> HeldAction:
+    """`policy` of what `init` gives, without what only learns."""
+    return HeldAction(_actor(config, spec, jax.random.split(key)[0]), spec)
 
 
 def batches(config: Config) -> Minibatches:

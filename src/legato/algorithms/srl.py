@@ -32,7 +32,6 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.algorithms.configs import SRL as Config
@@ -44,7 +43,7 @@ from legato.nn.distributions import TanhNormal
 from legato.nn.ensembles import TwinCritic
 from legato.nn.gru import GRUCell, RNNCell
 from legato.nn.mlp import MLP, Linear
-from legato.nn.optimisation import annealed, descend, polyak
+from legato.nn.optimisation import annealed, descend, optax, polyak
 from legato.nn.recurrence import recur
 from legato.policy import LastStep, Policy, Step, refuse_command
 
@@ -157,11 +156,11 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
     k_ends, k_encoder = jax.random.split(jax.random.fold_in(key, 1))
     o, a, width = config.latent or spec.observation_size, spec.action_size, (config.hidden, config.hidden)
     differences = config.model_target == "difference" and not config.latent
-    actor = Actor(spec.with_unit_bounds() if config.action_units == "bounds" else spec, config, key=k_actor)
+    actor = _actor(config, spec, k_actor)
     critic = TwinCritic(o + (config.critic != "one_step"), a, width, key=k_critic)
     model = Dynamics(o, a, width if config.latent else config.model_hidden, differences=differences, key=k_model)
     ends = Ends(o, a, width, key=k_ends) if config.recall_ends else None
-    encoder = MLP((spec.observation_size, *width, o), key=k_encoder) if config.latent else None
+    encoder = _encoder(config, spec, k_encoder)
     log_alpha = jnp.zeros(())
     trained = {"actor": actor, "critic": critic, "model": model, "log_alpha": log_alpha}
     trained |= {"ends": ends} if ends else {}
@@ -181,6 +180,15 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
         target_encoder=jax.tree.map(jnp.copy, encoder),
         spec=spec,
     )
+
+
+def _actor(config: Config, spec: Spec, key: PRNGKeyArray) -> Actor:
+    return Actor(spec.with_unit_bounds() if config.action_units == "bounds" else spec, config, key=key)
+
+
+def _encoder(config: Config, spec: Spec, key: PRNGKeyArray) -> MLP | None:
+    sizes = (spec.observation_size, config.hidden, config.hidden, config.latent)
+    return MLP(sizes, key=key) if config.latent else None
 
 
 # --- what is learnt from the world ---
@@ -478,6 +486,12 @@ class ActionSequence(Policy[LastStep]):
 def policy(config: Config, learner: Learner) -> ActionSequence:
     """The deployable part: the actor alone (behind its encoder, with a latent state), model-free."""
     return ActionSequence(learner.actor, learner.spec, learner.encoder)
+
+
+def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> ActionSequence:
+    """`policy` of what `init` gives, without what only learns."""
+    k_actor, k_encoder = jax.random.split(key, 3)[0], jax.random.split(jax.random.fold_in(key, 1))[1]
+    return ActionSequence(_actor(config, spec, k_actor), spec, _encoder(config, spec, k_encoder))
 
 
 def batches(config: Config) -> Minibatches:

@@ -16,7 +16,6 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.algorithms.configs import TD3 as Config
@@ -24,7 +23,7 @@ from legato.data.replay import Minibatches, Transition, scale_actions
 from legato.data.spec import Spec, convert_actions
 from legato.nn.ensembles import TwinCritic
 from legato.nn.mlp import MLP
-from legato.nn.optimisation import annealed, descend, polyak
+from legato.nn.optimisation import annealed, descend, optax, polyak
 from legato.policy import LastStep, Policy, Step, held, refuse_command
 
 Metrics = dict[str, Float[Array, ""]]
@@ -59,8 +58,7 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
     """A learner before its first update."""
     k_actor, k_critic = jax.random.split(key)
     hidden = (config.hidden, config.hidden)
-    own = spec.with_unit_bounds() if config.action_units == "bounds" else spec
-    actor = Actor(MLP((spec.observation_size, *hidden, spec.action_size), key=k_actor), own)
+    actor = _actor(config, spec, k_actor)
     critic = TwinCritic(spec.observation_size, spec.action_size, hidden, key=k_critic)
     return Learner(
         actor=actor,
@@ -74,6 +72,11 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
         updates=jnp.zeros((), jnp.int32),
         spec=spec,
     )
+
+
+def _actor(config: Config, spec: Spec, key: PRNGKeyArray) -> Actor:
+    own = spec.with_unit_bounds() if config.action_units == "bounds" else spec
+    return Actor(MLP((spec.observation_size, config.hidden, config.hidden, spec.action_size), key=key), own)
 
 
 def critic_loss(
@@ -154,6 +157,11 @@ class HeldAction(Policy[LastStep]):
 def policy(config: Config, learner: Learner) -> HeldAction:
     """The deployable part: the actor alone."""
     return HeldAction(learner.actor, config.noise, learner.spec)
+
+
+def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> HeldAction:
+    """`policy` of what `init` gives, without what only learns."""
+    return HeldAction(_actor(config, spec, jax.random.split(key)[0]), config.noise, spec)
 
 
 def batches(config: Config) -> Minibatches:

@@ -23,7 +23,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
@@ -37,7 +36,7 @@ from legato.data.windows import Draw
 from legato.errors import LegatoError
 from legato.models.trajectory import TrajectoryModel
 from legato.models.values import Judge
-from legato.nn.optimisation import descend, linear_weights, mean_gradient, muon
+from legato.nn.optimisation import descend, linear_weights, mean_gradient, muon, optax
 from legato.planning import beam
 from legato.planning.beam import Filter, Plans, Search
 from legato.planning.imagine import expected
@@ -98,7 +97,17 @@ def prepare(config: Config, spec: Spec, data: Trajectories, kept: Path | None, n
 
 def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = None) -> Learner:
     """A learner before its first update. `facts` say what the data is like."""
-    network = TrajectoryModel(
+    network = _network(config, spec, key)
+    facts = Facts.none(config, spec) if facts is None else facts
+    targets = None
+    if config.blur:
+        choice = None if spec.choices is None else spec.observation_size
+        targets = blurred(facts.discretiser.centres, config.blur, choice)
+    return Learner(network, facts, targets, _optimiser(config).init(cast(Any, network)), jnp.zeros((), jnp.int32))
+
+
+def _network(config: Config, spec: Spec, key: PRNGKeyArray) -> TrajectoryModel:
+    return TrajectoryModel(
         _layout(config, spec),
         config.bins,
         window=config.window,
@@ -110,12 +119,6 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = No
         ordered=config.ordered,
         key=key,
     )
-    facts = Facts.none(config, spec) if facts is None else facts
-    targets = None
-    if config.blur:
-        choice = None if spec.choices is None else spec.observation_size
-        targets = blurred(facts.discretiser.centres, config.blur, choice)
-    return Learner(network, facts, targets, _optimiser(config).init(cast(Any, network)), jnp.zeros((), jnp.int32))
 
 
 def step_size(config: Config, i: Int[Array, ""]) -> Float[Array, ""]:
@@ -355,6 +358,12 @@ SEARCHES += ("observation_k", "percentile")  # fields of the config that trainin
 def policy(config: Config, learner: Learner) -> Planning:
     """The deployable part: the network, the data's bins and the search."""
     return Planning(learner.network.settled(), learner.facts, _search(config), config.context, config.search)
+
+
+def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> Planning:
+    """`policy` of what `init` gives, without what only learns."""
+    network = _network(config, spec, key).settled()
+    return Planning(network, Facts.none(config, spec), _search(config), config.context, config.search)
 
 
 def searching(config: Config, policy: Planning) -> Planning:

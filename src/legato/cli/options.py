@@ -10,7 +10,9 @@ from typing import Annotated, Any
 import tyro
 
 from legato.errors import LegatoError
+from legato.training import settings
 
+settings.Options = Annotated[dict[str, Any], tyro.conf.Suppress]  # set here, so that acting imports no tyro
 EnvOption = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=VALUE")]
 
 

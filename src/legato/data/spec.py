@@ -37,6 +37,18 @@ class Spec:
     def action_size(self) -> int:
         return len(self.low)
 
+    def describe(self) -> str:
+        """Its sizes and bounds, for people."""
+        if self.choices is not None:
+            actions = f"{self.choices} actions"
+        elif len({*self.low}) == len({*self.high}) == 1:
+            each = f"actions of {self.action_size} numbers, each" if self.action_size > 1 else "actions"
+            actions = f"{each} from {self.low[0]:g} to {self.high[0]:g}"
+        else:
+            pairs = ", ".join(f"{low:g} to {high:g}" for low, high in zip(self.low, self.high, strict=True))
+            actions = f"actions within {pairs}"
+        return f"{self.observation_size} observed numbers and {actions}"
+
     @cached_property
     def float32_bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """The least and the greatest float32 within the bounds, `[act]` each.

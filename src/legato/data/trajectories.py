@@ -9,11 +9,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Int64
-from scipy.signal import lfilter
 
 from legato.data.spec import Spec
 from legato.errors import LegatoError, LegatoWarning
@@ -328,7 +328,8 @@ def returns_to_go(data: Trajectories, gamma: float = 1.0) -> Float32[np.ndarray,
     r = rewards(data)
     for i in range(len(data)):
         at = data.episode(i)
-        total[at] = lfilter([1.0], [1.0, -gamma], r[at][::-1].astype(np.float64))[::-1]
+        backwards = r[at][::-1].astype(np.float64).tolist()
+        total[at] = list(accumulate(backwards, lambda after, now: now + gamma * after))[::-1]
     return total
 
 

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.nn.mlp import MLP
+from legato.nn.optimisation import optax
 
 RATE = 0.01  # at which the size of changes is averaged
 

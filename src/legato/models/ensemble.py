@@ -19,7 +19,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from legato.data import trajectories as logs
@@ -28,7 +27,7 @@ from legato.data.normaliser import Normaliser
 from legato.data.trajectories import Trajectories
 from legato.errors import LegatoError
 from legato.nn.mlp import MLP
-from legato.nn.optimisation import annealed, descend
+from legato.nn.optimisation import annealed, descend, optax
 
 HIGH, LOW = 0.5, -10.0
 """the bounds of a log-variance at first, in units of the data's own variance"""

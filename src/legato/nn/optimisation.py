@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
-import optax.contrib
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.errors import LegatoError
 from legato.nn.mlp import Linear
+
+if TYPE_CHECKING:
+    import optax
+    import optax.contrib
+else:
+
+    class _Optax:
+        """Optax from the first time that something is asked of it: a policy that only acts does not need it."""
+
+        def __getattr__(self, name: str) -> Any:
+            importlib.import_module("optax.contrib")
+            return getattr(importlib.import_module("optax"), name)
+
+    optax = _Optax()
 
 Network = TypeVar("Network")
 

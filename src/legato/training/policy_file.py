@@ -31,7 +31,6 @@ from legato.errors import LegatoError
 from legato.policy import Player, Policy
 from legato.training import files
 from legato.training.beginning import begin
-from legato.training.checkpoint import Checkpoints
 from legato.training.run import Run
 
 FORMAT = 1
@@ -119,9 +118,8 @@ def load(folder: Path) -> LoadedPolicy:
     _plausible(card.config, weights, folder / _CARD)
     module = algorithm_module(card.algorithm)
     try:
-        skeleton = eqx.filter_eval_shape(
-            lambda key: module.policy(card.config, module.init(card.config, card.spec, key)), jax.random.key(0)
-        )
+        key = jax.eval_shape(jax.random.key, 0)  # only its shape: nothing is computed and nothing compiled
+        skeleton = eqx.filter_eval_shape(lambda key: module.new_policy(card.config, card.spec, key), key)
     except Exception as problem:  # an edited card fails in as many ways as it can be edited
         raise LegatoError(f"'{folder / _CARD}' describes no policy: its config or spec was changed") from problem
     for name, array in weights.items():
@@ -151,6 +149,8 @@ def newest_learners(run: Run, seeds: Sequence[int], *shared: Any) -> Any:
 
     Raises `LegatoError` where there is no checkpoint, and for one of another run.
     """
+    from legato.training.checkpoint import Checkpoints  # brings Orbax, which acting does not need
+
     checkpoints = Checkpoints(run.path / "checkpoints", create=False)
     try:
         _, state = checkpoints.load(None)
@@ -209,7 +209,8 @@ def fill(skeleton: Any, arrays: dict[str, np.ndarray], source: str) -> Any:
     """
     match(skeleton, arrays, source)
     leaves, structure = jax.tree_util.tree_flatten_with_path(skeleton)
-    return jax.tree_util.tree_unflatten(structure, [jnp.array(arrays[_name(path)]) for path, _ in leaves])
+    filled = [jax.device_put(arrays[_name(path)], may_alias=False) for path, _ in leaves]  # compiles nothing
+    return jax.tree_util.tree_unflatten(structure, filled)
 
 
 def match(skeleton: Any, arrays: dict[str, np.ndarray], source: str) -> None:

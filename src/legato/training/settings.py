@@ -10,9 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-import tyro
+from typing import TYPE_CHECKING, Any, Literal
 
 from legato.algorithms.configs import (
     BC,
@@ -36,7 +34,7 @@ from legato.errors import LegatoError, unknown
 if TYPE_CHECKING:
     from legato.envs import World
 
-Options = Annotated[dict[str, Any], tyro.conf.Suppress]  # the commands have --env-option NAME=VALUE
+Options = dict[str, Any]  # the commands have --env-option NAME=VALUE, and `cli.options` hides this from them
 SEEDS = 2**31  # what seeds are counted below: randomness derives from 32 bits
 TOGETHER = 65_536  # environments that one process may hold
 
