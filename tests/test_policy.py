@@ -22,6 +22,7 @@ from jax import monitoring
 from tests.tiny import WIDE, Scribe
 
 from legato import api
+from legato import policy as policies
 from legato.algorithms import algorithm, sac, srl
 from legato.algorithms.configs import BC, DS4, DT, IQL, ODT, SAC, SRL, TD3, TT
 from legato.data.facts import Facts
@@ -545,6 +546,19 @@ def test_a_length_to_warm_up_is_one_that_act_takes(players: dict[str, Player]) -
         player.warm_up(command=3.0)
     player.warm_up(4)  # type: ignore[arg-type]
     assert compiled_by(lambda: player.act(player.begin(), np.ones(3), length=4)) == 0
+
+
+def test_a_compiler_option_that_is_not_known_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = policies._compiler_options()
+    assert known == policies._FEWER
+    monkeypatch.setattr(policies, "_FEWER", {"xla_cpu_no_such_option": False})
+    policies._compiler_options.cache_clear()
+    try:
+        assert policies._compiler_options() == {}
+        player = Player(learned("sac"), SPEC)
+        assert np.isfinite(player.act(player.begin(), np.ones(3), 2)[0]).all()
+    finally:
+        policies._compiler_options.cache_clear()
 
 
 @pytest.mark.parametrize("name", [*SMALL, "latent", "tt"])

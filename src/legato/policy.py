@@ -494,9 +494,22 @@ class Player:
             raise LegatoError("this is the memory of another policy: begin() with the policy that is to act")
 
 
+_FEWER = {"xla_cpu_use_fusion_emitters": False}
+
+
+@functools.cache
 def _compiler_options() -> dict[str, Any]:
-    """A CPU's programs without XLA's newer emitters, which take 20 MB to 150 MB and more time than they save."""
-    return {"xla_cpu_use_fusion_emitters": False} if jax.default_backend() == "cpu" else {}
+    """A CPU's programs without XLA's newer emitters, which take 30 MB to 150 MB and more time than they save.
+
+    None where the compiler does not know them.
+    """
+    if jax.default_backend() != "cpu":
+        return {}
+    try:
+        jax.jit(operator.neg, compiler_options=_FEWER).lower(np.float32(0)).compile()
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return _FEWER
 
 
 def _finite(memory: Memory) -> bool:

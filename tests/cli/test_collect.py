@@ -184,7 +184,7 @@ BAD = {
     "SRL --steps 9 --run-seed 7": "'SRL' has no seed 7; it has 2, 3",
     "SRL --steps 9 --env Pendulm-v1": "unknown environment 'Pendulm-v1'; did you mean 'Pendulum-v1'?",
     "SRL --steps 9 --env MountainCarContinuous-v0": "'MountainCarContinuous-v0' has 2 observed numbers and actions "
-    "from (-1.0,) to (1.0,); the policy in 'SRL' was trained with 3 observed numbers and actions from (-2.0,) to",
+    "from -1 to 1; the policy in 'SRL' was trained with 3 observed numbers and actions from -2 to 2",
     "SRL --steps 9 --out taken.npz": "'taken.npz' exists and is not overwritten",
     "SRL --steps 9 --out taken.arrays": "'taken.arrays' exists and is not overwritten",
     "SRL --steps 9 --out logs.csv": "'logs.csv' is no .npz or .hdf5 file, no .arrays folder and no Minari id",
