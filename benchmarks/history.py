@@ -1,6 +1,6 @@
 """What an action costs as an episode grows: time per action and memory per environment, Hopper's sizes, batch 1.
 
-    python benchmarks/history.py [--steps 1000] [--stretch 100] [--episodes 5] [--figure [docs/figures/history.png]]
+    python benchmarks/history.py [--steps 1000] [--stretch 100] [--episodes 5] [--out [docs/figures/history.png]]
 
 NumPy in, NumPy out, one action per decision. The Decision Transformer has the paper's sizes: K = 20, 3 layers of width
 128, once re-encoding its window at every decision and once with a cache; Decision S4 its default sizes with the core
@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--stretch", type=int, default=100, help="actions that a row sums up")
     parser.add_argument("--episodes", type=int, default=5)
-    parser.add_argument("--figure", type=Path, nargs="?", const=Path("docs/figures/history.png"), default=None)
+    parser.add_argument("--out", type=Path, nargs="?", const=Path("docs/figures/history.png"), default=None)
     options = parser.parse_args()
 
     import jax
@@ -53,11 +53,11 @@ def main() -> None:
         print(f"| {row[0].first} to {row[0].last} | " + " | ".join(cells) + " |")
     print("| memory per environment | " + " | ".join(f"{times.memory:,} bytes" for times in found.values()) + " |")
 
-    if options.figure is not None:
+    if options.out is not None:
         ends = np.array([s.last for s in next(iter(found.values())).stretches(options.stretch)])
         curves = [figures.Curve(name, ends, times.medians(options.stretch)) for name, times in found.items()]
         title = "What an action costs as an episode grows"
-        print(figures.history_curve(curves, options.figure, title=title, stretch=options.stretch))
+        print(figures.history_curve(curves, options.out, title=title, stretch=options.stretch))
 
 
 if __name__ == "__main__":

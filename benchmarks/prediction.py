@@ -1,6 +1,6 @@
 """How far ahead do models foretell? The Trajectory Transformer, its Markovian variant and a probabilistic ensemble.
 
-    python benchmarks/prediction.py --dataset DATA [--masked] [--markov] [--seeds 1] [--keep FOLDER] [--figure FILE]
+    python benchmarks/prediction.py --dataset DATA [--masked] [--markov] [--seeds 1] [--keep FOLDER] [--out FILE]
 
 A tenth of the episodes is held out; of the others all models learn, and all begin where a held-out episode began. The
 curve is that of `legato.evaluation.prediction` (Janner et al. 2021, section 4.1). With `--masked` every number of every
@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=200)
     parser.add_argument("--episodes", type=int, default=200, help="held-out episodes, at most")
     parser.add_argument("--keep", type=Path, default=None, help="where models and forecasts stay, to be found again")
-    parser.add_argument("--figure", type=Path, default=None)
+    parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
 
     data, held_out = logs.split(formats.load(options.dataset), 0.9, seed=0)
@@ -178,9 +178,9 @@ def main() -> None:
     if len(lead):
         least = f"{lead.min():+.1f} at least (step {10 + int(lead.argmin())})"
         print(f"from step 10 on, TT less the ensemble: {least}, {lead.mean():+.1f} on average")
-    if options.figure is not None:
+    if options.out is not None:
         title = f"{data.about.environment}: states foretold, {what}"
-        print(figures.prediction_curve(curves, options.figure, title=title, oracle=oracle, episodes=episodes))
+        print(figures.prediction_curve(curves, options.out, title=title, oracle=oracle, episodes=episodes))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     python benchmarks/toys.py keys       # Key-to-Door from random moves: is credit given over a gap?
     python benchmarks/toys.py recall     # a cue, 399 steps of noise, an answer: how far back does memory reach?
     python benchmarks/toys.py rooms      # four rooms, from guided walks: does a search reach the goal it is given?
-                                         # --figure rooms.png draws where it went
+                                         # --out rooms.png draws where it went
     python benchmarks/toys.py maze       # four rooms with one goal, from parts of the way: are they put together?
 
 Each prints one table of means over `--seeds` seeds (trained side by side), a few minutes on two cores. The tasks and
@@ -327,14 +327,14 @@ def main() -> None:
     parser.add_argument("task", choices=("paths", "keys", "recall", "rooms", "maze"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--length", type=int, default=400, help="of recall, 100 or 400")
-    parser.add_argument("--figure", type=Path, help="of rooms: where the first seed of the larger set went")
+    parser.add_argument("--out", type=Path, help="of rooms: where the first seed of the larger set went")
     options = parser.parse_args()
-    if options.figure is not None and maps.drawable(options.figure).exists():
-        parser.error(f"'{options.figure}' exists and is not overwritten")
+    if options.out is not None and maps.drawable(options.out).exists():
+        parser.error(f"'{options.out}' exists and is not overwritten")
     if options.task == "recall":
         recall(options.seeds, options.length)
     elif options.task == "rooms":
-        rooms(options.seeds, figure=options.figure)
+        rooms(options.seeds, figure=options.out)
     else:
         {"paths": paths, "keys": keys, "maze": maze}[options.task](options.seeds)
 

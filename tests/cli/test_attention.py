@@ -85,13 +85,13 @@ def test_window_layer_and_head_are_as_asked_for(beside: Path, capsys: pytest.Cap
 
 
 def test_journeys_are_told_and_drawn(beside: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["play", "runs/told", "--goal", "9", "9", "--start", "1", "1", "--every", "9", "--paths", "seen/one.svg"])
+    main(["play", "runs/told", "--goal", "9", "9", "--start", "1", "1", "--every", "9", "--out", "seen/one.svg"])
     said, path = capsys.readouterr().out.splitlines()
     assert said.startswith(
         "TT (likelihood) on legato/FourRooms-v0: from (1, 1) to (9, 9), does not arrive in 100 steps w"
     )
     assert path == "seen/one.svg"
-    main(["play", "runs/told", "--episodes", "3", "--episode", "1", "--every", "5", "--paths", "seen/three.svg"])
+    main(["play", "runs/told", "--episodes", "3", "--episode", "1", "--every", "5", "--out", "seen/three.svg"])
     *said, arrived, path = capsys.readouterr().out.splitlines()
     assert len(said) == 3
     assert arrived == f"{sum(' arrives ' in line for line in said)} of 3 arrive"
@@ -127,8 +127,8 @@ BAD = {
     "play runs/told --goal 11 11": "number 0 of the goal is 11; the data lies between ",
     "play runs/told --episodes 0": "at least one episode is played; 0 was given",
     "play runs/told --episodes 2 --start 1 1 --goal 2 2": "from one start to one goal all episodes are the same: leave",
-    "play runs/told --video a.gif": "journeys to a goal are not filmed: leave out video, and draw them with paths",
-    "play runs/told --paths runs/rooms.npz": "cannot draw 'runs/rooms.npz'; the name must end in .png, .svg, .pdf",
+    "play runs/told --out a.gif": "journeys to a goal are drawn, not filmed: --out a.png",
+    "play runs/told --out runs/rooms.npz": "a film ends in .mp4 or .gif, a drawing in .png, .svg, .pdf; 'runs",
     "play runs/by_return --search beams": "'beams' says nothing of a search; write such as beams=32",
     "play runs/by_return --search beams=few": "beams is a whole number; 'few' was given",
     "play runs/by_return --search beems=3": "unknown option of a search 'beems'; did you mean 'beams'?",
@@ -138,7 +138,7 @@ BAD = {
     "play runs/dt --search beams=3": "a policy of 'dt' does not search: it takes no options of a search",
     "play runs/by_return --goal 1 1": "the policies of 'runs/by_return' (TT) are told no goal: leave out goal",
     "play runs/dt --env Pendulum-v1 --episodes 2": "'Pendulum-v1' has no goals to walk to",
-    "play runs/dt --env Pendulum-v1 --paths a.png": "'Pendulum-v1' observes no place in a plane, so there are no paths",
+    "play runs/dt --env Pendulum-v1 --out a.png": "'Pendulum-v1' observes no place in a plane, so there are no paths",
 }
 
 

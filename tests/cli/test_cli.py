@@ -117,9 +117,9 @@ BAD = {
     f"{PENDULUM} --out FILE": "'FILE' exists and is not overwritten; choose another --out, or continue",
     f"{PENDULUM} --out FILE/run": "cannot create 'FILE/run': Not a directory",
     "demo --out EMPTY": "'EMPTY' exists and is not overwritten; choose another --out",
-    "compare RUN --figure FILE": "'FILE' exists and is not overwritten; choose another --figure",
-    "play RUN --video FILM": "'FILM' exists and is not overwritten",
-    "play RUN --video film.avi": "a video ends in .mp4 or .gif; 'film.avi' was given",
+    "compare RUN --out FILE": "'FILE' exists and is not overwritten; choose another --out",
+    "play RUN --out FILM": "'FILM' exists and is not overwritten",
+    "play RUN --out film.avi": "a film ends in .mp4 or .gif, a drawing in .png, .svg, .pdf; 'film.avi' was given",
     "evaluate nowhere": "'nowhere' is not a run folder: it has no config.json",
     "evaluate EMPTY": "'EMPTY' is not a run folder: it has no config.json",
     "evaluate FILE": "'FILE' is not a run folder: it has no config.json",
@@ -359,6 +359,16 @@ def test_a_pipe_that_is_not_unicode_takes_every_table(
     assert printed.splitlines()[-1] == "drawn in comparison.png"
 
 
+def test_a_second_comparison_is_drawn_beside_the_first(
+    evaluated: tuple[Path, str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("comparison.png", "comparison-2.png", "comparison-3.png"):
+        before = {path: path.read_bytes() for path in here.glob("*.png")}
+        main(["compare", str(evaluated[0]), "--quiet"])
+        assert capsys.readouterr().out.splitlines()[-1] == f"drawn in {name}"
+        assert {path: path.read_bytes() for path in here.glob("*.png") if path.name != name} == before
+
+
 def test_names_in_a_file_are_shown_as_what_they_are(
     evaluated: tuple[Path, str], here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -368,7 +378,7 @@ def test_names_in_a_file_are_shown_as_what_they_are(
     body["last"]["label"] = "[/x]\x1b[31m$\\frac{"
     del body["last"]["digest"]
     Path("run/evaluation.json").write_text(json.dumps(body))
-    main(["compare", "run", "--quiet", "--figure", "both.svg"])
+    main(["compare", "run", "--quiet", "--out", "both.svg"])
     out, err = capsys.readouterr()
     assert "[/x]\\x1b[31m$\\frac{" in out
     assert "\x1b" not in out + err
@@ -403,7 +413,7 @@ def test_evaluate_shows_no_progress_when_quiet_and_nothing_else_on_stdout(
 def test_compare_draws_one_figure_of_all(
     evaluated: tuple[Path, str], here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(["compare", str(evaluated[0]), str(evaluated[0]), "--figure", "both.svg"])
+    main(["compare", str(evaluated[0]), str(evaluated[0]), "--out", "both.svg"])
     out, _ = capsys.readouterr()
     assert out.count("│ SRL-4 ") == 2
     assert out.splitlines()[-1] == "drawn in both.svg"
@@ -418,9 +428,9 @@ def test_compare_shows_searches_that_were_measured_if_asked(
     main(["evaluate", str(run), "--search", "planner=unrolled", "--episodes", "1", "--no-clocks", "--quiet"])
     main(["evaluate", str(run), "--which", "best", "--episodes", "1", "--no-clocks", "--quiet"])
     capsys.readouterr()
-    main(["compare", str(run), "--figure", "alone.svg"])
+    main(["compare", str(run), "--out", "alone.svg"])
     alone = capsys.readouterr().out
-    main(["compare", str(run), "--searches", "--figure", "both.svg"])
+    main(["compare", str(run), "--searches", "--out", "both.svg"])
     both = capsys.readouterr().out
     assert (alone.count("│ SRL-4"), "planner" in alone) == (1, False)
     assert (both.count("│ SRL-4"), both.count("(+planner=unrolled)")) == (2, 1)
@@ -443,7 +453,7 @@ def test_play_films(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch:
     pytest.importorskip("pygame")
     monkeypatch.setitem(gymnasium.registry, "Short-v1", replace(gymnasium.spec("Pendulum-v1"), max_episode_steps=6))
     untrained("srl", here / "run", "Short-v1")
-    main(["play", "run", "--video", "films/swing.gif"])
+    main(["play", "run", "--out", "films/swing.gif"])
     told, path = capsys.readouterr().out.splitlines()
     assert told.endswith("in 6 steps with 2 decisions")
     assert path == "films/swing.gif"
@@ -470,7 +480,7 @@ def test_demo_trains_evaluates_compares_and_says_what_next(
     with Image.open("runs/demo-1/curve.png") as figure:
         assert min(figure.size) > 300
     assert "legato.load('runs/demo-1/srl-8')" in out
-    assert "legato play runs/demo-1/srl-8 --every 8 --video swing.gif" in out
+    assert "legato play runs/demo-1/srl-8 --every 8 --out swing.gif" in out
 
 
 def test_demo_takes_the_next_free_folder(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -161,7 +161,7 @@ def test_a_run_of_such_data_makes_nothing(trace: Path, here: Path, capsys: pytes
     for command in (
         ["evaluate", "run"],
         ["play", "run"],
-        ["play", "run", "--video", "film.gif"],
+        ["play", "run", "--out", "film.gif"],
         ["collect", "run", "--steps", 5, "--out", "out.npz"],
         ["collect", "run/policy/seed-0/last", "--steps", 5, "--out", "out.npz"],
         ["compare", "run"],

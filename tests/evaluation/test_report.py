@@ -192,3 +192,13 @@ def test_returns_have_the_decimals_that_their_size_needs(
     found = Prompts((asked,), np.zeros((1, 1, 1)), 0.0, (0.0, 1.0))
     row = answer(shown([replace(ASKED, prompts=found)], capsys), text)
     assert row[1] == f"{0:.{len(text.partition('.')[2])}f}"
+
+
+def test_small_returns_are_told_apart_in_every_table(capsys: pytest.CaptureFixture[str]) -> None:
+    """Returns of -1.12 and -1.18, which would both be -1."""
+    small = [
+        replace(e, asl=Sweep(GRID, e.asl.returns / 100), intervals=Sweep((1,), e.asl.returns[:, :1] / 100), delay=None)
+        for e in (ONE, OTHER)
+    ]
+    assert cells(shown(small, capsys), "SRL-4")[2:7] == ["-1.12", "-1.18", "-1.26", "-1.42", "-1.70"]
+    assert cells(shown(small[:1], capsys), "decides at random, every 1 to 1 steps")[-1].startswith("-1.12 [")

@@ -159,7 +159,7 @@ def test_a_world_without_pictures_is_played_but_not_filmed(tmp_path: Path, monke
     monkeypatch.setitem(gymnasium.registry, "Ascii-v0", EnvSpec("Ascii-v0", Ascii))
     for name in ("Dark-v0", "Ascii-v0"):
         assert play(SCRIBE, name, WIDE, Clock(4), 0)[1:] == (9, 3)
-        with pytest.raises(LegatoError, match=f"^'{name}' draws no pictures; leave the video out$"):
+        with pytest.raises(LegatoError, match=f"^'{name}' draws no pictures to film$"):
             play(SCRIBE, name, WIDE, Clock(4), 0, video=tmp_path / "one.gif")
     assert not list(tmp_path.iterdir())
 

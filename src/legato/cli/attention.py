@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from legato.errors import LegatoError, plain
+from legato.cli.options import free
+from legato.errors import plain
 
 
 def attention(
@@ -18,7 +19,7 @@ def attention(
     context: int | None = None,
     layer: tuple[int, ...] = (),
     head: tuple[int, ...] = (),
-    out: Path = Path("attention.png"),
+    out: Path | None = None,
     which: Literal["last", "best"] = "last",
     seed: int | None = None,
 ) -> None:
@@ -32,12 +33,12 @@ def attention(
         context: steps of the window; by default as many as the policy reads
         layer: which layers the figure shows, from 1; by default all
         head: which heads the figure shows, from 1; by default all
-        out: where to draw (.png, .svg or .pdf); an existing file is not overwritten
+        out: where to draw (.png, .svg or .pdf), a new file; by default the first free attention.png, attention-2.png,
+            ...
         which: the policy at the end of training, or the one that evaluated best on the way
         seed: which of the run's seeds; by default the first
     """
-    if out.exists():
-        raise LegatoError(f"'{out}' exists and is not overwritten; choose another --out")
+    figure = free(out, "attention.png")
 
     from rich.console import Console
 
@@ -45,12 +46,12 @@ def attention(
     from legato.evaluation.attention import table
 
     chosen = {"dataset": dataset, "episode": episode, "step": step, "context": context}
-    found = api.attention(run, out, **chosen, layers=layer, heads=head, which=which, seed=seed)
+    found = api.attention(run, figure, **chosen, layers=layer, heads=head, which=which, seed=seed)
     console = Console()
     if not console.is_terminal:
         console = Console(width=120)
     console.print(table(found))
-    print(plain(f"drawn in {out}"))
+    print(plain(f"drawn in {figure}"))
 
 
 def run(args: list[str]) -> None:

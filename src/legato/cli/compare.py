@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 
 import tyro
 
-from legato.cli.options import EnvOption, values
+from legato.cli.options import EnvOption, free, values
 from legato.errors import LegatoError, plain
 
 
 def compare(
     runs: Annotated[tuple[str, ...], tyro.conf.Positional],
     which: Literal["last", "best", "start"] = "last",
-    figure: Path = Path("comparison.png"),
+    out: Path | None = None,
     env: str | None = None,
     env_option: EnvOption = (),
     max_episode_steps: int | None = None,
@@ -26,7 +26,8 @@ def compare(
     Args:
         runs: run folders
         which: the policy at the end of training, or the one that evaluated best on the way
-        figure: where to draw the curves (.png, .svg or .pdf); an existing file is not overwritten
+        out: where to draw the curves (.png, .svg or .pdf), a new file; by default the first free comparison.png,
+            comparison-2.png, ...
         env: the environment to play in; by default where the runs' policies belong
         env_option: an argument of the environment's constructor, instead of the runs'; once for each
         max_episode_steps: primitive steps after which an episode is truncated; by default each run's own
@@ -35,8 +36,7 @@ def compare(
     """
     if not runs:
         raise LegatoError("compare needs at least one run folder")
-    if figure.exists():
-        raise LegatoError(f"'{figure}' exists and is not overwritten; choose another --figure")
+    figure = free(out, "comparison.png")
 
     from legato import api
     from legato.evaluation import report

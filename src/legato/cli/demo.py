@@ -37,7 +37,7 @@ def demo(out: Path | None = None, steps: int = 8_000, seed: int = 0) -> None:
     print(plain(f"figure    {figure}"))
     print(plain(f"policies  {folder}/*/policy, for example:"))
     print(f"          python -c \"import legato; print(legato.load('{folder}/srl-8').card)\"")
-    print(f"next      legato play {folder}/srl-8 --every 8 --video swing.gif   (needs pip install 'legato[classic]')")
+    print(f"next      legato play {folder}/srl-8 --every 8 --out swing.gif   (needs pip install 'legato[classic]')")
 
 
 def _free() -> Path:

@@ -1,10 +1,12 @@
-"""Options of an environment as they are typed."""
+"""Options that several commands have: arguments of an environment as they are typed, and where a picture goes."""
 
 from __future__ import annotations
 
 import ast
 import json
 from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -14,6 +16,20 @@ from legato.training import settings
 
 settings.Options = Annotated[dict[str, Any], tyro.conf.Suppress]  # set here, so that acting imports no tyro
 EnvOption = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=VALUE")]
+
+
+def free(picture: Path | None, usual: str) -> Path:
+    """Where to draw: what the user names, or the first free of `usual`, here, and its numbered followers.
+
+    Raises `LegatoError` for a name that is taken.
+    """
+    if picture is not None:
+        if picture.exists():
+            raise LegatoError(f"'{picture}' exists and is not overwritten; choose another --out")
+        return picture
+    first = Path(usual)
+    names = (first, *()) if not first.exists() else (first.with_stem(f"{first.stem}-{i}") for i in count(2))
+    return next(path for path in names if not path.exists())
 
 
 def values(pairs: Sequence[str]) -> dict[str, Any]:

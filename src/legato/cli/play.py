@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def play(
     run: Annotated[str, tyro.conf.Positional],
-    video: Path | None = None,
+    out: Path | None = None,
     every: int | None = None,
     delay: int = 0,
     seed: int | None = None,
@@ -35,15 +35,15 @@ def play(
     start: tuple[float, ...] | None = None,
     goal: tuple[float, ...] | None = None,
     episodes: int = 1,
-    paths: Path | None = None,
 ) -> None:
-    """Play one greedy episode of a run's policy and say how it went; film it with --video.
+    """Play one greedy episode of a run's policy and say how it went; --out films it.
 
-    A policy with goals is told the environment's, or --goal; it plays --episodes of them, and --paths draws its ways.
+    A policy with goals is told the environment's, or --goal; it plays --episodes of them, and --out draws its ways.
 
     Args:
         run: the run folder
-        video: a film to write (.gif, or .mp4 with the extra `video`); an existing file is not overwritten
+        out: a new file: a film (.gif, or .mp4 with the extra `video`), or, in an environment that has goals, a drawing
+            of where the policy went (.png, .svg or .pdf)
         every: primitive steps per decision; by default as in training
         delay: primitive steps until a decision takes effect
         seed: which of the run's seeds; by default the first
@@ -58,7 +58,6 @@ def play(
         start: where to begin, in an environment that has goals; by default as the episode does
         goal: the observation to be reached; by default the environment's goal
         episodes: test episodes to play from --episode on, in an environment that has goals
-        paths: draw where they led (.png, .svg or .pdf); an existing file is not overwritten
     """
     from legato import api
     from legato.algorithms import algorithm
@@ -84,22 +83,23 @@ def play(
         warn([asked], *prompts.supported(known))
     world = api.world_of(found, env, values(env_option), max_episode_steps)
     command = () if asked is None else asked
-    if found.goals or start is not None or paths is not None or episodes != 1:
-        if video is not None:
-            raise LegatoError("journeys to a goal are not filmed: leave out video, and draw them with paths")
+    drawing = out is not None and out.suffix not in films.FORMATS
+    if found.goals or start is not None or drawing or episodes != 1:
+        if out is not None and not drawing:
+            raise LegatoError(f"journeys to a goal are drawn, not filmed: --out {out.with_suffix('.png')}")
         if episodes < 1:
             raise LegatoError(f"at least one episode is played; {episodes} was given")
         if start is not None and goal is not None and episodes > 1:
             raise LegatoError("from one start to one goal all episodes are the same: leave out episodes")
         told = {"start": start, "goal": goal, "command": None if found.goals else command}
-        _travel(found, policy, world, clock, seed, range(episode, episode + episodes), told, paths)
+        _travel(found, policy, world, clock, seed, range(episode, episode + episodes), told, out)
         return
-    ret, steps, decisions = films.play(policy.policy, world, found.spec, clock, seed, episode, video, command)
+    ret, steps, decisions = films.play(policy.policy, world, found.spec, clock, seed, episode, out, command)
     wanted = "" if asked is None else f" of {asked:.1f} asked for"
     how = f"return {ret:.1f}{wanted} in {steps} steps with {decisions} decisions"
     print(plain(f"{found.label} on {world.label}: {how}"))
-    if video is not None:
-        print(plain(video))
+    if out is not None:
+        print(plain(out))
 
 
 def _travel(
@@ -115,12 +115,17 @@ def _travel(
     """Play journeys, say how they went, and draw them."""
     from legato.errors import LegatoError
     from legato.evaluation import maps
+    from legato.evaluation.figures import METADATA
     from legato.evaluation.paths import floor, journey
+    from legato.evaluation.video import FORMATS
 
     plan = None
     if figure is not None:
-        if maps.drawable(figure).exists():
-            raise LegatoError(f"'{figure}' exists and is not overwritten; choose another --paths")
+        if figure.suffix not in METADATA:
+            kinds = f"a film ends in {' or '.join(FORMATS)}, a drawing in {', '.join(METADATA)}"
+            raise LegatoError(f"{kinds}; '{figure}' was given")
+        if figure.exists():
+            raise LegatoError(f"'{figure}' exists and is not overwritten; choose another --out")
         plan = floor(world)
     went = [journey(policy.policy, world, found.spec, clock, seed, number, **told) for number in episodes]
     for way in went:

@@ -138,7 +138,7 @@ def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
         if not str(name).isidentifier() or name in RESERVED - {"max_episode_steps", "render_mode"}:
             raise LegatoError(f"'{name}' is no option of an environment")
         if name in ("max_episode_steps", "render_mode"):
-            instead = "--max-episode-steps" if name == "max_episode_steps" else "legato play --video"
+            instead = "--max-episode-steps" if name == "max_episode_steps" else "legato play --out film.gif"
             raise LegatoError(f"'{name}' is no option of an environment here: see {instead}")
     try:
         found = json.loads(json.dumps(dict(options)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from legato.errors import escape_markup
 from legato.evaluation.fas import GRID
 from legato.evaluation.sweeps import Evaluation
@@ -47,6 +49,7 @@ def table(evaluations: Sequence[Evaluation], width: int = WIDE) -> Any:
         result.add_column("score", justify="right", no_wrap=True)
     result.add_column("decisions\nper s", justify="right", no_wrap=True)
     result.add_column("ms per\ndecision", justify="right", no_wrap=True)
+    digits = _digits([e.asl.at(n).mean for e in evaluations for n in swept if n in e.asl.x])
     best = max((e.fas.mean for e in evaluations if e.fas), default=None)
     for e in evaluations:
         missing = "unknown" if e.asl.x == GRID else "not swept"
@@ -54,7 +57,7 @@ def table(evaluations: Sequence[Evaluation], width: int = WIDE) -> Any:
         fas = fas.replace(" ", "\n", 1) if narrow and e.fas else fas
         if e.fas is not None and e.fas.mean == best and len(evaluations) > 1:
             fas = f"[bold green]{fas}[/]"
-        returns = [f"{e.asl.at(n).mean:.0f}" if n in e.asl.x else "" for n in swept]
+        returns = [f"{e.asl.at(n).mean:.{digits}f}" if n in e.asl.x else "" for n in swept]
         if scored:
             returns.append(f"{e.levels.score(e.as_trained.mean):.1f}" if e.levels and e.as_trained else "")
         rate = f"{1 / (e.step_seconds * e.trained_length):.3g}" if e.step_seconds else ""
@@ -75,13 +78,15 @@ def clocks(evaluation: Evaluation) -> Any:
     )
     result.add_column("clock", no_wrap=True)
     result.add_column("return", justify="right", no_wrap=True)
+    swept = [sweep.means.ravel() for sweep in (evaluation.intervals, evaluation.delay) if sweep]
+    digits = _digits(np.concatenate(swept).tolist())
     for sweep, words in (
         (evaluation.intervals, "decides at random, every 1 to {} steps"),
         (evaluation.delay, "acts {} steps late"),
     ):
         for x in sweep.x if sweep else ():
             found = sweep.at(x)  # type: ignore[union-attr]
-            result.add_row(words.format(x), _interval(found.mean, found.low, found.high, found.count, 0))
+            result.add_row(words.format(x), _interval(found.mean, found.low, found.high, found.count, digits))
     return result
 
 

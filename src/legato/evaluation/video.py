@@ -138,10 +138,10 @@ def _drawn(asked: str | World) -> Checked:
     except LegatoError as problem:
         if "render_mode" not in str(problem.__cause__):  # what its constructor does not know
             raise
-        raise LegatoError(f"'{name}' draws no pictures; leave the video out") from problem
+        raise LegatoError(f"'{name}' draws no pictures to film") from problem
     if "rgb_array" not in environment.metadata.get("render_modes", ()):
         environment.close()
-        raise LegatoError(f"'{name}' draws no pictures; leave the video out")
+        raise LegatoError(f"'{name}' draws no pictures to film")
     return environment
 
 
@@ -164,7 +164,7 @@ def _check(video: Path) -> None:
     if video.suffix not in FORMATS:
         raise LegatoError(f"a video ends in {' or '.join(FORMATS)}; '{video}' was given")
     if video.exists():
-        raise LegatoError(f"'{video}' exists and is not overwritten")
+        raise LegatoError(f"'{video}' exists and is not overwritten; choose another --out")
     if video.suffix == ".mp4":
         try:
             import imageio_ffmpeg  # noqa: F401
