@@ -109,7 +109,7 @@ BAD = {
     # worlds
     "train srl --env CartPole-v1": "discrete actions of 'CartPole-v1' are not supported by srl; from logs "
     "(--dataset) bc, dt, ds4, tt, iql learn them",
-    "train sac --env FrozenLake-v1": "discrete observations of 'FrozenLake-v1' are not supported by sac; no algorithm",
+    "train sac --env FrozenLake-v1": "discrete observations of 'FrozenLake-v1' are not supported; wrap it in",
     "compare RUN OTHER": "runs of different environments cannot be compared: MountainCarContinuous-v0, Pendulum-v1",
     # places
     f"{PENDULUM} --out RUN": "'RUN' exists and is not overwritten; choose another --out, or continue it with --resume",

@@ -19,7 +19,7 @@ from legato import api
 from legato.data.spec import Spec
 from legato.envs import World as Asked
 from legato.envs import check_options, describe, episode_limit, known_ids, make, make_vec, resolve_environment
-from legato.envs.environments import Checked, GymnasiumEnvironments
+from legato.envs.environments import Checked, GymnasiumEnvironments, seconds_per_step
 from legato.errors import LegatoError, LegatoWarning
 from legato.training import online
 
@@ -80,7 +80,8 @@ OTHERS = {
 def test_other_spaces_are_refused_by_kind(kind: str) -> None:
     with pytest.raises(LegatoError) as problem:
         describe(World(observation=OTHERS[kind]), "W-v1", user="srl")
-    expected = f"{kind} observations of 'W-v1' are not supported by srl; no algorithm supports it yet"
+    expected = f"{kind} observations of 'W-v1' are not supported; wrap it in gymnasium.wrappers.FlattenObservation, "
+    expected += "in a function that makes it"
     assert refusal(problem) == expected
     with pytest.raises(LegatoError) as problem:
         describe(World(action=OTHERS[kind]), "W-v1", supporters=["dqn", "muzero"])
@@ -167,6 +168,26 @@ def test_the_papers_environments(name: str, spec: Spec, limit: int, seconds: flo
     assert not np.array_equal(observation, first)
     assert not np.array_equal(members.reset(index[:1], np.array([6]))[0], first[0])
     members.close()
+
+
+@pytest.mark.parametrize(
+    ("dt", "seconds"),
+    [
+        (0.5, 0.5),
+        (np.float32(0.25), 0.25),
+        (2, 2.0),
+        (0, None),
+        (-1.0, None),
+        (np.nan, None),
+        (True, None),
+        ("1", None),
+    ],
+)
+def test_the_seconds_of_a_step_are_the_attribute_dt(dt: Any, seconds: float | None) -> None:
+    found = World()
+    assert seconds_per_step(found) is None
+    found.dt = dt  # type: ignore[attr-defined]
+    assert seconds_per_step(found) == seconds
 
 
 @pytest.mark.parametrize(

@@ -201,4 +201,6 @@ def test_small_returns_are_told_apart_in_every_table(capsys: pytest.CaptureFixtu
         for e in (ONE, OTHER)
     ]
     assert cells(shown(small, capsys), "SRL-4")[2:7] == ["-1.12", "-1.18", "-1.26", "-1.42", "-1.70"]
+    small[0].asl.returns[:, -1] = -250.0
+    assert cells(shown(small, capsys), "SRL-4")[2:7] == ["-1.1", "-1.2", "-1.3", "-1.4", "-250.0"]
     assert cells(shown(small[:1], capsys), "decides at random, every 1 to 1 steps")[-1].startswith("-1.12 [")

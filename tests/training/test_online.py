@@ -626,7 +626,7 @@ def test_the_value_and_the_seed_named_are_those_that_broke(decisions: Run, tmp_p
         ("srl", "Pendulum-v1", {"steps": 0}, "steps must be at least 1; 0 was given"),
         ("srl", "Hoper-v5", {}, "unknown environment 'Hoper-v5'; did you mean 'Hopper-v5'?"),
         ("srl", "CartPole-v1", {}, "discrete actions of 'CartPole-v1' are not supported by srl"),
-        ("sac", "FrozenLake-v1", {}, "discrete observations of 'FrozenLake-v1' are not supported by sac"),
+        ("sac", "FrozenLake-v1", {}, "discrete observations of 'FrozenLake-v1' are not supported; wrap it in"),
         ("slr", "Pendulum-v1", {}, "unknown algorithm 'slr'; did you mean 'srl'?"),
     ],
 )

@@ -145,7 +145,7 @@ def test_functions_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch) -
     assert resolve_environment(lambda g=3.0: swing(g), recorded="x") not in names
     assert resolve_environment(makers[1], recorded=names[0]) == names[0]  # given again for that run
     for wrong in (stay(), 7):
-        with pytest.raises(LegatoError, match="an environment is given by its id or by what makes it"):
+        with pytest.raises(LegatoError, match="by the class or function that makes it; an object of"):
             resolve_environment(wrong)  # type: ignore[arg-type]
     with pytest.raises(LegatoError, match="its function returned int, no gymnasium"):
         make(resolve_environment(int))  # type: ignore[arg-type]

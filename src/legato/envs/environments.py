@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -115,7 +116,8 @@ def resolve_environment(env: Env, recorded: str | None = None) -> str:
 def _known(maker: Callable[..., Any], recorded: str | None) -> str:
     """The name of a function that makes environments, of its own in this process."""
     if isinstance(maker, gymnasium.Env) or not callable(maker):
-        raise LegatoError(f"an environment is given by its id or by what makes it; {type(maker).__name__} was given")
+        given = f"an object of {type(maker).__name__} was given"
+        raise LegatoError(f"an environment is given by its id or by the class or function that makes it; {given}")
     inner = maker.func if isinstance(maker, partial) else maker
     name = f"{inner.__module__}:{getattr(inner, '__qualname__', type(inner).__qualname__)}"
     if recorded is not None and recorded.partition("#")[0] == name:
@@ -404,7 +406,8 @@ def describe(
 
     observation, action = environment.observation_space, environment.action_space
     if not isinstance(observation, spaces.Box):
-        raise refuse(f"{type(observation).__name__.lower()} observations")
+        what = f"{type(observation).__name__.lower()} observations of '{name}' are not supported"
+        raise LegatoError(f"{what}; wrap it in gymnasium.wrappers.FlattenObservation, in a function that makes it")
     size = int(np.prod(observation.shape))
     if discrete and isinstance(action, spaces.Discrete):
         return Spec.discrete(size, int(action.n))
@@ -534,10 +537,14 @@ def try_environment(environment: Any, name: str) -> None:
 
 
 def seconds_per_step(environment: Any) -> float | None:
-    """The duration of one primitive step in seconds, where the environment knows it (MuJoCo, Pendulum, Box2D)."""
+    """The duration of one primitive step in seconds, where the environment knows it.
+
+    That is an attribute `dt` (MuJoCo's tasks and Pendulum have it), and frames per second for Box2D's; elsewhere these
+    say how fast a film runs.
+    """
     inner = environment.unwrapped
     dt = getattr(inner, "dt", None)
-    if isinstance(dt, int | float):
+    if isinstance(dt, Real) and not isinstance(dt, bool) and 0 < float(dt) < np.inf:
         return float(dt)
     fps = environment.metadata.get("render_fps")
     return 1.0 / fps if fps and type(inner).__module__.startswith("gymnasium.envs.box2d") else None

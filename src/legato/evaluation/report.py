@@ -133,8 +133,11 @@ def _levels(evaluations: Sequence[Evaluation]) -> str:
 
 
 def _digits(values: Sequence[float]) -> int:
-    """Decimals for returns of this size: none for hundreds, three for fractions."""
-    largest = max(map(abs, values), default=0.0)
+    """Decimals for returns of this size: none for hundreds, three for fractions; one where hundreds stand by ones."""
+    sizes = [abs(value) for value in values if value]
+    largest = max(sizes, default=0.0)
+    if 100 <= largest < 1000 and min(sizes) < 10:
+        return 1
     return next((digits for digits, size in enumerate((100, 10, 1)) if largest >= size), 3)
 
 
