@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from legato.data import importing
+from legato.data import importing, storage
 from legato.data.tables import Columns, from_table, seconds
 from legato.errors import LegatoError, LegatoWarning
 
@@ -240,3 +240,33 @@ def test_what_is_no_table_is_refused() -> None:
     for table, words in ((5, "int was given"), ({**LOG, "flow": LOG["flow"][:3]}, r"'flow' has shape \(3,\)")):
         with pytest.raises(LegatoError, match=words):
             from_table(table, COLUMNS)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_column_may_be_used_twice_and_the_table_stays_as_it_was(kind: type, tmp_path: Path) -> None:
+    log = LOG | {name: LOG[name].astype(kind) for name in ("level", "flow", "valve", "paid")}
+    before = {name: array.copy() for name, array in log.items()}
+    twice = replace(COLUMNS, observations=("level", "t", "paid"))
+    for found in (from_table(log, twice), importing.read(parquet(tmp_path / "log.parquet", log), twice)):
+        expected = np.stack([log["level"], log["t"], log["paid"]], axis=1).astype(np.float32)
+        np.testing.assert_array_equal(found[0].observations, expected)
+        np.testing.assert_array_equal(found[0].rewards, log["paid"].astype(np.float32))
+        assert found[0].observations.dtype == np.float32
+        assert found[1][0] == "12 rows: observations level, t, paid; actions valve"
+    for name, array in log.items():
+        np.testing.assert_array_equal(array, before[name])
+    log["level"][3] = np.nan
+    held, _ = from_table(log, replace(twice, missing="hold"))
+    assert held.observations[3, 0] == np.float32(log["level"][2])
+    assert np.isnan(log["level"][3])
+
+
+def test_the_memory_of_lists_is_counted_before_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lists = [[float(i + j) for j in range(50)] for i in range(12)]
+    path = parquet(tmp_path / "log.parquet", {"x.y": lists, "u": np.zeros(12), "z": lists})
+    columns = Columns(("x.y",), ("u",), episode_length=3)
+    monkeypatch.setattr(storage, "available", lambda: 8 * 51 * 12 - 1)
+    with pytest.raises(LegatoError, match="reading '.*log.parquet' takes"):
+        importing.read(path, columns)
+    monkeypatch.setattr(storage, "available", lambda: 8 * 51 * 12)
+    np.testing.assert_array_equal(importing.read(path, columns)[0].observations, np.array(lists, np.float32))

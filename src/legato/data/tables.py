@@ -26,6 +26,7 @@ from legato.errors import LegatoError
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 ROWS = 1 << 16  # of a file read at once
+BUFFER = 1 << 20  # bytes of a column that are read at once
 CELL = 10_000  # characters of a cell at most
 REGULAR = 0.4  # of a period that a row may come early or late
 
@@ -85,7 +86,7 @@ class Columns:
 
 @dataclass
 class Table:
-    """Columns as they were read: numbers as float64, texts where a column is no number."""
+    """Columns as they were read: texts, numbers as float32, and as float64 where they mark rows (time, episode)."""
 
     name: str
     header: list[str]
@@ -107,7 +108,7 @@ def from_table(table: Any, columns: Columns, name: str = "table") -> tuple[Traje
     except TypeError:
         raise LegatoError(f"a table has columns by name; {type(table).__name__} was given") from None
     chosen = _chosen(name, [*keys], columns)
-    found = {column: _numbers(name, column, np.asarray(table[keys[column]])) for column in chosen}
+    found = {c: _kept(name, c, [_numbers(name, c, np.asarray(table[keys[c]]))], columns) for c in chosen}
     for column, array in found.items():
         if array.ndim not in (1, 2) or len(array) != len(found[chosen[0]]):
             raise LegatoError(f"{name}: '{column}' has shape {array.shape}, '{chosen[0]}' {found[chosen[0]].shape}")
@@ -172,7 +173,7 @@ def _csv(path: Path, columns: Columns) -> Table:
             raise LegatoError(f"'{path}' is not text in UTF-8: save it so") from None
         except csv.Error as problem:
             raise LegatoError(f"'{path}' cannot be read as a table: {storage.line(problem)}") from None
-    found = {column: concatenate(str(path), column, arrays) for column, arrays in parts.items()}
+    found = {column: _kept(str(path), column, parts.pop(column), columns) for column in chosen}
     return Table(str(path), header, found)
 
 
@@ -218,7 +219,18 @@ def concatenate(name: str, column: str, arrays: list[np.ndarray]) -> np.ndarray:
         raise LegatoError(f"'{name}': '{column}' holds numbers in some places and texts in others")
     if len({array.shape[1:] for array in arrays}) > 1:
         raise LegatoError(f"'{name}': the lists in '{column}' are of different lengths")
-    return np.concatenate(arrays) if arrays else np.zeros(0)
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays) if arrays else np.zeros(0)
+
+
+def _kept(name: str, column: str, parts: list[np.ndarray], columns: Columns) -> np.ndarray:
+    """A column of parts: in float32 what will be learnt from, where its digits allow, and as it is what marks rows."""
+    array = concatenate(name, column, parts)
+    if array.dtype.kind != "f" or column in (columns.terminal, columns.episode, columns.time):
+        return array
+    if array.ndim == 1:
+        warn_of_digits(name, column, array)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused where its place is known
+        return array.astype(np.float32, copy=False)
 
 
 def read_parquet(path: Path, columns: Columns) -> Table:
@@ -230,17 +242,29 @@ def read_parquet(path: Path, columns: Columns) -> Table:
         raise LegatoError("reading Parquet needs pyarrow: pip install 'legato[tables]'") from None
     storage.regular(path).close()
     try:
-        with parquet.ParquetFile(path, memory_map=True) as file:
+        with parquet.ParquetFile(path, buffer_size=BUFFER) as file:
             header = file.schema_arrow.names
             chosen = _chosen(str(path), header, columns)
-            storage.refuse_more(path, 8 * len(chosen) * file.metadata.num_rows)
-            parts: dict[str, list[np.ndarray]] = {column: [] for column in chosen}
-            for batch in file.iter_batches(ROWS, columns=chosen):
-                for column in chosen:
-                    parts[column].append(_numbers(str(path), column, _array(path, column, batch.column(column))))
+            storage.refuse_more(path, 8 * _values(file.metadata, chosen))
+            found: dict[str, np.ndarray] = {}
+            for column in chosen:  # one after another, as Arrow holds what it reads at once
+                parts = []
+                for group in range(file.num_row_groups):
+                    chunks = file.read_row_group(group, columns=[column], use_threads=False).column(column).chunks
+                    parts += [_numbers(str(path), column, _array(path, column, chunk)) for chunk in chunks]
+                found[column] = np.array(_kept(str(path), column, parts, columns))  # no view of what Arrow holds
+        pyarrow.default_memory_pool().release_unused()
     except (pyarrow.ArrowException, OSError) as problem:
         raise LegatoError(f"'{path}' cannot be read, it is cut or no Parquet file: {storage.line(problem)}") from None
-    return Table(str(path), header, {column: concatenate(str(path), column, a) for column, a in parts.items()})
+    return Table(str(path), header, found)
+
+
+def _values(metadata: Any, chosen: Sequence[str]) -> int:
+    """How many numbers these columns of a Parquet file hold, lists counted by their members."""
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    leaves = [group.column(i) for group in groups for i in range(group.num_columns)]
+    ours = tuple(f"{column}." for column in chosen)
+    return sum(leaf.num_values for leaf in leaves if f"{leaf.path_in_schema}.".startswith(ours))
 
 
 def _array(path: Path, name: str, column: Any) -> np.ndarray:
@@ -258,9 +282,9 @@ def _array(path: Path, name: str, column: Any) -> np.ndarray:
 
 
 def _numbers(name: str, column: str, array: np.ndarray) -> np.ndarray:
-    """Numbers as float64 with NaN for what is missing, times as seconds, and texts."""
+    """Numbers as float64, if not float32, with NaN for what is missing, times as seconds, and texts."""
     if array.dtype.kind in "fiub":
-        return array.astype(np.float64)
+        return array if array.dtype == np.float32 else array.astype(np.float64)
     if array.dtype.kind == "M":
         return np.where(np.isnat(array), np.nan, array.astype("datetime64[us]").astype(np.int64) / 1e6)
     if array.dtype.kind == "O":
@@ -302,14 +326,20 @@ def matched(name: str, header: Sequence[str], patterns: Sequence[str]) -> list[s
     return found
 
 
-def _matrix(table: Table, names: Sequence[str]) -> np.ndarray:
-    parts = []
-    for column in names:
-        array = table.columns[column]
+def _matrix(table: Table, names: Sequence[str], needed: Sequence[str | None]) -> np.ndarray:
+    """Columns side by side in float32; those that are not `needed` any more are let go, one by one."""
+    shapes = [np.shape(table.columns[column])[1:] for column in names]
+    places = np.cumsum([0, *(shape[0] if shape else 1 for shape in shapes)])
+    result = np.empty((table.rows, int(places[-1])), np.float32)
+    for column, first, last in zip(names, places[:-1], places[1:], strict=True):
+        array = table.columns[column] if column in needed else table.columns.pop(column)
         if array.dtype.kind == "U":
             raise LegatoError(f"'{table.name}': '{column}' holds texts such as '{str(array[0])[:50]}', no numbers")
-        parts.append(array if array.ndim == 2 else array[:, None])
-    return np.concatenate(parts, axis=1)
+        if column in needed and array.ndim == 1:  # which is not in float32
+            warn_of_digits(table.name, column, array)
+        with np.errstate(over="ignore"):
+            result[:, first:last] = array if array.ndim == 2 else array[:, None]
+    return result
 
 
 # --- from rows to episodes ---
@@ -321,10 +351,13 @@ def from_rows(table: Table, columns: Columns) -> tuple[Trajectories, list[str]]:
     seen, acted = (matched(name, header, names) for names in (columns.observations, columns.actions))
     if not table.rows:
         raise LegatoError(f"'{name}' holds no rows")
-    observations, actions = _matrix(table, seen), _matrix(table, acted)
-    terminal = np.zeros(table.rows, bool) if columns.terminal is None else _flags(table, columns.terminal)
     said = [f"{table.rows} rows: observations {', '.join(seen)}; actions {', '.join(acted)}"]
     unused = [c for c in header if c not in table.columns]
+    marks = (columns.terminal, columns.episode, columns.time)
+    observations = _matrix(table, seen, (columns.reward, *marks))
+    actions = _matrix(table, acted, (columns.reward, *marks))
+    reward = None if columns.reward is None else _matrix(table, [columns.reward], marks)
+    terminal = np.zeros(len(actions), bool) if columns.terminal is None else _flags(table, columns.terminal)
     said += [f"not used: {some(unused)}"] if unused else []
     said.append(
         "no rewards: the logs can be imitated"
@@ -333,14 +366,13 @@ def from_rows(table: Table, columns: Columns) -> tuple[Trajectories, list[str]]:
     )
     begins = _begins(table, columns, terminal, said)
     held: list[tuple[list[str], np.ndarray]] = [(seen, observations), (acted, actions)]
-    if columns.reward is not None:
-        held.append(([columns.reward], _matrix(table, [columns.reward])))
+    if columns.reward is not None and reward is not None:
+        held.append(([columns.reward], reward))
     keep, begins = _without_missing(table, columns, held, begins, said)
-    for names, array in held:
-        if array.shape[1] == len(names):
-            warn_of_digits(name, names, array)
-    reward = None if columns.reward is None else held[-1][1][keep, 0]
-    observations, actions, terminal = observations[keep], actions[keep], terminal[keep]
+    del held
+    if keep is not None:
+        observations, actions, terminal = observations[keep], actions[keep], terminal[keep]
+        reward = None if reward is None else reward[keep]
     offsets = np.append(np.flatnonzero(begins), len(begins))
     lengths = np.diff(offsets)
     truncated = np.zeros(len(begins), bool)
@@ -355,7 +387,7 @@ def from_rows(table: Table, columns: Columns) -> tuple[Trajectories, list[str]]:
     data = trajectories(
         observations,
         actions,
-        reward,
+        None if reward is None else reward[:, 0],
         terminal,
         truncated,
         offsets,
@@ -377,7 +409,7 @@ def _flags(table: Table, column: str) -> np.ndarray:
 
 def _begins(table: Table, columns: Columns, terminal: np.ndarray, said: list[str]) -> np.ndarray:
     """The rows at which an episode begins."""
-    rows = table.rows
+    rows = len(terminal)
     begins = np.zeros(rows, bool)
     begins[0] = True
     begins[1:] |= terminal[:-1]
@@ -467,9 +499,10 @@ def _without_missing(
     held: list[tuple[list[str], np.ndarray]],
     begins: np.ndarray,
     said: list[str],
-) -> tuple[np.ndarray, np.ndarray]:
-    """The rows to keep, and at which of these an episode begins; repeats values in place where they are to be held."""
-    empty = np.zeros(table.rows, bool)
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """The rows to keep, if not all, and at which of these an episode begins; repeats values in place where asked."""
+    rows = len(begins)
+    empty = np.zeros(rows, bool)
     first: tuple[int, str] | None = None
     for names, array in held:
         lacks = np.isnan(array)
@@ -478,14 +511,14 @@ def _without_missing(
             first = row, names[int(lacks[row].argmax())] if len(names) == array.shape[1] else names[0]
         empty |= lacks.any(axis=1)
     if first is None:
-        return np.ones(table.rows, bool), begins
+        return None, begins
     if columns.missing == "error":
         raise LegatoError(
             f"'{table.name}', row {first[0]}: '{first[1]}' is empty, and so are cells of {int(empty.sum())} rows in "
             "all: --missing drop leaves such rows out, --missing hold repeats the value before"
         )
     if columns.missing == "hold":
-        offsets = np.append(np.flatnonzero(begins), table.rows)
+        offsets = np.append(np.flatnonzero(begins), rows)
         number = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
         for _, array in held:
             for column in array.T:
@@ -493,7 +526,7 @@ def _without_missing(
                 known = (last >= 0) & (last >= offsets[number])
                 column[known] = column[last[known]]
         said.append(f"empty cells of {int(empty.sum())} rows repeat the value before")
-        empty = np.zeros(table.rows, bool)
+        empty = np.zeros(rows, bool)
         for _, array in held:
             empty |= np.isnan(array).any(axis=1)
     keep = ~empty

@@ -426,26 +426,24 @@ def merge(sets: Sequence[Trajectories], name: str) -> Trajectories:
 # --- checks ---
 
 
-def warn_of_digits(name: str, columns: Sequence[str], array: np.ndarray) -> None:
-    """Warn of columns whose values float32, in which they are kept, can hardly tell apart: times of day, counters."""
-    if array.dtype.kind == "f" and array.dtype.itemsize <= 4:
+def warn_of_digits(name: str, column: str, values: np.ndarray) -> None:
+    """Warn of values that float32, in which they are kept, can hardly tell apart: times of day, counters."""
+    if values.dtype.kind == "f" and values.dtype.itemsize <= 4:
         return
-    for column, values in zip(columns, array.T, strict=True):
-        known = values[np.isfinite(values)]
-        if not len(known):
-            continue
-        size, width = float(np.abs(known).max()), float(known.max()) - float(known.min())
-        spacing = size * 2.0**-23
-        if not 1e-12 * size < width < 1000 * spacing:
-            continue
-        distinct, kept = len(np.unique(known)), len(np.unique(known.astype(np.float32)))
-        if 2 * kept < distinct:
-            warnings.warn(
-                f"{name}: the {distinct} values of '{column}', up to {size:.6g}, are {kept} as float32: subtract its "
-                "first value, or leave it out",
-                LegatoWarning,
-                stacklevel=2,
-            )
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return
+    size, width = float(np.abs(known).max()), float(known.max()) - float(known.min())
+    if not 1e-12 * size < width < 1000 * size * 2.0**-23:
+        return
+    distinct, kept = len(np.unique(known)), len(np.unique(known.astype(np.float32)))
+    if 2 * kept < distinct:
+        warnings.warn(
+            f"{name}: the {distinct} values of '{column}', up to {size:.6g}, are {kept} as float32: subtract its first "
+            "value, or leave it out",
+            LegatoWarning,
+            stacklevel=2,
+        )
 
 
 def _table(name: str, array: np.ndarray) -> np.ndarray:
