@@ -266,7 +266,7 @@ def test_the_memory_of_lists_is_counted_before_they_are_read(tmp_path: Path, mon
     path = parquet(tmp_path / "log.parquet", {"x.y": lists, "u": np.zeros(12), "z": lists})
     columns = Columns(("x.y",), ("u",), episode_length=3)
     monkeypatch.setattr(storage, "available", lambda: 8 * 51 * 12 - 1)
-    with pytest.raises(LegatoError, match="reading '.*log.parquet' takes"):
+    with pytest.raises(LegatoError, match=r"reading '.*log.parquet' takes"):
         importing.read(path, columns)
     monkeypatch.setattr(storage, "available", lambda: 8 * 51 * 12)
     np.testing.assert_array_equal(importing.read(path, columns)[0].observations, np.array(lists, np.float32))
