@@ -331,10 +331,39 @@ def test_merging_what_does_not_match_is_refused() -> None:
             logs.merge([data, other], "both")
 
 
+def test_a_number_that_is_in_degrees_in_one_set_and_in_radians_in_another_is_asked_about() -> None:
+    one = made([60, 60])
+    angles = np.random.default_rng(0).uniform(-1, 1, (120, one.observations.shape[1])).astype(np.float32)
+    one = replace(one, observations=angles, about=replace(one.about, name="radians"))
+    other = replace(one, observations=angles * np.float32([1, 57.3, 1][: angles.shape[1]]), about=About("degrees"))
+    said = r"^observations number 1 deviates by 0.\d+ in radians, 3\d.* in degrees: are they in one unit\?$"
+    with pytest.warns(LegatoWarning, match=said):
+        logs.merge([one, other], "both")
+    logs.merge([one, replace(one, observations=2 * angles)], "both")  # no word
+
+
+@pytest.mark.parametrize(
+    ("bounds", "largest", "warned"),
+    [(0.03, 0.02, True), (1.0, 0.5, False), (1.0, 1.0, True), (2.0, 1.5, False), (2.00001, 1.5, False)],
+)
+def test_bounds_of_the_file_that_are_not_the_environments_are_said(bounds: float, largest: float, warned: bool) -> None:
+    actions = np.linspace(-largest, largest, 15).astype(np.float32).reshape(5, 3)
+    data = made([5], actions=actions, about=About("log", None, None, (-bounds,) * 3, (bounds,) * 3))
+    if warned:
+        said = f"^log bounds its actions by -{bounds:g} and {bounds:g}, the environment by -2 and 2, which count"
+        with pytest.warns(LegatoWarning, match=said):
+            found = logs.bounded(data, (-2.0,) * 3, (2.0,) * 3)
+    else:
+        found = logs.bounded(data, (-2.0,) * 3, (2.0,) * 3)
+    assert found.about.low == (-2.0,) * 3
+    np.testing.assert_array_equal(found.actions, actions)
+
+
 def test_a_merged_set_knows_only_what_its_parts_share() -> None:
     parts = [
         made([2], about=About("a", "Hopper-v4", (0.0, 1.0), (-1.0,) * 3, (1.0,) * 3)),
         made([2], about=About("b", "Walker2d-v4", (0.0, 2.0), (-2.0,) * 3, (1.0,) * 3)),
     ]
-    assert logs.merge(parts, "ab").about == About("ab", None, None, (-2.0,) * 3, (1.0,) * 3)
+    with pytest.warns(LegatoWarning, match="^a bounds its actions by -1 and 1, b by -2 and 1: the widest are kept$"):
+        assert logs.merge(parts, "ab").about == About("ab", None, None, (-2.0,) * 3, (1.0,) * 3)
     assert logs.merge([parts[0], parts[0]], "aa").about == replace(parts[0].about, name="aa")

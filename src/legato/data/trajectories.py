@@ -19,6 +19,7 @@ from legato.data.spec import Spec
 from legato.errors import LegatoError, LegatoWarning
 
 CHUNK = 1 << 16  # rows checked at once, so that a memory-mapped set does not have to fit
+APART = 30.0  # times: a deviation so much larger in one set than in another, as of degrees and radians
 
 
 @dataclass(frozen=True)
@@ -268,9 +269,39 @@ def from_episodes(
 def bounded(
     data: Trajectories, low: tuple[float, ...], high: tuple[float, ...], clip_actions: bool = False
 ) -> Trajectories:
-    """The same episodes with these bounds of actions; actions outside are refused, or moved to them."""
+    """The same episodes with these bounds of actions; actions outside are refused, or moved to them.
+
+    Where the data has others, a `LegatoWarning` says so: their unit may be another one.
+    """
     about = replace(data.about, low=low, high=high)
-    return replace(data, actions=_actions(about, data.actions, data.offsets, clip_actions), about=about)
+    actions = _actions(about, data.actions, data.offsets, clip_actions)
+    if (words := _other_bounds(data, low, high)) is not None:
+        warnings.warn(words, LegatoWarning, stacklevel=2)
+    return replace(data, actions=actions, about=about)
+
+
+def _other_bounds(data: Trajectories, low: tuple[float, ...], high: tuple[float, ...]) -> str | None:
+    """What to say of actions whose bounds are not these; of -1 and 1, which may be assumed, only if they are used."""
+    about = data.about
+    if about.low is None or about.high is None or len(about.low) != len(low):
+        return None
+    width = np.subtract(high, low)
+    if all(np.allclose(a, b, rtol=0, atol=1e-5 * width) for a, b in ((about.low, low), (about.high, high))):
+        return None
+    largest = max((float(np.abs(part).max()) for _, part in _chunks(data.actions)), default=0.0)
+    if {*about.low, *(-bound for bound in about.high)} == {-1.0} and largest < 0.99:
+        return None
+    here, there = (_words(*bounds) for bounds in ((about.low, about.high), (low, high)))
+    return (
+        f"{about.name} bounds its actions by {here}, the environment by {there}, which count: if its actions are in "
+        "another unit, convert them first"
+    )
+
+
+def _words(low: Sequence[float], high: Sequence[float]) -> str:
+    """Bounds for people, in one pair where all are the same."""
+    pairs = list(dict.fromkeys(f"{a:g} and {b:g}" for a, b in zip(low, high, strict=True)))
+    return ", ".join(pairs[:3]) + (", ..." if len(pairs) > 3 else "")
 
 
 def as_choices(data: Trajectories, choices: int, start: int = 0) -> Trajectories:
@@ -388,7 +419,10 @@ def split(data: Trajectories, fraction: float, seed: int = 0) -> tuple[Trajector
 
 
 def merge(sets: Sequence[Trajectories], name: str) -> Trajectories:
-    """All episodes of several sets, one set after another."""
+    """All episodes of several sets, one set after another.
+
+    A `LegatoWarning` says where they differ in bounds, of which the widest are kept, or seem to differ in a unit.
+    """
     first = sets[0]
     for other in sets[1:]:
         for what, a, b in (
@@ -400,6 +434,9 @@ def merge(sets: Sequence[Trajectories], name: str) -> Trajectories:
         ):
             if a != b:
                 raise LegatoError(f"{first.about.name} and {other.about.name} differ in {what}: {a} and {b}")
+
+    for other in sets[1:]:
+        _warn_of_units(first, other)
 
     def joined(name: str) -> np.ndarray | None:
         parts = [getattr(data, name) for data in sets]
@@ -421,6 +458,26 @@ def merge(sets: Sequence[Trajectories], name: str) -> Trajectories:
         name: joined(name) for name in ("observations", "actions", "rewards", "terminations", "truncations", "ends")
     }
     return Trajectories(offsets=np.concatenate([*offsets, starts[-1:]]), about=about, **cast(dict[str, Any], flat))
+
+
+def _warn_of_units(one: Trajectories, other: Trajectories) -> None:
+    """Warn of bounds that differ, and of numbers whose deviations are so far apart that their units may be two."""
+    a, b = one.about, other.about
+    if None not in (a.low, b.low) and (a.low, a.high) != (b.low, b.high):
+        here, there = (_words(d.about.low or (), d.about.high or ()) for d in (one, other))
+        what = f"{a.name} bounds its actions by {here}, {b.name} by {there}: the widest are kept"
+        warnings.warn(what, LegatoWarning, stacklevel=3)
+    for name in ("observations", "actions"):
+        if min(one.steps, other.steps) < 100 or (name == "actions" and one.discrete):
+            continue
+        spreads = [getattr(data, name).std(axis=0, dtype=np.float64) for data in (one, other)]
+        large, small = np.maximum(*spreads), np.minimum(*spreads)
+        far = np.flatnonzero((small > 0) & (large > APART * small))
+        if len(far):
+            place = int(far[0])
+            what = f"{name} number {place} deviates by {spreads[0][place]:.3g} in {a.name}, {spreads[1][place]:.3g}"
+            more = f" ({len(far) - 1} more are such)" if len(far) > 1 else ""
+            warnings.warn(f"{what} in {b.name}: are they in one unit?{more}", LegatoWarning, stacklevel=3)
 
 
 # --- checks ---
