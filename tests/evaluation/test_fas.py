@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.integrate import trapezoid
 
+from legato.envs import tasks
 from legato.errors import LegatoError
-from legato.evaluation.fas import GRID, REFERENCES, Reference, family, fas, reference, weights
+from legato.evaluation.fas import GRID, OWN, REFERENCES, Reference, family, fas, reference, weights
 
 MODERATE = st.floats(-1e5, 1e5)
 GRIDS = st.lists(st.integers(1, 200), min_size=2, max_size=20, unique=True).map(sorted)
@@ -97,6 +102,33 @@ def test_integers_score_in_float64_and_are_left_alone() -> None:
 )
 def test_reference_by_environment_id(environment_id: str, expected: Reference | None) -> None:
     assert reference(environment_id) == expected
+
+
+def controlled(environment: Any, act: Callable[[Any], Any], episodes: int) -> float:
+    """The mean return of a controller that knows the task."""
+    total = 0.0
+    for seed in range(episodes):
+        environment.reset(seed=seed)
+        ended = False
+        while not ended:
+            _, reward, terminated, truncated, _ = environment.step(act(environment))
+            total += reward
+            ended = terminated or truncated
+    return total / episodes
+
+
+def test_the_scale_of_our_own_tasks_is_what_their_best_policies_earn() -> None:
+    known = {name for name in gymnasium.registry if name.startswith("legato/")}
+    assert {f"{name}-v0" for name in OWN} == known
+    away = tasks.distances()[: tasks.GOAL]
+    shortest = reference(tasks.SHORTEST_PATH)
+    assert shortest is not None and shortest.max_return - shortest.offset == pytest.approx(-away.mean())
+    mass = reference(tasks.POINT_MASS)
+    earned = controlled(tasks.PointMass(), lambda mass: [np.clip(-7 * mass.x - 2.8 * mass.v, -1, 1)], 200)
+    starts = np.abs([tasks.PointMass().reset(seed=seed)[0][0] for seed in range(200)])
+    spread = 4 * np.std(starts) * 4 / 200**0.5  # of the mean over so many starts: a start twice as far costs about 13
+    assert mass is not None and mass.max_return - 0.3 - spread < earned < mass.max_return + spread
+    assert controlled(tasks.Recall(), lambda task: task.expert(), 5) == reference(tasks.RECALLS[100]).max_return  # type: ignore[union-attr]
 
 
 def test_a_family_is_the_name_without_version_and_module() -> None:
