@@ -69,15 +69,17 @@ def train(
     a function as `module:qualname`. Module and function are not found by a file alone: who resumes or evaluates the
     run in another process gives them again (`train(resume=run, env=make_env)`).
 
-    A run is resumed to the end that it was given, with the numbers of one never stopped. Where its dataset is now, if
+    A run is resumed to the end that it was given, with the numbers of one never stopped, or to a later one:
+    `train(resume=run, steps=20_000)`, or `updates` of what learns from logs. Where its dataset is now, if
     it was moved, `dataset` says; an environment that does not repeat itself from its seed goes on with
     `fresh_episodes`, and then the numbers differ.
 
     Raises `LegatoError` for anything that does not fit, before the folder is made.
     """
     if resume is not None:
-        if algorithm is not None or out is not None or options.keys() - {"env_options"}:
-            raise LegatoError("a resumed run keeps its algorithm, environment and options: give only resume")
+        if algorithm is not None or out is not None or options.keys() - {"env_options", "steps", "updates"}:
+            kept = "a resumed run keeps its algorithm, environment and options"
+            raise LegatoError(f"{kept}: give only resume, and steps or updates for a later end")
         stopped = Run(resume)
         stopped.confirm(env, options.get("env_options"))
         if stopped.method is not None:
@@ -85,10 +87,12 @@ def train(
         if stopped.algorithm in OFFLINE:
             if fresh_episodes:
                 raise LegatoError(f"'{resume}' learns from logs and plays no episodes: leave out fresh_episodes")
-            return offline.resume(resume, quiet=quiet, dataset=dataset)
+            stopped.extend("steps", options.get("steps"))  # to say that these are counted in updates
+            return offline.resume(resume, updates=options.get("updates"), quiet=quiet, dataset=dataset)
         if dataset is not None:
             raise LegatoError(f"'{resume}' learns by acting, not from logs: leave out dataset")
-        return online.resume(resume, quiet=quiet, fresh_episodes=fresh_episodes)
+        stopped.extend("updates", options.get("updates"))  # to say that these are counted in steps
+        return online.resume(resume, steps=options.get("steps"), quiet=quiet, fresh_episodes=fresh_episodes)
     if fresh_episodes:
         raise LegatoError("fresh_episodes is how a run is resumed: give resume too")
     options |= {"env_options": check_options(options["env_options"] or {})} if "env_options" in options else {}
@@ -134,11 +138,13 @@ def finetune(
     Raises `LegatoError` for anything that does not fit, before the folder is made or the replay allocated.
     """
     if resume is not None:
-        told = options.keys() - {"env_options"}
+        told = options.keys() - {"env_options", "steps"}
         if source is not None or method is not None or out is not None or base or told:
-            raise LegatoError("a resumed run keeps its policies, environment and options: give only resume")
+            kept = "a resumed run keeps its policies, environment and options"
+            raise LegatoError(f"{kept}: give only resume, and steps for a later end")
         Run(resume).confirm(env, options.get("env_options"))
-        return drawn(tuning.resume(resume, quiet=quiet, fresh_episodes=fresh_episodes))
+        steps = options.get("steps")
+        return drawn(tuning.resume(resume, steps=steps, quiet=quiet, fresh_episodes=fresh_episodes))
     if fresh_episodes:
         raise LegatoError("fresh_episodes is how a run is resumed: give resume too")
     if source is None:

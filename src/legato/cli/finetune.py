@@ -39,12 +39,17 @@ examples:
 
 @dataclass(frozen=True)
 class Resume:
-    """Continue a fine-tuning from its newest checkpoint to its end; the numbers are those of a run never stopped."""
+    """Continue a fine-tuning from its newest checkpoint to its end, or to a later one.
+
+    The numbers are those of a run never stopped.
+    """
 
     resume: str
     """the run folder"""
     from_step: int | None = None
     """an older checkpoint to go back to; newer ones are discarded"""
+    steps: int | None = None
+    """a later end than the one it was given"""
     env: str | None = None
     """the run's environment, named again where a module registers it: no file has a module imported"""
     env_option: EnvOption = ()
@@ -147,7 +152,7 @@ def _resume(options: Resume) -> None:
     from legato.training.run import Run
 
     Run(options.resume).confirm(options.env, values(options.env_option))
-    how = {"quiet": options.quiet, "fresh_episodes": options.fresh_episodes}
+    how = {"steps": options.steps, "quiet": options.quiet, "fresh_episodes": options.fresh_episodes}
     print(plain(api.drawn(finetune.resume(options.resume, options.from_step, **how)).place))
 
 

@@ -38,12 +38,19 @@ examples:
 
 @dataclass(frozen=True)
 class Resume:
-    """Continue a run from its newest checkpoint to its end; the numbers are those of a run never stopped."""
+    """Continue a run from its newest checkpoint to its end, or to a later one.
+
+    The numbers are those of a run never stopped.
+    """
 
     resume: str
     """the run folder"""
     from_step: int | None = None
     """an older checkpoint to go back to; newer ones are discarded"""
+    steps: int | None = None
+    """a later end than the one it was given, of a run that learns by acting"""
+    updates: int | None = None
+    """a later end than the one it was given, of a run that learns from logs"""
     env: str | None = None
     """the run's environment, named again where a module registers it: no file has a module imported"""
     env_option: EnvOption = ()
@@ -129,11 +136,13 @@ def _resume(options: Resume) -> None:
     if stopped.algorithm in OFFLINE:
         if options.fresh_episodes:
             raise LegatoError(f"'{options.resume}' learns from logs and plays no episodes: leave out --fresh-episodes")
-        run = offline.resume(options.resume, dataset=options.dataset, **common)
+        stopped.extend("steps", options.steps)  # to say that these are counted in updates
+        run = offline.resume(options.resume, updates=options.updates, dataset=options.dataset, **common)
     else:
         if options.dataset is not None:
             raise LegatoError(f"'{options.resume}' learns by acting, not from logs: leave out --dataset")
-        run = online.resume(options.resume, fresh_episodes=options.fresh_episodes, **common)
+        stopped.extend("updates", options.updates)  # to say that these are counted in steps
+        run = online.resume(options.resume, steps=options.steps, fresh_episodes=options.fresh_episodes, **common)
     print(plain(run.place))
 
 

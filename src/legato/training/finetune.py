@@ -108,13 +108,23 @@ def start(
     return run
 
 
-def resume(path: str | Path, from_step: int | None = None, *, quiet: bool = False, fresh_episodes: bool = False) -> Run:
-    """Go on from a run's newest checkpoint (or that of `from_step`) to the end it was given.
+def resume(
+    path: str | Path,
+    from_step: int | None = None,
+    *,
+    steps: int | None = None,
+    quiet: bool = False,
+    fresh_episodes: bool = False,
+) -> Run:
+    """Go on from a run's newest checkpoint (or that of `from_step`) to the end it was given, or to so many `steps`.
 
     `fresh_episodes` leaves the unfinished ones, for an environment that does not repeat itself from its seed.
     """
     run = Run(path)
-    Loop(run, resume=True, from_step=from_step, quiet=quiet, fresh_episodes=fresh_episodes).train()
+    run.extend("steps", steps)
+    loop = Loop(run, resume=True, from_step=from_step, quiet=quiet, fresh_episodes=fresh_episodes)
+    run.keep_end()
+    loop.train()
     return run
 
 

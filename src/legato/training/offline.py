@@ -96,17 +96,21 @@ def resume(
     path: str | Path,
     from_step: int | None = None,
     *,
+    updates: int | None = None,
     quiet: bool = False,
     dataset: str | None = None,
     data: Trajectories | None = None,
 ) -> Run:
-    """Go on from a run's newest checkpoint (or that of `from_step`) to the end it was given.
+    """Go on from a run's newest checkpoint (or that of `from_step`) to the end it was given, or to so many `updates`.
 
     `dataset` says where its dataset is now.
     """
     run = Run(path)
+    run.extend("updates", updates)
     data, held = parts(run, dataset, data)
-    OfflineLoop(run, data, held=held, resume=True, from_step=from_step, quiet=quiet, place=dataset).train()
+    loop = OfflineLoop(run, data, held=held, resume=True, from_step=from_step, quiet=quiet, place=dataset)
+    run.keep_end()
+    loop.train()
     return run
 
 

@@ -51,6 +51,8 @@ class Run:
         """where it is, whatever the current folder becomes"""
         self.place = str(path)
         """the same as it was given, for people"""
+        self.extended: tuple[int, int] | None = None
+        """the end that it had and the later one that it was given, until that is kept"""
         file = Path(path) / "config.json"
         _refuse_links(self.path, self.place)
         try:
@@ -127,6 +129,39 @@ class Run:
         }
         write_text(path / "config.json", json.dumps(files.add_digests(body), indent=2) + "\n")
         return cls(path)
+
+    def extend(self, name: Literal["steps", "updates"], end: int | None) -> None:
+        """Set a later end, in memory; None leaves the one that it has. `keep_end` writes it to config.json.
+
+        Raises `LegatoError` for an end that is none, or no later than the present one.
+        """
+        if end is None:
+            return
+        old = getattr(self.settings, name, None)
+        if old is None:
+            other = "updates" if name == "steps" else "steps"
+            raise LegatoError(f"the end of '{self.place}' is counted in {other}: give --{other}")
+        if isinstance(end, bool) or not isinstance(end, int) or end <= old:
+            raise LegatoError(f"'{self.place}' was given {old} {name}; more of them are a whole number above that")
+        self.settings = dataclasses.replace(self.settings, **{name: end})
+        files.check_sizes(self.settings)
+        self.extended = (old, end)
+
+    def keep_end(self) -> None:
+        """Note a later end in config.json, beside the one before, and say what it means for annealed step sizes."""
+        if self.extended is None:
+            return
+        old, end = self.extended
+        body, digests = files.split_digests(files.read_object(self.path / "config.json"))
+        body["settings"] = dataclasses.asdict(self.settings)
+        noted = body.get("extended", [])
+        body["extended"] = [*(noted if isinstance(noted, list) else []), [old, end]]
+        if digests:
+            body[files.DIGESTS] = digests | {"settings": files.digest(body["settings"])}
+        write_text(self.path / "config.json", json.dumps(body, indent=2) + "\n")
+        if getattr(self.config if self.tuning is None else self.tuning, "anneal_over", 0):
+            text = f"'{self.place}' goes on to {end} with the small step sizes that it came to by {old} (anneal_over)"
+            warnings.warn(LegatoWarning(text), stacklevel=2)
 
     def mark_fresh_episodes(self, step: int) -> None:
         """Note in config.json that the run went on with fresh episodes from this step on, and say so."""

@@ -1,0 +1,93 @@
+"""A run that was given an end and then a later one: the numbers of a run that was given that at once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.tiny import learn, logs, train
+
+from legato import api
+from legato.cli import main
+from legato.errors import LegatoError, LegatoWarning
+from legato.training.run import Run
+
+EVERY: dict[str, Any] = {"eval_every": 200, "log_every": 200, "checkpoint_every": 200, "eval_episodes": 2}
+
+
+def same_numbers(run: Path, other: Path) -> None:
+    """Byte for byte: metrics and policies."""
+    assert (run / "metrics.csv").read_bytes() == (other / "metrics.csv").read_bytes()
+    found = sorted(path.relative_to(other) for path in other.rglob("weights.safetensors"))
+    assert len(found) == 2 * len(Run(other).seeds)
+    for path in found:
+        assert (run / path).read_bytes() == (other / path).read_bytes(), path
+
+
+def test_a_longer_run_is_the_one_that_was_asked_for_at_once(tmp_path: Path) -> None:
+    """Its replay buffer held no more than the shorter run makes."""
+    options = {**EVERY, "start_steps": 100, "anneal_over": 0, "capacity": 10_000}
+    whole = train("srl", tmp_path / "whole", steps=800, **options)
+    train("srl", tmp_path / "longer", steps=400, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run = api.train(resume=tmp_path / "longer", steps=800, quiet=True)
+        assert Run(run.path).settings == whole.settings  # nor has its config.json been changed by others
+    same_numbers(run.path, whole.path)
+    assert json.loads((run.path / "config.json").read_text())["extended"] == [[400, 800]]
+
+
+@pytest.mark.parametrize("algorithm", ["bc", "ds4"])
+def test_one_that_learns_from_logs_too(algorithm: str, tmp_path: Path) -> None:
+    dataset, options = logs(tmp_path / "swings.npz"), {**EVERY, "seeds": 2, "anneal_over": 0}
+    whole = learn(algorithm, tmp_path / "whole", dataset, **{**options, "updates": 400})
+    learn(algorithm, tmp_path / "longer", dataset, **{**options, "updates": 200})
+    main(["train", "--resume", str(tmp_path / "longer"), "--updates", "400", "--quiet"])
+    same_numbers(tmp_path / "longer", whole.path)
+
+
+def test_a_fine_tuning_too(tmp_path: Path) -> None:
+    dataset = logs(tmp_path / "swings.npz")
+    learn("ds4", tmp_path / "logs", dataset, updates=100)
+    options: dict[str, Any] = {**EVERY, "hidden": 8, "layers": 1, "batch_size": 8, "start_steps": 200}
+    options |= {"critic_steps": 200, "updates": 1, "logged": 5, "capacity": 1000}
+    whole = api.finetune(tmp_path / "logs", "Pendulum-v1", out=tmp_path / "whole", quiet=True, steps=800, **options)
+    api.finetune(tmp_path / "logs", "Pendulum-v1", out=tmp_path / "longer", quiet=True, steps=400, **options)
+    main(["finetune", "--resume", str(tmp_path / "longer"), "--steps", "800", "--quiet"])
+    assert (tmp_path / "longer" / "metrics.csv").read_bytes() == (whole.path / "metrics.csv").read_bytes()
+
+
+def test_step_sizes_that_have_fallen_are_said_to_stay_so(tmp_path: Path) -> None:
+    train("srl", tmp_path / "run", steps=200, **{**EVERY, "start_steps": 100})
+    with pytest.warns(LegatoWarning, match="goes on to 400 with the small step sizes that it came to by 200"):
+        api.train(resume=tmp_path / "run", steps=400, quiet=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        api.train(resume=tmp_path / "run", quiet=True)
+
+
+def test_an_end_that_is_none_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    train("sac", tmp_path / "acts", steps=200, **{**EVERY, "start_steps": 100})
+    learn("bc", tmp_path / "learns", logs(tmp_path / "swings.npz"), updates=200)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for run, given, words in (
+        ("acts", {"steps": 200}, "was given 200 steps; more of them are a whole number above that"),
+        ("acts", {"steps": 100}, "above that"),
+        ("acts", {"steps": 1e6}, "above that"),
+        ("acts", {"steps": "300"}, "above that"),
+        ("acts", {"steps": True}, "above that"),
+        ("acts", {"updates": 300}, "is counted in steps: give --steps"),
+        ("learns", {"steps": 300}, "is counted in updates: give --updates"),
+    ):
+        with pytest.raises(LegatoError, match=words):
+            api.train(resume=tmp_path / run, quiet=True, **given)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    shutil.rmtree(tmp_path / "acts" / "checkpoints")
+    before = (tmp_path / "acts" / "config.json").read_bytes()
+    with pytest.raises(LegatoError):
+        api.train(resume=tmp_path / "acts", steps=300, quiet=True)
+    assert (tmp_path / "acts" / "config.json").read_bytes() == before
