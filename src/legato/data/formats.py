@@ -5,6 +5,7 @@ What is read is only read; what is written is written to a new place, under anot
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -358,6 +359,7 @@ def _load_minari(name: str, clip_actions: bool, download: bool) -> Trajectories:
     if not data.exists() and download:
         import minari
 
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what goes wrong is raised, and said once
         try:
             minari.download_dataset(name)
         except Exception as problem:  # whatever the network makes of it
