@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from legato.data import trajectories as logs
 from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories
 from legato.envs import Env, World, check_options, describe, make, make_vec, resolve_environment, try_environment
-from legato.errors import LegatoError
+from legato.errors import LegatoError, LegatoWarning
 from legato.evaluation import prediction, prompts, sweeps, video
 from legato.evaluation.fas import GRID, Reference, family, reference
 from legato.evaluation.imitation import Errors
@@ -220,7 +221,8 @@ def collect(
     drawn anew. It decides every `every` steps, by default as in training. `environments` play side by side, and the
     last episode in each is cut: it counts as truncated. Episodes and draws follow from `seed`; training and evaluation
     never meet these episodes. `env`, `env_options` and `max_episode_steps` replace those that the policy was trained
-    with (see `train`).
+    with (see `train`). What is played with `env_options` does not say of which environment it is, as a file names one
+    without.
 
     With `replay`, nothing is played: the result is the replay buffer of a run's newest checkpoint.
 
@@ -236,7 +238,7 @@ def collect(
         played |= {"which": which != "last", "random": random, "environments": environments != 1, "seed": seed != 0}
         if given := [name for name, is_given in played.items() if is_given]:
             raise LegatoError(f"replay exports what the buffer holds and plays nothing: leave out {', '.join(given)}")
-        data = online.replayed(Run(path), run_seed)
+        data, asked = online.replayed(Run(path), run_seed), Run(path).world
     else:
         if steps is None:
             raise LegatoError("how many primitive steps? collect needs steps, or replay to export a replay buffer")
@@ -254,6 +256,10 @@ def collect(
         rollout = Rollout(world, card.spec, clock, [seed], "collect")
         keys = None if greedy else jax.random.key(seed)[None]
         data = _recorded(rollout, stack([policy]), steps, keys, name, quiet)
+    if asked.options and data.about.environment is not None:
+        data = replace(data, about=replace(data.about, environment=None))
+        text = f"logs name an environment without options, and these are of {asked.label}: they name none"
+        warnings.warn(LegatoWarning(text), stacklevel=2)
     if out is not None:
         formats.save(data, out)
     return data

@@ -16,7 +16,7 @@ from legato import api
 from legato.cli import main
 from legato.data.spec import Spec
 from legato.envs import World, check_options, environments, make, resolve_environment
-from legato.errors import LegatoError
+from legato.errors import LegatoError, LegatoWarning
 from legato.evaluation import video
 from legato.rollout import Clock
 from legato.training import finetune
@@ -58,8 +58,12 @@ def test_a_function_its_options_and_the_limit_are_kept(tmp_path: Path, monkeypat
     assert environment.unwrapped.g == 5.0
     policy = legato.load(run.path).policy
     assert video.play(policy, kept, run.spec, Clock(1), 0)[1] == 4
-    assert legato.collect(run, 9, quiet=True).lengths.tolist() == [4, 4, 1]
-    assert legato.collect(run.path / "policy/seed-0/last", 9, max_episode_steps=3, quiet=True).lengths[0] == 3
+    with pytest.warns(LegatoWarning, match=r"these are of \S+ \(g=5.0, max_episode_steps=4\): they name none"):
+        collected = legato.collect(run, 9, quiet=True)
+    assert (collected.lengths.tolist(), collected.about.environment) == ([4, 4, 1], None)
+    with pytest.warns(LegatoWarning, match="they name none"):
+        shorter = legato.collect(run.path / "policy/seed-0/last", 9, max_episode_steps=3, quiet=True)
+    assert shorter.lengths[0] == 3
 
     monkeypatch.setattr(environments, "_factories", {})  # as in another process
     longer(run)
@@ -94,7 +98,10 @@ def test_the_command_line_gives_options(
     assert " in 6 steps " in out
     assert "BC on Pendulum-v1 (g=0.0, max_episode_steps=3): return " in out
     assert "a.npz: 1 episode, 5 steps" in out
-    assert err == ""
+    assert err.splitlines() == [
+        "warning: logs name an environment without options, and these are of Pendulum-v1 (g=1, max_episode_steps=6): "
+        "they name none"
+    ]
     bad = {
         "play run --env-option g": "'g' is no option of an environment; write --env-option NAME=VALUE",
         "play run --env-option g=1 --env-option g=2": "--env-option g is given twice",
