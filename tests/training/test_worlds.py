@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,9 @@ def test_the_command_line_gives_options(
     main(["train", "--resume", "run", "--env", "Pendulum-v1", "--env-option", "g=5", "--quiet"])
     main(["play", "run"])
     main(["play", "run", "--env-option", "g=0.0", "--max-episode-steps", "3"])
-    main(["collect", "run", "--steps", "5", "--out", "a.npz", "--env-option", "g=1", "--quiet"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", LegatoWarning)
+        main(["collect", "run", "--steps", "5", "--out", "a.npz", "--env-option", "g=1", "--quiet"])
     out, err = capsys.readouterr()
     assert "BC on Pendulum-v1 (g=5, max_episode_steps=6): return " in out
     assert " in 6 steps " in out
