@@ -35,9 +35,9 @@ from legato.evaluation.sweeps import Evaluation
 from legato.loading import load
 from legato.policy import Policy, RandomPlans, guard_computation
 from legato.rollout import Clock, Experience, Rollout, logged, stack
-from legato.training import files, held_out, offline, online
+from legato.training import files, held_out, offline, online, policy_file
 from legato.training import finetune as tuning
-from legato.training.policy_file import LoadedPolicy
+from legato.training.policy_file import Card, LoadedPolicy
 from legato.training.progress import Progress
 from legato.training.run import Run, Which, label, write_text
 from legato.training.settings import FinetuneSettings, OfflineSettings, Settings, from_scratch, override, tuning_preset
@@ -52,7 +52,7 @@ def train(
     algorithm: str | None = None,
     env: Env | None = None,
     *,
-    dataset: str | None = None,
+    dataset: str | Path | None = None,
     preset: str = "cpu",
     out: str | Path | None = None,
     resume: str | Path | None = None,
@@ -77,6 +77,7 @@ def train(
 
     Raises `LegatoError` for anything that does not fit, before the folder is made.
     """
+    dataset = _named(dataset)
     if resume is not None:
         if algorithm is not None or out is not None or options.keys() - {"env_options", "steps", "updates"}:
             kept = "a resumed run keeps its algorithm, environment and options"
@@ -121,7 +122,7 @@ def finetune(
     base: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     resume: str | Path | None = None,
-    dataset: str | None = None,
+    dataset: str | Path | None = None,
     fresh_episodes: bool = False,
     quiet: bool = False,
     **options: Any,
@@ -138,12 +139,16 @@ def finetune(
     `train`.
     Raises `LegatoError` for anything that does not fit, before the folder is made or the replay allocated.
     """
+    dataset = _named(dataset)
     if resume is not None:
         told = options.keys() - {"env_options", "steps"}
         if source is not None or method is not None or out is not None or base or told:
             kept = "a resumed run keeps its policies, environment and options"
             raise LegatoError(f"{kept}: give only resume, and steps for a later end")
-        Run(resume).confirm(env, options.get("env_options"))
+        stopped = Run(resume)
+        if stopped.method is None:
+            raise LegatoError(f"'{resume}' is no fine-tuning: train(resume='{resume}')")
+        stopped.confirm(env, options.get("env_options"))
         steps = options.get("steps")
         return drawn(tuning.resume(resume, steps=steps, quiet=quiet, fresh_episodes=fresh_episodes))
     if fresh_episodes:
@@ -163,6 +168,14 @@ def finetune(
     settings = cast(FinetuneSettings, settings)
     again = {"base": base, "dataset": dataset, "quiet": quiet}
     return drawn(tuning.start(path, method, preset, config, settings, out, **again))
+
+
+def _named(dataset: Any) -> str | None:
+    """The name of a dataset. Raises `LegatoError` for one in memory: a run reads its logs again when it goes on."""
+    if dataset is None or isinstance(dataset, str | Path):
+        return None if dataset is None else str(dataset)
+    advice = "write it to a file first, legato.data.formats.save(data, 'logs.npz')"
+    raise LegatoError(f"a dataset is a file, a folder or a Minari id; {type(dataset).__name__} was given: {advice}")
 
 
 def learning(run: Run | str | Path) -> tuple[np.ndarray, np.ndarray]:
@@ -408,7 +421,6 @@ def evaluate(
                 on_point=lambda i, done=done: progress.step(done + i),
             )
             done += len(x)
-    steps = [step for player in loaded if (step := player.card.extra.get("step")) is not None]
     result = Evaluation(
         label=f"{run.label} (+{', '.join(different)})" if different else run.label,
         environment=played.label,
@@ -421,7 +433,7 @@ def evaluate(
         latency_single=latency(loaded[0], 1),
         prompts=answers,
         levels=_levels(run, played.label),
-        steps=tuple(steps) if len(steps) == len(loaded) else None,
+        steps=_steps([player.card for player in loaded]),
         **found,
     )
     world.close()
@@ -534,6 +546,21 @@ def _levels(run: Run, env: str) -> Levels | None:
     return levels(env, None if elsewhere else (run.data or {}).get("reference"))
 
 
+def _is_current(run: Run, kept: Evaluation, which: Which) -> bool:
+    """Are the policies still those that were measured? Without their files nothing else can be measured."""
+    try:
+        cards = [policy_file.read_card(run.policy_path(seed, which)) for seed in run.seeds]
+    except LegatoError:
+        return True
+    return kept.steps is None or kept.steps == _steps(cards)
+
+
+def _steps(cards: Sequence[Card]) -> tuple[int, ...] | None:
+    """The steps of training behind each policy; None where one does not say."""
+    steps = tuple(card.extra.get("step") for card in cards)
+    return None if None in steps else steps  # type: ignore[return-value]
+
+
 def _with_kept_sweeps(run: Run, result: Evaluation) -> Evaluation:
     """The result with the sweeps over the clock that were kept of the very same policies in the same environment."""
     body = _kept(run).get(result.which)
@@ -638,7 +665,10 @@ def _draw_prediction(result: Foretold, path: Path) -> None:
 def evaluation_of(
     run: Run | str | Path, which: Which = "last", *, env: Env | World | None = None, quiet: bool = False
 ) -> Evaluation:
-    """A run's evaluation as kept in its folder; measured now when there is none, or none in `env` over all lengths."""
+    """A run's evaluation as kept in its folder; measured now when there is none in `env` over all lengths.
+
+    Nor is one kept of policies that have learnt on since: it is measured anew, in the scale that it had.
+    """
     run = run if isinstance(run, Run) else Run(run)
     body = _kept(run).get(which)
     if body is None:
@@ -646,7 +676,7 @@ def evaluation_of(
     kept = _evaluation(run, which, body)
     known = run.world if run.environment else World(kept.environment)  # of files: not named by the user
     asked = env if isinstance(env, World) else _chosen(known, env, None, None)
-    if asked is not None and kept.environment == asked.label and kept.asl.x == GRID:
+    if asked is not None and kept.environment == asked.label and kept.asl.x == GRID and _is_current(run, kept, which):
         return kept
     targets = kept.prompts.asked if kept.prompts else None
     return evaluate(run, which=which, env=asked, targets=targets, quiet=quiet)

@@ -270,3 +270,85 @@ def test_the_memory_of_lists_is_counted_before_they_are_read(tmp_path: Path, mon
         importing.read(path, columns)
     monkeypatch.setattr(storage, "available", lambda: 8 * 51 * 12)
     np.testing.assert_array_equal(importing.read(path, columns)[0].observations, np.array(lists, np.float32))
+
+
+def test_large_numbers_of_episodes_are_told_apart(tmp_path: Path) -> None:
+    """Float64 takes 2^53 and the number after it for the same; texts are told apart as they are written."""
+    for ids in ([2**53, 2**53, 2**53 + 1, 2**53 + 1], ["00e1", "00e1", "00e2", "00e2"]):
+        table = {"run": ids, "a": np.arange(4.0), "u": np.zeros(4)}
+        columns = Columns(("a",), ("u",), episode="run")
+        made = (csv(tmp_path / "log.csv", table), parquet(tmp_path / "log.parquet", table))
+        for data, _ in (*(importing.read(path, columns) for path in made), from_table(table, columns)):
+            assert data.offsets.tolist() == [0, 2, 4]
+
+
+def test_what_is_masked_is_missing() -> None:
+    masked = np.ma.masked_array([1.0, 2.0, 3.0, 4.0], [False, True, False, False])
+    columns = Columns(("a",), ("u",), episode_length=4)
+    with pytest.raises(LegatoError, match="row 1: 'a' is empty"):
+        from_table({"a": masked, "u": np.zeros(4)}, columns)
+    held, _ = from_table({"a": masked, "u": np.zeros(4)}, replace(columns, missing="hold"))
+    assert held.observations[:, 0].tolist() == [1, 1, 3, 4]
+
+
+def test_times_with_offsets_are_read_in_silence() -> None:
+    times = ["2025-03-30T01:59:59+01:00", "2025-03-30T03:00:00+02:00", "2025-03-30T01:00:01Z"]
+    _, said = from_table({"t": times, "a": [1, 2, 3], "u": [0, 0, 0]}, Columns(("a",), ("u",), time="t", gap="5s"))  # type: ignore[arg-type]
+    assert "a step is 1 s" in said
+
+
+TABLE = {"a": [1.0, 2.0, 3.0], "u": [0.0, 0.1, 0.2], "t": [0.0, 1.0, 2.0]}
+BROKEN: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "reward of lists": ({"r": [[1, 9], [2, 9], [3, 9]]}, {"reward": "r"}, "'r' holds lists, and is to hold one value"),
+    "time of lists": ({"t": [[0], [1], [2]]}, {"time": "t"}, "'t' holds lists"),
+    "wild reward": ({}, {"reward": "a*"}, "has no column 'a[*]'"),
+    "infinite time": ({"t": [0, 1, np.inf]}, {"time": "t"}, "'t' is infinite in row 2"),
+    "now": ({"t": ["2025-01-01", "now", "2025-01-03"]}, {"time": "t"}, "row 1: 't' is 'now'; times are seconds or"),
+    "time of no day": ({"t": ["2025-01-01", "2025-0Z1-02", "x"]}, {"time": "t"}, "row 1: 't' is '2025-0Z1-02'"),
+    "time that is empty": ({"t": ["2025-01-01", "", "2025-01-03"]}, {"time": "t"}, "'t' is empty in row 1"),
+    "long cell": ({"t": ["x" * 300, "y", "z"]}, {"episode": "t", "episode_length": None}, "has 300 characters"),
+    "ragged": ({"a": [[1], [2, 3], [4]]}, {}, "holds what is no table of numbers"),
+    "too large": ({"a": [10**400] * 3}, {}, "holds what is no table of numbers|texts"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_columns_that_say_something_else_are_refused_in_one_line(name: str) -> None:
+    changes, told, words = BROKEN[name]
+    with warnings.catch_warnings(), pytest.raises(LegatoError, match=words) as refused:
+        warnings.simplefilter("error")
+        from_table({**TABLE, **changes}, Columns(**{"observations": "a", "actions": "u", "episode_length": 3, **told}))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"low": np.nan, "high": 1.0}, "low is a number that bounds something; nan was given"),
+        ({"low": 0.0, "high": np.inf}, "high is a number that bounds something; inf was given"),
+        ({"low": -1e39, "high": 1e39}, "bounds something"),
+        ({"low": ("x",), "high": (1.0,)}, "bounds something"),
+        ({"choices": 10**12}, "choices is a whole number from 1 to 65536"),
+        ({"episode_length": 2.5}, "episode_length is a whole number"),
+        ({"missing": "ffill"}, "unknown way with missing values 'ffill'"),
+        ({"gap": "soon", "time": "t"}, "'soon' is no length of time"),
+    ],
+)
+def test_rules_that_mean_nothing_are_refused(told: dict[str, Any], words: str) -> None:
+    with pytest.raises(LegatoError, match=words):
+        Columns(("a",), ("u",), **told)
+
+
+def test_a_parquet_file_without_rows_with_nested_lists_or_two_columns_of_a_name_is_refused(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    columns = Columns(("x",), ("u",), episode_length=2)
+    empty = {"x": pyarrow.array([], pyarrow.list_(pyarrow.float64())), "u": pyarrow.array([], pyarrow.float64())}
+    made = {
+        "holds no rows": pyarrow.table(empty),
+        "holds lists of lists": pyarrow.table({"x": [[[1.0]], [[2.0]]], "u": [0.0, 0.0]}),
+        "has two columns of the name 'x'": pyarrow.table([[1.0], [1.0], [0.0]], names=["x", "x", "u"]),
+    }
+    for words, table in made.items():
+        pyarrow.parquet.write_table(table, tmp_path / "log.parquet")
+        with pytest.raises(LegatoError, match=words):
+            importing.read(tmp_path / "log.parquet", columns)

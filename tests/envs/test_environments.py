@@ -252,7 +252,7 @@ def test_a_module_that_the_user_names_is_found_beside_him(tmp_path: Path, monkey
         "beside_me:Besid-v0": "unknown environment 'beside_me:Besid-v0'; did you mean 'beside_me:Beside-v0'?",
         "beside_me:MODULE": "unknown environment 'beside_me:MODULE'",
         "broken:A-v0": "environment 'broken:A-v0': importing 'broken' failed: ZeroDivisionError: division by zero",
-        "nowhere:A-v0": "environment 'nowhere:A-v0' needs a package that is missing: No module named 'nowhere'",
+        "nowhere:A-v0": "environment 'nowhere:A-v0': there is no nowhere.py in this folder, and no installed module",
         "beside_me:a:b": "unknown environment 'beside_me:a:b'",
     }.items():
         with pytest.raises(LegatoError) as problem:

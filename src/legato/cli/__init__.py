@@ -141,6 +141,9 @@ def _explain(problem: Exception, debug: bool) -> NoReturn:
     if debug or not isinstance(problem, LegatoError | OSError):
         raise problem
     words = str(problem)
+    if isinstance(problem, BrokenPipeError):  # nobody reads on, as after `| head`
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        sys.exit(0)
     if isinstance(problem, OSError):  # a full disk, a folder that may not be written to
         where = f"'{problem.filename}': " if problem.filename else ""
         words = f"{where}{problem.strerror or problem}"

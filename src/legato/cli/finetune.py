@@ -151,7 +151,10 @@ def _resume(options: Resume) -> None:
     from legato.training import finetune
     from legato.training.run import Run
 
-    Run(options.resume).confirm(options.env, values(options.env_option))
+    stopped = Run(options.resume)
+    if stopped.method is None:
+        raise LegatoError(f"'{options.resume}' is no fine-tuning: legato train --resume {options.resume}")
+    stopped.confirm(options.env, values(options.env_option))
     how = {"steps": options.steps, "quiet": options.quiet, "fresh_episodes": options.fresh_episodes}
     print(plain(api.drawn(finetune.resume(options.resume, options.from_step, **how)).place))
 

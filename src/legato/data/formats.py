@@ -72,9 +72,10 @@ def load(
         _refuse_foreign(path, arrays, held)
         return from_arrays(path, arrays, clip_actions, environment)
     if path.exists():
-        raise LegatoError(
-            f"'{source}' is none of the kinds that are read: {', '.join(('.npz', *HDF5, ARRAYS))}, or a Minari id"
-        )
+        table = path.is_dir() or path.suffix in (".csv", ".tsv", ".txt", ".parquet")
+        advice = f": legato data import {source} logs.npz makes one of tables and folders" if table else ""
+        kinds = ", ".join((".npz", *HDF5, ARRAYS))
+        raise LegatoError(f"'{source}' is none of the kinds that are read: {kinds}, or a Minari id{advice}")
     data = _load_minari(str(source), clip_actions, download)
     return _clipped(data, clip_actions, environment)
 

@@ -31,7 +31,7 @@ def read(
     truncations; `late_ends` moves their marks one row up. Raises `LegatoError` for what is not understood.
     """
     columns, path = columns or Columns(), Path(source)
-    if path.suffix in tables.SUFFIXES or lerobot.is_one(path):
+    if path.suffix.lower() in tables.SUFFIXES or lerobot.is_one(path):
         if late_ends or ends != "marked" or layout is not None:
             raise LegatoError("ends, late_ends and layout are of files of arrays; a table's ends are said by columns")
         reader = lerobot if lerobot.is_one(path) else tables

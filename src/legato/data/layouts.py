@@ -370,7 +370,10 @@ def caused(reading: Reading, cause: Cause) -> Reading:
     for name in ("terminations", "truncations"):
         over |= arrays.get(name, np.zeros(steps, bool))
     if "offsets" in arrays:
-        over[np.asarray(arrays["offsets"])[1:].astype(np.int64) - 1] = True
+        offsets = np.asarray(arrays["offsets"])
+        if offsets.ndim != 1 or offsets.dtype.kind not in "iuf" or not ((offsets >= 0) & (offsets <= steps)).all():
+            raise LegatoError(f"offsets are rows from 0 to {steps}, at which episodes begin")
+        over[offsets[1:].astype(np.int64) - 1] = True
     none = np.zeros(steps, bool)
     ends = {"terminations": over, "truncations": none} if cause == "terminated" else {"truncations": over}
     said = [*reading.decisions, f"every end of an episode counts as {cause}"]

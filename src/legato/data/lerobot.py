@@ -35,6 +35,9 @@ def read(path: Path, columns: Columns) -> tuple[Trajectories, list[str]]:
     a reward its `next.reward` or `reward`. Episodes count as truncated, but for those that `columns.terminal` marks:
     `next.done` may say success, failure or the end of the recording. Raises `LegatoError` for what is no such folder.
     """
+    for name in ("episode", "episode_length", "time", "gap"):
+        if getattr(columns, name) is not None:
+            raise LegatoError(f"{name} is of tables: '{path}' says itself where its episodes end and how fast it is")
     info = storage.json_object(path / "meta" / "info.json", INFO)
     version, features = info.get("codebase_version"), info.get("features")
     if version not in VERSIONS or not isinstance(features, dict):
@@ -57,12 +60,15 @@ def read(path: Path, columns: Columns) -> tuple[Trajectories, list[str]]:
     if len({tuple(part.header) for part in parts}) > 1:
         raise LegatoError(f"the files of '{path}' differ in their columns")
     joined = {name: tables.concatenate(str(path), name, [p.columns[name] for p in parts]) for name in parts[0].columns}
+    for name in ("frame_index", "episode_index"):
+        if joined[name].dtype.kind != "f" or joined[name].ndim != 1:
+            raise LegatoError(f"'{path}': {name} holds no numbers")
     by = np.lexsort((joined["frame_index"], joined["episode_index"]))
     frames, episodes = joined["frame_index"][by], joined["episode_index"][by]
     first = np.append(True, np.diff(episodes) != 0)
     if (np.diff(frames)[~first[1:]] != 1).any() or (frames[first] != 0).any():
         raise LegatoError(f"'{path}' lacks frames: frame_index does not count 0, 1, 2, ... in every episode")
-    if isinstance(fps := info.get("fps"), int | float) and fps > 0:
+    if isinstance(fps := info.get("fps"), int | float) and 0 < fps < 1e9:
         said.append(f"{fps:g} frames a second: a step is {1 / fps:g} s")
     if videos := [name for name, kind in features.items() if isinstance(kind, dict) and kind.get("dtype") == "video"]:
         said.append(f"videos are not read: {some(videos, 5)}")

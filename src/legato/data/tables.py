@@ -14,20 +14,24 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from legato.data import storage
+from legato.data.formats import CHOICES
 from legato.data.layouts import some
+from legato.data.spec import UNBOUNDED
 from legato.data.trajectories import About, Trajectories, trajectories, warn_of_digits
-from legato.errors import LegatoError
+from legato.errors import LegatoError, unknown
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 ROWS = 1 << 16  # of a file read at once
 BUFFER = 1 << 20  # bytes of a column that are read at once
-CELL = 10_000  # characters of a cell at most
+CELL = 200  # characters of a text at most: an episode's name, a time
 REGULAR = 0.4  # of a period that a row may come early or late
 
 
@@ -50,7 +54,7 @@ class Columns:
     time: str | None = None
     """seconds, or dates and times of ISO 8601; not observed, but used to see whether rows are missing"""
     gap: float | None = None
-    """seconds: a row that comes later than so long after the one before begins an episode"""
+    """seconds, or such as "5min": a row that comes later than so long after the one before begins an episode"""
     low: tuple[float, ...] = ()
     """lower bounds of the actions, one for all or one for each"""
     high: tuple[float, ...] = ()
@@ -67,6 +71,16 @@ class Columns:
     """Gymnasium id of the environment that the logs are of"""
 
     def __post_init__(self) -> None:
+        for name in ("observations", "actions", "low", "high"):
+            given = getattr(self, name)
+            if isinstance(given, str | int | float):  # one of them
+                object.__setattr__(self, name, (given,))
+            elif not isinstance(given, tuple):
+                object.__setattr__(self, name, tuple(given))
+        if isinstance(self.gap, str):
+            object.__setattr__(self, "gap", seconds(self.gap))
+        if self.missing not in ("error", "drop", "hold"):
+            raise unknown("way with missing values", str(self.missing), ("error", "drop", "hold"))
         ways = [name for name in ("episode", "episode_length", "gap") if getattr(self, name) is not None]
         if len(ways) > 1:
             raise LegatoError(f"episodes end by one rule: leave out {ways[0]} or {ways[1]}")
@@ -80,6 +94,16 @@ class Columns:
             raise LegatoError("bounds have a low and a high")
         if self.clip_actions and not self.low:
             raise LegatoError("actions are clipped to bounds: give low and high too")
+        for name in ("low", "high"):
+            for bound in getattr(self, name):
+                if isinstance(bound, bool) or not isinstance(bound, Real) or not abs(float(bound)) <= UNBOUNDED:
+                    raise LegatoError(f"{name} is a number that bounds something; {bound!r} was given")
+        for name in ("choices", "episode_length"):
+            given = getattr(self, name)
+            if given is not None and (isinstance(given, bool) or not isinstance(given, int)):
+                raise LegatoError(f"{name} is a whole number; {given!r} was given")
+        if self.choices is not None and not 1 <= self.choices <= CHOICES:
+            raise LegatoError(f"choices is a whole number from 1 to {CHOICES}; {self.choices} was given")
         if self.choices is not None and self.low:
             raise LegatoError("discrete actions have no bounds: leave out choices, or low and high")
 
@@ -103,16 +127,31 @@ def from_table(table: Any, columns: Columns, name: str = "table") -> tuple[Traje
     Also says what was decided: how episodes end, the period, what was left out. Raises `LegatoError`, naming row and
     column, for what does not fit.
     """
+    if isinstance(table, list | tuple):
+        raise LegatoError(f"a table has columns by name; {type(table).__name__} was given")
     try:
         keys = {str(key): key for key in getattr(table, "column_names", getattr(table, "columns", table))}
     except TypeError:
         raise LegatoError(f"a table has columns by name; {type(table).__name__} was given") from None
     chosen = _chosen(name, [*keys], columns)
-    found = {c: _kept(name, c, [_numbers(name, c, np.asarray(table[keys[c]]))], columns) for c in chosen}
+    try:
+        found = {
+            c: _kept(name, c, [_numbers(name, c, _given(table[keys[c]]), c == columns.episode)], columns)
+            for c in chosen
+        }
+    except (TypeError, ValueError, OverflowError) as problem:
+        raise LegatoError(f"{name} holds what is no table of numbers: {storage.line(problem)}") from None
     for column, array in found.items():
         if array.ndim not in (1, 2) or len(array) != len(found[chosen[0]]):
             raise LegatoError(f"{name}: '{column}' has shape {array.shape}, '{chosen[0]}' {found[chosen[0]].shape}")
     return from_rows(Table(name, [*keys], found), columns)
+
+
+def _given(column: Any) -> np.ndarray:
+    """A column of a table in memory; what is masked is missing."""
+    if isinstance(column, np.ma.MaskedArray) and np.ma.is_masked(column):
+        return np.where(np.ma.getmaskarray(column), np.nan, column.data.astype(np.float64))
+    return np.asarray(column)
 
 
 def read(path: str | Path, columns: Columns) -> tuple[Trajectories, list[str]]:
@@ -121,7 +160,7 @@ def read(path: str | Path, columns: Columns) -> tuple[Trajectories, list[str]]:
     A CSV file without a header has columns 0, 1, 2, ... Raises `LegatoError` as `from_table` does.
     """
     path = Path(path)
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         return from_rows(read_parquet(path, columns), columns)
     return from_rows(_csv(path, columns), columns)
 
@@ -168,7 +207,8 @@ def _csv(path: Path, columns: Columns) -> Table:
                         )
                 for column, place in zip(chosen, places, strict=True):
                     cells = [row[place] for row in rows]
-                    parts[column].append(_cells(str(path), column, cells, numbers))
+                    texts = column == columns.episode  # told apart as they are written
+                    parts[column].append(_cells(str(path), column, cells, numbers, texts=texts))
         except UnicodeDecodeError:
             raise LegatoError(f"'{path}' is not text in UTF-8: save it so") from None
         except csv.Error as problem:
@@ -200,17 +240,26 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _cells(name: str, column: str, cells: list[str], numbers: list[int]) -> np.ndarray:
-    """Cells as numbers, empty ones as NaN; as texts where none is a number."""
+def _cells(name: str, column: str, cells: list[str], numbers: list[int], texts: bool = False) -> np.ndarray:
+    """Cells as numbers, empty ones as NaN; as texts where none is a number, or where `texts` are asked for."""
+    if texts:
+        return _texts(name, column, [cell.strip() for cell in cells])
     filled = [cell if cell.strip() else "nan" for cell in cells]
     try:
         return np.array(filled, np.float64)
     except ValueError:
         odd = next(i for i, cell in enumerate(filled) if not _is_number(cell))
     if not any(_is_number(cell) for cell in filled if cell != "nan"):
-        return np.array(cells)
+        return _texts(name, column, cells)
     hint = "; write decimal points" if filled[odd].replace(",", "", 1).strip("+-").isdigit() else ""
     raise LegatoError(f"'{name}', line {numbers[odd]}: '{column}' is '{cells[odd][:50]}', no number{hint}")
+
+
+def _texts(name: str, column: str, cells: list[str]) -> np.ndarray:
+    """Texts as an array, in which each takes as much room as the longest."""
+    if (longest := max(map(len, cells), default=0)) > CELL:
+        raise LegatoError(f"'{name}': a cell of '{column}' has {longest} characters, more than {CELL}")
+    return np.array(cells)
 
 
 def concatenate(name: str, column: str, arrays: list[np.ndarray]) -> np.ndarray:
@@ -245,17 +294,25 @@ def read_parquet(path: Path, columns: Columns) -> Table:
         with parquet.ParquetFile(path, buffer_size=BUFFER) as file:
             header = file.schema_arrow.names
             chosen = _chosen(str(path), header, columns)
-            storage.refuse_more(path, 8 * _values(file.metadata, chosen))
+            if twice := {column for column in chosen if header.count(column) > 1}:
+                raise LegatoError(f"'{path}' has two columns of the name '{min(twice)}'")
+            kinds = {column: file.schema_arrow.field(column).type for column in chosen}
+            lists = [column for column, kind in kinds.items() if pyarrow.types.is_nested(kind)]
+            flat = (len(chosen) - len(lists)) * file.metadata.num_rows
+            storage.refuse_more(path, 8 * (flat + (_values(file.metadata, lists) if lists else 0)))
             found: dict[str, np.ndarray] = {}
             for column in chosen:  # one after another, as Arrow holds what it reads at once
-                parts = []
+                parts, texts = [], column == columns.episode
                 for group in range(file.num_row_groups):
                     chunks = file.read_row_group(group, columns=[column], use_threads=False).column(column).chunks
-                    parts += [_numbers(str(path), column, _array(path, column, chunk)) for chunk in chunks]
+                    chunks = [chunk for chunk in chunks if len(chunk)]
+                    parts += [_numbers(str(path), column, _array(path, column, chunk), texts) for chunk in chunks]
                 found[column] = np.array(_kept(str(path), column, parts, columns))  # no view of what Arrow holds
         pyarrow.default_memory_pool().release_unused()
-    except (pyarrow.ArrowException, OSError) as problem:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as problem:
         raise LegatoError(f"'{path}' cannot be read, it is cut or no Parquet file: {storage.line(problem)}") from None
+    if len({len(array) for array in found.values()}) > 1:
+        raise LegatoError(f"'{path}' cannot be read: its columns are of different lengths")
     return Table(str(path), header, found)
 
 
@@ -277,23 +334,32 @@ def _array(path: Path, name: str, column: Any) -> np.ndarray:
     if pyarrow.types.is_list(kind) or pyarrow.types.is_fixed_size_list(kind) or pyarrow.types.is_large_list(kind):
         if column.null_count or len(compute.unique(compute.list_value_length(column))) > 1:
             raise LegatoError(f"'{path}': the lists in '{name}' are of different lengths, or missing")
+        if pyarrow.types.is_nested(kind.value_type):
+            raise LegatoError(f"'{path}': '{name}' holds lists of lists")
         return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
     return column.to_numpy(zero_copy_only=False)
 
 
-def _numbers(name: str, column: str, array: np.ndarray) -> np.ndarray:
-    """Numbers as float64, if not float32, with NaN for what is missing, times as seconds, and texts."""
+def _numbers(name: str, column: str, array: np.ndarray, texts: bool = False) -> np.ndarray:
+    """Numbers as float64, if not float32, with NaN for what is missing, times as seconds, and texts.
+
+    Where `texts` are asked for, they are not read as numbers.
+    """
+    if array.dtype.kind in "iu" and array.ndim == 1 and len(array) and max(-int(array.min()), int(array.max())) > 2**53:
+        return array.astype(np.str_)  # float64 would take some for the same
     if array.dtype.kind in "fiub":
         return array if array.dtype == np.float32 else array.astype(np.float64)
     if array.dtype.kind == "M":
         return np.where(np.isnat(array), np.nan, array.astype("datetime64[us]").astype(np.int64) / 1e6)
     if array.dtype.kind == "O":
+        if texts and any(isinstance(cell, str) for cell in array.tolist()):
+            return _texts(name, column, ["" if cell is None else str(cell) for cell in array.tolist()])
         try:
             return np.array([math.nan if cell is None else cell for cell in array.tolist()], np.float64)
         except (TypeError, ValueError):
-            return np.array(["" if cell is None else str(cell)[:CELL] for cell in array.tolist()])
+            return _texts(name, column, ["" if cell is None else str(cell) for cell in array.tolist()])
     if array.dtype.kind in "US":
-        return array.astype(np.str_)
+        return _texts(name, column, array.astype(np.str_).tolist())
     raise LegatoError(f"{name}: '{column}' holds {array.dtype}, neither numbers nor texts")
 
 
@@ -310,8 +376,10 @@ def _chosen(name: str, header: Sequence[str], columns: Columns) -> list[str]:
     found = [*matched(name, header, columns.observations), *matched(name, header, columns.actions)]
     if twice := {column for column in found if found.count(column) > 1}:
         raise LegatoError(f"'{min(twice)}' is named twice among observations and actions")
-    single = (columns.reward, columns.terminal, columns.episode, columns.time)
-    found += [column for given in single if given is not None for column in matched(name, header, (given,))]
+    for given in (columns.reward, columns.terminal, columns.episode, columns.time):
+        if given is not None and given not in header:
+            raise LegatoError(f"'{name}' has no column '{given}'; it has {some(header, 40)}")
+        found += [given] if given is not None else []
     return list(dict.fromkeys(found))
 
 
@@ -354,6 +422,9 @@ def from_rows(table: Table, columns: Columns) -> tuple[Trajectories, list[str]]:
     said = [f"{table.rows} rows: observations {', '.join(seen)}; actions {', '.join(acted)}"]
     unused = [c for c in header if c not in table.columns]
     marks = (columns.terminal, columns.episode, columns.time)
+    for column in (columns.reward, *marks):
+        if column is not None and table.columns[column].ndim != 1:
+            raise LegatoError(f"'{name}': '{column}' holds lists, and is to hold one value a row")
     observations = _matrix(table, seen, (columns.reward, *marks))
     actions = _matrix(table, acted, (columns.reward, *marks))
     reward = None if columns.reward is None else _matrix(table, [columns.reward], marks)
@@ -448,6 +519,8 @@ def _time(table: Table, columns: Columns, begins: np.ndarray, said: list[str]) -
     time, name = _seconds(table, columns), table.name
     if np.isnan(time).any():
         raise LegatoError(f"'{name}': '{columns.time}' is empty in row {int(np.isnan(time).argmax())}")
+    if not np.isfinite(time).all():
+        raise LegatoError(f"'{name}': '{columns.time}' is infinite in row {int((~np.isfinite(time)).argmax())}")
     apart = np.diff(time)
     within = ~begins[1:]
     fall = within & (apart <= 0)
@@ -484,13 +557,20 @@ def _seconds(table: Table, columns: Columns) -> np.ndarray:
     array = table.columns[columns.time]
     if array.dtype.kind != "U":
         return array
-    try:
-        stamps = np.array([stamp.strip().replace("Z", "") for stamp in array.tolist()], "datetime64[us]")
-    except ValueError:
-        raise LegatoError(
-            f"'{table.name}': '{columns.time}' holds '{array[0][:50]}'; times are seconds or 2025-01-31T13:00:00"
-        ) from None
-    return (stamps - stamps[0]).astype(np.int64) / 1e6
+    found = np.empty(len(array))
+    for row, text in enumerate(array.tolist()):
+        try:
+            found[row] = _stamp(text.strip()) if text.strip() else np.nan
+        except ValueError:
+            what = f"'{table.name}', row {row}: '{columns.time}' is '{text[:50]}'"
+            raise LegatoError(f"{what}; times are seconds or 2025-01-31T13:00:00") from None
+    return found - found[0]
+
+
+def _stamp(text: str) -> float:
+    """Seconds of a date and time of ISO 8601; without an offset they are of UTC. Raises `ValueError` for others."""
+    stamp = datetime.fromisoformat(text)
+    return (stamp.replace(tzinfo=UTC) if stamp.tzinfo is None else stamp).timestamp()
 
 
 def _without_missing(

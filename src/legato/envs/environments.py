@@ -305,6 +305,10 @@ def _quiet_mujoco(environment_id: str) -> Iterator[None]:
 def _missing(name: str, problem: Exception) -> LegatoError:
     if isinstance(problem, ModuleNotFoundError) and problem.name == "gymnasium_robotics":
         return LegatoError(f"environment '{name}' needs a package that is missing: pip install 'legato[robotics]'")
+    module = name.partition(":")[0]
+    if ":" in name and isinstance(problem, ModuleNotFoundError) and problem.name == module:
+        where = f"there is no {module}.py in this folder, and no installed module of this name"
+        return LegatoError(f"environment '{name}': {where}")
     absent = isinstance(problem, error.DependencyNotInstalled)  # else it has moved, or an import of its own failed
     extra = next((e for package, e in _EXTRAS.items() if absent and package in str(problem)), None)
     advice = f"pip install 'legato[{extra}]'" if extra else str(problem).splitlines()[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -173,7 +174,19 @@ def _check(video: Path) -> None:
 
 
 def _write(video: Path, frames: list[np.ndarray], fps: int) -> None:
+    """Under another name first, so that what is cut off by a full disk or a signal is no film."""
     video.parent.mkdir(parents=True, exist_ok=True)
+    temporary = video.with_name(f".{video.stem}.writing{video.suffix}")
+    try:
+        _encode(temporary, frames, fps)
+        os.replace(temporary, video)
+    except OSError as problem:
+        raise LegatoError(f"'{video}' could not be written: {problem.strerror or problem}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _encode(video: Path, frames: list[np.ndarray], fps: int) -> None:
     if video.suffix == ".gif":
         from PIL import Image
 

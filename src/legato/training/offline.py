@@ -200,8 +200,8 @@ def check(
         spec = Spec.discrete(size, about.choices)
     elif about.low is None or about.high is None:
         raise LegatoError(
-            f"{about.name} does not say how its actions are bounded; name its environment with --env, or give the file "
-            "arrays 'low' and 'high', or 'choices' for discrete actions"
+            f"{about.name} does not say how its actions are bounded; name its environment with --env, or import it "
+            "with --low and --high (arrays 'low' and 'high' in the file), or --choices for discrete actions"
         )
     else:
         spec = Spec(size, about.low, about.high)

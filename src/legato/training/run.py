@@ -141,8 +141,12 @@ class Run:
         if old is None:
             other = "updates" if name == "steps" else "steps"
             raise LegatoError(f"the end of '{self.place}' is counted in {other}: give --{other}")
-        if isinstance(end, bool) or not isinstance(end, int) or end <= old:
-            raise LegatoError(f"'{self.place}' was given {old} {name}; more of them are a whole number above that")
+        if isinstance(end, bool) or not isinstance(end, int) or end < old:
+            raise LegatoError(
+                f"'{self.place}' ends after {old} {name} as it is: a later end is a whole number above {old}"
+            )
+        if end == old:  # said again, as after a kill
+            return
         self.settings = dataclasses.replace(self.settings, **{name: end})
         files.check_sizes(self.settings)
         self.extended = (old, end)
@@ -160,7 +164,10 @@ class Run:
             body[files.DIGESTS] = digests | {"settings": files.digest(body["settings"])}
         write_text(self.path / "config.json", json.dumps(body, indent=2) + "\n")
         if getattr(self.config if self.tuning is None else self.tuning, "anneal_over", 0):
-            text = f"'{self.place}' goes on to {end} with the small step sizes that it came to by {old} (anneal_over)"
+            text = (
+                f"'{self.place}' goes on with the small step sizes that it came to by {old} (anneal_over): it learns "
+            )
+            text += "slowly now; a run that is to go on is begun with --anneal-over 0"
             warnings.warn(LegatoWarning(text), stacklevel=2)
 
     def mark_fresh_episodes(self, step: int) -> None:
