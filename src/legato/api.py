@@ -362,8 +362,8 @@ def evaluate(
     """Measure a run's policies over the 16 action sequence lengths, random intervals and delays, and time a decision.
 
     The result is also kept in the run's `evaluation.json`, with figures. FAS needs reference values: known for the
-    environments of Patel & Siegelmann (2025), otherwise given as `max_return` (and `offset`). `clocks=False` leaves
-    random intervals and delays out.
+    environments of Patel & Siegelmann (2025), otherwise given as `max_return` (and `offset`), which are kept.
+    `clocks=False` leaves random intervals and delays out.
 
     Policies that read a target return are also asked for `targets`, by default for deciles of their data's returns and
     for their own target, which is what everything else asks for. `sweep=False` measures only that; sweeps of the very
@@ -387,7 +387,7 @@ def evaluate(
     different = [*(["Q"] if critic is not None else []), *options]
     kept_as = [which, *([f"q={Path(critic).resolve().name}"] if critic is not None else []), *options]
     played = world_of(run, env, env_options, max_episode_steps)
-    known = reference(played.label) if max_return is None else Reference(max_return, offset)
+    known = _scale(run, played.label) if max_return is None else Reference(max_return, offset)
     policies = stack([player.policy for player in loaded])
     length = algorithm_module(run.algorithm).plan_length(run.config)
     axes: dict[str, tuple[Sequence[int], Callable[[int], Clock]]] = {}
@@ -534,7 +534,9 @@ def world_of(
     """
     found = env if isinstance(env, World) else _chosen(run.world, env, options, limit)
     if found is None:
-        raise LegatoError(f"neither '{run.place}' nor its data names an environment: name one with --env")
+        without = ", or measure its predictions of logged actions with evaluate --dataset FILE"
+        advice = f"name one with --env{without if isinstance(run.settings, OfflineSettings) else ''}"
+        raise LegatoError(f"neither '{run.place}' nor its data names an environment: {advice}")
     if not run.settings.env or found != run.world:  # which was seen to fit before training
         _fit(found, run.spec, run.path, run.algorithm)
     return found
@@ -544,6 +546,14 @@ def _levels(run: Run, env: str) -> Levels | None:
     """Of normalised scores; those of the data hold in the environment that they belong to."""
     elsewhere = run.environment is not None and family(run.environment) != family(env)
     return levels(env, None if elsewhere else (run.data or {}).get("reference"))
+
+
+def _scale(run: Run, label: str) -> Reference | None:
+    """The scale of an environment's returns: known, or as the user gave it when the run was evaluated there before."""
+    if (known := reference(label)) is not None:
+        return known
+    before = [_evaluation(run, name, body) for name, body in _kept(run).items()]
+    return next((e.reference for e in before if e.environment == label and e.reference is not None), None)
 
 
 def _is_current(run: Run, kept: Evaluation, which: Which) -> bool:

@@ -126,5 +126,7 @@ def searching_by(searcher: LoadedPolicy, critic: LoadedPolicy) -> LoadedPolicy:
 
 
 def _policy(path: str | Path, seed: int | None, which: Which) -> Path:
+    if not isinstance(path, str | Path):
+        raise LegatoError(f"a policy is in a run folder or a policy folder; {path!r} was given")
     path = Path(path)
     return Run(path).policy_path(seed, which) if (path / "config.json").exists() else path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import tempfile
 import tracemalloc
 import zipfile
@@ -19,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.bombs import calls
 from tests.data.test_trajectories import lengths, raw, same
+from tests.tiny import swings
 
 from legato.data import trajectories as logs
 from legato.data.formats import free, load, save
@@ -345,3 +347,17 @@ def test_folders_that_are_no_trajectories(tmp_path: Path) -> None:
         with pytest.raises(LegatoError, match=words) as refused:
             load(tmp_path / f"{name}.arrays")
         assert "\n" not in str(refused.value)
+
+
+def test_a_disk_without_room_for_an_hdf5_file_is_found_out_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HDF5 would crash on it, and take the process along."""
+
+    def full(file: int, begin: int, size: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(LegatoError, match=r"could not be written: .*No space left on device"):
+        save(swings(), tmp_path / "logs.hdf5")
+    assert not list(tmp_path.iterdir())

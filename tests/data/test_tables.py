@@ -78,6 +78,20 @@ def test_without_a_header_columns_are_numbered(tmp_path: Path) -> None:
     assert data.steps == 12
 
 
+def test_what_only_python_takes_for_a_number_is_none(tmp_path: Path) -> None:
+    for cell in ("1_000", "١٢"):
+        (tmp_path / "log.csv").write_text(f"a,u\n1,0\n{cell},0\n")
+        with pytest.raises(LegatoError, match=r"line 3: 'a' is '.*', no number"):
+            importing.read(tmp_path / "log.csv", Columns(("a",), ("u",), episode_length=2))
+
+
+def test_what_is_taken_for_no_header_and_no_mark_is_said(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("0,1,0\n7,0.5,\n8,0.5,1\n")
+    _, said = importing.read(tmp_path / "log.csv", Columns(("0",), ("1",), terminal="2", episode_length=3))
+    assert "there is no header: the first line is a row, and columns are 0, 1, 2, ..." in said
+    assert "empty cells of '2' mark nothing" in said
+
+
 def test_columns_may_be_named_by_a_pattern_and_what_is_not_used_is_said() -> None:
     data, said = from_table(LOG, replace(COLUMNS, observations=("*l*e*l", "fl*"), reward=None))
     np.testing.assert_array_equal(data.observations[:, 1], LOG["flow"].astype(np.float32))

@@ -178,7 +178,8 @@ def test_bounds_that_nobody_recorded_are_not_made_up() -> None:
     assert made([2, 3]).about.high == (1.0,) * 3
     wide = made([2, 3], actions=np.full((5, 3), 7.0))
     assert (wide.about.low, wide.about.high) == (None, None)
-    both = logs.merge([made([2, 3]), wide], "both")
+    with pytest.warns(LegatoWarning, match="^both has no bounds of actions, as one of its parts has none$"):
+        both = logs.merge([made([2, 3]), wide], "both")
     assert (both.about.low, both.about.high) == (None, None)
 
 
@@ -335,7 +336,9 @@ def test_a_number_that_is_in_degrees_in_one_set_and_in_radians_in_another_is_ask
     one = made([60, 60])
     angles = np.random.default_rng(0).uniform(-1, 1, (120, one.observations.shape[1])).astype(np.float32)
     one = replace(one, observations=angles, about=replace(one.about, name="radians"))
-    other = replace(one, observations=angles * np.float32([1, 57.3, 1][: angles.shape[1]]), about=About("degrees"))
+    other = replace(
+        one, observations=angles * np.float32([1, 57.3, 1][: angles.shape[1]]), about=replace(one.about, name="degrees")
+    )
     said = r"^observations number 1 deviates by 0.\d+ in radians, 3\d.* in degrees: are they in one unit\?$"
     with pytest.warns(LegatoWarning, match=said):
         logs.merge([one, other], "both")
@@ -364,6 +367,11 @@ def test_a_merged_set_knows_only_what_its_parts_share() -> None:
         made([2], about=About("a", "Hopper-v4", (0.0, 1.0), (-1.0,) * 3, (1.0,) * 3)),
         made([2], about=About("b", "Walker2d-v4", (0.0, 2.0), (-2.0,) * 3, (1.0,) * 3)),
     ]
-    with pytest.warns(LegatoWarning, match="^a bounds its actions by -1 and 1, b by -2 and 1: the widest are kept$"):
+    with (
+        pytest.warns(LegatoWarning, match="^a bounds its actions by -1 and 1, b by -2 and 1: the widest are kept$"),
+        pytest.warns(
+            LegatoWarning, match="^ab names no environment, as its parts name several: Hopper-v4, Walker2d-v4$"
+        ),
+    ):
         assert logs.merge(parts, "ab").about == About("ab", None, None, (-2.0,) * 3, (1.0,) * 3)
     assert logs.merge([parts[0], parts[0]], "aa").about == replace(parts[0].about, name="aa")

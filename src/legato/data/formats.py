@@ -28,6 +28,7 @@ from legato.errors import LegatoError, LegatoWarning, unknown
 HDF5 = (".hdf5", ".h5")
 ARRAYS = ".arrays"
 CHOICES = 1 << 16  # discrete actions at most
+OVERHEAD = 1 << 16  # bytes of an HDF5 file beside its arrays, at most
 NUMBERS = 100_000  # of an action at most
 LARGEST = float(np.finfo(np.float32).max)
 FLAGS = ("terminations", "terminals", "truncations", "timeouts")
@@ -317,6 +318,9 @@ def _write_hdf5(path: Path, arrays: dict[str, np.ndarray]) -> None:
     import h5py
 
     names = {"terminations": "terminals", "truncations": "timeouts"}  # D4RL's
+    if hasattr(os, "posix_fallocate"):  # a disk without this room is found out here: HDF5 crashes on one
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, sum(value.nbytes for value in arrays.values()) + OVERHEAD)
     with h5py.File(path, "w") as file:
         for name, value in arrays.items():
             text = value.dtype.kind == "U"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from legato.data import formats, layouts, lerobot, tables
 from legato.data.tables import Columns
 from legato.data.trajectories import Trajectories
-from legato.errors import LegatoError
+from legato.errors import LegatoError, unknown
 
 
 def read(
@@ -31,6 +31,9 @@ def read(
     truncations; `late_ends` moves their marks one row up. Raises `LegatoError` for what is not understood.
     """
     columns, path = columns or Columns(), Path(source)
+    for name, given, known in (("end", ends, get_args(layouts.Cause)), ("layout", layout, ("ogbench", None))):
+        if given not in known:
+            raise unknown(name, str(given), [word for word in known if word])
     if path.suffix.lower() in tables.SUFFIXES or lerobot.is_one(path):
         if late_ends or ends != "marked" or layout is not None:
             raise LegatoError("ends, late_ends and layout are of files of arrays; a table's ends are said by columns")

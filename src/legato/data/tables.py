@@ -115,6 +115,8 @@ class Table:
     name: str
     header: list[str]
     columns: dict[str, np.ndarray]
+    named: bool = True
+    """has it a header? Without one its columns are 0, 1, 2, ..."""
 
     @property
     def rows(self) -> int:
@@ -214,7 +216,7 @@ def _csv(path: Path, columns: Columns) -> Table:
         except csv.Error as problem:
             raise LegatoError(f"'{path}' cannot be read as a table: {storage.line(problem)}") from None
     found = {column: _kept(str(path), column, parts.pop(column), columns) for column in chosen}
-    return Table(str(path), header, found)
+    return Table(str(path), header, found, named)
 
 
 def _batches(lines: Any) -> Iterator[tuple[list[list[str]], list[int]]]:
@@ -233,11 +235,12 @@ def _batches(lines: Any) -> Iterator[tuple[list[list[str]], list[int]]]:
 
 
 def _is_number(cell: str) -> bool:
+    """As a table has it: Python's own `1_000` is none."""
     try:
         float(cell)
     except ValueError:
         return False
-    return True
+    return cell.isascii() and "_" not in cell
 
 
 def _cells(name: str, column: str, cells: list[str], numbers: list[int], texts: bool = False) -> np.ndarray:
@@ -246,6 +249,8 @@ def _cells(name: str, column: str, cells: list[str], numbers: list[int], texts: 
         return _texts(name, column, [cell.strip() for cell in cells])
     filled = [cell if cell.strip() else "nan" for cell in cells]
     try:
+        if not all(map(str.isascii, filled)) or any("_" in cell for cell in filled):
+            raise ValueError
         return np.array(filled, np.float64)
     except ValueError:
         odd = next(i for i, cell in enumerate(filled) if not _is_number(cell))
@@ -420,6 +425,7 @@ def from_rows(table: Table, columns: Columns) -> tuple[Trajectories, list[str]]:
     if not table.rows:
         raise LegatoError(f"'{name}' holds no rows")
     said = [f"{table.rows} rows: observations {', '.join(seen)}; actions {', '.join(acted)}"]
+    said += [] if table.named else ["there is no header: the first line is a row, and columns are 0, 1, 2, ..."]
     unused = [c for c in header if c not in table.columns]
     marks = (columns.terminal, columns.episode, columns.time)
     for column in (columns.reward, *marks):
@@ -428,7 +434,7 @@ def from_rows(table: Table, columns: Columns) -> tuple[Trajectories, list[str]]:
     observations = _matrix(table, seen, (columns.reward, *marks))
     actions = _matrix(table, acted, (columns.reward, *marks))
     reward = None if columns.reward is None else _matrix(table, [columns.reward], marks)
-    terminal = np.zeros(len(actions), bool) if columns.terminal is None else _flags(table, columns.terminal)
+    terminal = np.zeros(len(actions), bool) if columns.terminal is None else _flags(table, columns.terminal, said)
     said += [f"not used: {some(unused)}"] if unused else []
     said.append(
         "no rewards: the logs can be imitated"
@@ -469,10 +475,12 @@ def from_rows(table: Table, columns: Columns) -> tuple[Trajectories, list[str]]:
     return data, said
 
 
-def _flags(table: Table, column: str) -> np.ndarray:
+def _flags(table: Table, column: str, said: list[str]) -> np.ndarray:
     array = table.columns[column]
     if array.dtype.kind == "U" and np.isin(np.char.lower(array), ("true", "false", "")).all():
         return np.char.lower(array) == "true"
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        said.append(f"empty cells of '{column}' mark nothing")
     if array.dtype.kind == "U" or not np.isin(array[~np.isnan(array)], (0, 1)).all():
         raise LegatoError(f"'{table.name}': '{column}' marks rows by 0 and 1, or true and false, and holds others")
     return array == 1

@@ -452,6 +452,11 @@ def merge(sets: Sequence[Trajectories], name: str) -> Trajectories:
     about = replace(first.about, name=name, low=low, high=high)
     if len(same) > 1:
         about = replace(about, environment=None, reference=None)
+        known = ", ".join(str(environment or "none named") for environment in sorted(same, key=str))
+        text = f"{name} names no environment, as its parts name several: {known}"
+        warnings.warn(text, LegatoWarning, stacklevel=2)
+    if low is None and any(data.about.low is not None for data in sets):
+        warnings.warn(f"{name} has no bounds of actions, as one of its parts has none", LegatoWarning, stacklevel=2)
     starts = np.cumsum([0, *(data.steps for data in sets)])
     offsets = [data.offsets[:-1] + start for data, start in zip(sets, starts, strict=False)]
     flat = {

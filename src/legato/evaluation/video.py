@@ -134,6 +134,8 @@ def postures(
 
 def _drawn(asked: str | World) -> Checked:
     name = asked if isinstance(asked, str) else asked.name
+    if not any(os.environ.get(display) for display in ("DISPLAY", "WAYLAND_DISPLAY")):
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # or it complains that there is none
     try:
         environment = make(asked, render_mode="rgb_array")
     except LegatoError as problem:
