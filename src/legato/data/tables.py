@@ -303,8 +303,8 @@ def read_parquet(path: Path, columns: Columns) -> Table:
                 raise LegatoError(f"'{path}' has two columns of the name '{min(twice)}'")
             kinds = {column: file.schema_arrow.field(column).type for column in chosen}
             lists = [column for column, kind in kinds.items() if pyarrow.types.is_nested(kind)]
-            flat = (len(chosen) - len(lists)) * file.metadata.num_rows
-            storage.refuse_more(path, 8 * (flat + (_values(file.metadata, lists) if lists else 0)))
+            numbers = len(chosen) - len(lists) + sum(_members(file, column) for column in lists)
+            storage.refuse_more(path, 8 * numbers * file.metadata.num_rows)
             found: dict[str, np.ndarray] = {}
             for column in chosen:  # one after another, as Arrow holds what it reads at once
                 parts, texts = [], column == columns.episode
@@ -321,12 +321,14 @@ def read_parquet(path: Path, columns: Columns) -> Table:
     return Table(str(path), header, found)
 
 
-def _values(metadata: Any, chosen: Sequence[str]) -> int:
-    """How many numbers these columns of a Parquet file hold, lists counted by their members."""
-    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-    leaves = [group.column(i) for group in groups for i in range(group.num_columns)]
-    ours = tuple(f"{column}." for column in chosen)
-    return sum(leaf.num_values for leaf in leaves if f"{leaf.path_in_schema}.".startswith(ours))
+def _members(file: Any, column: str) -> int:
+    """Of a column of lists, the members of the first one, as all are as long: the file's own counts are not asked for.
+
+    Arrow ends the process over counts that are damaged.
+    """
+    for batch in file.iter_batches(1, columns=[column]):
+        return len(batch.column(0).flatten())
+    return 0
 
 
 def _array(path: Path, name: str, column: Any) -> np.ndarray:
