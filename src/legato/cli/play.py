@@ -38,12 +38,12 @@ def play(
 ) -> None:
     """Play one greedy episode of a run's policy and say how it went; --out films it.
 
-    A policy with goals is told the environment's, or --goal; it plays --episodes of them, and --out draws its ways.
+    A policy with goals is told the environment's, or --goal; it plays --episodes of
+    them, and --out draws its ways.
 
     Args:
         run: the run folder
-        out: a new file: a film (.gif, or .mp4 with the extra `video`), or, in an environment that has goals, a drawing
-            of where the policy went (.png, .svg or .pdf)
+        out: a new film (.gif, or .mp4 with the extra `video`) or, of ways to goals, a drawing (.png, .svg or .pdf)
         every: primitive steps per decision; by default as in training
         delay: primitive steps until a decision takes effect
         seed: which of the run's seeds; by default the first

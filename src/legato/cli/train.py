@@ -13,9 +13,9 @@ from legato.errors import LegatoError, plain, unknown
 from legato.training.settings import PRESETS, preset
 
 HELP = """usage: legato train ALGORITHM --env ENVIRONMENT [--preset PRESET] [options]
-       legato train ALGORITHM --dataset LOGS [--env ENVIRONMENT] [--preset PRESET] [options]
-       legato train --resume RUN [--steps N | --updates N] [--from-step STEP] [--env ENVIRONMENT] [--dataset LOGS]
-                    [--fresh-episodes]
+       legato train ALGORITHM --dataset LOGS [--env ENVIRONMENT] [options]
+       legato train --resume RUN [--steps N | --updates N] [--from-step STEP]
+                    [--env ENVIRONMENT] [--dataset LOGS] [--fresh-episodes]
 
 algorithms that learn by acting:
 {online}
