@@ -125,8 +125,8 @@ class LastStep(eqx.Module):
     @classmethod
     def empty(cls, spec: Spec) -> LastStep:
         single = jnp.result_type(float)  # or double, where the program computes in it
-        zeros: Any = (np.zeros(size, single) for size in (spec.observation_size, spec.action_size))
-        return cls(*zeros)  # NumPy's, which compile nothing
+        sizes = spec.observation_size, spec.action_size
+        return cls(*(jax.device_put(np.zeros(size, single)) for size in sizes))  # which compiles nothing
 
     @classmethod
     def of(cls, step: Step) -> LastStep:

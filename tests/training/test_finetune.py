@@ -169,7 +169,7 @@ def test_it_is_resumed_by_its_own_command_alone(unbroken: dict[str, Run]) -> Non
     with pytest.raises(LegatoError, match="is a fine-tuning"):
         api.train(resume=path)
     with pytest.raises(LegatoError, match="give only resume"):
-        api.finetune(resume=path, steps=5)
+        api.finetune(resume=path, updates=5)
 
 
 def test_imitating_its_own_episodes_goes_on_where_it_stopped(offline: dict[str, Run], tmp_path: Path) -> None:
