@@ -387,7 +387,7 @@ def evaluate(
     different = [*(["Q"] if critic is not None else []), *options]
     kept_as = [which, *([f"q={Path(critic).resolve().name}"] if critic is not None else []), *options]
     played = world_of(run, env, env_options, max_episode_steps)
-    known = _scale(run, played.label) if max_return is None else Reference(max_return, offset)
+    known = _scale(run, played.label, "+".join(kept_as)) if max_return is None else Reference(max_return, offset)
     policies = stack([player.policy for player in loaded])
     length = algorithm_module(run.algorithm).plan_length(run.config)
     axes: dict[str, tuple[Sequence[int], Callable[[int], Clock]]] = {}
@@ -548,11 +548,15 @@ def _levels(run: Run, env: str) -> Levels | None:
     return levels(env, None if elsewhere else (run.data or {}).get("reference"))
 
 
-def _scale(run: Run, label: str) -> Reference | None:
-    """The scale of an environment's returns: known, or as the user gave it when the run was evaluated there before."""
+def _scale(run: Run, label: str, which: str) -> Reference | None:
+    """The scale of an environment's returns: known, or as the user gave it when the run was evaluated there before.
+
+    That of the same policies comes before that of others.
+    """
     if (known := reference(label)) is not None:
         return known
-    before = [_evaluation(run, name, body) for name, body in _kept(run).items()]
+    kept = sorted(_kept(run).items(), key=lambda entry: entry[0] != which)
+    before = [_evaluation(run, name, body) for name, body in kept]
     return next((e.reference for e in before if e.environment == label and e.reference is not None), None)
 
 

@@ -33,10 +33,10 @@ def csv(path: Path, table: dict[str, Any], mark: str = ",", header: bool = True)
     return path
 
 
-def parquet(path: Path, table: dict[str, Any]) -> Path:
+def parquet(path: Path, table: dict[str, Any], rows: int = 5) -> Path:
     pyarrow = pytest.importorskip("pyarrow")
     pyarrow.parquet = pytest.importorskip("pyarrow.parquet")
-    pyarrow.parquet.write_table(pyarrow.table(table), path, row_group_size=5)
+    pyarrow.parquet.write_table(pyarrow.table(table), path, row_group_size=rows)
     return path
 
 
@@ -288,10 +288,10 @@ def test_the_memory_of_lists_is_counted_before_they_are_read(tmp_path: Path, mon
 
 def test_large_numbers_of_episodes_are_told_apart(tmp_path: Path) -> None:
     """Float64 takes 2^53 and the number after it for the same; texts are told apart as they are written."""
-    for ids in ([2**53, 2**53, 2**53 + 1, 2**53 + 1], ["00e1", "00e1", "00e2", "00e2"]):
+    for ids in ([7, 7, 2**60, 2**60], [2**53, 2**53, 2**53 + 1, 2**53 + 1], ["00e1", "00e1", "00e2", "00e2"]):
         table = {"run": ids, "a": np.arange(4.0), "u": np.zeros(4)}
         columns = Columns(("a",), ("u",), episode="run")
-        made = (csv(tmp_path / "log.csv", table), parquet(tmp_path / "log.parquet", table))
+        made = (csv(tmp_path / "log.csv", table), parquet(tmp_path / "log.parquet", table, rows=2))
         for data, _ in (*(importing.read(path, columns) for path in made), from_table(table, columns)):
             assert data.offsets.tolist() == [0, 2, 4]
 

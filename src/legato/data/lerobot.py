@@ -61,7 +61,7 @@ def read(path: Path, columns: Columns) -> tuple[Trajectories, list[str]]:
         raise LegatoError(f"the files of '{path}' differ in their columns")
     joined = {name: tables.concatenate(str(path), name, [p.columns[name] for p in parts]) for name in parts[0].columns}
     for name in ("frame_index", "episode_index"):
-        if joined[name].dtype.kind != "f" or joined[name].ndim != 1:
+        if joined[name].dtype.kind not in "fiu" or joined[name].ndim != 1:
             raise LegatoError(f"'{path}': {name} holds no numbers")
     by = np.lexsort((joined["frame_index"], joined["episode_index"]))
     frames, episodes = joined["frame_index"][by], joined["episode_index"][by]

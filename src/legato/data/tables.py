@@ -110,7 +110,7 @@ class Columns:
 
 @dataclass
 class Table:
-    """Columns as they were read: texts, numbers as float32, and as float64 where they mark rows (time, episode)."""
+    """Columns as they were read: texts, numbers as float32, and exact where they mark rows (time, episode)."""
 
     name: str
     header: list[str]
@@ -269,7 +269,7 @@ def _texts(name: str, column: str, cells: list[str]) -> np.ndarray:
 
 def concatenate(name: str, column: str, arrays: list[np.ndarray]) -> np.ndarray:
     """Parts of a column, one after another. Raises `LegatoError` where they are of different kinds."""
-    if len({array.dtype.kind for array in arrays}) > 1:
+    if len({array.dtype.kind == "U" for array in arrays}) > 1:
         raise LegatoError(f"'{name}': '{column}' holds numbers in some places and texts in others")
     if len({array.shape[1:] for array in arrays}) > 1:
         raise LegatoError(f"'{name}': the lists in '{column}' are of different lengths")
@@ -350,10 +350,10 @@ def _array(path: Path, name: str, column: Any) -> np.ndarray:
 def _numbers(name: str, column: str, array: np.ndarray, texts: bool = False) -> np.ndarray:
     """Numbers as float64, if not float32, with NaN for what is missing, times as seconds, and texts.
 
-    Where `texts` are asked for, they are not read as numbers.
+    Where `texts` are asked for, what is written is kept: texts are not read as numbers, whole numbers stay whole.
     """
-    if array.dtype.kind in "iu" and array.ndim == 1 and len(array) and max(-int(array.min()), int(array.max())) > 2**53:
-        return array.astype(np.str_)  # float64 would take some for the same
+    if texts and array.dtype.kind in "iu":
+        return array  # float64 would take some large ones for the same
     if array.dtype.kind in "fiub":
         return array if array.dtype == np.float32 else array.astype(np.float64)
     if array.dtype.kind == "M":

@@ -44,7 +44,7 @@ REFERENCES: dict[str, Reference] = {
 }
 # Legato's own tasks, by what the best policy earns on average: in four rooms, at a door and where a cue is recalled all
 # that is paid; on a shortest path minus the mean distance, where a miss costs 20; with the point mass what a dynamic
-# program over a grid of 801 x 401 states and 41 actions comes to (a proportional-derivative controller to 93.7).
+# program comes to (a proportional-derivative controller to 93.7): benchmarks/optimum.py.
 OWN: dict[str, Reference] = {
     "legato/ShortestPath": Reference(20 - 56 / 19, 20.0),
     "legato/KeyToDoor": Reference(1.0),
