@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from legato.algorithms import algorithm as algorithm_module
-from legato.algorithms.configs import CONFIGS, OFFLINE
+from legato.algorithms import entries
 from legato.data.facts import Facts
 from legato.data.spec import Spec
 from legato.training.beginning import OPTIONS, begin
@@ -25,8 +25,8 @@ SPEC = Spec(11, (-1.0,) * 3, (1.0,) * 3)
 
 
 def main() -> None:
-    # The Trajectory Transformer begins with bins, which are of data.
-    known = [name for name in CONFIGS if name != "tt"]
+    # What prepares its data cannot begin without.
+    known = [name for name, found in entries().items() if "prepare" not in found.offers]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--algorithms", nargs="+", choices=known, default=known)
     parser.add_argument("--preset", default="cpu")
@@ -44,7 +44,7 @@ def main() -> None:
 def compiled(name: str, which: str, how: dict[str, Any]) -> tuple[float, float, list[np.ndarray]]:
     """(wall, CPU) seconds of the compiler, and every number that the program gives."""
     config, _ = preset(which, name, "Hopper-v5")
-    shared = (Facts.none(SPEC),) if name in OFFLINE else ()
+    shared = (Facts.none(SPEC),) if name in entries("offline") else ()
     given = (jax.random.split(jax.random.key(0), 1),), shared
     program = begin.lower(algorithm_module(name), (config, SPEC), *given)
     wall, cpu = time.perf_counter(), time.process_time()

@@ -28,11 +28,12 @@ def main() -> None:
     import jax
 
     import legato
-    from legato.algorithms import sac, srl
-    from legato.algorithms.configs import SRL
+    from legato.algorithms.sac import sac
+    from legato.algorithms.srl import srl
+    from legato.algorithms.srl.config import SRL
+    from legato.algorithms.srl.planner import ModelPlanner
     from legato.data.spec import Spec
     from legato.evaluation.latency import latency
-    from legato.planning.recall import Imagining
     from legato.planning.shooting import Shooting
     from legato.policy import Player, Policy
     from legato.training.settings import preset
@@ -59,7 +60,7 @@ def main() -> None:
         policies: dict[str, Policy] = {"SAC": sac.policy(plain, sac.init(plain, spec, jax.random.key(0)))}
         policies["SRL"] = srl.policy(config, learner)
         for planner, how in {"unrolled": None, "MPPI": Shooting(), "CEM": Shooting(temperature=0.0)}.items():
-            policies[f"{planner}, in the model"] = Imagining(learner.actor, learner.critic, learner.model, spec, how)
+            policies[f"{planner}, in the model"] = ModelPlanner(learner.actor, learner.critic, learner.model, spec, how)
         for policy, acting in policies.items():
             rows(policy, Player(acting, spec))
 

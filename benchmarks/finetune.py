@@ -28,7 +28,8 @@ from naming import assigned
 
 import legato
 from legato import api
-from legato.algorithms.configs import DS4, DS4AC, TUNERS, TUNES
+from legato.algorithms import entries
+from legato.algorithms.decision_s4.config import DS4, DS4AC
 from legato.data import formats
 from legato.envs import make_vec, tasks
 from legato.evaluation.latency import latency
@@ -95,8 +96,8 @@ def scores(run: Run, which: Which, env: str, count: int) -> np.ndarray:
 def variant(name: str) -> tuple[str, dict[str, Any]]:
     """The method and its options, `ds4-ac:anchor=0.5`."""
     method, _, others = name.partition(":")
-    if method not in TUNERS:
-        raise argparse.ArgumentTypeError(f"'{method}' is none of {', '.join(TUNERS)}")
+    if method not in entries("finetuning"):
+        raise argparse.ArgumentTypeError(f"'{method}' is none of {', '.join(entries('finetuning'))}")
     return method, assigned(others.split(","))
 
 
@@ -123,7 +124,7 @@ def locomotion(options: argparse.Namespace) -> None:
         scale = levels(about.environment, about.reference) or Levels(0.0, 100.0, "nobody")
         for name in options.methods:
             method, changes = variant(name)
-            algorithm = next(a for a, methods in TUNES.items() if method in methods)
+            algorithm = entries("finetuning")[method].continues[0]
             source = trained(algorithm, dataset, out, options.seeds)
             where = source.path.with_name(re.sub(r"[^\w:=,.+-]", "", name))
             if where.exists():
@@ -192,8 +193,8 @@ def gap(options: argparse.Namespace) -> None:
     """
     import jax.numpy as jnp
 
-    from legato.algorithms.decision_s4 import Network, Recurrent
-    from legato.algorithms.decision_s4_finetuning import walk
+    from legato.algorithms.decision_s4.decision_s4 import Network, Recurrent
+    from legato.algorithms.decision_s4.stored_states import walk
     from legato.data import trajectories as logs
 
     out = Path(options.out or "runs/finetune")

@@ -24,7 +24,8 @@ def main() -> None:
     import jax
     import numpy as np
 
-    from legato.algorithms import decision_s4, decision_transformer
+    from legato.algorithms.decision_s4 import decision_s4
+    from legato.algorithms.decision_transformer import decision_transformer
     from legato.data.spec import Spec
     from legato.evaluation import figures
     from legato.evaluation.latency import history

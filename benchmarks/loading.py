@@ -17,7 +17,7 @@ from pathlib import Path
 import jax
 
 from legato.algorithms import algorithm as algorithm_module
-from legato.algorithms.configs import CONFIGS
+from legato.algorithms import entries
 from legato.data.spec import Spec
 from legato.training import policy_file
 from legato.training.settings import preset
@@ -48,7 +48,7 @@ print(sorted(spent)[200] * 1e6)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--algorithms", nargs="+", choices=list(CONFIGS), default=["sac", "srl", "dt", "ds4"])
+    parser.add_argument("--algorithms", nargs="+", choices=list(entries()), default=["sac", "srl", "dt", "ds4"])
     parser.add_argument("--preset", default="cpu")
     parser.add_argument("--length", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)

@@ -26,7 +26,7 @@ import numpy as np
 from naming import assigned
 
 import legato
-from legato.algorithms.trajectory_transformer import SEARCHES
+from legato.algorithms import entry
 from legato.data import formats
 from legato.data import trajectories as logs
 from legato.envs import make_vec
@@ -58,10 +58,11 @@ def variant(name: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
     if base not in ALGORITHMS:
         raise argparse.ArgumentTypeError(f"'{base}' is none of {', '.join(ALGORITHMS)}")
     algorithm, changes = ALGORITHMS[base]
-    if search and algorithm != "tt":
+    known = entry(algorithm).play
+    if search and not known:
         raise argparse.ArgumentTypeError(f"'{base}' does not search, so there is no '@{search}'")
-    if wrong := set(assigned(search.split(","))) - set(SEARCHES):
-        raise argparse.ArgumentTypeError(f"'{min(wrong)}' is no option of a search: {', '.join(SEARCHES)}")
+    if wrong := set(assigned(search.split(","))) - set(known):
+        raise argparse.ArgumentTypeError(f"'{min(wrong)}' is no option of a search: {', '.join(known)}")
     return algorithm, {**changes, **assigned(others.split(","))}, assigned(search.split(","))
 
 

@@ -23,8 +23,12 @@ import jax.numpy as jnp
 import numpy as np
 from timing import best, peak
 
-from legato.algorithms import bc, decision_s4, decision_transformer
-from legato.algorithms.configs import BC, DS4, DT
+from legato.algorithms.bc import bc
+from legato.algorithms.bc.config import BC
+from legato.algorithms.decision_s4 import decision_s4
+from legato.algorithms.decision_s4.config import DS4
+from legato.algorithms.decision_transformer import decision_transformer
+from legato.algorithms.decision_transformer.config import DT
 from legato.data import formats, windows
 from legato.data.spec import Spec
 from legato.data.streams import Stream

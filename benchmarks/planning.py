@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from timing import best, peak
 
-from legato.algorithms import trajectory_transformer as tt
-from legato.algorithms.configs import TT
+from legato.algorithms.trajectory_transformer import trajectory_transformer as tt
+from legato.algorithms.trajectory_transformer.config import TT
 from legato.data.spec import Spec
 from legato.data.tokens import Windows
 from legato.data.trajectories import About, trajectories

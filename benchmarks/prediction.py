@@ -24,13 +24,13 @@ import json
 import tempfile
 import time
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 import legato
-from legato.algorithms.configs import TT
-from legato.algorithms.trajectory_transformer import Planning
+from legato.algorithms.trajectory_transformer.config import TT
+from legato.algorithms.trajectory_transformer.sampler import Sampler, trajectories
 from legato.data import formats, masking
 from legato.data import trajectories as logs
 from legato.data.spec import Spec
@@ -68,9 +68,7 @@ def config_of(window: int, options: argparse.Namespace) -> TT:
     )
 
 
-def trained(
-    name: str, config: TT, data: Trajectories, seed: int, options: argparse.Namespace, folder: Path
-) -> Planning:
+def trained(name: str, config: TT, data: Trajectories, seed: int, options: argparse.Namespace, folder: Path) -> Sampler:
     """The model of a run, trained where it is not there yet."""
     path = folder / f"{name}-{seed}"
     if not (path / "policy").is_dir():
@@ -79,7 +77,7 @@ def trained(
         began = time.perf_counter()
         offline.start("tt", "cpu", config, settings, path, data=data, quiet=True)
         print(f"{name}, seed {seed}: {options.updates} updates in {time.perf_counter() - began:.0f} s", flush=True)
-    return cast(Planning, legato.load(Run(path).path).policy)
+    return trajectories(config, cast(Any, legato.load(Run(path).path).policy))
 
 
 def kept(
@@ -113,11 +111,11 @@ def one(
     found: dict[str, Samples] = {}
     full = trained(f"tt-{kind}", config_of(options.window, options), seen, seed, options, folder)
     tokens = samples if mask is None else round(samples / (1 - mask.share))  # as many numbers as others have
-    found["TT"] = prediction.of_transformer(full, starts, tokens, steps, seed=seed, mask=mask)
-    found["TT, context cut"] = prediction.of_transformer(full, starts, tokens, steps, context=2, seed=seed, mask=mask)
+    found["TT"] = prediction.of_model(full, starts, tokens, steps, seed=seed, mask=mask)
+    found["TT, context cut"] = prediction.of_model(full, starts, tokens, steps, context=2, seed=seed, mask=mask)
     if options.markov:
         markov = trained(f"markov-{kind}", config_of(2, options), seen, seed, options, folder)
-        found["TT, Markovian"] = prediction.of_transformer(markov, starts, tokens, steps, seed=seed, mask=mask)
+        found["TT, Markovian"] = prediction.of_model(markov, starts, tokens, steps, seed=seed, mask=mask)
     began = time.perf_counter()
     bounds = (data.about.low or (), data.about.high or ())
     rival = prediction.rival(

@@ -24,12 +24,16 @@ from typing import Any
 import numpy as np
 
 import legato
-from legato.algorithms.configs import BC, DS4, DT, IQL, TT
+from legato.algorithms.bc.config import BC
+from legato.algorithms.decision_s4.config import DS4
+from legato.algorithms.decision_transformer.config import DT
+from legato.algorithms.iql.config import IQL
+from legato.algorithms.trajectory_transformer.config import TT
 from legato.data.trajectories import Trajectories
 from legato.envs import make, make_vec, tasks
 from legato.evaluation import maps
 from legato.evaluation.paths import floor, journey
-from legato.loading import searching_by
+from legato.loading import compose
 from legato.policy import Player
 from legato.rollout import Clock, episodes, stack
 from legato.training import offline
@@ -304,7 +308,7 @@ def maze(seeds: int, count: int = 4000, test: int = 100) -> None:
     model = trained("tt", search, data, 1_500, seeds)
     rows = [
         row("TT, by its own values", model),
-        row("TT(+Q), by IQL's Q", [searching_by(player, critic) for player, critic in zip(model, valued, strict=True)]),
+        row("TT(+Q), by IQL's Q", [compose(p, critic=q) for p, q in zip(model, valued, strict=True)]),
         row("IQL", valued),
         row("the same, beta = 0 (imitation)", trained("iql", replace(iql, beta=0.0), data, 5_000, seeds)),
         row("BC", trained("bc", clone, data, 5_000, seeds)),

@@ -48,7 +48,8 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace) -> None:
-    from legato.algorithms import sac, srl
+    from legato.algorithms.sac import sac
+    from legato.algorithms.srl import srl
     from legato.data.spec import Spec
 
     spec = Spec(OBSERVATION, (-1.0,) * ACTION, (1.0,) * ACTION)

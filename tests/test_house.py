@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import inspect
 import os
 import re
 import subprocess
@@ -16,31 +15,24 @@ import jax
 import pytest
 
 import legato
-from legato.algorithms import algorithm
-from legato.algorithms.configs import CONFIGS, DS4, DT, OFFLINE, SAC, SRL
+from legato.algorithms import algorithm, entries
+from legato.algorithms.decision_s4.config import DS4
+from legato.algorithms.decision_transformer.config import DT
+from legato.algorithms.sac.config import SAC
+from legato.algorithms.srl.config import SRL
 from legato.cli import main
 from legato.data.spec import Spec
+from legato.options import documentation
 from legato.training import policy_file
-from legato.training.settings import OfflineSettings, Settings
+from legato.training.settings import KINDS
 
 SOURCE = Path(legato.__file__).parent
 
 # A room imports only from rooms before it; `nn` and `errors` serve all. A new room must be given its place here.
 ROOMS = (
-    *("errors", "nn", "data", "envs", "policy", "rollout", "models", "planning", "algorithms"),
+    *("errors", "options", "nn", "data", "envs", "policy", "rollout", "models", "planning", "algorithms"),
     *("training", "loading", "evaluation", "deploy", "api", "cli", "__main__"),
 )
-SHARED_BY_ALGORITHMS = {
-    "legato.algorithms",
-    *(f"legato.algorithms.{name}" for name in ("configs", "tuning", "whole_episodes")),
-}
-# What goes on where another algorithm ends, or is that algorithm with another head.
-CONTINUES = {
-    "legato.algorithms.decision_s4_finetuning": ("decision_s4",),
-    "legato.algorithms.decision_s4_reweighted": ("decision_s4",),
-    "legato.algorithms.online_decision_transformer": ("decision_transformer",),
-    "legato.algorithms.online_decision_transformer_finetuning": ("decision_transformer", "online_decision_transformer"),
-}
 
 
 def modules() -> dict[str, Path]:
@@ -50,6 +42,11 @@ def modules() -> dict[str, Path]:
         parts = path.relative_to(SOURCE.parent).with_suffix("").parts
         found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
+
+
+def shared_by_algorithms() -> set[str]:
+    """The modules that lie beside the algorithms' folders."""
+    return {path.stem for path in (SOURCE / "algorithms").glob("*.py")}
 
 
 def imports(name: str, source: str, package: bool = False) -> set[str]:
@@ -76,9 +73,8 @@ def forbidden(name: str, source: str, package: bool = False) -> list[str]:
 
     def allowed(target: str) -> bool:
         _, *rest = target.split(".")
-        if room == "algorithms" and rest[:1] == ["algorithms"]:
-            before = (f"legato.algorithms.{other}" for other in CONTINUES.get(name, ()))
-            return target in (name, *SHARED_BY_ALGORITHMS, *before)
+        if room == "algorithms" and rest[:1] == ["algorithms"]:  # of its own folder, or shared by all
+            return not rest[1:] or rest[1] in (*name.split(".")[2:3], *shared_by_algorithms())
         return bool(rest) and rest[0] in ("nn", "__version__", *above)
 
     return [target for target in sorted(imports(name, source, package)) if not allowed(target)]
@@ -107,12 +103,17 @@ def test_rooms_import_only_from_rooms_above(name: str) -> None:
         ("legato.rollout", "from .policy import Policy", []),
         ("legato.models.dynamics", "from ..algorithms import srl", ["legato.algorithms.srl"]),
         ("legato.models.dynamics", "from . import other", []),
-        ("legato.algorithms.srl", "from legato.algorithms.configs import SRL", []),
-        ("legato.algorithms.srl", "from legato.algorithms import sac", ["legato.algorithms.sac"]),
-        ("legato.algorithms.srl", "from legato.algorithms.sac import Actor", ["legato.algorithms.sac"]),
-        ("legato.algorithms.srl", "from .sac import Actor", ["legato.algorithms.sac"]),
-        ("legato.algorithms.decision_s4_finetuning", "from legato.algorithms.decision_s4 import Network", []),
-        ("legato.algorithms.decision_s4_finetuning", "from .sac import Actor", ["legato.algorithms.sac"]),
+        ("legato.algorithms.srl.srl", "from legato.algorithms.srl.config import SRL", []),
+        ("legato.algorithms.srl.srl", "from legato.algorithms import schedules", []),
+        ("legato.algorithms.srl.srl", "from legato.algorithms.sac import sac", ["legato.algorithms.sac.sac"]),
+        ("legato.algorithms.srl.srl", "from legato.algorithms.sac.sac import Actor", ["legato.algorithms.sac.sac"]),
+        ("legato.algorithms.srl.srl", "from ..sac.sac import Actor", ["legato.algorithms.sac.sac"]),
+        ("legato.algorithms.decision_s4.reweighted", "from .decision_s4 import Network", []),
+        (
+            "legato.algorithms.schedules",
+            "from legato.algorithms.sac.config import SAC",
+            ["legato.algorithms.sac.config"],
+        ),
         ("legato.training.online", "from legato.evaluation import fas", ["legato.evaluation.fas"]),
         ("legato.training.online", "import legato", ["legato"]),
         ("legato.training.online", "import numpy, legato.cli", ["legato.cli"]),
@@ -236,8 +237,20 @@ print(*sorted(module for module in sys.modules if module.startswith('legato.')))
     foreign, own = done.stdout.splitlines()
     assert foreign == "IMPORTED"
     rooms = {module.split(".")[1] for module in own.split()}
-    assert rooms <= {"algorithms", "data", "errors", "loading", "models", "nn", "policy", "training"}
-    assert "legato.training.online" not in own and "legato.training.offline" not in own
+    assert rooms <= {
+        "algorithms",
+        "data",
+        "errors",
+        "loading",
+        "models",
+        "nn",
+        "options",
+        "planning",
+        "policy",
+        "training",
+    }
+    for idle in ("training.online", "training.offline", "planning.shooting", "planning.beam"):
+        assert f"legato.{idle} " not in f"{own} "
 
 
 @pytest.mark.parametrize(("first", "at_once"), [("legato.policy", True), ("jax", False)])
@@ -259,28 +272,14 @@ def help_of(command: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return " ".join(re.sub(r"[│╭╮╰╯─]|\x1b\[[0-9;]*m", " ", capsys.readouterr().out).split())
 
 
-def documented(config: type) -> dict[str, str]:
-    """The docstring below each field of a dataclass; empty where there is none."""
-    found: dict[str, str] = {}
-    for base in config.__bases__:  # whose fields come first
-        found |= documented(base) if dataclasses.is_dataclass(base) else {}
-    (body,) = ast.parse(inspect.getsource(config)).body
-    assert isinstance(body, ast.ClassDef)
-    for node, after in zip(body.body, [*body.body[1:], None], strict=True):
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            text = after.value if isinstance(after, ast.Expr) else None
-            found[node.target.id] = text.value if isinstance(text, ast.Constant) else ""
-    return found
-
-
-@pytest.mark.parametrize("algorithm", CONFIGS)
+@pytest.mark.parametrize("algorithm", entries())
 def test_every_option_is_explained_in_the_help(
     algorithm: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "400")
     shown = help_of(["train", algorithm], capsys)
-    for config in (CONFIGS[algorithm], OfflineSettings if algorithm in OFFLINE else Settings):
-        texts = documented(config)
+    for config in (entries()[algorithm].config, KINDS[entries()[algorithm].learns]):
+        texts = documentation(config)
         assert list(texts) == [field.name for field in dataclasses.fields(config)]
         for name, text in texts.items():
             assert len(text) > 10, f"{config.__name__}.{name} has no docstring"

@@ -23,8 +23,17 @@ from tests.tiny import WIDE, Scribe
 
 from legato import api
 from legato import policy as policies
-from legato.algorithms import algorithm, sac, srl
-from legato.algorithms.configs import BC, DS4, DT, IQL, ODT, SAC, SRL, TD3, TT
+from legato.algorithms import algorithm
+from legato.algorithms.bc.config import BC
+from legato.algorithms.decision_s4.config import DS4
+from legato.algorithms.decision_transformer.config import DT, ODT
+from legato.algorithms.iql.config import IQL
+from legato.algorithms.sac import sac
+from legato.algorithms.sac.config import SAC
+from legato.algorithms.srl import srl
+from legato.algorithms.srl.config import SRL
+from legato.algorithms.td3.config import TD3
+from legato.algorithms.trajectory_transformer.config import TT
 from legato.data.facts import Facts
 from legato.data.spec import Spec
 from legato.errors import LegatoError

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from legato.algorithms import algorithm as algorithm_module
-from legato.algorithms.configs import OFFLINE
-from legato.algorithms.trajectory_transformer import Planning
+from legato.algorithms import entries, entry
+from legato.algorithms.protocol import TrajectorySampler
 from legato.data import facts as data_facts
 from legato.data import formats
 from legato.data import trajectories as logs
@@ -63,7 +63,7 @@ def train(
     """Train an algorithm on an environment or on logged episodes, in a new run folder, or `resume` a run.
 
     `options` override any hyper-parameter or setting of the preset: `train("srl", "Pendulum-v1", horizon=8, seeds=4)`.
-    What learns from logs (bc, dt, odt, ds4, tt, iql) needs a `dataset`; with an `env` it is evaluated on the way.
+    What learns from logs (see `legato list algorithms`) needs a `dataset`; with an `env` it is evaluated on the way.
 
     `env` is a Gymnasium id, `module:Id` of one that a module registers, or a function or class that makes it;
     `env_options={...}` are arguments of its constructor and `max_episode_steps` is a time limit. The run keeps them,
@@ -86,7 +86,7 @@ def train(
         stopped.confirm(env, options.get("env_options"))
         if stopped.method is not None:
             raise LegatoError(f"'{resume}' is a fine-tuning: finetune(resume='{resume}')")
-        if stopped.algorithm in OFFLINE:
+        if stopped.algorithm in entries("offline"):
             if fresh_episodes:
                 raise LegatoError(f"'{resume}' learns from logs and plays no episodes: leave out fresh_episodes")
             stopped.extend("steps", options.get("steps"))  # to say that these are counted in updates
@@ -99,7 +99,7 @@ def train(
         raise LegatoError("fresh_episodes is how a run is resumed: give resume too")
     options |= {"env_options": check_options(options["env_options"] or {})} if "env_options" in options else {}
     env = None if env is None else resolve_environment(env)
-    if algorithm in OFFLINE:
+    if algorithm in entries("offline"):
         if dataset is None:
             raise LegatoError(f"{algorithm} learns from logs: train('{algorithm}', dataset='my_logs.hdf5')")
         config, settings = override(*named_preset(preset, algorithm, dataset), **{"env": env or "", **options})
@@ -107,7 +107,9 @@ def train(
     if algorithm is None or env is None:
         raise LegatoError("train needs an algorithm and an environment, such as train('srl', 'Pendulum-v1')")
     if dataset is not None:
-        raise LegatoError(f"{algorithm} learns by acting, not from logs; those that do: {', '.join(OFFLINE)}")
+        raise LegatoError(
+            f"{algorithm} learns by acting, not from logs; those that do: {', '.join(entries('offline'))}"
+        )
     config, settings = override(*named_preset(preset, algorithm, env), **options)
     return online.start(algorithm, preset, config, cast(Settings, settings), out, quiet=quiet)
 
@@ -129,7 +131,7 @@ def finetune(
 ) -> Run:
     """Let a run's policies go on learning by acting, in a new run folder; or `resume` that.
 
-    `source` is a run of what can be fine-tuned (ds4, odt), `env` by default the one of its data. The offline policies
+    `source` is a run of what can be fine-tuned, `env` by default the one of its data. The offline policies
     are not touched: the new run carries a copy of them (`start`), beside its `last` and its `best`, which is never
     worse by its own evaluations. `options` override any hyper-parameter or setting, as in
     `finetune(run, "Hopper-v4", steps=50_000)`. With the name of an algorithm for a source it begins from scratch:
@@ -460,7 +462,7 @@ def action_errors(run: Run | str | Path, dataset: str | Path, *, which: Which = 
     if spec.choices is not None and not data.discrete:
         data = logs.as_choices(data, spec.choices, data.about.start)
     policies = stack([player.policy for player in loaded])
-    gamma = getattr(run.config, "gamma", 1.0)
+    gamma = algorithm_module(run.algorithm).batches(run.config).discount if run.conditioned else 1.0
     found, holding, deviation = held_out.errors(policies, data, spec, conditioned=run.conditioned, gamma=gamma)
     return Errors(
         label=run.label,
@@ -502,9 +504,10 @@ def attention(
 
     run = run if isinstance(run, Run) else Run(run)
     settings = run.settings
-    if run.algorithm not in ("tt", "dt", "odt"):
-        able = "runs of tt, dt and odt do"
-        raise LegatoError(f"'{run.place}' is a run of {run.algorithm}, which attends to nothing: {able}")
+    if "attention" not in entry(run.algorithm).offers:
+        *names, last = (name for name, found in entries().items() if "attention" in found.offers)
+        able = f"runs of {', '.join(names)} and {last} have"
+        raise LegatoError(f"'{run.place}' is a run of {run.algorithm}, which has no attention: {able}")
     if figure is not None:
         maps.drawable(figure)
     policy = load(run.path, seed, which).policy
@@ -515,7 +518,7 @@ def attention(
         source, data = dataset, formats.load(dataset)
     else:
         raise LegatoError(f"'{run.place}' learnt by acting and names no logs: give --dataset")
-    found = attended(policy, run.config, data, episode, step, context)
+    found = attended(run.algorithm, run.config, policy, run.spec, data, episode, step, context)
     if figure is not None:
         title = f"{run.label} on {source}: attention"
         maps.attention(found, figure, title=title, layers=layers, heads=heads)
@@ -619,9 +622,11 @@ def predict(
         if value < 1:
             raise LegatoError(f"{name} must be at least 1; {value} was given")
     settings = run.settings
-    if run.algorithm != "tt" or not isinstance(settings, OfflineSettings):
-        raise LegatoError(f"'{run.place}' ({run.label}) holds no model of trajectories: train one with legato train tt")
-    policy = cast(Planning, load(run.path, seed, which).policy)
+    found = entry(run.algorithm)
+    if "trajectories" not in found.offers or not isinstance(settings, OfflineSettings):
+        able = " or ".join(name for name, other in entries().items() if "trajectories" in other.offers)
+        raise LegatoError(f"'{run.place}' ({run.label}) holds no model of trajectories: train one with {able}")
+    sampler: TrajectorySampler = found.function("trajectories")(run.config, load(run.path, seed, which).policy)
     drawn_in: World | None = None
     if film is not None:
         film, drawn_in = Path(film), _chosen(run.world, env, None, None)
@@ -635,13 +640,11 @@ def predict(
             f"the run was trained on {run.spec.observation_size}"
         )
     real = prediction.references(given, steps, episodes)
-    starts, ruler = real[:, 0], Ruler.of(policy.observed)
-    label = "TT" if context is None or context == policy.network.window else f"TT, context {context}"
+    starts, ruler = real[:, 0], Ruler.of(sampler.observed)
+    label = run.label if context is None or context == sampler.window else f"{run.label}, context {context}"
     total = samples + (2 * updates if ensemble else 0)
     with Progress(f"{run.label} foretells", total, quiet=quiet, unit="sample or update") as progress:
-        found = {
-            label: prediction.of_transformer(policy, starts, samples, steps, context=context, on_samples=progress.step)
-        }
+        found = {label: prediction.of_model(sampler, starts, samples, steps, context=context, on_samples=progress.step)}
         if ensemble and learnt is not None:
             rival = prediction.rival(
                 learnt, run.spec, updates=updates, on_updates=lambda done: progress.step(samples + done)

@@ -14,13 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
+from legato.planning.recall import Imagining
 from tests.learners import close, noise, transitions
 from tests.tiny import LOGGED, learn, logs
 
 from legato import api
 from legato.algorithms import algorithm as algorithm_module
-from legato.algorithms import sac, srl, td3
-from legato.algorithms.configs import CONFIGS
+from legato.algorithms import entry
+from legato.algorithms.sac import sac
+from legato.algorithms.srl import srl
+from legato.algorithms.td3 import td3
 from legato.data import facts as data_facts
 from legato.data import windows
 from legato.data.facts import Facts
@@ -30,7 +33,6 @@ from legato.data.tokens import Discretiser
 from legato.data.trajectories import About, trajectories
 from legato.envs import make_vec
 from legato.errors import LegatoError
-from legato.planning.recall import Imagining
 from legato.planning.shooting import Shooting
 from legato.policy import LastStep, Player, Step
 from legato.rollout import Clock, Rollout, stack
@@ -221,7 +223,7 @@ def test_a_policy_of_logs_that_use_little_of_their_bounds_comes_back(algorithm: 
 
 def test_an_algorithm_that_draws_within_bounds_has_no_other_units() -> None:
     with pytest.raises(LegatoError, match="odt draws actions within their bounds"):
-        CONFIGS["odt"](action_units="deviation")  # type: ignore[call-arg]
+        entry("odt").config(action_units="deviation")  # type: ignore[call-arg]
 
 
 # --- files that are older than the option ---
@@ -229,7 +231,7 @@ def test_an_algorithm_that_draws_within_bounds_has_no_other_units() -> None:
 
 @pytest.mark.parametrize("algorithm", ["sac", "td3", "srl"])
 def test_what_was_written_before_is_read_as_it_was(algorithm: str) -> None:
-    kind = CONFIGS[algorithm]
+    kind = entry(algorithm).config
     assert kind().action_units == "bounds"  # type: ignore[union-attr]
     assert files.instance(kind, {}, "config").action_units == "environment"  # type: ignore[union-attr]
     assert files.instance(kind, {"action_units": "bounds"}, "config") == kind()

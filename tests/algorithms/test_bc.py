@@ -16,7 +16,7 @@ from scipy.special import log_softmax
 from tests.data.test_trajectories import raw
 from tests.learners import acted, close, double, episode_of, facts_of, same, size, windows_of
 
-from legato.algorithms import bc
+from legato.algorithms.bc import bc
 from legato.data import trajectories as logs
 from legato.data.spec import Spec
 from legato.data.trajectories import About, trajectories
@@ -161,15 +161,15 @@ def test_of_the_best_episodes_or_of_all() -> None:
     given = raw([10, 20, 30, 40])
     given["rewards"] = np.repeat([1.0, 3.0, 1.0, 0.5], [10, 20, 30, 40])  # returns 10, 60, 30, 20
     data = trajectories(**given, about=About("logs"))
-    assert bc.chosen(bc.Config(), data) is data
-    best = bc.chosen(bc.Config(fraction=0.5), data)
+    assert bc.select_data(bc.Config(), data) is data
+    best = bc.select_data(bc.Config(fraction=0.5), data)
     np.testing.assert_array_equal(logs.returns(best), [60, 30])
     np.testing.assert_array_equal(best.observations, data.observations[10:60])
-    np.testing.assert_array_equal(logs.returns(bc.chosen(bc.Config(fraction=0.001), data)), [60])  # one at least
+    np.testing.assert_array_equal(logs.returns(bc.select_data(bc.Config(fraction=0.001), data)), [60])  # one at least
     without = replace(data, rewards=None)
-    assert bc.chosen(bc.Config(), without) is without
+    assert bc.select_data(bc.Config(), without) is without
     with pytest.raises(LegatoError, match=r"^logs has no rewards"):
-        bc.chosen(bc.Config(fraction=0.5), without)
+        bc.select_data(bc.Config(fraction=0.5), without)
 
 
 def test_single_steps_are_asked_for() -> None:

@@ -14,7 +14,7 @@ from scipy.special import log_softmax
 from tests.data.test_trajectories import raw
 from tests.learners import acted, close, episode_of, facts_of, same, size, wanted, windows_of
 
-from legato.algorithms import decision_s4 as ds4
+from legato.algorithms.decision_s4 import decision_s4 as ds4
 from legato.data import trajectories as logs
 from legato.data.spec import Spec
 from legato.data.trajectories import About, trajectories
@@ -461,12 +461,12 @@ def test_whole_episodes_are_asked_for() -> None:
 
 def test_data_that_cannot_be_learnt_from_are_refused() -> None:
     data = trajectories(**raw([5, 2]), about=About("logs"))
-    assert ds4.chosen(ds4.Config(length=3), data) is data  # a longer episode is cut, not refused
+    assert ds4.select_data(ds4.Config(length=3), data) is data  # a longer episode is cut, not refused
     with pytest.raises(
         LegatoError, match=r"^logs has no rewards: it can be imitated \(bc; dt and ds4 with --no-returns"
     ):
-        ds4.chosen(ds4.Config(), replace(data, rewards=None))
-    found = ds4.chosen(ds4.Config(returns=False), replace(data, rewards=None)).rewards
+        ds4.select_data(ds4.Config(), replace(data, rewards=None))
+    found = ds4.select_data(ds4.Config(returns=False), replace(data, rewards=None)).rewards
     np.testing.assert_array_equal(found, np.zeros(7))  # type: ignore[arg-type]
-    late = ds4.chosen(ds4.Config(delayed=True), data)
+    late = ds4.select_data(ds4.Config(delayed=True), data)
     np.testing.assert_allclose(logs.returns_to_go(late), np.repeat(logs.returns(data), [5, 2]), rtol=1e-6)

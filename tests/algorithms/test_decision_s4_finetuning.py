@@ -14,8 +14,8 @@ from jax.flatten_util import ravel_pytree
 from tests.algorithms.test_decision_s4 import SMALL, SPEC, made
 from tests.learners import close, differences, episode_of, nudged, same
 
-from legato.algorithms import decision_s4 as ds4
-from legato.algorithms import decision_s4_finetuning as ac
+from legato.algorithms.decision_s4 import actor_critic as ac
+from legato.algorithms.decision_s4 import decision_s4 as ds4
 from legato.data import histories as ring
 from legato.data import trajectories as logs
 from legato.data.histories import Episode, Histories, Moment
@@ -28,8 +28,8 @@ TUNING = ac.Config(hidden=8, layers=1, batch_size=16, learning_rate=1e-3, warmup
 LENGTH, ROWS, ASKED = 5, 8, 4.0
 
 update = jax.jit(ac.update, static_argnums=(0, 4))
-remember = jax.jit(ac.remember, static_argnums=0)
-refreshed = jax.jit(ac.refreshed)
+remember = jax.jit(ac.replay.add, static_argnums=0)
+refreshed = jax.jit(ac.replay.refresh)
 
 
 @cache
@@ -53,7 +53,7 @@ def played(seed: int = 0, steps: int = LENGTH, terminated: bool = True) -> Episo
 def replay(
     tuning: ac.Config = TUNING, base: ds4.Config = SMALL, *episodes: Episode
 ) -> tuple[Histories, dict[str, Any]]:
-    histories, metrics = ac.memory(tuning, base, SPEC, 20, 8), {}
+    histories, metrics = ac.replay.create(tuning, base, SPEC, 20, 8), {}
     for episode in episodes or (played(),):
         histories, metrics = remember(tuning, begun(tuning, base), histories, episode)
     return histories, metrics
@@ -113,7 +113,7 @@ def test_the_gap_is_between_recurrence_and_convolution() -> None:
     broken = jax.tree.map(
         lambda leaf, group: nudged(leaf) if group == "core" else leaf, learner.actor, groups(learner.actor)
     )
-    walk = ac.walk(broken, (jnp.ones((4, 3)), jnp.ones((4, 2)), jnp.ones(4)))
+    walk = ac.stored_states.walk(broken, (jnp.ones((4, 3)), jnp.ones((4, 2)), jnp.ones(4)))
     whole = learner.actor(jnp.ones((4, 3)), jnp.ones((4, 2)), jnp.ones(4))
     assert np.abs(np.asarray(walk[1] @ learner.actor.out - whole)).max() > 1e-3
 
@@ -123,7 +123,7 @@ RING = 18  # its first two are overwritten, and all of the first episode
 
 
 def ring_of(learner: ac.Learner) -> Histories:
-    histories = ac.memory(TUNING, SMALL, SPEC, RING, 8)
+    histories = ac.replay.create(TUNING, SMALL, SPEC, RING, 8)
     for seed, steps in EPISODES:
         histories, _ = remember(TUNING, learner, histories, played(seed, steps))
     return histories
@@ -150,7 +150,7 @@ def test_a_refresh_renews_what_a_changed_actor_left_behind() -> None:
 
 def moment(seed: int, size: int = 6) -> Moment:
     rng = np.random.default_rng(seed)
-    state = ac.state_size(SMALL, SPEC)
+    state = ac.stored_states.state_size(SMALL, SPEC)
     shapes: list[tuple[int, ...]] = [(size, 3), (size, 2), (size, 2), (size,), (size,)]
     fields = [rng.normal(size=shape) for shape in shapes]
     fields[1], fields[2] = np.tanh(fields[1]), np.tanh(fields[2])
@@ -340,12 +340,12 @@ def logged_episodes(lengths: list[int], returns: list[float]) -> Trajectories:
 def test_logged_episodes_of_all_returns_are_begun_with() -> None:
     """Of twelve episodes of 5 steps the best three, and of the other nine every third; the best comes last."""
     data = logged_episodes([5] * 12, returns=[3, 11, 7, 0, 1, 9, 10, 2, 4, 8, 5, 6])
-    found = ac.logged(replace(TUNING, logged=30), data)
+    found = ac.initial_episodes(replace(TUNING, logged=30), data)
     assert logs.returns(data)[found].tolist() == [2, 5, 8, 9, 10, 11]
-    assert len(ac.logged(TUNING, data)) == 0
-    assert sorted(ac.logged(replace(TUNING, logged=60), data)) == list(range(12))
+    assert len(ac.initial_episodes(TUNING, data)) == 0
+    assert sorted(ac.initial_episodes(replace(TUNING, logged=60), data)) == list(range(12))
     uneven = logged_episodes([9, 1, 1, 1], returns=[3, 2, 1, 0])
-    assert uneven.lengths[ac.logged(replace(TUNING, logged=8), uneven)].sum() <= 8
+    assert uneven.lengths[ac.initial_episodes(replace(TUNING, logged=8), uneven)].sum() <= 8
 
 
 def test_seeds_side_by_side_are_seeds_alone() -> None:

@@ -13,8 +13,8 @@ from tests.algorithms.test_decision_s4 import SMALL, SPEC, made
 from tests.learners import differences, same
 from tests.tiny import swings
 
-from legato.algorithms import decision_s4 as ds4
-from legato.algorithms import decision_s4_reweighted as rw
+from legato.algorithms.decision_s4 import decision_s4 as ds4
+from legato.algorithms.decision_s4 import reweighted as rw
 from legato.data import recent as slots
 from legato.data import trajectories as logs
 from legato.data.histories import Episode
@@ -36,13 +36,13 @@ def begun(base: ds4.Config = SMALL) -> rw.Learner:
 
 def replay(*episodes: tuple[int, float]) -> Recent:
     """Episodes of so many steps that earned so much, all of it at the first step."""
-    memory = rw.REPLAY.memory(TUNING, SMALL, SPEC, 0, LONGEST)
+    memory = rw.replay.create(TUNING, SMALL, SPEC, 0, LONGEST)
     for seed, (steps, earned) in enumerate(episodes):
         rng = np.random.default_rng(seed)
         observations, actions = rng.normal(size=(8, 3)), rng.uniform(SPEC.low, SPEC.high, (8, 2))
         arrays = (jnp.asarray(x, jnp.float32) for x in (observations, actions, earned * (np.arange(8) == 0)))
         episode = Episode(*arrays, jnp.asarray(steps), jnp.asarray(True), jnp.asarray(99.0))
-        memory, _ = rw.REPLAY.remember(TUNING, begun(), memory, episode)
+        memory, _ = rw.replay.add(TUNING, begun(), memory, episode)
     return memory
 
 
@@ -103,7 +103,7 @@ def test_an_update_moves_the_actor_and_a_frozen_core_stays(frozen: bool) -> None
 
 def test_the_best_logs_come_first_and_what_is_saved_is_a_policy_of_decision_s4() -> None:
     data = swings()
-    earned = logs.returns(data)[rw.REPLAY.logged(TUNING, data)]
+    earned = logs.returns(data)[rw.initial_episodes(TUNING, data)]
     np.testing.assert_array_equal(earned, np.sort(logs.returns(data))[-4:])
     found = rw.policy(begun(), jnp.asarray(7.0))
     assert jax.tree.structure(found) == jax.tree.structure(ds4.policy(SMALL, made(SMALL)))

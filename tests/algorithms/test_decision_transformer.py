@@ -16,7 +16,7 @@ from scipy.special import log_softmax, softmax
 from tests.data.test_trajectories import raw
 from tests.learners import acted, close, episode_of, facts_of, same, size, wanted, windows_of
 
-from legato.algorithms import decision_transformer as dt
+from legato.algorithms.decision_transformer import decision_transformer as dt
 from legato.data import trajectories as logs
 from legato.data.spec import Spec
 from legato.data.trajectories import About, trajectories
@@ -518,21 +518,21 @@ def test_a_window_or_twice_the_band() -> None:
 
 def test_data_that_cannot_be_learnt_from_are_refused() -> None:
     data = trajectories(**raw([5, 2]), about=About("logs"))
-    assert dt.chosen(dt.Config(episode_length=5), data) is data
+    assert dt.select_data(dt.Config(episode_length=5), data) is data
     with pytest.raises(LegatoError, match=r"^logs has an episode of 5 steps, this model a table of 4: raise --"):
-        dt.chosen(dt.Config(episode_length=4), data)
-    assert dt.chosen(dt.Config(episode_length=4, positions="rotary"), data) is data
+        dt.select_data(dt.Config(episode_length=4), data)
+    assert dt.select_data(dt.Config(episode_length=4, positions="rotary"), data) is data
     with pytest.raises(
         LegatoError, match=r"^logs has no rewards: it can be imitated \(bc; dt and ds4 with --no-returns"
     ):
-        dt.chosen(dt.Config(), replace(data, rewards=None))
-    found = dt.chosen(dt.Config(returns=False), replace(data, rewards=None)).rewards
+        dt.select_data(dt.Config(), replace(data, rewards=None))
+    found = dt.select_data(dt.Config(returns=False), replace(data, rewards=None)).rewards
     np.testing.assert_array_equal(found, np.zeros(7))  # type: ignore[arg-type]
 
 
 def test_delayed_rewards_are_paid_at_the_end() -> None:
     data = trajectories(**raw([5, 2]))
-    late = dt.chosen(dt.Config(delayed=True), data)
+    late = dt.select_data(dt.Config(delayed=True), data)
     assert late.rewards is not None
     np.testing.assert_allclose(late.rewards[[4, 6]], logs.returns(data), rtol=1e-6)
     np.testing.assert_array_equal(np.delete(late.rewards, [4, 6]), 0)

@@ -14,7 +14,7 @@ import pytest
 from tests.learners import acted, close, differences, episode_of, facts_of, same, size
 
 import legato
-from legato.algorithms import iql
+from legato.algorithms.iql import iql
 from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories, trajectories
 from legato.data.transitions import Outcomes, transitions

@@ -16,8 +16,8 @@ from scipy import stats
 from tests.learners import acted, close, differences, episode_of, facts_of, nudged, same, windows_of
 from tests.tiny import swings
 
-from legato.algorithms import online_decision_transformer as odt
-from legato.algorithms import online_decision_transformer_finetuning as going_on
+from legato.algorithms.decision_transformer import finetuning as going_on
+from legato.algorithms.decision_transformer import online_decision_transformer as odt
 from legato.data import recent as slots
 from legato.data import trajectories as logs
 from legato.data.spec import Spec
@@ -249,12 +249,12 @@ def begun(tuning: going_on.Config = TUNING) -> going_on.Learner:
 
 @cache
 def replay(tuning: going_on.Config = TUNING) -> slots.Recent:
-    memory = going_on.REPLAY.memory(tuning, SMALL, SPEC, 0, 6)
+    memory = going_on.replay.create(tuning, SMALL, SPEC, 0, 6)
     for seed in range(3):
         world = episode_of(seed, SPEC, 6)
         fields = (jnp.asarray(5 - seed), jnp.asarray(seed != 1), jnp.asarray(9.0))
         episode = slots.Episode(world.observation, jnp.roll(world.executed, -1, 0), jnp.roll(world.reward, -1), *fields)
-        memory, _ = jax.jit(going_on.REPLAY.remember, static_argnums=0)(tuning, begun(tuning), memory, episode)
+        memory, _ = jax.jit(going_on.replay.add, static_argnums=0)(tuning, begun(tuning), memory, episode)
     return memory
 
 
@@ -268,14 +268,14 @@ def test_it_goes_on_with_the_multiplier_that_it_had(batch: Window) -> None:
 
 def test_the_replay_begins_with_the_best_logs_in_the_order_in_which_they_go() -> None:
     data = swings()
-    earned = logs.returns(data)[going_on.REPLAY.logged(replace(TUNING, episodes=4), data)]
+    earned = logs.returns(data)[going_on.initial_episodes(replace(TUNING, episodes=4), data)]
     np.testing.assert_array_equal(earned, np.sort(logs.returns(data))[-4:])
 
 
 @pytest.mark.parametrize("count", [3, 10_000])
 def test_or_with_logs_of_every_return(count: int) -> None:
     data = swings()
-    found = going_on.REPLAY.logged(replace(TUNING, episodes=count, logs="all"), data)
+    found = going_on.initial_episodes(replace(TUNING, episodes=count, logs="all"), data)
     assert len(set(found.tolist())) == len(found) == min(count, len(data.lengths))
     earned, everything = logs.returns(data)[found], np.sort(logs.returns(data))
     assert (np.diff(earned) >= 0).all()
@@ -395,5 +395,5 @@ def test_what_is_saved_is_a_policy_of_odt() -> None:
 
 
 def test_a_replay_is_saved_and_restored() -> None:
-    kept = going_on.REPLAY.saved(replay())
-    close(going_on.REPLAY.restored(going_on.REPLAY.memory(TUNING, SMALL, SPEC, 0, 6), kept), replay(), 0)
+    kept = going_on.replay.state(replay())
+    close(going_on.replay.restore(going_on.replay.create(TUNING, SMALL, SPEC, 0, 6), kept), replay(), 0)

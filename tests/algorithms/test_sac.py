@@ -15,7 +15,7 @@ import pytest
 from jax.test_util import check_grads
 from tests.learners import close, differences, double, noise, nudged, same, size, transitions
 
-from legato.algorithms import sac
+from legato.algorithms.sac import sac
 from legato.data.spec import Spec
 from legato.nn.optimisation import descend, polyak
 from legato.policy import Step

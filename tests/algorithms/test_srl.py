@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 from jax.test_util import check_grads
 from tests.learners import close, differences, double, model_loss, noise, nudged, same, size, transitions
 
-from legato.algorithms import srl
+from legato.algorithms.srl import srl
 from legato.data.replay import Transition
 from legato.data.spec import Spec
 from legato.errors import LegatoError

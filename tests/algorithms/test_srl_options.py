@@ -1,6 +1,4 @@
-"""What SRL can do beyond its paper's form: critics that know an action's place, predicted ends, plans that grow or
-vary, models of several steps, a latent state.
-"""
+"""What SRL can do beyond its paper's form: critics that know an action's place, predicted ends, a latent state."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ import pytest
 from jax.test_util import check_grads
 from tests.learners import close, differences, double, noise, same, transitions
 
-from legato.algorithms import srl
+from legato.algorithms.srl import srl
 from legato.data.replay import Sequences
 from legato.data.spec import Spec
 from legato.errors import LegatoError
@@ -27,7 +25,7 @@ from legato.nn.optimisation import polyak
 SPEC = Spec(3, (-0.2, -0.4), (0.8, 0.1))
 PUBLISHED = {"action_units": "environment"}
 PLAIN = srl.Config(horizon=3, hidden=8, model_hidden=(8, 6), batch_size=16, gamma=0.9, tau=0.1, **PUBLISHED)
-TIMED, OPEN = replace(PLAIN, critic="time_aware"), replace(PLAIN, critic="open_loop")
+TIMED = replace(PLAIN, critic="time_aware")
 LATENT = replace(PLAIN, latent=5)
 init = jax.jit(srl.init, static_argnums=(0, 1))
 update = jax.jit(srl.update, static_argnums=0)
@@ -67,35 +65,27 @@ def batch(config: srl.Config, seed: int, continues: float | None = None) -> srl.
     return one, other
 
 
-def teacher(found: srl.Learner, config: srl.Config, length: int | None = None) -> srl.Teacher:
-    return srl.Teacher(config, found.critic, found.target_model, found.alpha, found.ends, length)
+def teacher(found: srl.Learner, config: srl.Config) -> srl.Teacher:
+    return srl.Teacher(config, found.critic, found.target_model, found.alpha, found.ends)
 
 
 # --- critics that know an action's place in the plan ---
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("config", [TIMED, OPEN], ids=["time_aware", "open_loop"])
-def test_critic_loss_along_a_plan_is_its_equation(config: srl.Config) -> None:
+def test_critic_loss_along_a_plan_is_its_equation() -> None:
     """Stretch by stretch and step by step; what lies behind an episode's end does not count."""
+    config = TIMED
     found, b, eps = double((learner(config), stretches(9, 3), noise(9, 3, B, 2)))
     loss, mean_q = jax.jit(srl.critic_loss_along, static_argnums=2)(found.critic, found, config, b, eps)
-    valued, first, cell = jax.jit(TwinCritic.__call__), jax.jit(srl.Actor.sample), jax.jit(lambda c, h, a: c(h, a))
+    valued, first = jax.jit(TwinCritic.__call__), jax.jit(srl.Actor.sample)
     total, q_total, count, steps = 0.0, 0.0, 0, b.steps
     for i in range(B):
         z = steps.observation[0, i]
         for k in range(3):
             s_next, a = steps.next_observation[k, i], steps.action[k, i]
-            if config is OPEN and k < 2:  # goes on with the plan made in s_0, of which a_0 ... a_k were executed
-                h = found.actor.start(steps.observation[0, i])
-                for before in [steps.previous_action[0, i], *steps.action[: k + 1, i]]:
-                    h = cell(found.actor.cell, h, before)
-                a_next, log_pi = found.actor.head(h).sample(eps[k, i])
-                place = (k + 1) / 3
-            else:
-                a_next, log_pi = (x[0] for x in first(found.actor, s_next, a, eps[k, i][None]))
-                place = 0.0
-            q_next = min(map(float, valued(found.target_critic, jnp.append(s_next, place), a_next)))
+            a_next, log_pi = (x[0] for x in first(found.actor, s_next, a, eps[k, i][None]))
+            q_next = min(map(float, valued(found.target_critic, jnp.append(s_next, 0.0), a_next)))
             y = steps.reward[k, i] + steps.continues[k, i] * 0.9 * (q_next - found.alpha * log_pi)
             q1, q2 = map(float, valued(found.critic, jnp.append(z, k / 3), a))
             if b.valid[k, i]:
@@ -106,17 +96,8 @@ def test_critic_loss_along_a_plan_is_its_equation(config: srl.Config) -> None:
     assert mean_q == pytest.approx(q_total / count, rel=1e-9)
 
 
-def test_going_on_is_what_the_plan_would_have_been() -> None:
-    """Executing a plan's own actions leads to its own next ones, with the noise that chose them."""
-    actor, s, before, eps = learner(PLAIN).actor, noise(0, B, 3), noise(1, B, 2), noise(2, 4, B, 2)
-    a, log_pi = jax.jit(srl.Actor.sample)(actor, s, before, eps)
-    on, log_on = jax.jit(srl.Actor.going_on)(actor, s, before, a[:-1], eps[1:])
-    np.testing.assert_allclose(on, a[1:], atol=1e-6)
-    np.testing.assert_allclose(log_on, log_pi[1:], atol=1e-4)
-
-
-@pytest.mark.parametrize("config", [TIMED, OPEN])
-def test_targets_of_a_plans_critics_send_no_gradient(config: srl.Config) -> None:
+def test_targets_of_a_plans_critics_send_no_gradient() -> None:
+    config = TIMED
     found, b, eps = learner(config), stretches(9, 3), noise(9, 3, B, 2)
 
     def loss(parts: Any) -> jax.Array:
@@ -178,11 +159,10 @@ def test_several_steps_are_drawn_together_for_the_critics_alone() -> None:
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("length", [None, 2])
-@pytest.mark.parametrize("config", [TIMED, replace(PLAIN, recall_ends=True), replace(OPEN, recall_ends=True)])
-def test_gradient_of_recall_holds_states_and_ends_still(config: srl.Config, length: int | None) -> None:
+@pytest.mark.parametrize("config", [TIMED, replace(PLAIN, recall_ends=True), replace(TIMED, recall_ends=True)])
+def test_gradient_of_recall_holds_states_and_ends_still(config: srl.Config) -> None:
     found, b, eps = double((learner(config), transitions(9, SPEC, B), noise(9, 3, B, 2)))
-    by = teacher(found, config, length)
+    by = teacher(found, config)
     recall = srl.actor_loss(found.actor, by, b, eps)[1]
     counts = by.counted(recall)
 
@@ -199,10 +179,9 @@ def test_gradient_of_recall_holds_states_and_ends_still(config: srl.Config, leng
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("length", [None, 2])
-def test_gradient_through_time_of_critics_that_know_the_place(length: int | None) -> None:
+def test_gradient_through_time_of_critics_that_know_the_place() -> None:
     found, b, eps = double((learner(TIMED), transitions(9, SPEC, B), noise(9, 3, B, 2)))
-    by = teacher(found, TIMED, length)
+    by = teacher(found, TIMED)
 
     @jax.jit
     def loss(actor: srl.Actor) -> jax.Array:
@@ -210,7 +189,7 @@ def test_gradient_through_time_of_critics_that_know_the_place(length: int | None
 
     check_grads(loss, (found.actor,), order=1, modes=["rev"], eps=1e-6, atol=1e-6, rtol=1e-5)
     recall = srl.actor_loss(found.actor, by, b, eps)[1]
-    k = (length or 3) - 1
+    k = 2
     q = jnp.minimum(*found.critic(jnp.append(recall.states[k], jnp.full((B, 1), k / 3), axis=1), recall.actions[k]))
     assert loss(found.actor) == pytest.approx(float((found.alpha * recall.log_pi[k] - q).mean()), rel=1e-9)
 
@@ -261,50 +240,6 @@ def test_recall_stops_at_a_predicted_end() -> None:
     assert on == pytest.approx(-(111 + 1110 + 11100) / 3, rel=1e-6)
 
 
-def test_of_a_beginning_nothing_after_it_is_taught() -> None:
-    found, b = learner(PLAIN), transitions(9, SPEC, B)
-    slope = jax.jit(jax.grad(lambda eps, n: srl.actor_loss(found.actor, teacher(found, PLAIN, n), b, eps)[0]))
-    for length in (1, 2, 3):
-        moved = np.abs(slope(noise(9, 3, B, 2), length)).max(axis=(1, 2)) > 0
-        np.testing.assert_array_equal(moved, np.arange(3) < length)
-
-
-def test_plans_grow_to_their_length() -> None:
-    config = replace(PLAIN, horizon=5, grow_over=100)
-    found = [int(srl.reach(config, jnp.asarray(updates))) for updates in (0, 24, 25, 50, 99, 100, 5_000)]
-    assert found == [1, 1, 2, 3, 4, 5, 5]
-    assert int(srl.reach(PLAIN, 0)) == 3
-    assert [srl.collecting(config, updates) for updates in (0, 25, 100)] == [1, 2, 5]
-    assert srl.collecting(config) == 5
-    drawn = replace(config, execute=-1)
-    assert srl.collecting(drawn) == (1, 5) and srl.collecting(drawn, 25) == (1, 2)
-    assert srl.collecting(replace(config, execute=2), 100) == 2 and srl.collecting(replace(config, execute=2), 0) == 1
-
-
-def test_updates_teach_what_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And, with `vary`, beginnings of every length up to it."""
-    lengths = []
-    counted = srl.Teacher.counted
-
-    def listen(self: srl.Teacher, recall: srl.Recall) -> jax.Array:
-        jax.debug.callback(lambda n: lengths.append(int(n)), self.length)
-        return counted(self, recall)
-
-    monkeypatch.setattr(srl.Teacher, "counted", listen)
-    config = replace(PLAIN, grow_over=4)
-    found = init(config, SPEC, jax.random.key(0))
-    fresh = jax.jit(lambda config, *args: srl.update(config, *args), static_argnums=0)
-    for i in range(6):
-        found, _ = fresh(config, found, batch(config, i), jax.random.key(i))
-    jax.effects_barrier()
-    assert lengths[::2] == [1, 1, 2, 2, 3, 3]
-    lengths.clear()
-    for i in range(30):
-        fresh(replace(PLAIN, vary=True), found, batch(PLAIN, i), jax.random.key(i))
-    jax.effects_barrier()
-    assert set(lengths) == {1, 2, 3}
-
-
 def test_predicted_ends_are_learnt_from_terminations_alone() -> None:
     config = replace(PLAIN, recall_ends=True)
     found = learner(config)
@@ -318,14 +253,13 @@ def test_predicted_ends_are_learnt_from_terminations_alone() -> None:
     assert "ends_loss" not in update(PLAIN, learner(PLAIN), batch(PLAIN, 9), jax.random.key(9))[1]
 
 
-@pytest.mark.parametrize("length", [None, 2])
-def test_through_time_the_temperature_heeds_the_entropy_that_is_taught(length: int | None) -> None:
+def test_through_time_the_temperature_heeds_the_entropy_that_is_taught() -> None:
     config = replace(PLAIN, teaching="through_time")
     found, b = learner(config), transitions(9, SPEC, B)
     recall = srl.actor_loss(found.actor, teacher(found, config), b, noise(9, 3, B, 2))[1]
     expected = np.zeros((3, B))
-    expected[(length or 3) - 1] = 1
-    np.testing.assert_array_equal(teacher(found, config, length).counted(recall), expected)
+    expected[2] = 1
+    np.testing.assert_array_equal(teacher(found, config).counted(recall), expected)
     key = jax.random.key(9)
     after, metrics = update(config, found, (b, b), key)
     eps = jax.random.normal(key, (4, B, 2))[1:]
@@ -409,10 +343,8 @@ def test_sequences_are_asked_for_where_they_are_read() -> None:
     lengths = {
         PLAIN: (1, 1),
         TIMED: (3, 1),
-        OPEN: (3, 1),
         LATENT: (1, 5),
-        replace(LATENT, model_steps=2): (1, 2),
-        replace(OPEN, model_steps=4): (3, 4),
+        replace(TIMED, latent=5): (3, 5),
     }
     assert {config: srl.batches(config).lengths for config in lengths} == lengths
 
@@ -428,12 +360,10 @@ def test_a_latent_state_is_predicted_itself() -> None:
     ("options", "words"),
     [
         ({"execute": -2}, "execute must lie between -1 and the horizon, 3; -2 was given"),
-        ({"model_steps": -1}, "model_steps must be at least 0; -1 was given"),
         ({"model_decay": 0.0}, r"model_decay must lie in \(0, 1\]; 0.0 was given"),
-        ({"grow_over": -2}, "grow_over must be at least -1; -2 was given"),
         ({"latent": -1}, "latent must be at least 0; -1 was given"),
         ({"n_step": 0}, "n_step must be at least 1; 0 was given"),
-        ({"n_step": 2, "critic": "open_loop"}, "n_step 2 needs critics that know one step; critic open_loop was"),
+        ({"n_step": 2, "critic": "time_aware"}, "n_step 2 needs critics that know one step; critic time_aware was"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any], words: str) -> None:
@@ -444,9 +374,9 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any], words: 
 @pytest.mark.parametrize(
     "options",
     [
-        {"model_target": "difference", "model_steps": 4, "critic": "open_loop", "recall_ends": True, "vary": True},
-        {"critic": "time_aware", "teaching": "through_time", "grow_over": 10, "actor_every": 2},
-        {"latent": 5, "critic": "open_loop", "recall_ends": True, "cell": "rnn"},
+        {"model_target": "difference", "critic": "time_aware", "recall_ends": True},
+        {"critic": "time_aware", "teaching": "through_time", "actor_every": 2},
+        {"latent": 5, "critic": "time_aware", "recall_ends": True, "cell": "rnn"},
     ],
 )
 def test_options_go_together(options: dict[str, Any]) -> None:

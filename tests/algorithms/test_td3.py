@@ -14,7 +14,7 @@ import pytest
 from jax.test_util import check_grads
 from tests.learners import close, differences, double, noise, nudged, same, size, transitions
 
-from legato.algorithms import td3
+from legato.algorithms.td3 import td3
 from legato.data.spec import Spec
 from legato.errors import LegatoError
 from legato.nn.optimisation import polyak

@@ -13,9 +13,9 @@ import pytest
 from tests.tiny import untrained_on_logs
 
 import legato
-from legato.algorithms import iql
-from legato.algorithms import trajectory_transformer as tt
-from legato.algorithms.configs import TT
+from legato.algorithms.iql import iql
+from legato.algorithms.trajectory_transformer import trajectory_transformer as tt
+from legato.algorithms.trajectory_transformer.config import TT
 from legato.data.spec import Spec
 from legato.data.tokens import Windows
 from legato.data.trajectories import About, Trajectories, trajectories
@@ -294,8 +294,8 @@ def test_a_goal_is_one_that_the_data_knows(tmp_path: Path) -> None:
         ({"context": 5}, "cannot read 5 steps in a model of 4"),
         ({"context": 1}, "context must be at least 2"),
         ({"bins": 1}, "bins must be at least 2"),
-        ({"returns": False}, "choose --search likelihood or mean"),
-        ({"goals": "last"}, "choose --search likelihood or mean"),
+        ({"returns": False}, "choose search likelihood or mean"),
+        ({"goals": "last"}, "choose search likelihood or mean"),
         ({"blur": -1.0}, "blur must be at least 0 bins"),
         ({"heads": 3}, "does not divide among 3 heads"),
         ({"percentile": 1.0}, "percentile must lie in"),
@@ -319,7 +319,7 @@ def test_data_that_cannot_be_learnt_from_is_refused_before_a_folder_is_made(tmp_
         with pytest.raises(LegatoError, match=words):
             offline.start("tt", "cpu", config, settings, tmp_path / "run", data=data, quiet=True)
         assert not (tmp_path / "run").exists()
-    with pytest.raises(LegatoError, match="leave out --stream"):
+    with pytest.raises(LegatoError, match="leave out stream"):
         offline.check("tt", TINY, replace(settings, stream="always"), bandit())
 
 
@@ -407,7 +407,7 @@ def test_who_cannot_search_by_whom_is_one_line(tmp_path: Path) -> None:
     wide = untrained_on_logs("iql", tmp_path / "wide").path
     for searcher, critic, words in (
         (by_likelihood, iql, "a policy of 'tt' searches for no return"),
-        (bc, iql, "a policy of 'bc' searches for no return"),
+        (bc, iql, "a policy of 'bc' takes no search and no critic: those of srl and tt do"),
         (by_return, bc, "a policy of 'bc' has no Q to search by"),
         (by_return, wide, "the critic judges 3 observed numbers"),
         (by_return, tmp_path / "none", "is not a saved policy"),

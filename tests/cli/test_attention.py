@@ -14,8 +14,8 @@ from tests.tiny import logs, untrained_on_logs
 
 import legato
 from legato import api
-from legato.algorithms import trajectory_transformer as tt
-from legato.algorithms.configs import TT
+from legato.algorithms.trajectory_transformer import trajectory_transformer as tt
+from legato.algorithms.trajectory_transformer.config import TT
 from legato.cli import main
 from legato.data import formats
 from legato.data.spec import Spec
@@ -121,7 +121,7 @@ BAD = {
     "attention runs/told --dataset nowhere.npz": "there is no file 'nowhere.npz'",
     "attention runs/told --out map.bmp": "cannot draw 'map.bmp'; the name must end in .png, .svg, .pdf",
     "attention runs/told --out runs/rooms.npz": "'runs/rooms.npz' exists and is not overwritten; choose another --out",
-    "attention SRL": "'SRL' is a run of srl, which attends to nothing: runs of tt, dt and odt do",
+    "attention SRL": "'SRL' is a run of srl, which has no attention: runs of dt, odt and tt have",
     "attention nowhere": "'nowhere' is not a run folder: it has no config.json",
     "play runs/told --goal 9": "goal (9.0,) of 'legato/FourRooms-v0' is no place: two numbers from 0 to 11",
     "play runs/told --goal 11 11": "number 0 of the goal is 11; the data lies between ",
@@ -133,9 +133,9 @@ BAD = {
     "play runs/by_return --search beams=few": "beams is a whole number; 'few' was given",
     "play runs/by_return --search beems=3": "unknown option of a search 'beems'; did you mean 'beams'?",
     "play runs/by_return --search size=3": "unknown option of a search 'size'",
-    "play runs/by_return --search context=9": "a planner cannot read 9 steps in a model of 4: lower --context",
-    "play runs/told --search search=return": "a search for return needs tokens of reward and value: choose --search",
-    "play runs/dt --search beams=3": "a policy of 'dt' does not search: it takes no options of a search",
+    "play runs/by_return --search context=9": "a planner cannot read 9 steps in a model of 4: lower context",
+    "play runs/told --search search=return": "a search for return needs tokens of reward and value: choose search",
+    "play runs/dt --search beams=3": "a policy of 'dt' takes no search and no critic: those of srl and tt do",
     "play runs/by_return --goal 1 1": "the policies of 'runs/by_return' (TT) are told no goal: leave out goal",
     "play runs/dt --env Pendulum-v1 --episodes 2": "'Pendulum-v1' has no goals to walk to",
     "play runs/dt --env Pendulum-v1 --out a.png": "'Pendulum-v1' observes no place in a plane, so there are no paths",

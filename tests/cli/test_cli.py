@@ -21,7 +21,7 @@ from tests.tiny import SIZES, SRL4, TIMES, flags, spawn, untrained
 
 import legato
 from legato import api
-from legato.algorithms.configs import CONFIGS
+from legato.algorithms import entries
 from legato.cli import COMMANDS, demo, main
 from legato.errors import LegatoError, LegatoWarning
 from legato.evaluation.sweeps import Evaluation
@@ -279,7 +279,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_train_help_names_algorithms_and_presets(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     main(args)
     out = capsys.readouterr().out
-    for name in (*CONFIGS, *PRESETS):
+    for name in (*entries(), *PRESETS):
         assert f"  {name} " in out
 
 
@@ -295,7 +295,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
         main(["list", *args])
         return capsys.readouterr().out.splitlines()
 
-    assert [line.split()[0] for line in listed("algorithms")] == list(CONFIGS)
+    assert [line.split()[0] for line in listed("algorithms")] == list(entries())
     assert any(line.startswith("srl ") and "Sequence Reinforcement Learning" in line for line in listed("algorithms"))
     assert [line.split()[0] for line in listed("presets")] == list(PRESETS)
     assert {"Pendulum-v1", "Hopper-v5"} <= set(listed("envs"))

@@ -20,8 +20,8 @@ from tests.cli.test_cli import stop
 from tests.tiny import LOGGED, UPDATES, swings, untrained_on_logs
 
 import legato
-from legato.algorithms import trajectory_transformer as tt
-from legato.algorithms.configs import TT
+from legato.algorithms.trajectory_transformer import trajectory_transformer as tt
+from legato.algorithms.trajectory_transformer.config import TT
 from legato.cli import main
 from legato.data import formats
 from legato.data.spec import Spec

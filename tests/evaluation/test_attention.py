@@ -12,16 +12,20 @@ import pytest
 from rich.console import Console
 from tests.tiny import swings
 
-from legato.algorithms import bc
-from legato.algorithms import decision_transformer as dt
-from legato.algorithms import online_decision_transformer as odt
-from legato.algorithms import trajectory_transformer as tt
-from legato.algorithms.configs import BC, DT, ODT, TT
+from legato.algorithms.bc import bc
+from legato.algorithms.bc.config import BC
+from legato.algorithms.decision_transformer import decision_transformer as dt
+from legato.algorithms.decision_transformer import online_decision_transformer as odt
+from legato.algorithms.decision_transformer.config import DT, ODT
+from legato.algorithms.protocol import Token
+from legato.algorithms.trajectory_transformer import trajectory_transformer as tt
+from legato.algorithms.trajectory_transformer.config import TT
 from legato.data import facts
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.errors import LegatoError
-from legato.evaluation.attention import Attended, Token, attended, table
+from legato.evaluation import attention
+from legato.evaluation.attention import Attended, table
 
 SPEC, SWINGS = Spec(3, (-2.0,), (2.0,)), swings(ends=np.random.default_rng(1).normal(size=(12, 3)))
 TINY = TT(bins=6, window=4, layers=2, heads=2, size=16, context=3, horizon=1, beams=2)
@@ -40,6 +44,11 @@ def planner(config: TT = TINY, data: Trajectories = SWINGS) -> tt.Planning:
 def decider(config: DT = SMALL) -> Any:
     learner = dt.init(config, SPEC, jax.random.key(0), facts.of(SWINGS, SPEC))
     return dt.policy(config, learner)
+
+
+def attended(policy: Any, config: Any, data: Trajectories, *args: Any, name: str = "", **options: Any) -> Attended:
+    name = name or {TT: "tt", DT: "dt", ODT: "odt", BC: "bc"}[type(config)]
+    return attention.attended(name, config, policy, SPEC, data, *args, **options)
 
 
 def test_the_window_ends_with_the_step_and_its_rows_are_predictions() -> None:
@@ -111,7 +120,7 @@ def test_an_online_decision_transformer_attends_as_its_network_does() -> None:
     policy = odt.policy(config, odt.init(config, SPEC, jax.random.key(0), facts.of(SWINGS, SPEC)))
     found = attended(policy, config, SWINGS, 11, 9)
     assert (found.steps, found.weights.shape) == (3, (1, 2, 3, 8))
-    want = attended(policy.reader, config, SWINGS, 11, 9)
+    want = attended(policy.reader, config, SWINGS, 11, 9, name="dt")
     np.testing.assert_array_equal(found.weights, want.weights)
     np.testing.assert_allclose(found.weights.sum(axis=-1), 1, atol=1e-6)
 
@@ -166,5 +175,5 @@ def test_what_there_is_not_is_refused(options: dict[str, Any], words: str) -> No
 def test_what_attends_to_nothing_is_refused() -> None:
     config = BC(hidden=8, layers=1)
     policy = bc.policy(config, bc.init(config, SPEC, jax.random.key(0)))
-    with pytest.raises(LegatoError, match=r"^only policies of tt, dt and odt attend to anything$"):
+    with pytest.raises(LegatoError, match=r"^policies of bc have no attention: those of dt, odt and tt have$"):
         attended(policy, config, SWINGS)

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from tests.tiny import swings
 
-from legato.algorithms import trajectory_transformer as tt
-from legato.algorithms.configs import TT
+from legato.algorithms.trajectory_transformer import sampler as sampling
+from legato.algorithms.trajectory_transformer import trajectory_transformer as tt
+from legato.algorithms.trajectory_transformer.config import TT
 from legato.data import masking
 from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories, trajectories
@@ -156,10 +157,14 @@ def policy() -> tt.Planning:
     return tt.policy(config, tt.init(config, SPEC, jax.random.key(0), facts))
 
 
+def sampler(policy: tt.Planning) -> sampling.Sampler:
+    return sampling.trajectories(TT(), policy)
+
+
 def test_samples_of_a_transformer_are_numbers_of_its_bins(policy: tt.Planning) -> None:
     data = counting()
     starts = references(data, 4)[:, 0]
-    found = prediction.of_transformer(policy, starts, 60, 4).states
+    found = prediction.of_model(sampler(policy), starts, 60, 4).states
     assert found.shape == (60, 4, 1)
     low, high = data.observations.min(), data.observations.max()
     there = found[~np.isnan(found)]
@@ -168,15 +173,15 @@ def test_samples_of_a_transformer_are_numbers_of_its_bins(policy: tt.Planning) -
     assert np.ptp((there - low) % width) > 0.8 * width  # anywhere in a bin, not its middle
     ended = np.isnan(found[..., 0])
     assert (np.diff(ended.astype(int), axis=1) >= 0).all()
-    again = prediction.of_transformer(policy, starts, 20, 4).states
+    again = prediction.of_model(sampler(policy), starts, 20, 4).states
     np.testing.assert_array_equal(again, found[:20])  # more samples are more of the same
-    assert not np.array_equal(prediction.of_transformer(policy, starts, 20, 4, seed=1).states, again, equal_nan=True)
+    assert not np.array_equal(prediction.of_model(sampler(policy), starts, 20, 4, seed=1).states, again, equal_nan=True)
 
 
 def test_contexts_and_goals_that_cannot_be(policy: tt.Planning) -> None:
     for context in (1, 4):
         with pytest.raises(LegatoError, match=f"^the model reads 2 to 3 steps; a context of {context} was given$"):
-            prediction.of_transformer(policy, np.zeros((1, 1), np.float32), 1, 1, context=context)
+            prediction.of_model(sampler(policy), np.zeros((1, 1), np.float32), 1, 1, context=context)
 
 
 def test_marks_are_missing_numbers(policy: tt.Planning) -> None:
@@ -184,7 +189,7 @@ def test_marks_are_missing_numbers(policy: tt.Planning) -> None:
     edges = np.asarray(policy.observed.edges)[0]
     low, mark = jnp.asarray(edges[6:7]), jnp.asarray(edges[4:5])  # half-way: edge 5
     mask = masking.Mask(low, mark, jnp.zeros(1), 0.5)
-    found = prediction.of_transformer(policy, np.full((1, 1), edges[10], np.float32), 100, 6, mask=mask).states
+    found = prediction.of_model(sampler(policy), np.full((1, 1), edges[10], np.float32), 100, 6, mask=mask).states
     assert np.isnan(found).mean() > 0.1
     assert np.nanmin(found) >= edges[5]
 

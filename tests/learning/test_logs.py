@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from legato.algorithms import algorithm as algorithm_module
-from legato.algorithms.configs import DS4, DT
+from legato.algorithms.decision_s4.config import DS4
+from legato.algorithms.decision_transformer.config import DT
 from legato.data import facts, windows
 from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories, trajectories

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from legato.algorithms import srl
+from legato.algorithms.srl import srl
 from legato.envs import make_vec
 from legato.policy import RandomPlans
 from legato.rollout import Clock, episodes, stack

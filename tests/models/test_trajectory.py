@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from legato.algorithms import trajectory_transformer as tt
-from legato.algorithms.configs import TT
+from legato.algorithms.trajectory_transformer import trajectory_transformer as tt
+from legato.algorithms.trajectory_transformer.config import TT
 from legato.data.spec import Spec
 from legato.data.tokens import Layout, Windows
 from legato.models.trajectory import TrajectoryModel, waves

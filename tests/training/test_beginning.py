@@ -16,7 +16,9 @@ from tests.learners import same
 from tests.tiny import LOGGED, learn, logs, train
 
 from legato import api
-from legato.algorithms import decision_s4_finetuning, decision_transformer, sac
+from legato.algorithms.decision_s4 import actor_critic as decision_s4_finetuning
+from legato.algorithms.decision_transformer import decision_transformer
+from legato.algorithms.sac import sac
 from legato.data.spec import Spec
 from legato.training import finetune, offline, online
 from legato.training.beginning import begin

@@ -270,7 +270,7 @@ def test_the_replay_holds_whole_episodes_and_what_was_logged(offline: dict[str, 
     state = load(run.path)[1]["memory"]
     data = swings()
     module = finetune.replay_of("ds4-ac")
-    kept = data.lengths[module.logged(run.tuning, data)]
+    kept = data.lengths[module.initial_episodes(run.tuning, data)]
     assert 0 < kept.sum() <= 20
     rows = int((kept + 1).sum()) + 3 * 201
     assert state["added"].tolist() == [rows, rows]
@@ -306,7 +306,7 @@ def test_prompts_vary_about_the_target(offline: dict[str, Run], tmp_path: Path) 
     ("options", "message"),
     [
         ({"capacity": 100}, "does not hold one episode"),
-        ({"capacity": 10_000_000, "memory": 0.01}, r"lower --capacity to \d+, train the policy with --core s5"),
+        ({"capacity": 10_000_000, "memory": 0.01}, r"lower --capacity to \d+, train the policy with core s5"),
         ({"env": "MountainCarContinuous-v0"}, "differ in observations of so many numbers: 3 and 2"),
         ({"env": "Acrobot-v1"}, "differ in observations"),
         ({"method": "odt-online"}, "a policy of ds4 is fine-tuned by ds4-ac or ds4-rw, not by 'odt-online'"),

@@ -26,7 +26,9 @@ from tests.training.test_online import last_step, load, rows, same_end, saved, s
 
 from legato import api
 from legato.algorithms import algorithm as algorithm_module
-from legato.algorithms.configs import BC, DS4, DT
+from legato.algorithms.bc.config import BC
+from legato.algorithms.decision_s4.config import DS4
+from legato.algorithms.decision_transformer.config import DT
 from legato.data import facts as data_facts
 from legato.data import formats, windows
 from legato.data import trajectories as data_logs

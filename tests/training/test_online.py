@@ -28,7 +28,8 @@ from safetensors.numpy import load_file
 from tests.tiny import DECISIONS, SAC3, SRL4, TIMES, Diary, flags, instead, spawn, struck, train
 
 from legato import api
-from legato.algorithms.configs import SAC, SRL
+from legato.algorithms.sac.config import SAC
+from legato.algorithms.srl.config import SRL
 from legato.cli import main
 from legato.errors import LegatoError, LegatoWarning
 from legato.rollout import Clock
@@ -417,24 +418,21 @@ def test_a_part_of_a_plan_may_be_executed_while_collecting(tmp_path: Path, monke
     assert int(load(found.path)[1]["loop"]["updates"]) == 24 - 2  # with the first two steps there is no minibatch
 
 
-def test_while_plans_grow_decisions_come_after_as_many_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Turns stay as long as the longest plan; with a random number of steps to execute, up to the length by then."""
+def test_a_random_number_of_steps_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turns stay as long as a plan."""
     asked, run = [], online.Rollout.run
     monkeypatch.setattr(
         online.Rollout,
         "run",
         lambda self, p, steps, keys: asked.append((steps, self.clock)) or run(self, p, steps, keys),
     )
-    options = {"steps": 48, "start_steps": 11, "eval_every": 48, "batch_size": 4, "grow_over": -1}
-    found = train("srl", tmp_path / "run", execute=-1, **options)
-    assert found.config.grow_over == 24 and Run(found.path).config.grow_over == 24
-    clocks = [clock for steps, clock in asked if steps == 4][:12]
-    assert clocks == [Clock((1, min(1 + 3 * updates // 24, 4))) for updates in range(0, 48, 4)]
+    train("srl", tmp_path / "run", execute=-1, steps=24, start_steps=11, eval_every=24, batch_size=4)
+    assert asked[:6] == [(4, Clock((1, 4)))] * 6
 
 
 def test_learning_from_stretches_resumes_too(tmp_path: Path) -> None:
     """Critics, model, ends and encoder that read sequences, of two environments; after a random number of steps."""
-    options = {"critic": "open_loop", "latent": 4, "recall_ends": True, "execute": -1, "grow_over": 100, "vary": True}
+    options = {"critic": "time_aware", "latent": 4, "recall_ends": True, "execute": -1}
     times = {"steps": 304, "checkpoint_every": 152, "eval_every": 304, "log_every": 152}
     whole = train("srl", tmp_path / "whole", environments=2, **times, **options)
     shutil.copytree(whole.path, tmp_path / "again")

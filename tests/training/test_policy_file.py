@@ -22,7 +22,9 @@ from tests.bombs import calls
 
 from legato import api
 from legato.algorithms import algorithm
-from legato.algorithms.configs import SAC, SRL, TD3
+from legato.algorithms.sac.config import SAC
+from legato.algorithms.srl.config import SRL
+from legato.algorithms.td3.config import TD3
 from legato.data.spec import Spec
 from legato.errors import LegatoError
 from legato.policy import Player

@@ -20,7 +20,8 @@ from tensorboardX.proto import event_pb2
 from tests.tiny import untrained
 
 import legato
-from legato.algorithms.configs import SAC, SRL
+from legato.algorithms.sac.config import SAC
+from legato.algorithms.srl.config import SRL
 from legato.data.spec import Spec
 from legato.errors import LegatoError, LegatoWarning
 from legato.training.run import Metrics, Run, kept_history, label, write_text

@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from legato.algorithms.configs import BC, DS4, DS4AC, DT, IQL, ODT, OFFLINE, ONLINE, SAC, SRL, TUNERS, OnlineDT
+from legato.algorithms import entries, entry
+from legato.algorithms.bc.config import BC
+from legato.algorithms.decision_s4.config import DS4, DS4AC
+from legato.algorithms.decision_transformer.config import DT, ODT, OnlineDT
+from legato.algorithms.iql.config import IQL
+from legato.algorithms.sac.config import SAC
+from legato.algorithms.srl.config import SRL
 from legato.errors import LegatoError
 from legato.training.settings import (
     PRESETS,
@@ -39,7 +45,7 @@ PAPER = {
 
 
 @pytest.mark.parametrize("env", PAPER)
-@pytest.mark.parametrize("algorithm", ONLINE)
+@pytest.mark.parametrize("algorithm", entries("online"))
 def test_paper_preset_is_the_papers_table(algorithm: str, env: str) -> None:
     config, settings = preset("paper", algorithm, env)
     assert (settings.steps, settings.start_steps, settings.eval_every) == PAPER[env]
@@ -59,7 +65,7 @@ def test_paper_preset_is_the_papers_table(algorithm: str, env: str) -> None:
 
 
 @pytest.mark.parametrize("env", ["Pendulum-v1", "Hopper-v5"])
-@pytest.mark.parametrize("algorithm", ONLINE)
+@pytest.mark.parametrize("algorithm", entries("online"))
 def test_cpu_preset_is_smaller_and_faster_and_otherwise_the_same(algorithm: str, env: str) -> None:
     paper, long = preset("paper", algorithm, env)
     config, short = preset("cpu", algorithm, env)
@@ -126,7 +132,7 @@ def test_paper_preset_of_values_is_the_official_code(dataset: str, changes: dict
     assert (settings.updates, settings.eval_every, settings.eval_episodes) == (1_000_000, *often)
 
 
-@pytest.mark.parametrize("algorithm", OFFLINE)
+@pytest.mark.parametrize("algorithm", entries("offline"))
 def test_cpu_preset_of_logs_is_shorter_with_longer_steps(algorithm: str) -> None:
     (paper, long), (config, short) = (preset(name, algorithm, "logs.npz") for name in ("paper", "cpu"))
     longer = {"bc": 10, "dt": 10, "odt": 10, "ds4": 30, "tt": 25 / 3, "iql": 10 / 3}[algorithm]
@@ -190,11 +196,11 @@ def test_paper_preset_of_fine_tuned_decision_s4_has_none_of_what_was_added() -> 
     assert (tuning.tau, tuning.target_every, tuning.average, tuning.gamma) == (0, 800, 1, 0.99)
 
 
-@pytest.mark.parametrize("method", TUNERS)
+@pytest.mark.parametrize("method", entries("finetuning"))
 def test_presets_of_fine_tuning_are_of_their_method_and_environment(method: str) -> None:
     for name in ("cpu", "paper"):
         tuning, settings = tuning_preset(name, method, "Hopper-v4")
-        assert type(tuning) is TUNERS[method] and settings.env == "Hopper-v4"
+        assert type(tuning) is entry(method, "finetuning").config and settings.env == "Hopper-v4"
         assert getattr(tuning, "critic_steps", 0) < settings.steps
     hopper, walker = (tuning_preset("cpu", "ds4-ac", env) for env in ("Hopper-v4", "mine/Walker2d-v0"))
     assert (hopper[0].hidden, hopper[1].eval_episodes) == (128, 10)  # type: ignore[union-attr]
@@ -252,14 +258,14 @@ def test_an_unknown_option_gets_a_suggestion(algorithm: str, option: dict[str, A
         (
             DT,
             {"heads": 4, "size": 12, "positions": "rotary"},
-            "rotary positions turn pairs of numbers; a head of 3 has a rest",
+            "rotary positions need an even head size: size 12 over 4 heads gives 3",
         ),
         (DT, {"dropout": 1.0}, "dropout must lie in [0, 1); 1.0 was given"),
         (DT, {"clip": 0.0}, "clip must be positive; 0.0 was given"),
         (DT, {"warmup": -1}, "warmup must be at least 0; -1 was given"),
         (DS4, {"order": 7}, "order counts conjugate pairs and is even; 7 was given"),
         (DS4, {"core_learning_rate": 0.0}, "core_learning_rate must be positive; 0.0 was given"),
-        (DS4, {"weight_decay": -1e-4}, "weight_decay must be at least 0; -0.0001 was given"),
+        (DS4, {"weight_decay": -1e-4}, "weight_decay must be at least 0 and finite; -0.0001 was given"),
         (DS4, {"length": 0}, "length must be at least 1; 0 was given"),
         (
             DS4,
@@ -285,9 +291,9 @@ def test_an_unknown_option_gets_a_suggestion(algorithm: str, option: dict[str, A
         (Settings, {"eval_episodes": 0}, "eval_episodes must be at least 1; 0 was given"),
         (Settings, {"log_every": 0}, "log_every must be at least 1; 0 was given"),
         (Settings, {"checkpoint_every": 0}, "checkpoint_every must be at least 1; 0 was given"),
-        (Settings, {"updates_per_step": 0.0}, "updates_per_step must be positive and finite; 0.0 was given"),
-        (Settings, {"updates_per_step": float("nan")}, "updates_per_step must be positive and finite; nan was given"),
-        (Settings, {"updates_per_step": float("inf")}, "updates_per_step must be positive and finite; inf was given"),
+        (Settings, {"updates_per_step": 0.0}, "updates_per_step must be positive; 0.0 was given"),
+        (Settings, {"updates_per_step": float("nan")}, "updates_per_step must be positive; nan was given"),
+        (Settings, {"updates_per_step": float("inf")}, "updates_per_step must be positive; inf was given"),
     ],
 )
 def test_numbers_out_of_range_are_named(kind: Any, option: dict[str, Any], words: str) -> None:

@@ -1,47 +1,57 @@
-"""How a policy is learned: one file, one algorithm.
+"""How a policy is learned: a folder is a family of algorithms, and a file in it one algorithm.
 
-Every algorithm module offers `Config`, `init`, `update`, `policy`, `new_policy`, `batches` and `plan_length` as plain
-functions over pytrees; those that learn by acting `HOLDS_ACTION` too and, where they collect with a part of a plan,
-`collecting`; those that learn from logs `chosen` and, where updates eat something else than windows of the data,
-`prepare`; `judge` those whose Q a planner may search by. `algorithm(name)` imports one by its name, so that commands
-which need none start quickly.
+Beside its algorithms a folder has `config.py`: their hyper-parameters, presets and entries, which `entry` and `entries`
+find here without importing JAX. What the functions of an algorithm's module are is written in `protocol`.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 from types import ModuleType
 
+from legato.algorithms.entry import Entry, Learns
 from legato.errors import unknown
 
-MODULES = {
-    "sac": "sac",
-    "td3": "td3",
-    "srl": "srl",
-    "bc": "bc",
-    "dt": "decision_transformer",
-    "odt": "online_decision_transformer",
-    "ds4": "decision_s4",
-    "tt": "trajectory_transformer",
-    "iql": "iql",
-}
-TUNERS = {
-    "ds4-ac": "decision_s4_finetuning",
-    "ds4-rw": "decision_s4_reweighted",
-    "odt-online": "online_decision_transformer_finetuning",
-}
-NAMES = tuple(MODULES)
+FOLDERS = (
+    *("sac", "td3", "srl"),
+    *("bc", "decision_transformer", "decision_s4", "trajectory_transformer", "iql"),
+)
+
+
+@functools.cache
+def _entries() -> dict[str, Entry]:
+    configs = (importlib.import_module(f"{__name__}.{folder}.config") for folder in FOLDERS)
+    return {entry.name: entry for config in configs for entry in config.ENTRIES}
+
+
+def entries(*learns: Learns) -> dict[str, Entry]:
+    """The entries by name: of what learns in one of these ways, or of all algorithms without the fine-tunings."""
+    learns = learns or ("online", "offline")
+    return {name: entry for name, entry in _entries().items() if entry.learns in learns}
+
+
+def entry(name: str, *learns: Learns) -> Entry:
+    """The entry of an algorithm, or with "finetuning" of a way to fine-tune.
+
+    Raises `LegatoError` for a name that is unknown among them, with the nearest.
+    """
+    known = entries(*learns)
+    if name not in known:
+        raise unknown("way to fine-tune" if learns == ("finetuning",) else "algorithm", name, known)
+    return known[name]
 
 
 def algorithm(name: str) -> ModuleType:
-    """The module of an algorithm; an unknown name raises `LegatoError` with the nearest known one."""
-    if name not in NAMES:
-        raise unknown("algorithm", name, NAMES)
-    return importlib.import_module(f"legato.algorithms.{MODULES[name]}")
+    """The module of an algorithm; an unknown name raises `LegatoError` with the nearest."""
+    return entry(name).load()
 
 
-def tuner(name: str) -> ModuleType:
-    """The module by which policies from logs go on learning; an unknown name raises `LegatoError` with the nearest."""
-    if name not in TUNERS:
-        raise unknown("way to fine-tune", name, TUNERS)
-    return importlib.import_module(f"legato.algorithms.{TUNERS[name]}")
+def finetuner(name: str) -> ModuleType:
+    """The module of a way to fine-tune; an unknown name raises `LegatoError` with the nearest."""
+    return entry(name, "finetuning").load()
+
+
+def finetuners_of(name: str) -> tuple[str, ...]:
+    """By what policies of an algorithm may be fine-tuned, the usual way first; by nothing for an unknown one."""
+    return tuple(method for method, found in entries("finetuning").items() if name in found.continues)

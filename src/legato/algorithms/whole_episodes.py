@@ -5,14 +5,13 @@ For ways to go on learning that draw windows or episodes: they name this module 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from legato.algorithms.configs import DS4RW, OnlineDT
 from legato.data import recent
 from legato.data import trajectories as logs
 from legato.data.histories import Episode
@@ -20,8 +19,17 @@ from legato.data.recent import Recent
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 
-Config = DS4RW | OnlineDT
-SMALLER = "lower --episodes"
+
+class Config(Protocol):
+    """What the replay asks of hyper-parameters."""
+
+    @property
+    def episodes(self) -> int:
+        """whole episodes that it keeps"""
+        ...
+
+
+SMALLER = "lower episodes"
 
 
 def size(config: Config, base: Any, spec: Spec, capacity: int, longest: int) -> tuple[int, int]:
@@ -29,38 +37,34 @@ def size(config: Config, base: Any, spec: Spec, capacity: int, longest: int) -> 
     return config.episodes * longest, recent.width(spec)
 
 
-def memory(config: Config, base: Any, spec: Spec, capacity: int, longest: int) -> Recent:
+def create(config: Config, base: Any, spec: Spec, capacity: int, longest: int) -> Recent:
     """An empty replay; `capacity` has no say."""
     return recent.create(spec, config.episodes, longest)
 
 
-def begins_with_logs(config: Config) -> bool:
-    """Does the replay begin with logged episodes?"""
-    return True
+def initial_episodes(episodes: int, data: Trajectories, *, every_return: bool = False) -> Int[np.ndarray, " episodes"]:
+    """Which logged episodes the replay begins with, in the order in which they go in, and are the first to go.
 
-
-def logged(config: Config, data: Trajectories) -> Int[np.ndarray, " episodes"]:
-    """Which logged episodes the replay begins with, in the order in which they go in, and are the first to go."""
+    The best ones, or as many of `every_return`.
+    """
     rising = np.argsort(logs.returns(data), kind="stable")
-    if isinstance(config, OnlineDT) and config.logs == "all":
-        count = min(config.episodes, len(rising))
+    if every_return:
+        count = min(episodes, len(rising))
         return rising[np.linspace(0, len(rising) - 1, count).astype(int)]
-    return rising[-config.episodes :]
+    return rising[-episodes:]
 
 
-def remember(
-    config: Config, learner: Any, replay: Recent, episode: Episode
-) -> tuple[Recent, dict[str, Float[Array, ""]]]:
+def add(config: Config, learner: Any, replay: Recent, episode: Episode) -> tuple[Recent, dict[str, Float[Array, ""]]]:
     """Put an episode into the replay, with the returns that it earned."""
     return recent.add(replay, episode, learner.base.gamma), {}
 
 
-def saved(replay: Recent) -> dict[str, np.ndarray]:
+def state(replay: Recent) -> dict[str, np.ndarray]:
     """The replays of all seeds."""
     return {str(i): np.array(leaf) for i, leaf in enumerate(jax.tree.leaves(replay))}
 
 
-def restored(replay: Recent, state: dict[str, np.ndarray]) -> Recent:
-    """The inverse of `saved`."""
+def restore(replay: Recent, state: dict[str, np.ndarray]) -> Recent:
+    """The inverse of `state`."""
     leaves, structure = jax.tree.flatten(replay)
     return jax.tree.unflatten(structure, [jnp.asarray(state[str(i)]) for i in range(len(leaves))])

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from legato.algorithms.configs import TT
+from legato.algorithms import entry
 from legato.cli.options import EnvOption, values
 from legato.errors import LegatoError, plain
 
@@ -77,25 +77,25 @@ def evaluate(
         env_options=values(env_option),
         max_episode_steps=max_episode_steps,
         critic=critic,
-        search=assigned(search),
+        search=assigned(run, search),
         quiet=quiet,
     )
     report.show([result])
     print(plain(f"kept in {run}/evaluation.json and {run}/figures"))
 
 
-def assigned(pairs: Sequence[str]) -> dict[str, Any]:
+def assigned(run: str, pairs: Sequence[str]) -> dict[str, Any]:
     """Options of a search as they were typed, `beams=32`. Raises `LegatoError` for what is none."""
     if not pairs:
         return {}
-    from legato.planning.shooting import Shooting
+    from legato.training.run import Run
 
-    found: dict[str, Any] = {}
+    known, found = entry(Run(run).algorithm).play, {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
             raise LegatoError(f"'{pair}' says nothing of a search; write such as beams=32")
-        kind = type(getattr(TT(), name, getattr(Shooting(), name, value)))
+        kind = known.get(name, str)
         try:
             found[name] = kind(value)
         except ValueError:

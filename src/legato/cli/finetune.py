@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from legato.algorithms.configs import CONFIGS, TUNERS, TUNES
+from legato.algorithms import entries, entry, finetuners_of
 from legato.cli.options import EnvOption, values
 from legato.errors import LegatoError, plain
 from legato.training.settings import PRESETS, from_scratch, tuning_preset
@@ -19,7 +19,7 @@ HELP = """usage: legato finetune RUN [--env ENVIRONMENT] [--method METHOD] [--pr
 Lets the policies of a run that learnt from logs go on learning by acting, in a run folder of its own. The offline
 policies are never touched: the new run carries a copy of them (start), the newest (last) and the best, which is never
 worse than the copy by the run's own evaluations. A fall below the offline return is said, and with --rollback undone.
-With the name of an algorithm (ds4, odt) in the place of a run its policies begin from scratch.
+With the name of an algorithm ({algorithms}) in the place of a run its policies begin from scratch.
 
 methods:
 {methods}
@@ -62,9 +62,10 @@ class Resume:
 
 def run(args: list[str]) -> None:
     if not args or args[0] in ("-h", "--help"):
-        methods = [f"  {name:<8} {(c.__doc__ or '').strip()}" for name, c in TUNERS.items()]
+        methods = [f"  {name:<8} {found.summary}" for name, found in entries("finetuning").items()]
         presets = [f"  {name:<8} {text}" for name, text in PRESETS.items()]
-        print(HELP.format(methods="\n".join(methods), presets="\n".join(presets)), end="")
+        algorithms = ", ".join(name for name in entries() if finetuners_of(name))
+        print(HELP.format(methods="\n".join(methods), presets="\n".join(presets), algorithms=algorithms), end="")
     elif args[0].startswith("--resume"):
         _resume(tyro.cli(Resume, args=args, prog="legato finetune"))
     elif args[0].startswith("-"):
@@ -78,8 +79,8 @@ def _finetune(source: str, args: list[str]) -> None:
     scratch = from_scratch(source)
     algorithm, known, seeds = (source, None, [0]) if scratch else _source(source)
     inherited = {} if scratch or (env or known) != known else _inherited(source)
-    method = method or next(iter(TUNES.get(algorithm, ())), None)
-    if method not in TUNES.get(algorithm, ()):
+    method = method or next(iter(finetuners_of(algorithm)), None)
+    if method not in finetuners_of(algorithm):
         from legato.training.finetune import tuned_by
         from legato.training.run import Run
 
@@ -132,7 +133,7 @@ def _finetune(source: str, args: list[str]) -> None:
 
 def _base(algorithm: str, pairs: Sequence[str]) -> dict[str, Any]:
     """Hyper-parameters as they were typed. Raises `LegatoError` for what is none."""
-    known, found = CONFIGS[algorithm](), {}
+    known, found = entry(algorithm).config(), {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:

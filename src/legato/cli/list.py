@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from legato.algorithms.configs import CONFIGS
+from legato.algorithms import entries
 from legato.errors import unknown
 from legato.training.settings import PRESETS
 
@@ -21,14 +21,14 @@ def show(kind: Annotated[Literal["algorithms", "envs", "presets"], tyro.conf.Pos
         match: only names that contain this text
     """
     if kind == "algorithms":
-        entries = {name: (config.__doc__ or "").strip() for name, config in CONFIGS.items()}
+        texts = {name: found.summary for name, found in entries().items()}
     elif kind == "presets":
-        entries = dict(PRESETS)
+        texts = dict(PRESETS)
     else:
         from legato.envs import known_ids
 
-        entries = dict.fromkeys(known_ids(), "")
-    for name, text in entries.items():
+        texts = dict.fromkeys(known_ids(), "")
+    for name, text in texts.items():
         if match.lower() in name.lower():
             print(f"{name:<12} {text}".rstrip())
 

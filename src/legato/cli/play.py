@@ -69,7 +69,7 @@ def play(
     from legato.training.run import Run
 
     found = Run(run)
-    policy = api.load(run, seed, which, critic=critic, search=assigned(search))
+    policy = api.load(run, seed, which, critic=critic, search=assigned(run, search))
     clock = Clock(every if every is not None else algorithm(found.algorithm).plan_length(found.config), delay)
     seed = found.seeds[0] if seed is None else seed
     if target is not None and not found.conditioned:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from legato.algorithms.configs import CONFIGS, OFFLINE, ONLINE
+from legato.algorithms import entries, entry
 from legato.cli.options import EnvOption, values
 from legato.errors import LegatoError, plain, unknown
 from legato.training.settings import PRESETS, preset
@@ -67,7 +67,8 @@ class Resume:
 def run(args: list[str]) -> None:
     if not args or args[0] in ("-h", "--help"):
         online, offline = (
-            _listing({name: (c.__doc__ or "").strip() for name, c in kind.items()}) for kind in (ONLINE, OFFLINE)
+            _listing({name: found.summary for name, found in entries(learns).items()})
+            for learns in ("online", "offline")
         )
         print(HELP.format(online=online, offline=offline, presets=_listing(PRESETS)), end="")
         return
@@ -77,14 +78,13 @@ def run(args: list[str]) -> None:
     if args[0].startswith("-"):
         raise LegatoError("train needs an algorithm first: legato train srl --env Pendulum-v1")
     algorithm, *rest = args
-    if algorithm not in CONFIGS:
-        raise unknown("algorithm", algorithm, CONFIGS)
+    entry(algorithm)  # or says that there is none
     _train(algorithm, rest)
 
 
 def _train(algorithm: str, args: list[str]) -> None:
     chosen, env, dataset = _world(args)
-    logged = algorithm in OFFLINE
+    logged = algorithm in entries("offline")
     defaults, schedule = preset(chosen, algorithm, (dataset or "") if logged else (env or "Pendulum-v1"))
 
     @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def _resume(options: Resume) -> None:
         raise LegatoError(f"'{options.resume}' is a fine-tuning: legato finetune --resume {options.resume}")
     stopped.confirm(options.env, values(options.env_option))
     common = {"from_step": options.from_step, "quiet": options.quiet}
-    if stopped.algorithm in OFFLINE:
+    if stopped.algorithm in entries("offline"):
         if options.fresh_episodes:
             raise LegatoError(f"'{options.resume}' learns from logs and plays no episodes: leave out --fresh-episodes")
         stopped.extend("steps", options.steps)  # to say that these are counted in updates
@@ -159,5 +159,5 @@ def _world(args: Sequence[str]) -> tuple[str, str | None, str | None]:
     return known.preset, known.env, known.dataset
 
 
-def _listing(entries: dict[str, str]) -> str:
-    return "\n".join(f"  {name:<8} {text}" for name, text in entries.items())
+def _listing(texts: dict[str, str]) -> str:
+    return "\n".join(f"  {name:<8} {text}" for name, text in texts.items())

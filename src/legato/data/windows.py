@@ -31,13 +31,15 @@ class Window(eqx.Module):
 
 @dataclass(frozen=True)
 class Draw:
-    """What an update eats: `size` windows of `length` steps, or `size` whole episodes, cut after so many."""
+    """What an update learns from: `size` windows of `length` steps, or `size` whole episodes, cut after so many."""
 
     size: int
     length: int
     whole: bool = False
     bucket: int = 0
     """of whole episodes, which group of lengths they come from"""
+    discount: float = 1.0
+    """of returns-to-go, per primitive step"""
 
 
 HALVINGS = 3  # the shortest bucket is as long as an eighth of the longest
@@ -59,17 +61,17 @@ class Episodes(eqx.Module):
     """where in `grouped` each bucket begins, and the number of steps"""
 
     def draw(self, key: PRNGKeyArray, what: Draw) -> Window:
-        """One update's food."""
+        """The batch of one update."""
         if what.whole:
             return sample_whole(self, key, what.size, what.length, what.bucket)
         return sample(self, key, what.size, what.length)
 
 
 def buckets(lengths: Int[np.ndarray, " episodes"], draw: Draw) -> tuple[Draw, ...]:
-    """What updates eat in turn, so that short episodes are not padded to the length of the longest.
+    """The batches of updates in turn, so that short episodes are not padded to the length of the longest.
 
     `draw.length`, or the longest episode's length if that is shorter, is halved up to `HALVINGS` times. An episode
-    belongs to the shortest of these that holds it, and an update of half the length eats twice as many. Windows have
+    belongs to the shortest of these that holds it, and a batch of half the length holds twice as many. Windows have
     one bucket.
     """
     if not draw.whole:
@@ -112,7 +114,7 @@ def episodes(data: Trajectories, gamma: float = 1.0, draws: Sequence[Draw] = ())
 
 
 def bucket_of(data: Episodes, update: Int[Array, ""]) -> Int[Array, ""]:
-    """Which bucket an update eats from: each as often as its share of the steps, for all seeds alike."""
+    """Which bucket an update draws from: each as often as its share of the steps, for all seeds alike."""
     assert data.edges is not None
     step = jax.random.randint(jax.random.fold_in(jax.random.key(0), update), (), 0, data.edges[-1])
     return jnp.searchsorted(data.edges, step, side="right").astype(jnp.int32) - 1

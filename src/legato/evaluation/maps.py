@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from legato.algorithms.protocol import Token
 from legato.errors import LegatoError, plain
-from legato.evaluation.attention import KINDS, SAME, Attended, Token
+from legato.evaluation.attention import KINDS, SAME, Attended
 from legato.evaluation.figures import COLOURS, FAINT, INK, drawable, save, styled
 from legato.evaluation.paths import Floor, Journey
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -24,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int
 
-from legato.algorithms.trajectory_transformer import Planning
+from legato.algorithms.protocol import TrajectorySampler
 from legato.data.masking import Mask
 from legato.data.spec import Spec
 from legato.data.tokens import Discretiser
@@ -32,12 +31,10 @@ from legato.data.trajectories import Trajectories
 from legato.errors import LegatoError, escape_markup
 from legato.models import ensemble
 from legato.models.ensemble import Ensemble
-from legato.planning.imagine import imagine
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-TOGETHER = 50  # trajectories per compiled call
 SHOWN = (1, 5, 10, 20, 50, 100)  # steps in tables
 
 
@@ -150,8 +147,8 @@ def likelihood(
 # --- who foretells ---
 
 
-def of_transformer(
-    policy: Planning,
+def of_model(
+    sampler: TrajectorySampler,
     starts: Float32[np.ndarray, "starts obs"],
     samples: int,
     steps: int,
@@ -161,47 +158,16 @@ def of_transformer(
     mask: Mask | None = None,
     on_samples: Callable[[int], None] = lambda done: None,
 ) -> Samples:
-    """Sampled trajectories of a Trajectory Transformer; sample i begins at start i, round and round.
+    """Sampled trajectories of a model; sample i begins at start i, round and round.
 
     `context` steps are read, the one being written included: by default all that the model was made to read, and 2
     for a Markovian one. With a `mask` starts are hidden too, and sampled marks are missing numbers. Raises
-    `LegatoError` for a context that the model cannot read, and for one that walks to goals.
+    `LegatoError` for a context that the model cannot read.
     """
-    network = policy.network
-    context = network.window if context is None else context
-    if not 2 <= context <= network.window:
-        raise LegatoError(f"the model reads 2 to {network.window} steps; a context of {context} was given")
-    if network.goal is not None:
-        raise LegatoError("a model that walks to goals foretells only with one: choose a run without goals")
-    observed = policy.observed
-    past = jnp.zeros((TOGETHER, context - 1, network.layout.width), jnp.int32)
-    sample = jax.jit(partial(imagine, horizon=steps + 1))
-    rng, found = np.random.default_rng(seed), []
-    for first in range(0, samples, TOGETHER):
-        index = first + np.arange(TOGETHER)
-        keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.asarray(index))
-        begun = jnp.asarray(starts[index % len(starts)])
-        if mask is not None:
-            begun = jax.vmap(lambda s, key: mask.hide(s, jax.random.fold_in(key, steps + 1)))(begun, keys)
-        newest = observed.encode(begun)
-        tokens = sample(network, past, jnp.asarray(0), newest, keys)[:, 1:, : newest.shape[-1]]
-        found.append(_drawn(observed, tokens, mask, rng))
-        on_samples(min(first + TOGETHER, samples))
-    return Samples(np.concatenate(found)[:samples])
-
-
-def _drawn(
-    observed: Discretiser, tokens: Array, mask: Mask | None, rng: np.random.Generator
-) -> Float32[np.ndarray, "samples steps obs"]:
-    """A number of each token's bin, all of the bin as likely; NaN for stops and for marks."""
-    found, edges = np.asarray(tokens), np.asarray(observed.edges)
-    at, column = np.clip(found, 0, observed.bins - 1), np.arange(found.shape[-1])
-    low, high = edges[column, at], edges[column, at + 1]
-    numbers = (low + (high - low) * rng.random(found.shape)).astype(np.float32)
-    gone = found >= observed.bins
-    if mask is not None:
-        gone |= np.asarray(mask.missing(observed.decode(tokens)))
-    return np.where(gone, np.nan, numbers)
+    if context is not None and not 2 <= context <= sampler.window:
+        raise LegatoError(f"the model reads 2 to {sampler.window} steps; a context of {context} was given")
+    options = {"context": context, "seed": seed, "mask": mask, "on_samples": on_samples}
+    return Samples(sampler(starts, samples, steps, **options))
 
 
 @dataclass(frozen=True)

@@ -13,46 +13,14 @@ al. 2015, arXiv 1509.01149), in the form of Hansen et al. 2024 (arXiv 2310.16828
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from legato.errors import LegatoError
+from legato.planning.options import Shooting
 
 Judge = Callable[[Float[Array, "horizon act"]], Float[Array, ""]]
-
-
-@dataclass(frozen=True)
-class Shooting:
-    """How a plan is looked for."""
-
-    horizon: int = 5
-    """actions of a plan, H"""
-    samples: int = 64
-    """sequences that are drawn in each iteration, proposals not counted"""
-    iterations: int = 3
-    """times that the distribution is drawn from and moved"""
-    elites: int = 8
-    """the best so many of them say where it moves"""
-    temperature: float = 0.5
-    """how much more the better of these count, per unit of J; 0: all alike (CEM)"""
-    deviation: float = 1.0
-    """of the first iteration's draws, in units of the bounds; TD-MPC2 has 2"""
-    least: float = 0.05
-    """what the deviation never falls below"""
-
-    def __post_init__(self) -> None:
-        for name in ("horizon", "samples", "iterations", "elites"):
-            if getattr(self, name) < 1:
-                raise LegatoError(f"{name} must be at least 1; {getattr(self, name)} was given")
-        if self.elites > self.samples:
-            raise LegatoError(f"{self.elites} elites cannot be chosen from {self.samples} samples")
-        if not 0 <= self.temperature < float("inf"):
-            raise LegatoError(f"temperature must be at least 0 and finite; {self.temperature} was given")
-        if not 0 < self.least <= self.deviation < float("inf"):
-            raise LegatoError(f"0 < least <= deviation must hold; {self.least} and {self.deviation} were given")
 
 
 def plan(

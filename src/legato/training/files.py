@@ -153,6 +153,7 @@ def instance(kind: Any, value: Any, name: str) -> Any:
     if not isinstance(value, dict):
         _refuse(name, "named values", value)
     hints = _hints(kind)
+    value = _today(kind, value, name)
     before = {field.name: field.metadata["before"] for field in dataclasses.fields(kind) if "before" in field.metadata}
     value = {**before, **value}  # an option that the file is too old to name is what it was before it was one
     if foreign := sorted(value.keys() - hints.keys()):
@@ -162,6 +163,20 @@ def instance(kind: Any, value: Any, name: str) -> Any:
         if needed and field.name not in value:
             raise Unfit(f"{name} lacks '{field.name}'")
     return kind(**{field: check_type(hints[field], x, f"{name}.{field}") for field, x in value.items()})
+
+
+def _today(kind: Any, value: dict[str, Any], name: str) -> dict[str, Any]:
+    """Values with the names that options have now. Raises `Unfit` for one of an option that there is no more.
+
+    A field says what it was called in `metadata["formerly"]`; a dataclass's `RETIRED` are options that are gone, each
+    with the value that changed nothing.
+    """
+    renamed = {f.metadata["formerly"]: f.name for f in dataclasses.fields(kind) if "formerly" in f.metadata}
+    found = {renamed.get(option, option): x for option, x in value.items()}
+    for option, neutral in getattr(kind, "RETIRED", {}).items():
+        if option in found and found.pop(option) != neutral:
+            raise Unfit(f"{name}.{option} is an option that was retired: CHANGELOG names the last version that has it")
+    return found
 
 
 def check_types(config: Any, name: str) -> None:
@@ -190,22 +205,6 @@ def spec(fields: Any) -> Spec:
     ):
         raise Unfit(f"its bounds are not those of {found.choices} discrete actions")
     return found
-
-
-# What sizes may be at most, in whatever config: far above what anybody trains, and not yet what no machine can hold.
-MOST = {"layers": 1_000, "heads": 10_000, "order": 4_096, "bins": 100_000, "model_steps": 10_000, "expand": 10_000}
-MOST |= dict.fromkeys(("hidden", "model_hidden", "size", "channels", "embedding", "latent", "beams", "length"), 10**6)
-MOST |= dict.fromkeys(("context", "window", "reads", "horizon", "action_repeat", "n_step"), 10**5)
-MOST |= {"batch_size": 10**6, "episode_length": 10**7}
-
-
-def check_sizes(config: Any) -> Any:
-    """The hyper-parameters. Raises `LegatoError` for a size that is absurd."""
-    for name, most in MOST.items():
-        value = getattr(config, name, 0)
-        if (max(value) if isinstance(value, tuple) else value) > most:
-            raise LegatoError(f"{name} must be at most {most}; {value} was given")
-    return config
 
 
 @functools.cache

@@ -23,12 +23,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.algorithms import algorithm as algorithm_module
-from legato.algorithms import tuner
-from legato.algorithms.configs import TUNES, Config
+from legato.algorithms import entries, entry, finetuner, finetuners_of
 from legato.data import facts as data_facts
 from legato.data import histories
 from legato.data import trajectories as logs
-from legato.data.facts import Facts
 from legato.data.histories import Episode
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
@@ -56,14 +54,14 @@ def tuned_by(source: Run | str, method: str | None) -> str:
     Raises `LegatoError` where there is none.
     """
     algorithm = source if isinstance(source, str) else source.algorithm
-    known = TUNES.get(algorithm, ())
+    known = finetuners_of(algorithm)
     if isinstance(source, Run):
         if source.method is not None:
             start = (source.data or {}).get("start")
             again = f", or from '{start}', where it began" if start else ""
             raise LegatoError(f"'{source.place}' is a fine-tuning itself: go on with --resume {source.place}{again}")
         if not known:
-            able = " and ".join(name for name, by in TUNES.items() if by)
+            able = " and ".join(name for name in entries() if finetuners_of(name))
             raise LegatoError(f"'{source.place}' is a run of {algorithm}, which cannot be fine-tuned: {able} can")
     if method is not None and method not in known:
         raise LegatoError(f"a policy of {algorithm} is fine-tuned by {' or '.join(known)}, not by '{method}'")
@@ -98,7 +96,7 @@ def start(
         origin = begun(Run(source), settings)
     spec = check(method, tuning, settings, origin, quiet=quiet)
     before = trained(origin, method, tuning, settings)
-    known = logged(origin.run, dataset) if origin.run and replay_of(method).begins_with_logs(tuning) else None
+    known = logged(origin.run, dataset) if origin.run and finetuner(method).reads_logs(tuning) else None
     data = {**((origin.run and origin.run.data) or {}), "environment": settings.env}
     data["start"] = origin.name if origin.run else None
     run = Run.create(out, origin.algorithm, preset, origin.config, settings, spec, data, method=method, tuning=tuning)
@@ -135,7 +133,7 @@ class Origin:
     name: str
     """the run's path, or the algorithm's name where there is no run"""
     algorithm: str
-    config: Config
+    config: Any
     policies: list[LoadedPolicy]
     """one per seed"""
     run: Run | None = None
@@ -162,13 +160,13 @@ def untrained(algorithm: str, method: str, preset: str, settings: FinetuneSettin
     config = change_options(algorithm, named_preset(preset, algorithm, settings.env)[0], base)
     module = algorithm_module(algorithm)
     numbers = jnp.asarray(max(abs(settings.target), 1.0)), jnp.asarray(settings.target)  # the unit, and what is asked
-    none = Facts.none(spec, getattr(config, "action_units", "bounds"))
-    facts = eqx.tree_at(lambda facts: (facts.scale, facts.target), none, numbers)
     policies = []
     for seed in seeds_of(settings):
         key = jax.random.split(jax.random.key(seed), 4)[3]  # the first three are those of the loop
         card = policy_file.Card(algorithm, config, spec, {**environment_card(settings), "seed": seed, "step": 0})
-        policies.append(LoadedPolicy(module.policy(config, module.init(config, spec, key, facts)), card))
+        learner = module.init(config, spec, key)
+        learner = eqx.tree_at(lambda whole: (whole.facts.scale, whole.facts.target), learner, numbers)
+        policies.append(LoadedPolicy(module.policy(config, learner), card))
     return Origin(algorithm, algorithm, config, policies)
 
 
@@ -177,11 +175,6 @@ def same_world(before: Run, env: str) -> dict[str, Any]:
     if not before.settings.env or before.settings.env != env:
         return {}
     return {"env_options": before.settings.env_options, "max_episode_steps": before.settings.max_episode_steps}
-
-
-def replay_of(method: str) -> Any:
-    """What has the functions of a tuner's replay: the tuner itself, or the module that it names."""
-    return getattr(tuner(method), "REPLAY", tuner(method))
 
 
 def check(method: str, tuning: Any, settings: FinetuneSettings, origin: Origin, *, quiet: bool = False) -> Spec:
@@ -199,12 +192,10 @@ def check(method: str, tuning: Any, settings: FinetuneSettings, origin: Origin, 
             raise LegatoError(
                 f"the policies of '{origin.name}' and '{settings.env}' differ in {what}: {here} and {there}"
             )
-    replay, base = replay_of(method), origin.config
-    ahead = getattr(tuning, "n_step", 1)
-    if limit is not None and ahead > limit:
-        raise LegatoError(f"n_step {ahead} is longer than an episode of '{settings.env}' ({limit} steps)")
-    tuner(method).check(tuning, base, spec)
-    rows, row = replay.size(tuning, base, spec, settings.capacity, limit or unlimited(base))
+    module, base = finetuner(method), origin.config
+    module.check(tuning, base, spec, limit)
+    replay = module.replay
+    rows, row = replay.size(tuning, base, spec, settings.capacity, limit or module.longest_episode(base))
     if limit is not None and limit + 1 > rows:
         raise LegatoError(f"capacity {settings.capacity} does not hold one episode of '{settings.env}' ({limit} steps)")
     allowed = settings.memory * 2**30 / settings.seeds
@@ -220,8 +211,8 @@ def check(method: str, tuning: Any, settings: FinetuneSettings, origin: Origin, 
 
 def trained(origin: Origin, method: str, tuning: Any, settings: FinetuneSettings) -> Any:
     """The learners that a run ended with, where a tuner goes on with their optimisers; None where it does not."""
-    goes_on = getattr(tuner(method), "continues", None)
-    if goes_on is None or not goes_on(tuning) or origin.run is None:
+    found = entry(method, "finetuning")
+    if origin.run is None or "continues" not in found.offers or not found.function("continues")(tuning):
         return None
     if settings.which != "last":
         raise LegatoError(
@@ -246,11 +237,6 @@ def described(world: World, method: str) -> tuple[Spec, int | None]:
     return spec, limit
 
 
-def unlimited(base: Any) -> int:
-    """Steps of the longest episode that is expected where the environment sets no limit."""
-    return getattr(base, "episode_length", 1000)
-
-
 class Loop:
     """One fine-tuning run in progress."""
 
@@ -268,7 +254,9 @@ class Loop:
         assert isinstance(run.settings, FinetuneSettings)
         assert run.method is not None and run.tuning is not None
         self.run, self.settings, self.tuning, self.quiet = run, run.settings, run.tuning, quiet
-        self.module, self.replay = tuner(run.method), replay_of(run.method)
+        self.entry = entry(run.method, "finetuning")
+        self.module: Any = self.entry.load()
+        self.replay: Any = self.module.replay
         self.checkpoints = Checkpoints(run.path / "checkpoints", create=not resume)
         loaded = self.checkpoints.load(from_step) if resume else None
         self._build(loaded and loaded[1])
@@ -303,8 +291,8 @@ class Loop:
                 match(asked, state["learner"], str(self.checkpoints.folder))
         self.learner = begin(self.module, (tuning, base), (offline, init_keys))
         self.kept = self._copied(self.module.deployed(self.learner))  # of each seed, the best so far
-        room = described(world_of(s), self.run.label)[1] or unlimited(base)
-        empty = jax.jit(jax.vmap(lambda _: self.replay.memory(tuning, base, spec, s.capacity, room)))
+        room = described(world_of(s), self.run.label)[1] or self.module.longest_episode(base)
+        empty = jax.jit(jax.vmap(lambda _: self.replay.create(tuning, base, spec, s.capacity, room)))
         self.memory = empty(jnp.arange(len(seeds)))
         self.world = make_vec(world_of(s), len(seeds) * s.environments)
         self.rollout = Rollout(self.world, spec, Clock(1), seeds, "train")
@@ -329,12 +317,12 @@ class Loop:
         self.metric_names = sorted(advance.eval_shape(self.module, tuning, *carried)[1])
         one = jax.eval_shape(lambda t: jax.tree.map(lambda leaf: leaf[0], t), (self.learner, self.memory))
         padded = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, _padded([], spec, 0.0, SHORTEST)))
-        self.met_names = sorted(jax.eval_shape(partial(self.replay.remember, tuning), *one, padded)[1])
+        self.met_names = sorted(jax.eval_shape(partial(self.replay.add, tuning), *one, padded)[1])
         self.met: dict[str, np.ndarray] = {name: np.zeros(len(seeds)) for name in self.met_names}  # since the last row
 
     def _fill(self, data: Trajectories) -> None:
         """Begin with logged episodes, as if each had been asked for what is asked for first."""
-        for i in self.replay.logged(self.tuning, data):
+        for i in self.module.initial_episodes(self.tuning, data):
             at = data.episode(int(i))
             paid = logs.rewards(data)[at]
             rows = list(zip(data.observations[at], data.actions[at], paid, strict=True))
@@ -402,7 +390,7 @@ class Loop:
     def _turn(self) -> None:
         s, steps = self.settings, self.tuning.every
         phase = self.module.phase(self.tuning, self.step)
-        asked = self._prompts()
+        asked = self._prompts(phase.variation)
         policies = self.explorers(self.learner, jnp.asarray(asked), jnp.asarray(phase.noise, jnp.float32))
         try:
             experience, ended = self.rollout.run(policies, -(-steps // s.environments), self.act_keys)
@@ -427,13 +415,12 @@ class Loop:
             )
             self.averages.add(self.step, metrics, count)
             before, self.updates = self.updates, self.updates + count
-            every = getattr(self.tuning, "refresh_every", 0)
-            if every and phase.joint and self.updates // every > before // every:
-                self.memory = renew(self.module, self.learner, self.memory)
+            refreshes = "refresh" in self.entry.offers
+            if refreshes and self.replay.refresh_due(self.tuning, before, self.updates, phase.joint):
+                self.memory = renew(self.replay, self.learner, self.memory)
 
-    def _prompts(self) -> np.ndarray:
+    def _prompts(self, variation: float) -> np.ndarray:
         """What an episode that begins in this turn is asked for, by seed."""
-        variation = getattr(self.tuning, "variation", 0.0)
         draw = [np.random.default_rng([seed, self.step]).uniform(-variation, variation) for seed in self.run.seeds]
         return (self.tries * (1 + np.array(draw))).astype(np.float32)
 
@@ -554,7 +541,7 @@ class Loop:
         return {
             "learner": named_leaves(self.learner),
             "kept": named_leaves(self.kept),
-            "memory": self.replay.saved(self.memory),
+            "memory": self.replay.state(self.memory),
             "rollout": self.rollout.state(),
             "open": {
                 "lengths": np.array([len(of_member) for of_member in self.open]),
@@ -584,7 +571,7 @@ class Loop:
         source = str(self.checkpoints.folder)
         self.learner = fill(self.learner, state["learner"], source)
         self.kept = fill(self.kept, state["kept"], source)
-        self.memory = self.replay.restored(self.memory, state["memory"])
+        self.memory = self.replay.restore(self.memory, state["memory"])
         loop, kept = state["loop"], state["open"]
         self.step, self.updates = int(loop["step"]), int(loop["updates"])
         self.reported = int(loop.get("reported", self.step))
@@ -643,13 +630,13 @@ def put(
     module: ModuleType, tuning: Any, learner: Any, memory: Any, episode: Episode
 ) -> tuple[Any, dict[str, Float[Array, " seeds"]]]:
     """An episode of every seed into its replay."""
-    return jax.vmap(partial(module.remember, tuning))(learner, memory, episode)
+    return jax.vmap(partial(module.add, tuning))(learner, memory, episode)
 
 
 @partial(jax.jit, static_argnums=(0,), donate_argnums=(2,))
 def renew(module: ModuleType, learner: Any, memory: Any) -> Any:
     """The replays with their states computed anew."""
-    return jax.vmap(module.refreshed)(learner, memory)
+    return jax.vmap(module.refresh)(learner, memory)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3,))

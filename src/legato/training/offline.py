@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +22,7 @@ from gymnasium.spaces import Discrete
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from legato.algorithms import algorithm as algorithm_module
+from legato.algorithms import entry
 from legato.data import facts as data_facts
 from legato.data import formats, windows
 from legato.data import trajectories as logs
@@ -34,6 +34,7 @@ from legato.data.transitions import Transitions
 from legato.data.windows import Draw, Episodes, Window
 from legato.envs import describe, episode_limit, make, make_vec, try_environment
 from legato.errors import LegatoError
+from legato.options import for_run
 from legato.rollout import Clock, episodes
 from legato.training import held_out, policy_file
 from legato.training.averages import Averages
@@ -67,10 +68,9 @@ def start(
     """
     data, held = divided(settings, read(settings) if data is None else data)
     spec, data = check(algorithm, config, settings, data)
-    if config.anneal_over == -1:
-        config = replace(config, anneal_over=settings.updates)
-    if getattr(config, "action_units", "bounds") == "auto":
-        config = replace(config, action_units=data_facts.units_of(data, spec))
+    config = for_run(config, settings.updates)
+    if "for_data" in entry(algorithm).offers:
+        config = entry(algorithm).function("for_data")(config, spec, data)
     about = data.about
     found = {
         "environment": settings.env or about.environment,
@@ -175,9 +175,11 @@ def check(
     With the `spec` of a run that has begun its environment is not made again.
     """
     about, size, limit = data.about, data.observations.shape[1], None
-    if settings.holdout and getattr(config, "goals", "none") != "none":
+    found = entry(algorithm)
+    module, told = found.load(), found.command(config)
+    if settings.holdout and told == "goal":
         raise LegatoError("a policy with goals is told one, which held-out episodes do not name: leave holdout out")
-    if settings.env and getattr(config, "goals", "none") != "none":
+    if settings.env and told == "goal":
         raise LegatoError("a policy with goals is measured with goals of its own: leave --env out")
     if settings.env:
         if spec is None:
@@ -205,12 +207,12 @@ def check(
         )
     else:
         spec = Spec(size, about.low, about.high)
-    if settings.stream == "always" and hasattr(algorithm_module(algorithm), "prepare"):
-        raise LegatoError(f"'{algorithm}' prepares its data on the device: leave out --stream")
-    if settings.targets and getattr(config, "returns", False) and data.rewards is not None:
-        earned = logs.returns(data, getattr(config, "gamma", 1.0))
+    if settings.stream == "always" and "prepare" in found.offers:
+        raise LegatoError(f"'{algorithm}' prepares its data on the device: leave out stream")
+    if settings.targets and told == "return" and data.rewards is not None:
+        earned = logs.returns(data, module.batches(config).discount)
         data_facts.warn(settings.targets, float(earned.min()), float(earned.max()))
-    return spec, algorithm_module(algorithm).chosen(config, data, limit)
+    return spec, module.select_data(config, data, limit)
 
 
 def fingerprint(data: Trajectories) -> str:
@@ -272,24 +274,23 @@ class OfflineLoop:
 
     def _build(self, data: Trajectories, state: dict[str, Any] | None) -> None:
         s, seeds, spec, config = self.settings, self.run.seeds, self.run.spec, self.config
-        gamma, scale = getattr(config, "gamma", 1.0), getattr(config, "scale", 0.0)
+        discount = self.draws[0].discount
         self.step = self.reported = 0  # updates so far, and those that were measured and logged
         self.pause: Callable[[int], None] = lambda step: None  # stops the run where Ctrl-C asked for it
         self.facts: Any
         self.stream: Stream | None = None
         self.data: Episodes | Encoded | Transitions | None = None
-        prepare = getattr(self.algorithm, "prepare", None)
-        if prepare is not None:
-            self.facts, self.data = prepare(config, spec, data, self.run.path / "tokens.npz", fingerprint(data))
+        found = entry(self.run.algorithm)
+        if "prepare" in found.offers:
+            prepared = found.function("prepare")(config, spec, data, self.run.path, fingerprint(data))
+            self.facts, self.data = prepared
         else:
-            self.facts = data_facts.of(
-                data, spec, gamma=gamma, scale=scale, units=getattr(config, "action_units", "bounds")
-            )
+            self.facts = self.algorithm.statistics(config, spec, data)
             if not streamed(data, s.stream):
-                self.data = windows.episodes(data, gamma, self.draws)
+                self.data = windows.episodes(data, discount, self.draws)
         if self.data is None:
             self.draws = self.draws[-1:]  # all windows of a chunk have one shape
-            self.open = lambda step: Stream(data, seeds, self.draws[0], DISPATCH, first=step, gamma=gamma)
+            self.open = lambda step: Stream(data, seeds, self.draws[0], DISPATCH, first=step, gamma=discount)
         keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(jnp.array(seeds))  # [seeds, 2]
         init_keys, self.update_keys = keys[:, 0], keys[:, 1]
         if state is not None:
@@ -305,9 +306,9 @@ class OfflineLoop:
         self.eval_names = ["eval_return", *(f"eval_return_{t:g}" for t in self.targets[1:] if t is not None)]
         self.best = np.full(len(seeds), -np.inf)
         self.averages = Averages(seeds, "update")
-        food = self.data or windows.episodes(logs.select(data, [0]))  # of any episode: only shapes are asked for
+        source = self.data or windows.episodes(logs.select(data, [0]))  # of any episode: only shapes are asked for
         # Traced as the loop will call it: unless windows are streamed, the first turn finds the trace.
-        carried = self.draws, self.learner, food, self.update_keys, 0, 1
+        carried = self.draws, self.learner, source, self.update_keys, 0, 1
         self.metric_names = sorted(advance.eval_shape(self.algorithm, config, *carried)[1])
 
     # --- the loop ---
@@ -342,12 +343,12 @@ class OfflineLoop:
 
     def _turn(self) -> None:
         count = min(DISPATCH, self.settings.updates - self.step)
-        food: Any = self.data
-        if food is None:
+        source: Any = self.data
+        if source is None:
             self.stream = self.stream or self.open(self.step)
-            food = jax.tree.map(lambda leaf: leaf[:count], self.stream.take())
+            source = jax.tree.map(lambda leaf: leaf[:count], self.stream.take())
         self.learner, metrics = advance(
-            self.algorithm, self.config, self.draws, self.learner, food, self.update_keys, self.step, count
+            self.algorithm, self.config, self.draws, self.learner, source, self.update_keys, self.step, count
         )
         self.step += count
         self.averages.add(self.step, metrics, count)
@@ -362,7 +363,8 @@ class OfflineLoop:
         self.averages.read(self.checkpoints.steps())
         progress.step(self.step)
         evaluated, apart = self._evaluate() if due(s.eval_every) else (None, None)
-        text = f"loss {self.averages.mean('loss'):.4g}"
+        shown = "loss" if "loss" in self.metric_names else self.metric_names[0]
+        text = f"{shown} {self.averages.mean(shown):.4g}"
         if evaluated is not None or apart is not None or due(s.log_every):
             self._log(evaluated, apart)
             self.metrics.speed(self.step, progress.rate(self.step), "updates")
@@ -422,7 +424,7 @@ class OfflineLoop:
     def _held_out(self, policies: Any, held: Trajectories) -> np.ndarray:
         """Errors `[seeds]` of predicting the actions of held-out episodes, as shares of their deviation."""
         some = logs.select(held, np.arange(max(1, int(np.searchsorted(held.offsets, HELD_STEPS, side="right")) - 1)))
-        told = {"conditioned": self.run.conditioned, "gamma": getattr(self.config, "gamma", 1.0)}
+        told = {"conditioned": self.run.conditioned, "gamma": self.draws[0].discount}
         found, _, deviation = held_out.errors(policies, some, self.run.spec, **told)
         return held_out.shares(found, deviation)
 
@@ -459,32 +461,33 @@ def advance(
     config: Any,
     draws: tuple[Draw, ...],
     learner: Any,
-    food: Episodes | Encoded | Transitions | Window,
+    source: Episodes | Encoded | Transitions | Window,
     keys: PRNGKeyArray,
     first: int,
     count: int,
 ) -> tuple[Any, dict[str, Float[Array, " seeds"]]]:
     """`count` updates of every seed in one dispatch. Returns the sums of their metrics too.
 
-    `food` is what the updates are drawn from, or the windows of these very updates, `[count, seeds, ...]`. The i-th
+    `source` is what the batches are drawn from, or the windows of these very updates, `[count, seeds, ...]`. The i-th
     update of a run draws from `fold_in(key, i)`, whichever call makes it. Of several buckets it
-    eats from `bucket_of(food, i)`.
+    draws from `bucket_of(source, i)`.
     """
 
     def one_seed(learner: Any, key: PRNGKeyArray, given: Window | None) -> tuple[Any, dict[str, Array]]:
         def update(learner: Any, i: Array | int) -> tuple[Any, dict[str, Array]]:
             k_draw, k_update = jax.random.split(jax.random.fold_in(key, i))
 
-            def fed(what: Draw, learner: Any) -> tuple[Any, dict[str, Array]]:
-                return algorithm.update(config, learner, cast(Episodes, food).draw(k_draw, what), k_update)
+            def from_bucket(what: Draw, learner: Any) -> tuple[Any, dict[str, Array]]:
+                return algorithm.update(config, learner, cast(Episodes, source).draw(k_draw, what), k_update)
 
             if given is not None:
                 return algorithm.update(config, learner, jax.tree.map(lambda leaf: leaf[i - first], given), k_update)
             if len(draws) == 1:
-                return fed(draws[0], learner)
-            # No seed has a say in the bucket, so under vmap this is still a choice, and one branch runs.
-            bucket = windows.bucket_of(cast(Episodes, food), jnp.asarray(i))
-            return jax.lax.switch(bucket, [partial(fed, what) for what in draws], learner)
+                return from_bucket(draws[0], learner)
+            # The index is the same for all seeds (unbatched), so `switch` stays a switch under vmap.
+            # One branch runs.
+            bucket = windows.bucket_of(cast(Episodes, source), jnp.asarray(i))
+            return jax.lax.switch(bucket, [partial(from_bucket, what) for what in draws], learner)
 
         def turn(i: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
             learner, metrics = update(carry[0], i)
@@ -494,5 +497,5 @@ def advance(
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         return jax.lax.fori_loop(first, first + count, turn, (learner, nothing))
 
-    given = food if isinstance(food, Window) else None
+    given = source if isinstance(source, Window) else None
     return jax.vmap(one_seed, in_axes=(0, 0, 1))(learner, keys, given)

@@ -8,8 +8,6 @@ does.
 
 from __future__ import annotations
 
-import dataclasses
-import warnings
 from collections.abc import Callable
 from functools import partial
 from itertools import chain
@@ -23,13 +21,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.algorithms import algorithm as algorithm_module
-from legato.algorithms.configs import OFFLINE
+from legato.algorithms import entries, entry
 from legato.data import replay as replay_buffer
 from legato.data.replay import HeldDecisions, Minibatches, Replay, Sequences, Transition
 from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories
 from legato.envs import describe, episode_limit, make, make_vec, try_environment
-from legato.errors import LegatoError, LegatoWarning
+from legato.errors import LegatoError
+from legato.options import for_run
 from legato.policy import RandomPlans
 from legato.rollout import Clock, Experience, Rollout, episodes
 from legato.training import policy_file
@@ -57,11 +56,7 @@ def start(
     spec = check(algorithm, config, settings)
     steps, updates = turn(algorithm, config, settings)
     in_all = max(1, round(settings.steps / steps * updates))
-    if config.anneal_over == -1:
-        config = dataclasses.replace(config, anneal_over=in_all)
-    if getattr(config, "grow_over", 0) == -1:
-        config = dataclasses.replace(config, grow_over=max(1, in_all // 2))
-    run = Run.create(out, algorithm, preset, config, settings, spec)
+    run = Run.create(out, algorithm, preset, for_run(config, in_all), settings, spec)
     Loop(run, quiet=quiet).train()
     return run
 
@@ -114,20 +109,22 @@ def check(algorithm: str, config: Any, settings: Settings) -> Spec:
     module = algorithm_module(algorithm)
     world = world_of(settings)
     environment = make(world)
-    choosers = [name for name in OFFLINE if name != "odt"]
-    spec, limit = describe(environment, settings.env, user=algorithm, choosers=choosers), episode_limit(environment)
+    choosers = [name for name, found in entries().items() if found.discrete]
+    discrete = entry(algorithm).discrete
+    spec = describe(environment, settings.env, user=algorithm, discrete=discrete, choosers=choosers)
+    limit = episode_limit(environment)
     try_environment(environment, settings.env)
     plan = module.plan_length(config)
     if limit is not None and plan > limit:
         raise LegatoError(f"a plan of {plan} steps is longer than an episode of '{settings.env}' ({limit} steps)")
-    ahead = getattr(config, "n_step", 1)
+    ahead = max(module.batches(config).lengths)
     if limit is not None and ahead > limit:
         raise LegatoError(f"n_step {ahead} is longer than an episode of '{settings.env}' ({limit} steps)")
     if settings.capacity < module.batches(config).size:
         raise LegatoError(f"capacity {settings.capacity} is smaller than a minibatch ({module.batches(config).size})")
     refuse_large(settings, spec, turn(algorithm, config, settings)[0])
-    if getattr(config, "action_units", "bounds") == "environment":
-        warn_of_units(spec, settings.env)
+    if "check" in entry(algorithm).offers:
+        entry(algorithm).function("check")(config, spec, settings.env)
     if settings.backend != "gymnasium":
         make_vec(world, 1, settings.backend).close()  # is it installed, and does it know the environment?
     return spec
@@ -145,35 +142,18 @@ def refuse_large(settings: Settings, spec: Spec, turn_steps: int) -> None:
     refuse_beyond(4 * settings.seeds * rows * width, what, "lower --capacity, or --seeds")
 
 
-def warn_of_units(spec: Spec, env: str) -> None:
-    """Say so where bounds are too far from [-1, 1] for what is learnt in the environment's own units."""
-    low, high = np.array(spec.low), np.array(spec.high)
-    half, middle = (high - low) / 2, (high + low) / 2
-    strange = (half < 0.2) | (half > 5) | (np.abs(middle) > half)  # below e^-1 / 2 an entropy of -1 cannot be reached
-    if strange.any():
-        i = int(strange.argmax())
-        warnings.warn(
-            f"action[{i}] of '{env}' lies in [{low[i]:g}, {high[i]:g}], and is learnt in these units: "
-            "action_units bounds learns the same whatever the unit",
-            LegatoWarning,
-            stacklevel=3,
-        )
-
-
-def collecting(module: ModuleType, config: Any, updates: int | None = None) -> Clock:
-    """When decisions are made while collecting: after a whole plan, unless the algorithm says otherwise.
-
-    `updates` made so far; without, the slowest clock that there will be.
-    """
-    if hasattr(module, "collecting"):
-        return Clock(module.collecting(config, updates))
-    return Clock(module.plan_length(config))
+def collecting(algorithm: str, config: Any) -> Clock:
+    """When decisions are made while collecting: after a whole plan, unless the algorithm says otherwise."""
+    found = entry(algorithm)
+    if "collect_interval" in found.offers:
+        return Clock(found.function("collect_interval")(config))
+    return Clock(found.load().plan_length(config))
 
 
 def turn(algorithm: str, config: Any, settings: Settings) -> tuple[int, int]:
     """Primitive steps per seed, and updates, of one turn of the loop. Raises `LegatoError` when it has no update."""
     module = algorithm_module(algorithm)
-    steps = collecting(module, config).plan_length * settings.environments
+    steps = collecting(algorithm, config).plan_length * settings.environments
     counted = settings.environments if module.batches(config).per_decision else steps
     updates = round(settings.updates_per_step * counted)
     if updates < 1:
@@ -198,7 +178,7 @@ class Loop:
         self.algorithm = algorithm_module(run.algorithm)
         self.batches: Minibatches = self.algorithm.batches(self.config)
         self.plan: int = self.algorithm.plan_length(self.config)
-        self.clock = collecting(self.algorithm, self.config)
+        self.clock = collecting(run.algorithm, self.config)
         self.turn_steps, self.turn_updates = turn(run.algorithm, self.config, self.settings)
         self.quiet = quiet
         self.checkpoints = Checkpoints(run.path / "checkpoints", create=not resume)
@@ -279,7 +259,6 @@ class Loop:
         if self.step < self.settings.start_steps:
             policies = RandomPlans(policies, self.run.spec, hold=self.algorithm.HOLDS_ACTION)
         try:
-            self.rollout.clock = collecting(self.algorithm, self.config, self.updates)
             experience, ended = self.rollout.run(policies, self.clock.plan_length, self.act_keys)
         except LegatoError:
             self.averages.read(self.checkpoints.steps())  # a loss that turned NaN is named instead of what it led to

@@ -25,7 +25,7 @@ from safetensors.numpy import load as read_weights
 from safetensors.numpy import save as weights_of
 
 from legato.algorithms import algorithm as algorithm_module
-from legato.algorithms.configs import CONFIGS, Config
+from legato.algorithms import entry
 from legato.data.spec import Spec
 from legato.errors import LegatoError
 from legato.policy import Player, Policy
@@ -45,7 +45,7 @@ class Card:
     """What a saved policy says of itself. `extra` holds where it came from: environment, seed, step, which."""
 
     algorithm: str
-    config: Config
+    config: Any
     spec: Spec
     extra: dict[str, Any]
 
@@ -134,7 +134,7 @@ def load(folder: Path) -> LoadedPolicy:
     return LoadedPolicy(filled, card)
 
 
-def _plausible(config: Config, weights: dict[str, np.ndarray], source: Path) -> None:
+def _plausible(config: Any, weights: dict[str, np.ndarray], source: Path) -> None:
     """Refuse sizes that the weights cannot have, before a network of them is so much as described."""
     widest = max((max(array.shape, default=1) for array in weights.values()), default=1)
     limits = {"layers": len(weights)}  # each has one array at least
@@ -184,8 +184,7 @@ def _read(folder: Path) -> tuple[Card, list[str], str | None]:
         name, config, spec = body.pop("algorithm"), body.pop("config"), body.pop("spec")
         files.check_type(str, name, "algorithm")
         extra = files.object_of(_EXTRA, body)
-        known = CONFIGS[name] if name in CONFIGS else algorithm_module(name)
-        config = files.check_sizes(files.instance(known, config, "config"))
+        config = files.instance(entry(name).config, config, "config")
         return Card(name, config, files.spec(spec), extra), changed, digests.get("weights")
     except (FileNotFoundError, NotADirectoryError):
         raise LegatoError(f"'{folder}' is not a saved policy: it has no {_CARD}") from None

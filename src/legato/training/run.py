@@ -28,11 +28,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from legato.algorithms.configs import BC, CONFIGS, DS4, DT, OFFLINE, SAC, SRL, TT, TUNERS, Config, Tuner
+from legato.algorithms import entries, entry
 from legato.data.spec import Spec
 from legato.errors import LegatoError, LegatoWarning, unknown
 from legato.training import files
-from legato.training.settings import AnySettings, FinetuneSettings, OfflineSettings, Settings, world_of
+from legato.training.settings import KINDS, AnySettings, OfflineSettings, world_of
 
 if TYPE_CHECKING:  # brings Gymnasium
     from legato.envs import Env, World
@@ -74,19 +74,18 @@ class Run:
         body = files.object_of({**kinds, "data": dict | None}, body)
         self.algorithm: str = body["algorithm"]
         self.preset: str = body["preset"]
-        if self.algorithm not in CONFIGS:
+        if self.algorithm not in entries():
             raise files.Unfit(f"there is no algorithm '{self.algorithm}'")
-        self.config: Config = files.check_sizes(files.instance(CONFIGS[self.algorithm], body["config"], "config"))
+        self.config: Any = files.instance(entry(self.algorithm).config, body["config"], "config")
         self.method: str | None = body.get("method")
         """how its policies were fine-tuned, if they were"""
-        if self.method is not None and self.method not in TUNERS:
+        if self.method is not None and self.method not in entries("finetuning"):
             raise files.Unfit(f"there is no way to fine-tune '{self.method}'")
-        self.tuning: Tuner | None = (
-            files.check_sizes(files.instance(TUNERS[self.method], body["tuning"], "tuning")) if self.method else None
-        )
-        kind = OfflineSettings if self.algorithm in OFFLINE else Settings
-        kind = FinetuneSettings if self.method else kind
-        self.settings: AnySettings = files.instance(kind, body["settings"], "settings")
+        learns = entry(self.algorithm).learns if self.method is None else "finetuning"
+        self.tuning: Any = None
+        if self.method is not None:
+            self.tuning = files.instance(entry(self.method, "finetuning").config, body["tuning"], "tuning")
+        self.settings: AnySettings = files.instance(KINDS[learns], body["settings"], "settings")
         data = body.get("data")
         self.data: dict[str, Any] | None = None if data is None else files.object_of(_DATA, data, "data")
         self.spec = files.spec(body["spec"])
@@ -98,13 +97,13 @@ class Run:
         path: str | Path | None,
         algorithm: str,
         preset: str,
-        config: Config,
+        config: Any,
         settings: AnySettings,
         spec: Spec,
         data: dict[str, Any] | None = None,
         *,
         method: str | None = None,
-        tuning: Tuner | None = None,
+        tuning: Any = None,
     ) -> Run:
         """A new folder, by default the first free `runs/<algorithm>-<environment or dataset>-<seed>-<n>`.
 
@@ -114,8 +113,7 @@ class Run:
         """
         for part, fields in (("hyper-parameters", config), ("settings", settings), ("fine-tuning", tuning)):
             files.check_types(fields, part)
-            files.check_sizes(fields)
-        path = _make_folder(path, label(algorithm, config, method), settings)
+        path = _make_folder(path, label(algorithm, config, method, tuning), settings)
         body = {
             "algorithm": algorithm,
             "preset": preset,
@@ -148,7 +146,6 @@ class Run:
         if end == old:  # said again, as after a kill
             return
         self.settings = dataclasses.replace(self.settings, **{name: end})
-        files.check_sizes(self.settings)
         self.extended = (old, end)
 
     def keep_end(self) -> None:
@@ -192,7 +189,7 @@ class Run:
 
     @property
     def label(self) -> str:
-        return label(self.algorithm, self.config, self.method)
+        return label(self.algorithm, self.config, self.method, self.tuning)
 
     @property
     def environment(self) -> str | None:
@@ -227,12 +224,12 @@ class Run:
     @property
     def conditioned(self) -> bool:
         """Do its policies read the return that is asked for?"""
-        return isinstance(self.config, DT | DS4) and self.config.returns
+        return entry(self.algorithm).command(self.config) == "return"
 
     @property
     def goals(self) -> bool:
         """Are its policies told a goal?"""
-        return isinstance(self.config, TT) and self.config.goals != "none"
+        return entry(self.algorithm).command(self.config) == "goal"
 
     def resume_command(self, command: str, dataset: str | None = None) -> str:
         """What goes on with it, and what has to be said again: the module of its environment, its dataset's place."""
@@ -259,22 +256,14 @@ class Run:
         return [f"{k} {v} -> {versions().get(k)}" for k, v in self.versions.items() if versions().get(k) != v]
 
 
-def label(algorithm: str, config: Config, method: str | None = None) -> str:
+def label(algorithm: str, config: Any, method: str | None = None, tuning: Any = None) -> str:
     """The field's name for a configuration: `SRL-8`, `SAC`, `SAC-4`, `10%BC`, `DT (cache)`, `DS4-AC`."""
-    name = (method or algorithm).upper()
-    if isinstance(config, SRL):
-        return f"SRL-{config.horizon}"
-    if isinstance(config, SAC):
-        return name if config.action_repeat == 1 else f"{name}-{config.action_repeat}"
-    if isinstance(config, BC):
-        return name if config.fraction == 1 else f"{100 * config.fraction:g}%BC"
-    if isinstance(config, TT):
-        said = ["uniform"] if config.edges == "uniform" else []
-        said += [config.search] if config.search != "return" else []
-        return f"{name} ({', '.join(said)})" if said else name
-    said = ["cache"] if isinstance(config, DT) and config.memory == "cache" else []
-    said += [f"no {what}" for what in ("returns", "history") if not getattr(config, what, True)]
-    return f"{name} ({', '.join(said)})" if said else name
+    found = entry(algorithm)
+    if method is None:
+        return found.label(config)
+    details = found.details(config)
+    title = entry(method, "finetuning").label(tuning)
+    return f"{title} ({', '.join(details)})" if details else title
 
 
 def versions() -> dict[str, str]:

@@ -12,10 +12,10 @@ import pytest
 from tests.tiny import SIZES, train
 
 from legato import api
-from legato.algorithms import srl
+from legato.algorithms.srl import srl
+from legato.algorithms.srl.planner import ModelPlanner
 from legato.data.spec import Spec
 from legato.errors import LegatoError
-from legato.planning.recall import Imagining
 from legato.planning.shooting import Shooting
 from legato.policy import LastStep
 from legato.training import policy_file
@@ -33,11 +33,11 @@ def learner() -> srl.Learner:
     return srl.init(config, SPEC, jax.random.key(0))
 
 
-def planner(learner: srl.Learner, how: Shooting | None) -> Imagining:
-    return Imagining(learner.actor, learner.critic, learner.model, SPEC, how)
+def planner(learner: srl.Learner, how: Shooting | None) -> ModelPlanner:
+    return ModelPlanner(learner.actor, learner.critic, learner.model, SPEC, how)
 
 
-def decided(policy: Imagining, length: int, key: jax.Array | None = None) -> np.ndarray:
+def decided(policy: ModelPlanner, length: int, key: jax.Array | None = None) -> np.ndarray:
     return np.asarray(policy.decide(LastStep(S, BEFORE), key, length)[0])
 
 
@@ -97,14 +97,14 @@ def test_a_planner_works_where_actor_critics_and_model_do() -> None:
     config = srl.Config(horizon=3, hidden=8, latent=5, critic="time_aware", action_units="environment")
     learner = srl.init(config, SPEC, jax.random.key(0))
     assert learner.encoder is not None
-    policy = Imagining(learner.actor, learner.critic, learner.model, SPEC, HOW, learner.encoder, 3)
+    policy = ModelPlanner(learner.actor, learner.critic, learner.model, SPEC, HOW, learner.encoder, 3)
     z, total = learner.encoder(S), 0.0
     unit = np.random.default_rng(0).uniform(-1, 1, (4, 2)).astype(np.float32)
     for a, k in zip(SPEC.unscale(jnp.asarray(unit)), (0, 1, 2, 2), strict=True):
         total += min(float(q) for q in learner.critic(jnp.append(z, k / 3), a))
         z = learner.model(z, a)
     assert float(policy.judged(learner.encoder(S), jnp.asarray(unit))) == pytest.approx(total, rel=1e-5)
-    unrolled = Imagining(learner.actor, learner.critic, learner.model, SPEC, None, learner.encoder, 3)
+    unrolled = ModelPlanner(learner.actor, learner.critic, learner.model, SPEC, None, learner.encoder, 3)
     first = learner.actor.greedy(learner.encoder(S), BEFORE, 1)
     np.testing.assert_allclose(decided(unrolled, 1), first, atol=1e-6)
 
@@ -121,7 +121,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_model_and_critics_come_from_the_newest_checkpoint(run: Run) -> None:
     for seed in run.seeds:
         policy = api.load(run.path, seed, search={"planner": "cem", "samples": 16}).policy
-        assert isinstance(policy, Imagining) and policy.how == Shooting(samples=16, temperature=0.0)
+        assert isinstance(policy, ModelPlanner) and policy.how == Shooting(samples=16, temperature=0.0)
         learnt = policy_file.newest_learner(run, seed)
         for mine, other in ((policy.model, learnt.model), (policy.critic, learnt.critic), (policy.actor, learnt.actor)):
             assert all(map(np.array_equal, jax.tree.leaves(mine), jax.tree.leaves(other)))
@@ -131,10 +131,10 @@ def test_model_and_critics_come_from_the_newest_checkpoint(run: Run) -> None:
 
 
 def test_a_latent_run_is_planned_in_and_refuses_other_observations(tmp_path: Path) -> None:
-    run = train("srl", tmp_path / "latent", steps=150, latent=5, critic="open_loop")
+    run = train("srl", tmp_path / "latent", steps=150, latent=5, critic="time_aware")
     policy = api.load(run.path, search={"planner": "mppi", "samples": 16}).policy
     learnt = policy_file.newest_learner(run, 0)
-    assert isinstance(policy, Imagining) and policy.places == run.config.horizon
+    assert isinstance(policy, ModelPlanner) and policy.places == run.config.horizon
     assert all(map(np.array_equal, jax.tree.leaves(policy.encoder), jax.tree.leaves(learnt.encoder)))
     with pytest.raises(LegatoError, match=r"4 observed numbers .* trained with 3 observed"):
         api.evaluate(run, env="InvertedPendulum-v5", episodes=1, quiet=True)
@@ -171,7 +171,7 @@ def test_what_makes_no_sense_is_refused(search: dict[str, Any], message: str, ru
 
 
 def test_what_cannot_be_planned_with_is_refused(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(LegatoError, match="a policy of 'sac' has no model to plan in: train srl"):
+    with pytest.raises(LegatoError, match="a policy of 'sac' takes no search and no critic: those of srl and tt do"):
         api.load(train("sac", tmp_path / "sac", **{**SIZES, "steps": 150}).path, search={"planner": "mppi"})
     with pytest.raises(LegatoError, match="is a policy alone: model and critics"):
         api.load(run.policy_path(3), search={"planner": "mppi"})

@@ -2,13 +2,14 @@
 
     z_0 = s,  z_{k+1} = m(z_k, a_k),   J(a_0 ... a_{H-1}) = sum_k min_i Q_i(z_k, a_k)
 
-which is what temporal recall teaches SRL's actor to write (`algorithms.srl`, with alpha = 0), looked for anew at every
+which is what temporal recall teaches SRL's actor to write (`srl`, with alpha = 0), looked for anew at every
 decision instead. `Shooting` says how; without it nothing is looked for: the actor decides step by step in imagined
 states, the online planning that Patel & Siegelmann (arXiv 2410.08979) compare with, in its most natural reading.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
@@ -16,21 +17,24 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from legato.algorithms.protocol import Parts
+from legato.algorithms.srl.config import PLANNERS, SRL
+from legato.algorithms.srl.srl import ActionSequence
 from legato.data.spec import Spec, convert_actions
-from legato.errors import LegatoError
+from legato.errors import LegatoError, unknown
 from legato.models import dynamics
 from legato.models.dynamics import Dynamics
 from legato.nn.ensembles import TwinCritic
 from legato.nn.mlp import MLP, Linear
+from legato.options import require_types, types
 from legato.planning import shooting
-from legato.planning.shooting import Shooting
+from legato.planning.options import Shooting
 from legato.policy import LastStep, Policy, Step, refuse_command
 
-PLANNERS = ("unrolled", "mppi", "cem")
 MEMORY = 4.0  # GiB that one decision may take
 
 
-class Imagining(Policy[LastStep]):
+class ModelPlanner(Policy[LastStep]):
     """Plans in a model. Beyond the horizon of a search the actor goes on from where the plan is imagined to end."""
 
     actor: Any
@@ -101,3 +105,26 @@ class Imagining(Policy[LastStep]):
                 f"{self.how.samples} samples would take {each * self.how.samples:.1f} GiB for a decision, and "
                 f"{MEMORY:g} are allowed: at most {int(MEMORY / each)} samples fit"
             )
+
+
+def compose(config: SRL, policy: ActionSequence, options: Mapping[str, Any], parts: Parts) -> tuple[SRL, ModelPlanner]:
+    """The actor with a planner over its run's model and critics.
+
+    Raises `LegatoError` for options that are none or make no sense, and for a critic.
+    """
+    if parts.q_function is not None:
+        raise LegatoError("a policy of 'srl' searches for no return: it takes no critic")
+    name, others = options.get("planner"), {k: v for k, v in options.items() if k != "planner"}
+    if name is None:
+        raise LegatoError(f"which planner? a search in the model of an SRL run is one of {', '.join(PLANNERS)}")
+    if name not in PLANNERS:
+        raise unknown("planner", str(name), PLANNERS)
+    require_types({} if name == "unrolled" else types(Shooting), others, "planner")
+    how = None
+    if name != "unrolled":
+        how = Shooting(**{"temperature": 0.0 if name == "cem" else Shooting.temperature, **others})
+    learner = parts.learner()
+    places = 0 if config.critic == "one_step" else config.horizon
+    found = ModelPlanner(policy.actor, learner.critic, learner.model, policy.spec, how, learner.encoder, places)
+    found.check()
+    return config, found

@@ -23,14 +23,15 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from legato.algorithms.configs import DS4 as Base
-from legato.algorithms.configs import DS4AC as Config
-from legato.algorithms.decision_s4 import Network, Recurrent, recurrent
-from legato.algorithms.tuning import Phase, above
+from legato.algorithms.decision_s4 import stored_states
+from legato.algorithms.decision_s4.config import DS4 as Base
+from legato.algorithms.decision_s4.config import DS4AC as Config
+from legato.algorithms.decision_s4.decision_s4 import Network, Recurrent, recurrent
+from legato.algorithms.finetuning import Phase, check_n_step, target_above
 from legato.data import histories as ring
 from legato.data import trajectories as logs
 from legato.data.facts import Facts
-from legato.data.histories import Episode, Histories, Moment
+from legato.data.histories import Histories, Moment
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.errors import LegatoError
@@ -41,7 +42,7 @@ from legato.policy import Noisy
 
 Metrics = dict[str, Float[Array, ""]]
 SIDES = np.array([-1.0, 1.0])
-SMALLER = "train the policy with --core s5 or a smaller --order"
+replay = stored_states
 
 
 class Learner(eqx.Module):
@@ -62,25 +63,33 @@ class Learner(eqx.Module):
     base: Base = eqx.field(static=True)
 
 
-def check(config: Config, base: Base, spec: Spec) -> None:
-    """Raises `LegatoError` for a policy that cannot be fine-tuned."""
+def check(config: Config, base: Base, spec: Spec, limit: int | None) -> None:
+    """Raises `LegatoError` for a policy that cannot be fine-tuned. `limit`: the steps of an episode, where known."""
+    check_n_step(config.n_step, limit)
     if spec.choices is not None:
         raise LegatoError("an actor-critic of deterministic actions needs actions that are numbers, not choices")
     if not base.history:
-        raise LegatoError("a policy without history has no states to learn from: train one with --history")
+        raise LegatoError("a policy without history has no states to learn from: train one with history")
     if config.relabel and base.delayed:
-        raise LegatoError("a delayed return is not relabelled: leave --relabel out")
+        raise LegatoError("a delayed return is not relabelled: leave relabel out")
     if config.relabel and config.regret:
-        raise LegatoError("relabelled episodes leave nothing that was still wanted: give --regret 0 with --relabel")
+        raise LegatoError("relabelled episodes leave nothing that was still wanted: give regret 0 with relabel")
+
+
+def longest_episode(base: Base) -> int:
+    """Steps of the longest episode that is expected where the environment sets no limit."""
+    return 1000
 
 
 def phase(config: Config, step: int) -> Phase:
     """What is done after so many primitive steps."""
     first, then, last = config.noise
     if step < config.critic_steps:
-        return Phase(config.critic_updates if step >= config.start_steps else 0, False, first)
+        return Phase(config.critic_updates if step >= config.start_steps else 0, False, first, config.variation)
     share = min(1.0, (step - config.critic_steps) / max(config.noise_over, 1))
-    return Phase(config.updates if step >= config.start_steps else 0, True, then + share * (last - then))
+    return Phase(
+        config.updates if step >= config.start_steps else 0, True, then + share * (last - then), config.variation
+    )
 
 
 def init(config: Config, base: Base, policy: Recurrent, key: PRNGKeyArray) -> Learner:
@@ -117,31 +126,15 @@ def _optimisers(config: Config) -> dict[str, optax.GradientTransformation]:
     }
 
 
-# --- the replay ---
+# --- the logs ---
 
 
-def state_size(base: Base, spec: Spec) -> int:
-    """Numbers of all states of a policy."""
-    start = jax.eval_shape(lambda key: Network(base, spec, key=key).start(), jax.random.key(0))
-    return sum(leaf.size for leaf in jax.tree.leaves(start))
-
-
-def size(config: Config, base: Base, spec: Spec, capacity: int, longest: int) -> tuple[int, int]:
-    """The rows of the replay, and how many numbers it keeps of each."""
-    return capacity, ring.width(spec, state_size(base, spec))
-
-
-def memory(config: Config, base: Base, spec: Spec, capacity: int, longest: int) -> Histories:
-    """An empty replay."""
-    return ring.create(spec, state_size(base, spec), capacity)
-
-
-def begins_with_logs(config: Config) -> bool:
-    """Does the replay begin with logged episodes?"""
+def reads_logs(config: Config) -> bool:
+    """Does the replay begin with logged episodes, so that the logs are needed?"""
     return config.logged > 0
 
 
-def logged(config: Config, data: Trajectories) -> Int[np.ndarray, " episodes"]:
+def initial_episodes(config: Config, data: Trajectories) -> Int[np.ndarray, " episodes"]:
     """Which logged episodes the replay begins with, in the order in which they go in: the best last.
 
     Half of their steps are of the best; the others of all returns, evenly: the best alone would never show the critics
@@ -153,72 +146,6 @@ def logged(config: Config, data: Trajectories) -> Int[np.ndarray, " episodes"]:
     share = min(1.0, left / max(data.lengths[others].sum(), 1))
     spread = others[np.diff(np.ceil(np.arange(len(others) + 1) * share)) > 0]
     return np.concatenate([best, spread[np.cumsum(data.lengths[spread]) <= left]])[::-1]
-
-
-def remember(config: Config, learner: Learner, histories: Histories, episode: Episode) -> tuple[Histories, Metrics]:
-    """Put an episode into the replay, with the states that today's actor has on its way through it.
-
-    The states are those of the returns that are kept with them: what was asked for or, with `relabel`, what was
-    earned. The metric is the largest difference between what the head gives as a recurrence and as a convolution.
-    """
-    base, facts = learner.base, learner.facts
-    ret = episode.returns_to_go(base.gamma) if config.relabel else episode.wanted(base.gamma)
-    ret = jnp.broadcast_to(episode.asked, ret.shape) if base.delayed else ret
-    action = facts.unit(episode.actions)
-    previous = jnp.where(episode.row[:, None] > 0, jnp.roll(action, 1, axis=0), 0)
-    last = episode.row == episode.steps - 1
-    given = facts.normaliser(episode.observations), previous, facts.ask(ret)
-    states, read = walk(learner.actor, given)
-    real = episode.row < episode.steps
-    moment = Moment(
-        episode.observations,
-        previous,
-        action,
-        jnp.where(real, episode.rewards, 0),
-        ret,
-        jnp.where(last & episode.terminated, 0.0, 1.0),
-        real.astype(jnp.float32),
-        states,
-    )
-    gap = jnp.max(jnp.abs(learner.actor(*given) - read @ learner.actor.out), axis=-1)
-    gap = jnp.max(jnp.where(real, gap, 0))
-    return ring.add(histories, ring.pack(moment), jnp.where(episode.steps > 0, episode.steps + 1, 0)), {"gap": gap}
-
-
-def walk(network: Network, given: tuple[Array, Array, Array]) -> tuple[Float[Array, "rows state"], Array]:
-    """The states before each step of an episode, `[rows, state]`, and what the head reads at it."""
-    entry, discrete = network.entry(), network.discrete()
-
-    def step(states: Any, at: tuple[Array, Array, Array]) -> tuple[Any, tuple[Array, Array]]:
-        after, read = network.step(entry, discrete, states, *at)
-        return after, (ravel_pytree(states)[0], read)
-
-    return jax.lax.scan(step, network.start(), given)[1]
-
-
-def refreshed(learner: Learner, histories: Histories) -> Histories:
-    """The replay with all its states computed anew by today's actor.
-
-    Of the oldest episode, whose beginning may be overwritten, the first state that is left stays as it was.
-    """
-    network, facts = learner.actor, learner.facts
-    entry, discrete = network.entry(), network.discrete()
-    begin, unravel = ravel_pytree(network.start())
-    oldest = jnp.where(histories.added > histories.capacity, histories.added % histories.capacity, 0)
-
-    def turn(i: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        rows, state, begins = carry
-        at = (oldest + i) % histories.capacity
-        row = jax.lax.dynamic_index_in_dim(rows, at, keepdims=False)
-        moment = ring.unpack(row, histories.spec)
-        state = jnp.where(i == 0, moment.state, jnp.where(begins, begin, state))
-        given = facts.normaliser(moment.observation), moment.previous, facts.ask(moment.ret)
-        after, _ = network.step(entry, discrete, unravel(state), *given)
-        rows = jax.lax.dynamic_update_index_in_dim(rows, row.at[-state.size :].set(state), at, 0)
-        return rows, ravel_pytree(after)[0], moment.valid == 0
-
-    rows, *_ = jax.lax.fori_loop(0, histories.size, turn, (histories.rows, begin, jnp.zeros((), bool)))
-    return Histories(rows, histories.added, histories.spec)
 
 
 # --- learning ---
@@ -390,19 +317,5 @@ def targets(
 
     `trust` falls from 1 with every fall.
     """
-    ask = above(config, first, best, trust)
+    ask = target_above(config.ahead, first, best, trust)
     return ask, ask
-
-
-# --- checkpoints ---
-
-
-def saved(histories: Histories) -> dict[str, np.ndarray]:
-    """The filled part of the replays, of all seeds."""
-    filled = int(np.max(np.minimum(histories.added, histories.rows.shape[1])))
-    return {"rows": np.array(histories.rows[:, :filled]), "added": np.array(histories.added)}
-
-
-def restored(histories: Histories, state: dict[str, np.ndarray]) -> Histories:
-    rows = histories.rows.at[:, : state["rows"].shape[1]].set(state["rows"])
-    return Histories(rows, jnp.asarray(state["added"]), histories.spec)

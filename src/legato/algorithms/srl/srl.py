@@ -17,9 +17,8 @@ SAC's. Everything reads actions in units of their bounds, [-1, 1], so that what 
 in which an environment counts; `action_units = "environment"` is the published form.
 
 Options beyond that are those of the published code (critics that know k, teaching through time, a latent state) and of
-this library (`recall_ends`, `vary`, `grow_over`, `model_target`, `model_steps`, an open-loop critic, `execute`,
-`n_step`). In a latent state everything above happens to e(s) instead of s, and e is learnt with the model, by temporal
-consistency:
+this library (`recall_ends`, `model_target`, `execute`, `n_step`). In a latent state everything above happens to e(s)
+instead of s, and e is learnt with the model, by temporal consistency over five steps:
 
     L_m  = sum_k rho^k MSE(m^{k+1}(e(s), a_0 ... a_k), stop_gradient(ebar(s_{k+1}))) / sum_k rho^k
 """
@@ -34,7 +33,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from legato.algorithms.configs import SRL as Config
+from legato.algorithms.action_units import warn_of_units
+from legato.algorithms.srl.config import SRL as Config
 from legato.data.replay import Minibatches, Sequences, Transition, scale_actions
 from legato.data.spec import Spec, convert_actions
 from legato.models import dynamics
@@ -49,6 +49,7 @@ from legato.policy import LastStep, Policy, Step, refuse_command
 
 Metrics = dict[str, Float[Array, ""]]
 Batch = tuple[Transition | Sequences, Transition | Sequences]
+LATENT_STEPS = 5  # that a model of latent states learns to predict from its own predictions
 
 
 class Actor(eqx.Module):
@@ -99,23 +100,6 @@ class Actor(eqx.Module):
         a, log_pi = self.head(h).sample(noise_k)
         return (h, a), (a, log_pi)
 
-    def going_on(
-        self,
-        s: Float[Array, "*batch obs"],
-        a_prev: Float[Array, "*batch act"],
-        executed: Float[Array, "n *batch act"],
-        noise: Float[Array, "n *batch act"],
-    ) -> tuple[Float[Array, "n *batch act"], Float[Array, "n *batch"]]:
-        """a_{k+1} and its log-density, for every k: what follows a_0 ... a_k, `executed`, in a plan from s."""
-
-        def step(h: Array, at: tuple[Array, Array, Array]) -> tuple[Array, tuple[Array, Array]]:
-            before, a, noise_k = at
-            h = self.cell(h, before)
-            return h, self.head(self.cell(h, a)).sample(noise_k)
-
-        before = jnp.concatenate([a_prev[None], executed[:-1]])
-        return jax.lax.scan(step, self.start(s), (before, executed, noise))[1]
-
     def greedy(
         self, s: Float[Array, "*batch obs"], a_prev: Float[Array, "*batch act"], length: int
     ) -> Float[Array, "J *batch act"]:
@@ -148,6 +132,12 @@ class Learner(eqx.Module):
     encoder: MLP | None = None  # with a latent state
     target_encoder: MLP | None = None
     spec: Spec = eqx.field(static=True, kw_only=True)  # of the environment
+
+
+def check(config: Config, spec: Spec, environment: str) -> None:
+    """Warns of units in which the published form learns badly."""
+    if config.action_units == "environment":
+        warn_of_units(spec, environment)
 
 
 def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
@@ -227,23 +217,15 @@ def critic_loss_along(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The same for critics that know an action's place k in a plan, and see what the model makes of the state there.
 
-        y_k = r_k + m_k gamma (min_i Qbar_i(s_{k+1}, 0, a') - alpha log pi(a'))        time-aware
+        y_k = r_k + m_k gamma (min_i Qbar_i(s_{k+1}, 0, a') - alpha log pi(a'))
 
-    with a' the first action of a plan made in s_{k+1}. An open-loop critic reads Qbar_i(s_{k+1}, k + 1, a') instead,
-    with a' what the actor goes on with after a_0 ... a_k in the plan made in s_0; only after the last does it look.
+    with a' the first action of a plan made in s_{k+1}.
     """
     steps, j = batch.steps, len(batch.steps.action)
     z = dynamics.unroll(learner.target_model, steps.observation[0], steps.action)
     a_next, log_pi = learner.actor.sample(steps.next_observation, steps.action, noise[None])
-    a_next, log_pi, place = a_next[0], log_pi[0], jnp.zeros((j, 1))
-    if config.critic == "open_loop":
-        start = steps.observation[0], steps.previous_action[0]
-        on, log_on = learner.actor.going_on(*start, steps.action, noise)
-        looks = (jnp.arange(j) == j - 1)[:, None]
-        a_next, log_pi = jnp.where(looks[..., None], a_next, on), jnp.where(looks, log_pi, log_on)
-        place = jnp.where(looks, 0, jnp.arange(1, j + 1)[:, None])
-    q_next = jnp.minimum(*learner.target_critic(placed(steps.next_observation, place, config), a_next))
-    y = steps.reward + steps.continues * config.gamma * (q_next - learner.alpha * log_pi)
+    q_next = jnp.minimum(*learner.target_critic(placed(steps.next_observation, jnp.zeros((j, 1)), config), a_next[0]))
+    y = steps.reward + steps.continues * config.gamma * (q_next - learner.alpha * log_pi[0])
     y = jax.lax.stop_gradient(y)
     q1, q2 = critic(placed(z, jnp.arange(j)[:, None], config), steps.action)
     counted = batch.valid.sum()
@@ -331,7 +313,6 @@ class Teacher(eqx.Module):
     model: Dynamics  # the target model
     alpha: Float[Array, ""]
     ends: Ends | None = None
-    length: Int[Array, ""] | int | None = None  # of the plan's beginning that is taught; None: all of it
 
     def counted(self, recall: Recall) -> Float[Array, "J batch"]:
         """How much each step of a plan counts, its entropy too: 1, where nothing else is asked for.
@@ -342,11 +323,8 @@ class Teacher(eqx.Module):
         counts = jnp.ones(recall.log_pi.shape)
         if self.ends is not None:
             counts = jax.lax.stop_gradient(self.ends.reached(recall.states, recall.actions))
-        if self.length is not None:
-            counts = jnp.where(jnp.arange(len(counts))[:, None] < self.length, counts, 0.0)
         if self.config.teaching == "through_time":
-            last = (len(counts) if self.length is None else self.length) - 1
-            counts = jnp.where(jnp.arange(len(counts))[:, None] == last, counts, 0.0)
+            counts = jnp.where(jnp.arange(len(counts))[:, None] == len(counts) - 1, counts, 0.0)
         return counts
 
 
@@ -371,15 +349,8 @@ def actor_loss_through_time(
     a, log_pi = actor.sample(batch.observation, batch.previous_action, noise)
     z = dynamics.unroll(teacher.model, batch.observation, a, through=True)
     recall = Recall(z, a, log_pi)
-    k = len(a) - 1 if teacher.length is None else teacher.length - 1
-    q = jnp.minimum(*teacher.critic(placed(z, jnp.arange(len(a))[:, None], teacher.config)[k], a[k]))
-    return jnp.mean(teacher.counted(recall)[k] * (teacher.alpha * log_pi[k] - q)), recall
-
-
-def reach(config: Config, updates: Int[Array, ""] | int) -> Int[Array, ""]:
-    """How long plans are by now."""
-    grown = 1 + (config.horizon - 1) * jnp.asarray(updates) // max(config.grow_over, 1)
-    return jnp.minimum(grown, config.horizon) if config.grow_over else jnp.asarray(config.horizon)
+    q = jnp.minimum(*teacher.critic(placed(z, jnp.arange(len(a))[:, None], teacher.config)[-1], a[-1]))
+    return jnp.mean(teacher.counted(recall)[-1] * (teacher.alpha * log_pi[-1] - q)), recall
 
 
 def update(config: Config, learner: Learner, batch: Batch, key: PRNGKeyArray) -> tuple[Learner, Metrics]:
@@ -391,7 +362,7 @@ def update(config: Config, learner: Learner, batch: Batch, key: PRNGKeyArray) ->
     states, after = learner.optimisers, {}
     here = first(batch_m)
     noise = jax.random.normal(key, (1 + config.horizon, *here.action.shape))
-    k_critic, k_length = jax.random.split(jax.random.fold_in(key, 1))
+    k_critic, _ = jax.random.split(jax.random.fold_in(key, 1))
 
     if config.critic == "one_step":
         loss, seen, drawn = critic_loss, batch_q, noise[:1]
@@ -412,10 +383,7 @@ def update(config: Config, learner: Learner, batch: Batch, key: PRNGKeyArray) ->
         metrics["ends_loss"], g = jax.value_and_grad(dynamics.ends_loss)(ends, *led)
         ends, after["ends"] = descend(adam, ends, g, states["ends"])
 
-    length = reach(config, learner.updates) if config.grow_over else None
-    if config.vary:
-        length = 1 + jax.random.randint(k_length, (), 0, config.horizon if length is None else length)
-    teacher = Teacher(config, critic, learner.target_model, learner.alpha, ends, length)
+    teacher = Teacher(config, critic, learner.target_model, learner.alpha, ends)
 
     def update_actor():
         teach = actor_loss if config.teaching == "recall" else actor_loss_through_time
@@ -497,7 +465,7 @@ def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> ActionSequence:
 def batches(config: Config) -> Minibatches:
     """Two independent minibatches per update: one for the critics, one for model and actor."""
     critics = config.n_step if config.critic == "one_step" else config.horizon
-    return Minibatches(config.batch_size, (critics, config.model_steps or (5 if config.latent else 1)))
+    return Minibatches(config.batch_size, (critics, LATENT_STEPS if config.latent else 1))
 
 
 def plan_length(config: Config) -> int:
@@ -505,12 +473,9 @@ def plan_length(config: Config) -> int:
     return config.horizon
 
 
-def collecting(config: Config, updates: int | None = None) -> int | tuple[int, int]:
-    """Primitive steps between decisions while collecting, after so many updates; the most there will be, without."""
-    most = config.horizon if updates is None or not config.grow_over else int(reach(config, updates))
-    if config.execute == -1:
-        return (1, most)
-    return min(config.execute or most, most)
+def collect_interval(config: Config) -> int | tuple[int, int]:
+    """Primitive steps between decisions while collecting, or the least and the most of a random number of them."""
+    return (1, config.horizon) if config.execute == -1 else config.execute or config.horizon
 
 
 HOLDS_ACTION = False  # a random plan before learning is J actions, each drawn anew

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from legato.algorithms.configs import IQL as Config
+from legato.algorithms.iql.config import IQL as Config
 from legato.data import facts as data_facts
 from legato.data import trajectories as logs
 from legato.data.facts import Facts
@@ -85,13 +85,15 @@ class Learner(eqx.Module):
     updates: Int[Array, ""]
 
 
-def chosen(config: Config, data: Trajectories, limit: int | None = None) -> Trajectories:
+def select_data(config: Config, data: Trajectories, limit: int | None = None) -> Trajectories:
     """The data as it is learnt from: all of it. Raises `LegatoError` where there are no rewards."""
     logs.rewards(data)
     return data
 
 
-def prepare(config: Config, spec: Spec, data: Trajectories, kept: Path | None, name: str) -> tuple[Facts, Transitions]:
+def prepare(
+    config: Config, spec: Spec, data: Trajectories, folder: Path | None, fingerprint: str
+) -> tuple[Facts, Transitions]:
     """The facts of the data, whose `scale` divides rewards, and its steps on the device. Nothing needs to be kept."""
     scale = config.reward_scale or float(np.ptp(logs.returns(data))) / 1000 or 1.0
     return data_facts.of(data, spec, scale=scale), transitions(data)
@@ -253,7 +255,7 @@ def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> Extracted:
     return Extracted(*_networks(config, spec, key).values(), facts=Facts.none(spec))
 
 
-def judge(config: Config, policy: Extracted) -> Judge:
+def q_function(config: Config, policy: Extracted) -> Judge:
     """What another algorithm's search may ask: Q, in this algorithm's own units of reward."""
     return Judge(policy.critic, policy.facts, config.gamma, config.reward_shift)
 

@@ -1,4 +1,4 @@
-"""What the ways to go on learning by acting share."""
+"""What fine-tunings share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from legato.algorithms.configs import DS4AC, DS4RW, OnlineDT
+from legato.errors import LegatoError
 
 
 class Phase(NamedTuple):
@@ -18,10 +18,18 @@ class Phase(NamedTuple):
     """is what acts updated, or are the critics alone?"""
     noise: float = 0.0
     """deviation of the noise on actions, in units of their bounds, or the share of their own"""
+    variation: float = 0.0
+    """an episode is asked for up to this share more or less than the present target"""
 
 
-def above(
-    config: DS4AC | DS4RW | OnlineDT,
+def check_n_step(n_step: int, limit: int | None) -> None:
+    """Raises `LegatoError` for an n-step return that is longer than an episode of `limit` steps."""
+    if limit is not None and n_step > limit:
+        raise LegatoError(f"n_step {n_step} is longer than an episode of the environment ({limit} steps)")
+
+
+def target_above(
+    ahead: float,
     first: Float[np.ndarray, " seeds"],
     best: Float[np.ndarray, " seeds"],
     trust: Float[np.ndarray, " seeds"],
@@ -30,4 +38,4 @@ def above(
 
     Policies that read a return give more when they are asked for more, up to a point, beyond which they fall.
     """
-    return np.maximum(first, best + config.ahead * trust * np.abs(best))
+    return np.maximum(first, best + ahead * trust * np.abs(best))

@@ -11,6 +11,7 @@ One vector per step, where the Decision Transformer has three tokens. Acting cos
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import equinox as eqx
@@ -18,7 +19,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from legato.algorithms.configs import DS4 as Config
+from legato.algorithms.decision_s4.config import DS4 as Config
+from legato.data import facts as data_facts
 from legato.data import trajectories as logs
 from legato.data.facts import Facts
 from legato.data.spec import Spec
@@ -188,10 +190,22 @@ class Learner(eqx.Module):
     updates: Int[Array, ""]
 
 
-def chosen(config: Config, data: Trajectories, limit: int | None = None) -> Trajectories:
+def select_data(config: Config, data: Trajectories, limit: int | None = None) -> Trajectories:
     """The data as it is learnt from. Raises `LegatoError` where rewards are missing that are read."""
     data = logs.require_rewards(data, config.returns)
     return logs.delayed(data) if config.delayed else data
+
+
+def for_data(config: Config, spec: Spec, data: Trajectories) -> Config:
+    """The hyper-parameters, with what the data decides."""
+    if config.action_units != "auto":
+        return config
+    return replace(config, action_units=data_facts.units_of(data, spec))
+
+
+def statistics(config: Config, spec: Spec, data: Trajectories) -> Facts:
+    """What the policy keeps of the data."""
+    return data_facts.of(data, spec, gamma=config.gamma, scale=config.scale, units=config.action_units)
 
 
 def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = None) -> Learner:
@@ -321,7 +335,7 @@ def recurrent(config: Config, network: Network, facts: Facts) -> Recurrent:
 
 def batches(config: Config) -> Draw:
     """Whole episodes."""
-    return Draw(config.batch_size, config.length, whole=True)
+    return Draw(config.batch_size, config.length, whole=True, discount=config.gamma)
 
 
 def plan_length(config: Config) -> int:

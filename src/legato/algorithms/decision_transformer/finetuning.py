@@ -20,22 +20,23 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from legato.algorithms import online_decision_transformer as odt
 from legato.algorithms import whole_episodes
-from legato.algorithms.configs import ODT as Base
-from legato.algorithms.configs import OnlineDT as Config
-from legato.algorithms.decision_transformer import Network
-from legato.algorithms.online_decision_transformer import Restrained, Stochastic
-from legato.algorithms.tuning import Phase, above
+from legato.algorithms.decision_transformer import online_decision_transformer as odt
+from legato.algorithms.decision_transformer.config import ODT as Base
+from legato.algorithms.decision_transformer.config import OnlineDT as Config
+from legato.algorithms.decision_transformer.decision_transformer import Network
+from legato.algorithms.decision_transformer.online_decision_transformer import Restrained, Stochastic
+from legato.algorithms.finetuning import Phase, check_n_step, target_above
 from legato.data import recent
 from legato.data.facts import Facts
 from legato.data.recent import Drawn, Recent
 from legato.data.spec import Spec
+from legato.data.trajectories import Trajectories
 from legato.nn.ensembles import TwinCritic
 from legato.nn.optimisation import descend, mean_gradient, optax, polyak, warmed
 
 Metrics = dict[str, Float[Array, ""]]
-REPLAY = whole_episodes
+replay = whole_episodes
 
 
 class Learner(eqx.Module):
@@ -54,8 +55,14 @@ class Learner(eqx.Module):
     base: Base = eqx.field(static=True)
 
 
-def check(config: Config, base: Base, spec: Spec) -> None:
-    """Every policy of `odt` can be fine-tuned."""
+def check(config: Config, base: Base, spec: Spec, limit: int | None) -> None:
+    """Every policy of `odt` can be fine-tuned. Raises `LegatoError` for an n-step return longer than an episode."""
+    check_n_step(config.n_step, limit)
+
+
+def longest_episode(base: Base) -> int:
+    """Steps of the longest episode that is expected where the environment sets no limit."""
+    return base.episode_length
 
 
 def phase(config: Config, step: int) -> Phase:
@@ -88,6 +95,16 @@ def init(config: Config, base: Base, policy: Stochastic, key: PRNGKeyArray) -> L
         updates=jnp.zeros((), jnp.int32),
         base=base,
     )
+
+
+def reads_logs(config: Config) -> bool:
+    """Does the replay begin with logged episodes, so that the logs are needed?"""
+    return True
+
+
+def initial_episodes(config: Config, data: Trajectories) -> Int[np.ndarray, " episodes"]:
+    """Which logged episodes the replay begins with: the best, or as many of every return."""
+    return whole_episodes.initial_episodes(config.episodes, data, every_return=config.logs == "all")
 
 
 def continues(config: Config) -> bool:
@@ -239,7 +256,7 @@ def targets(
 
     `trust` falls from 1 with every fall.
     """
-    asks = above(config, first, best, trust) if config.ahead else first
+    asks = target_above(config.ahead, first, best, trust) if config.ahead else first
     return asks, asks + (config.prompt - 1) * np.abs(asks)
 
 

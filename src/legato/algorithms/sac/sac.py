@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from legato.algorithms.configs import SAC as Config
+from legato.algorithms.action_units import warn_of_units
+from legato.algorithms.sac.config import SAC as Config
 from legato.data.replay import Minibatches, Transition, scale_actions
 from legato.data.spec import Spec, convert_actions
 from legato.nn.distributions import TanhNormal
@@ -64,6 +65,12 @@ class Learner(eqx.Module):
     optimisers: dict[str, optax.OptState]
     updates: Int[Array, ""]
     spec: Spec = eqx.field(static=True)  # of the environment
+
+
+def check(config: Config, spec: Spec, environment: str) -> None:
+    """Warns of units in which the published form learns badly."""
+    if config.action_units == "environment":
+        warn_of_units(spec, environment)
 
 
 def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:

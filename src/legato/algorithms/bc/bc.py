@@ -5,6 +5,7 @@ L = MSE(tanh(f(s)), a),  cross-entropy for a choice
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import equinox as eqx
@@ -12,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from legato.algorithms.configs import BC as Config
+from legato.algorithms.bc.config import BC as Config
+from legato.data import facts as data_facts
 from legato.data import trajectories as logs
 from legato.data.facts import Facts
 from legato.data.spec import Spec
@@ -56,9 +58,21 @@ class Learner(eqx.Module):
     updates: Int[Array, ""]
 
 
-def chosen(config: Config, data: Trajectories, limit: int | None = None) -> Trajectories:
+def select_data(config: Config, data: Trajectories, limit: int | None = None) -> Trajectories:
     """The data as it is learnt from: all of it, or the best episodes, for which rewards are needed."""
     return data if config.fraction == 1 else logs.top(data, config.fraction)
+
+
+def for_data(config: Config, spec: Spec, data: Trajectories) -> Config:
+    """The hyper-parameters, with what the data decides."""
+    if config.action_units != "auto":
+        return config
+    return replace(config, action_units=data_facts.units_of(data, spec))
+
+
+def statistics(config: Config, spec: Spec, data: Trajectories) -> Facts:
+    """What the policy keeps of the data."""
+    return data_facts.of(data, spec, units=config.action_units)
 
 
 def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = None) -> Learner:

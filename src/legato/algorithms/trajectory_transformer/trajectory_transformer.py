@@ -15,7 +15,6 @@ arXiv 2403.03950), which tells the model that bins have neighbours; `search="mea
 from __future__ import annotations
 
 import reprlib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -26,7 +25,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from legato.algorithms.configs import TT as Config
+from legato.algorithms.trajectory_transformer.config import TT as Config
 from legato.data import tokens as encoding
 from legato.data import trajectories as logs
 from legato.data.spec import Spec
@@ -75,7 +74,7 @@ def _layout(config: Config, spec: Spec) -> Layout:
     return Layout(spec.observation_size, spec.action_size, config.returns, config.returns)
 
 
-def chosen(config: Config, data: Trajectories, limit: int | None = None) -> Trajectories:
+def select_data(config: Config, data: Trajectories, limit: int | None = None) -> Trajectories:
     """The data as it is learnt from: all of it.
 
     Raises `LegatoError` where rewards are wanted and missing, and where there are fewer steps or bins than are needed.
@@ -86,13 +85,16 @@ def chosen(config: Config, data: Trajectories, limit: int | None = None) -> Traj
     return data
 
 
-def prepare(config: Config, spec: Spec, data: Trajectories, kept: Path | None, name: str) -> tuple[Facts, Encoded]:
-    """The bins of the data, and the data as tokens on the device. A file keeps both, for this very data."""
+def prepare(
+    config: Config, spec: Spec, data: Trajectories, folder: Path | None, fingerprint: str
+) -> tuple[Facts, Encoded]:
+    """The bins of the data, and the data as tokens on the device. A file in the folder keeps both for this data."""
     recipe = Recipe(
         config.bins, config.edges, config.centres, config.gamma, config.penalty, config.returns, config.returns
     )
-    discretiser, food = encoding.prepare(data, spec, recipe, kept, name, later=config.goals == "later")
-    return Facts(discretiser, spec), food
+    kept = None if folder is None else folder / "tokens.npz"
+    discretiser, source = encoding.prepare(data, spec, recipe, kept, fingerprint, later=config.goals == "later")
+    return Facts(discretiser, spec), source
 
 
 def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = None) -> Learner:
@@ -351,27 +353,18 @@ class Planning(Policy[Memory]):
         return actions[last]
 
 
-SEARCHES = ("search", "context", "horizon", "beams", "expand", "elite", "mppi", "action_cdf", "action_k")
-SEARCHES += ("observation_k", "percentile")  # fields of the config that training does not depend on
-
-
 def policy(config: Config, learner: Learner) -> Planning:
     """The deployable part: the network, the data's bins and the search."""
-    return Planning(learner.network.settled(), learner.facts, _search(config), config.context, config.search)
+    return Planning(learner.network.settled(), learner.facts, search_of(config), config.context, config.search)
 
 
 def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> Planning:
     """`policy` of what `init` gives, without what only learns."""
     network = _network(config, spec, key).settled()
-    return Planning(network, Facts.none(config, spec), _search(config), config.context, config.search)
+    return Planning(network, Facts.none(config, spec), search_of(config), config.context, config.search)
 
 
-def searching(config: Config, policy: Planning) -> Planning:
-    """The same model, searched as this config says."""
-    return replace(policy, search=_search(config), context=config.context, by=config.search)
-
-
-def _search(config: Config) -> Search:
+def search_of(config: Config) -> Search:
     return Search(
         config.horizon,
         config.beams,

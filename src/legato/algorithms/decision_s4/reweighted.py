@@ -19,21 +19,22 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from legato.algorithms import whole_episodes
-from legato.algorithms.configs import DS4 as Base
-from legato.algorithms.configs import DS4RW as Config
-from legato.algorithms.decision_s4 import Network, Recurrent, loss, recurrent
-from legato.algorithms.tuning import Phase, above
+from legato.algorithms.decision_s4.config import DS4 as Base
+from legato.algorithms.decision_s4.config import DS4RW as Config
+from legato.algorithms.decision_s4.decision_s4 import Network, Recurrent, loss, recurrent
+from legato.algorithms.finetuning import Phase, target_above
 from legato.data import recent
 from legato.data.facts import Facts
 from legato.data.recent import Recent
 from legato.data.spec import Spec
+from legato.data.trajectories import Trajectories
 from legato.errors import LegatoError
 from legato.nn.optimisation import descend, optax, warmed
 from legato.nn.ssm import groups
 from legato.policy import Noisy
 
 Metrics = dict[str, Float[Array, ""]]
-REPLAY = whole_episodes
+replay = whole_episodes
 
 
 class Learner(eqx.Module):
@@ -47,7 +48,7 @@ class Learner(eqx.Module):
     base: Base = eqx.field(static=True)
 
 
-def check(config: Config, base: Base, spec: Spec) -> None:
+def check(config: Config, base: Base, spec: Spec, limit: int | None) -> None:
     """Raises `LegatoError` for a policy that cannot be fine-tuned."""
     if spec.choices is not None:
         raise LegatoError("noise is explored with, which needs actions that are numbers, not choices")
@@ -55,9 +56,14 @@ def check(config: Config, base: Base, spec: Spec) -> None:
         raise LegatoError("delayed returns and the paper's alignment are not fine-tuned: train a policy without")
 
 
+def longest_episode(base: Base) -> int:
+    """Steps of the longest episode that is expected where the environment sets no limit."""
+    return 1000
+
+
 def phase(config: Config, step: int) -> Phase:
     """What is done after so many primitive steps."""
-    return Phase(config.updates if step >= config.start_steps else 0, True, config.noise)
+    return Phase(config.updates if step >= config.start_steps else 0, True, config.noise, config.variation)
 
 
 def init(config: Config, base: Base, policy: Recurrent, key: PRNGKeyArray) -> Learner:
@@ -73,6 +79,19 @@ def _optimiser(config: Config, base: Base) -> optax.GradientTransformation:
     rest = optax.adamw(rate, weight_decay=config.weight_decay)
     parts = optax.multi_transform({"core": core, "readout": optax.adam(rate), "rest": rest}, groups)
     return optax.chain(optax.clip_by_global_norm(config.clip), parts)
+
+
+# --- the logs ---
+
+
+def reads_logs(config: Config) -> bool:
+    """Does the replay begin with logged episodes, so that the logs are needed?"""
+    return True
+
+
+def initial_episodes(config: Config, data: Trajectories) -> Int[np.ndarray, " episodes"]:
+    """Which logged episodes the replay begins with: the best."""
+    return whole_episodes.initial_episodes(config.episodes, data)
 
 
 # --- learning ---
@@ -140,5 +159,5 @@ def targets(
 
     `trust` falls from 1 with every fall.
     """
-    ask = above(config, first, best, trust)
+    ask = target_above(config.ahead, first, best, trust)
     return ask, ask

@@ -12,6 +12,7 @@ token sees the 3K - 1 before it, and a cache of keys and values computes what wa
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import equinox as eqx
@@ -20,7 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from legato.algorithms.configs import DT as Config
+from legato.algorithms.decision_transformer.config import DT as Config
+from legato.data import facts as data_facts
 from legato.data import trajectories as logs
 from legato.data.facts import Facts
 from legato.data.spec import Spec
@@ -168,7 +170,7 @@ class Learner(eqx.Module):
     updates: Int[Array, ""]
 
 
-def chosen(config: Config, data: Trajectories, limit: int | None = None) -> Trajectories:
+def select_data(config: Config, data: Trajectories, limit: int | None = None) -> Trajectories:
     """The data as it is learnt from. `limit`: the steps of the longest episode that will be played, where known.
 
     Raises `LegatoError` where rewards are missing that are read, or an episode is too long.
@@ -183,6 +185,18 @@ def chosen(config: Config, data: Trajectories, limit: int | None = None) -> Traj
             f"raise --episode-length, or choose --positions rotary"
         )
     return logs.delayed(data) if config.delayed else data
+
+
+def for_data(config: Config, spec: Spec, data: Trajectories) -> Config:
+    """The hyper-parameters, with what the data decides."""
+    if config.action_units != "auto":
+        return config
+    return replace(config, action_units=data_facts.units_of(data, spec))
+
+
+def statistics(config: Config, spec: Spec, data: Trajectories) -> Facts:
+    """What the policy keeps of the data."""
+    return data_facts.of(data, spec, gamma=config.gamma, scale=config.scale, units=config.action_units)
 
 
 def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = None) -> Learner:
@@ -366,8 +380,8 @@ def reader(config: Config, network: Network, facts: Facts, context: int) -> Reen
 def batches(config: Config) -> Draw:
     """Windows of K steps; for a cache half as many, twice as long: what the band hides is then met in training."""
     if config.memory == "cache":
-        return Draw(-(-config.batch_size // 2), 2 * config.context)
-    return Draw(config.batch_size, config.context)
+        return Draw(-(-config.batch_size // 2), 2 * config.context, discount=config.gamma)
+    return Draw(config.batch_size, config.context, discount=config.gamma)
 
 
 def plan_length(config: Config) -> int:

@@ -17,9 +17,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from legato.algorithms import decision_transformer as dt
-from legato.algorithms.configs import ODT as Config
-from legato.algorithms.decision_transformer import Caching, Network, Reencoding, chosen
+from legato.algorithms.decision_transformer import attention as dt_attention
+from legato.algorithms.decision_transformer import decision_transformer as dt
+from legato.algorithms.decision_transformer.config import ODT as Config
+from legato.algorithms.decision_transformer.decision_transformer import (
+    Caching,
+    Network,
+    Reencoding,
+)
+from legato.algorithms.protocol import Attention
 from legato.data.facts import Facts
 from legato.data.spec import Spec
 from legato.data.windows import Draw, Window
@@ -27,8 +33,6 @@ from legato.errors import LegatoError
 from legato.nn.mlp import Linear
 from legato.nn.optimisation import descend, mean_gradient, optax, warmed
 from legato.policy import Policy, Step, held
-
-__all__ = ["Config", "Learner", "batches", "chosen", "init", "loss", "plan_length", "policy", "update"]
 
 Metrics = dict[str, Float[Array, ""]]
 LOG_STD = (-5.0, 2.0)
@@ -248,6 +252,11 @@ def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> Stochastic:
 def stochastic(config: Config, network: Network, facts: Facts, log_multiplier: Array) -> Stochastic:
     """A network at work, on windows of `reads` steps."""
     return Stochastic(dt.reader(config, network, facts, config.reads), log_multiplier)
+
+
+def attention(config: Config, policy: Stochastic) -> Attention:
+    """Of the network that its policy reads by."""
+    return dt_attention.attention(config, policy.reader)
 
 
 def batches(config: Config) -> Draw:

@@ -1,0 +1,25 @@
+"""What algorithms share that can learn actions in the units of the environment."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from legato.data.spec import Spec
+from legato.errors import LegatoWarning
+
+
+def warn_of_units(spec: Spec, environment: str) -> None:
+    """Warns where bounds are too far from [-1, 1] for what is learnt in the environment's own units."""
+    low, high = np.array(spec.low), np.array(spec.high)
+    half, middle = (high - low) / 2, (high + low) / 2
+    strange = (half < 0.2) | (half > 5) | (np.abs(middle) > half)  # below e^-1 / 2 an entropy of -1 cannot be reached
+    if strange.any():
+        i = int(strange.argmax())
+        warnings.warn(
+            f"action[{i}] of '{environment}' lies in [{low[i]:g}, {high[i]:g}], and is learnt in these units: "
+            "action_units bounds learns the same whatever the unit",
+            LegatoWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,1 @@
+"""Decision S4 and its two fine-tunings."""

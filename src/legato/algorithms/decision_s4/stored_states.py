@@ -1,0 +1,123 @@
+"""The replay of the actor-critic: single steps, each with the state that the recurrence had before it.
+
+A fine-tuning names it `replay`; its functions are those of `protocol.Replay`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+
+from legato.algorithms.decision_s4.config import DS4 as Base
+from legato.algorithms.decision_s4.config import DS4AC as Config
+from legato.algorithms.decision_s4.decision_s4 import Network
+from legato.data import histories as ring
+from legato.data.histories import Episode, Histories, Moment
+from legato.data.spec import Spec
+
+Metrics = dict[str, Float[Array, ""]]
+SMALLER = "train the policy with core s5 or a smaller order"
+
+
+def state_size(base: Base, spec: Spec) -> int:
+    """Numbers of all states of a policy."""
+    start = jax.eval_shape(lambda key: Network(base, spec, key=key).start(), jax.random.key(0))
+    return sum(leaf.size for leaf in jax.tree.leaves(start))
+
+
+def size(config: Config, base: Base, spec: Spec, capacity: int, longest: int) -> tuple[int, int]:
+    """The rows of the replay, and how many numbers it keeps of each."""
+    return capacity, ring.width(spec, state_size(base, spec))
+
+
+def create(config: Config, base: Base, spec: Spec, capacity: int, longest: int) -> Histories:
+    """An empty replay."""
+    return ring.create(spec, state_size(base, spec), capacity)
+
+
+def add(config: Config, learner: Any, histories: Histories, episode: Episode) -> tuple[Histories, Metrics]:
+    """Put an episode into the replay, with the states that today's actor has on its way through it.
+
+    The states are those of the returns that are kept with them: what was asked for or, with `relabel`, what was
+    earned. The metric is the largest difference between what the head gives as a recurrence and as a convolution.
+    """
+    base, facts = learner.base, learner.facts
+    ret = episode.returns_to_go(base.gamma) if config.relabel else episode.wanted(base.gamma)
+    ret = jnp.broadcast_to(episode.asked, ret.shape) if base.delayed else ret
+    action = facts.unit(episode.actions)
+    previous = jnp.where(episode.row[:, None] > 0, jnp.roll(action, 1, axis=0), 0)
+    last = episode.row == episode.steps - 1
+    given = facts.normaliser(episode.observations), previous, facts.ask(ret)
+    states, read = walk(learner.actor, given)
+    real = episode.row < episode.steps
+    moment = Moment(
+        episode.observations,
+        previous,
+        action,
+        jnp.where(real, episode.rewards, 0),
+        ret,
+        jnp.where(last & episode.terminated, 0.0, 1.0),
+        real.astype(jnp.float32),
+        states,
+    )
+    gap = jnp.max(jnp.abs(learner.actor(*given) - read @ learner.actor.out), axis=-1)
+    gap = jnp.max(jnp.where(real, gap, 0))
+    return ring.add(histories, ring.pack(moment), jnp.where(episode.steps > 0, episode.steps + 1, 0)), {"gap": gap}
+
+
+def walk(network: Network, given: tuple[Array, Array, Array]) -> tuple[Float[Array, "rows state"], Array]:
+    """The states before each step of an episode, `[rows, state]`, and what the head reads at it."""
+    entry, discrete = network.entry(), network.discrete()
+
+    def step(states: Any, at: tuple[Array, Array, Array]) -> tuple[Any, tuple[Array, Array]]:
+        after, read = network.step(entry, discrete, states, *at)
+        return after, (ravel_pytree(states)[0], read)
+
+    return jax.lax.scan(step, network.start(), given)[1]
+
+
+def refresh_due(config: Config, before: int, updates: int, joint: bool) -> bool:
+    """Are stored states to be computed anew after these updates?"""
+    every = config.refresh_every
+    return bool(every) and joint and updates // every > before // every
+
+
+def refresh(learner: Any, histories: Histories) -> Histories:
+    """The replay with all its states computed anew by today's actor.
+
+    Of the oldest episode, whose beginning may be overwritten, the first state that is left stays as it was.
+    """
+    network, facts = learner.actor, learner.facts
+    entry, discrete = network.entry(), network.discrete()
+    begin, unravel = ravel_pytree(network.start())
+    oldest = jnp.where(histories.added > histories.capacity, histories.added % histories.capacity, 0)
+
+    def turn(i: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        rows, state, begins = carry
+        at = (oldest + i) % histories.capacity
+        row = jax.lax.dynamic_index_in_dim(rows, at, keepdims=False)
+        moment = ring.unpack(row, histories.spec)
+        state = jnp.where(i == 0, moment.state, jnp.where(begins, begin, state))
+        given = facts.normaliser(moment.observation), moment.previous, facts.ask(moment.ret)
+        after, _ = network.step(entry, discrete, unravel(state), *given)
+        rows = jax.lax.dynamic_update_index_in_dim(rows, row.at[-state.size :].set(state), at, 0)
+        return rows, ravel_pytree(after)[0], moment.valid == 0
+
+    rows, *_ = jax.lax.fori_loop(0, histories.size, turn, (histories.rows, begin, jnp.zeros((), bool)))
+    return Histories(rows, histories.added, histories.spec)
+
+
+def state(histories: Histories) -> dict[str, np.ndarray]:
+    """The filled part of the replays, of all seeds."""
+    filled = int(np.max(np.minimum(histories.added, histories.rows.shape[1])))
+    return {"rows": np.array(histories.rows[:, :filled]), "added": np.array(histories.added)}
+
+
+def restore(histories: Histories, state: dict[str, np.ndarray]) -> Histories:
+    rows = histories.rows.at[:, : state["rows"].shape[1]].set(state["rows"])
+    return Histories(rows, jnp.asarray(state["added"]), histories.spec)

@@ -1,0 +1,1 @@
+"""Decision Transformer, Online Decision Transformer and its fine-tuning."""

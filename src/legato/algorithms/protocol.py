@@ -1,0 +1,158 @@
+"""What the functions of an algorithm's module are. `tests/conformance` holds every algorithm to it.
+
+A module has plain functions over pytrees; these protocols name them, with the optional ones (`Entry.offers`) apart.
+
+Every algorithm
+    init(config, spec, key[, statistics]) -> Learner           before the first update; pure
+    update(config, learner, batch, key) -> (Learner, metrics)  one update of one seed; pure
+    policy(config, learner) -> Policy                          the deployable part
+    new_policy(config, spec, key) -> Policy                    `policy` of what `init` gives, without what only learns
+    batches(config) -> Minibatches | Draw                      what an update is given
+    plan_length(config) -> int                                 primitive steps between decisions while training
+
+that learns by acting
+    HOLDS_ACTION                                               is a random plan one action, held?
+    check(config, spec, environment)                           optional: refuses or warns of what does not fit
+    collect_interval(config) -> int | (low, high)              optional: primitive steps between decisions in collecting
+
+that learns from logs
+    select_data(config, data, limit) -> Trajectories           the data as it is learnt from
+    statistics(config, spec, data) -> statistics               what the policy keeps of the data, or instead
+    prepare(config, spec, data, folder, fingerprint)           optional: statistics and the source of batches
+    for_data(config, spec, data) -> config                     optional: hyper-parameters, with what the data decides
+
+Fine-tunings (`Finetuner`), and what others may ask of a trained policy:
+    compose(config, policy, options, parts)                    optional: the policy, played otherwise
+    q_function(config, policy) -> Judge                        optional: what actions are worth
+    attention(config, policy) -> Attention                     optional: what predictions attend to
+    trajectories(config, policy) -> TrajectorySampler          optional: a model of whole trajectories
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32
+
+if TYPE_CHECKING:
+    from legato.data.masking import Mask
+    from legato.data.spec import Spec
+    from legato.data.tokens import Discretiser
+    from legato.data.trajectories import Trajectories
+    from legato.models.values import Judge
+    from legato.policy import Policy
+
+OPTIONAL = frozenset(
+    {"check", "collect_interval", "prepare", "for_data", "compose", "q_function", "attention", "trajectories"}
+    | {"refresh", "continues"}
+)
+
+
+POWERS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+class Algorithm(Protocol):
+    """The functions that every algorithm's module has."""
+
+    def init(self, config: Any, spec: Spec, key: Any) -> Any: ...
+    def update(self, config: Any, learner: Any, batch: Any, key: Any) -> tuple[Any, dict[str, Any]]: ...
+    def policy(self, config: Any, learner: Any) -> Policy[Any]: ...
+    def new_policy(self, config: Any, spec: Spec, key: Any) -> Policy[Any]: ...
+    def batches(self, config: Any) -> Any: ...
+    def plan_length(self, config: Any) -> int: ...
+
+
+class Parts(NamedTuple):
+    """What a trained policy may be composed with, to be played otherwise than it was trained."""
+
+    learner: Callable[[], Any]
+    """all that was learnt at the newest checkpoint of its run; raises `LegatoError` where there is none"""
+    q_function: Judge | None = None
+    """of another policy"""
+
+
+class Composes(Protocol):
+    """`compose`: hyper-parameters and policy as `options` (those of `Entry.play`) and `parts` say.
+
+    Raises `LegatoError` for options that are none or make no sense.
+    """
+
+    def __call__(
+        self, config: Any, policy: Policy[Any], options: Mapping[str, Any], parts: Parts
+    ) -> tuple[Any, Policy[Any]]: ...
+
+
+# --- attention ---
+
+
+class Token(NamedTuple):
+    """One place of a window."""
+
+    kind: str
+    """a letter: s, a, r, R (return-to-go), V (value), g (goal)"""
+    number: int | None
+    """which one of its kind in its step, from 1; None where there is only one"""
+    step: int | None
+    """from 0, the window's first; None for a goal's"""
+
+    @property
+    def name(self) -> str:
+        """`s¹¹`, `r`."""
+        return self.kind + ("" if self.number is None else str(self.number).translate(POWERS))
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionWeights:
+    """How much each prediction attends to each token of a window."""
+
+    weights: Float[np.ndarray, "layers heads predictions tokens"]
+    """rows sum to 1"""
+    sees: Bool[np.ndarray, "predictions tokens"]
+    """what may be attended to: no later token, and no value"""
+    predicted: tuple[Token, ...]
+    tokens: tuple[Token, ...]
+
+
+class Attention(NamedTuple):
+    """What a policy's network attends to."""
+
+    reads: int
+    """steps that the policy reads at a decision"""
+    most: int
+    """steps that its network was trained to read at once"""
+    weights: Callable[[Trajectories, slice], AttentionWeights]
+    """of one episode, its steps from and to"""
+
+
+# --- models of trajectories ---
+
+
+class TrajectorySampler(Protocol):
+    """A model that continues trajectories by itself, actions included."""
+
+    @property
+    def window(self) -> int:
+        """steps that it reads at most, the one being written included"""
+        ...
+
+    @property
+    def observed(self) -> Discretiser:
+        """the ranges and bins of observations"""
+        ...
+
+    def __call__(
+        self,
+        starts: Float32[np.ndarray, "starts obs"],
+        samples: int,
+        steps: int,
+        *,
+        context: int | None = None,
+        seed: int = 0,
+        mask: Mask | None = None,
+        on_samples: Callable[[int], None] = lambda done: None,
+    ) -> Float32[np.ndarray, "samples steps obs"]:
+        """Observations after each start, NaN after an end; sample i begins at start i, round and round."""
+        ...
