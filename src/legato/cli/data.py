@@ -127,7 +127,8 @@ def bring(
     """
     from legato.data import importing
     from legato.data.formats import free
-    from legato.data.tables import Columns, seconds
+    from legato.data.tables import Columns
+    from legato.data.tables.columns import seconds
 
     free(target)
     columns = Columns(
