@@ -31,8 +31,7 @@ import numpy as np
 import legato
 from legato.algorithms.configs import TT
 from legato.algorithms.trajectory_transformer import Planning
-from legato.data import formats, masking
-from legato.data import trajectories as logs
+from legato.data import formats, masking, sets
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.evaluation import figures, prediction
@@ -154,7 +153,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
 
-    data, held_out = logs.split(formats.load(options.dataset), 0.9, seed=0)
+    data, held_out = sets.split(formats.load(options.dataset), 0.9, seed=0)
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)

@@ -17,9 +17,8 @@ from jaxtyping import PRNGKeyArray
 from legato.algorithms import algorithm as algorithm_module
 from legato.algorithms.configs import OFFLINE
 from legato.algorithms.trajectory_transformer import Planning
+from legato.data import bounds, formats
 from legato.data import facts as data_facts
-from legato.data import formats
-from legato.data import trajectories as logs
 from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories
 from legato.envs import Env, World, check_options, describe, make, make_vec, resolve_environment, try_environment
@@ -458,7 +457,7 @@ def action_errors(run: Run | str | Path, dataset: str | Path, *, which: Which = 
     spec = run.spec
     data = formats.load(dataset, environment=run.environment or run.place)  # the run knows whether actions are choices
     if spec.choices is not None and not data.discrete:
-        data = logs.as_choices(data, spec.choices, data.about.start)
+        data = bounds.as_choices(data, spec.choices, data.about.start)
     policies = stack([player.policy for player in loaded])
     gamma = getattr(run.config, "gamma", 1.0)
     found, holding, deviation = held_out.errors(policies, data, spec, conditioned=run.conditioned, gamma=gamma)

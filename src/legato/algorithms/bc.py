@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.algorithms.configs import BC as Config
-from legato.data import trajectories as logs
+from legato.data import sets
 from legato.data.facts import Facts
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
@@ -58,7 +58,7 @@ class Learner(eqx.Module):
 
 def chosen(config: Config, data: Trajectories, limit: int | None = None) -> Trajectories:
     """The data as it is learnt from: all of it, or the best episodes, for which rewards are needed."""
-    return data if config.fraction == 1 else logs.top(data, config.fraction)
+    return data if config.fraction == 1 else sets.top(data, config.fraction)
 
 
 def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = None) -> Learner:

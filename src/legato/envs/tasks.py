@@ -305,10 +305,11 @@ def pushes(episodes: int = 600, seed: int = 0, worst: float = 1.0) -> Trajectori
     found = _record(environment, POINT_MASS, "pushes", episodes, seed, act)
     if worst >= 1:
         return found
+    from legato.data import sets
     from legato.data import trajectories as logs
 
     order = np.argsort(logs.returns(found), kind="stable")
-    return logs.select(found, np.sort(order[: max(1, round(worst * episodes))]))
+    return sets.select(found, np.sort(order[: max(1, round(worst * episodes))]))
 
 
 # --- four rooms ---

@@ -19,9 +19,9 @@ from legato.algorithms import decision_transformer as dt
 from legato.algorithms import online_decision_transformer as odt
 from legato.algorithms import trajectory_transformer as tt
 from legato.algorithms.configs import TT
+from legato.data import sets, windows
 from legato.data import tokens as encoding
 from legato.data import trajectories as logs
-from legato.data import windows
 from legato.data.tokens import Layout
 from legato.data.trajectories import Trajectories
 from legato.errors import LegatoError, escape_markup
@@ -134,7 +134,7 @@ def attended(
         raise LegatoError(f"this model reads 1 to {most} steps; a context of {context} was given")
     first = max(0, step + 1 - context)
     where = f"episode {episode}, step {step}"
-    one = logs.select(data, [episode])
+    one = sets.select(data, [episode])
     if isinstance(policy, tt.Planning):
         return _of_trajectories(policy, config, one, slice(first, step + 1), where)
     return _of_decisions(policy, one, slice(first, step + 1), where)

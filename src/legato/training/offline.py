@@ -23,8 +23,8 @@ from gymnasium.spaces import Discrete
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from legato.algorithms import algorithm as algorithm_module
+from legato.data import bounds, formats, sets, windows
 from legato.data import facts as data_facts
-from legato.data import formats, windows
 from legato.data import trajectories as logs
 from legato.data.spec import Spec
 from legato.data.streams import Stream
@@ -89,7 +89,7 @@ def divided(settings: OfflineSettings, data: Trajectories) -> tuple[Trajectories
     """The episodes that a run learns from, and those that it holds out. Raises `LegatoError` where one has none."""
     if not settings.holdout:
         return data, None
-    return logs.split(data, 1 - settings.holdout, settings.seed)
+    return sets.split(data, 1 - settings.holdout, settings.seed)
 
 
 def resume(
@@ -164,7 +164,7 @@ def read(settings: OfflineSettings, source: str | Path | None = None) -> Traject
     environment = make(world_of(settings))
     space = environment.action_space
     environment.close()
-    return logs.as_choices(data, int(space.n), int(space.start)) if isinstance(space, Discrete) else data
+    return bounds.as_choices(data, int(space.n), int(space.start)) if isinstance(space, Discrete) else data
 
 
 def check(
@@ -195,7 +195,7 @@ def check(
             if here != there:
                 raise LegatoError(f"{about.name} and '{settings.env}' differ in {what}: {here} and {there}")
         if not data.discrete:
-            data = logs.bounded(data, spec.low, spec.high, settings.clip_actions)
+            data = bounds.bounded(data, spec.low, spec.high, settings.clip_actions)
     elif about.choices is not None:
         spec = Spec.discrete(size, about.choices)
     elif about.low is None or about.high is None:
@@ -305,7 +305,7 @@ class OfflineLoop:
         self.eval_names = ["eval_return", *(f"eval_return_{t:g}" for t in self.targets[1:] if t is not None)]
         self.best = np.full(len(seeds), -np.inf)
         self.averages = Averages(seeds, "update")
-        food = self.data or windows.episodes(logs.select(data, [0]))  # of any episode: only shapes are asked for
+        food = self.data or windows.episodes(sets.select(data, [0]))  # of any episode: only shapes are asked for
         # Traced as the loop will call it: unless windows are streamed, the first turn finds the trace.
         carried = self.draws, self.learner, food, self.update_keys, 0, 1
         self.metric_names = sorted(advance.eval_shape(self.algorithm, config, *carried)[1])
@@ -421,7 +421,7 @@ class OfflineLoop:
 
     def _held_out(self, policies: Any, held: Trajectories) -> np.ndarray:
         """Errors `[seeds]` of predicting the actions of held-out episodes, as shares of their deviation."""
-        some = logs.select(held, np.arange(max(1, int(np.searchsorted(held.offsets, HELD_STEPS, side="right")) - 1)))
+        some = sets.select(held, np.arange(max(1, int(np.searchsorted(held.offsets, HELD_STEPS, side="right")) - 1)))
         told = {"conditioned": self.run.conditioned, "gamma": getattr(self.config, "gamma", 1.0)}
         found, _, deviation = held_out.errors(policies, some, self.run.spec, **told)
         return held_out.shares(found, deviation)

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
+from legato.data.checks import warn_of_digits
 from legato.data.tables.columns import Columns
-from legato.data.trajectories import warn_of_digits
 from legato.errors import LegatoError
 
 CELL = 200  # characters of a text at most: an episode's name, a time

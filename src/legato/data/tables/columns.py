@@ -10,10 +10,10 @@ from typing import Literal
 
 import numpy as np
 
+from legato.data.checks import warn_of_digits
 from legato.data.formats import CHOICES
 from legato.data.layouts import some
 from legato.data.spec import UNBOUNDED
-from legato.data.trajectories import warn_of_digits
 from legato.errors import LegatoError, unknown
 
 
