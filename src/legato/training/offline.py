@@ -26,6 +26,7 @@ from legato.algorithms import algorithm as algorithm_module
 from legato.data import bounds, formats, sets, windows
 from legato.data import facts as data_facts
 from legato.data import trajectories as logs
+from legato.data.arrays import warn_of_length
 from legato.data.spec import Spec
 from legato.data.streams import Stream
 from legato.data.tokens import Encoded
@@ -185,7 +186,7 @@ def check(
             spec = describe(environment, settings.env, user=algorithm, discrete=True)
             limit = episode_limit(environment)
             if settings.env != about.environment and settings.max_episode_steps is None:
-                formats.warn_of_length(data, settings.env, environment.spec)
+                warn_of_length(data, settings.env, environment.spec)
             try_environment(environment, settings.env)
         for what, here, there in (
             ("observations of so many numbers", size, spec.observation_size),

@@ -10,8 +10,8 @@ from typing import Literal
 
 import numpy as np
 
+from legato.data.arrays import CHOICES
 from legato.data.checks import warn_of_digits
-from legato.data.formats import CHOICES
 from legato.data.layouts import some
 from legato.data.spec import UNBOUNDED
 from legato.errors import LegatoError, unknown
