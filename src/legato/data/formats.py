@@ -17,8 +17,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from legato.data import layouts, storage
+from legato.data import hdf5, layouts, npy, storage
 from legato.data.arrays import NAMES, check_clipped, from_arrays, to_arrays
+from legato.data.layouts.names import FOREIGN_ENDS
 from legato.data.minari import load_minari, minari_folder, save_minari
 from legato.data.trajectories import Trajectories
 from legato.errors import LegatoError, LegatoWarning
@@ -55,11 +56,11 @@ def load(
     path = Path(source)
     arrays = held = None
     if path.suffix == ".npz":
-        arrays, held = storage.npz(path, NAMES)
+        arrays, held = npy.npz(path, NAMES)
     elif path.suffix in HDF5:
-        arrays, held = storage.hdf5(path, NAMES)
+        arrays, held = hdf5.read_arrays(path, NAMES)
     elif path.suffix == ARRAYS or (path / "observations.npy").is_file():
-        arrays, held = storage.folder(path, NAMES)
+        arrays, held = npy.folder(path, NAMES)
     if arrays is not None and held is not None:
         _refuse_foreign(path, arrays, held)
         return from_arrays(path, arrays, clip_actions, environment)
@@ -112,17 +113,17 @@ def _refuse_foreign(path: Path, arrays: dict[str, np.ndarray], held: list[str]) 
     missing = [name for name in ("observations", "actions") if name not in arrays]
     if missing:
         raise LegatoError(
-            f"'{path}' has no {' and no '.join(missing)}; it holds {layouts.some(held)}: 'legato data import' reads "
+            f"'{path}' has no {' and no '.join(missing)}; it holds {storage.some(held)}: 'legato data import' reads "
             "other names"
         )
     layouts.refuse_states(path, held)
-    if foreign := sorted(layouts.FOREIGN_ENDS & set(held)):
+    if foreign := sorted(FOREIGN_ENDS & set(held)):
         raise LegatoError(
             f"'{path}' marks ends of episodes in '{foreign[0]}', as others do: 'legato data import {path} NEW.npz' "
             "reads it"
         )
     if unused := sorted(set(held) - set(arrays) - IGNORED):
-        warnings.warn(f"'{path}': not read: {layouts.some(unused)}", LegatoWarning, stacklevel=3)
+        warnings.warn(f"'{path}': not read: {storage.some(unused)}", LegatoWarning, stacklevel=3)
 
 
 def _write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:

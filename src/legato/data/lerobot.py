@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from legato.data import storage
-from legato.data.layouts import some
+from legato.data.storage import some
 from legato.data.tables.cells import concatenate
 from legato.data.tables.columns import Columns, Table
 from legato.data.tables.episodes import from_rows

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from legato.data import storage
+from legato.data import hdf5, storage
 from legato.data.arrays import about_from, numbers_from, text_from
 from legato.data.trajectories import About, Trajectories, from_episodes
 from legato.errors import LegatoError, unknown
@@ -42,7 +42,7 @@ def load_minari(name: str, clip_actions: bool, download: bool) -> Trajectories:
         raise unknown("dataset", name, _local_minari(), hint)
     try:
         about, start = _about(name, storage.json_object(data / "metadata.json", METADATA))
-        episodes = storage.episodes(data / "main_data.hdf5", about.pop("episodes"), ("observations", *_STEPWISE))
+        episodes = hdf5.episodes(data / "main_data.hdf5", about.pop("episodes"), ("observations", *_STEPWISE))
     except LegatoError as problem:
         raise LegatoError(f"the Minari dataset '{name}' cannot be read: {problem}") from None
     return from_episodes(episodes, About(name, **about), clip_actions=clip_actions, start=start)

@@ -12,8 +12,8 @@ import numpy as np
 
 from legato.data.arrays import CHOICES
 from legato.data.checks import warn_of_digits
-from legato.data.layouts import some
 from legato.data.spec import UNBOUNDED
+from legato.data.storage import some
 from legato.errors import LegatoError, unknown
 
 

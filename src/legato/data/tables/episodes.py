@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from legato.data.layouts import some
+from legato.data.storage import some
 from legato.data.tables.columns import Columns, Table, matched, matrix
 from legato.data.trajectories import About, Trajectories, trajectories
 from legato.errors import LegatoError
