@@ -34,7 +34,8 @@ def main() -> None:
     from legato.evaluation.latency import latency
     from legato.planning.recall import Imagining
     from legato.planning.shooting import Shooting
-    from legato.policy import Player, Policy
+    from legato.player import Player
+    from legato.policy import Policy
     from legato.training.settings import preset
 
     def rows(name: str, player: Player) -> None:

@@ -30,7 +30,7 @@ from legato.envs import make, make_vec, tasks
 from legato.evaluation import maps
 from legato.evaluation.paths import floor, journey
 from legato.loading import searching_by
-from legato.policy import Player
+from legato.player import Player
 from legato.rollout import Clock, episodes, stack
 from legato.training import offline
 from legato.training.policy_file import LoadedPolicy

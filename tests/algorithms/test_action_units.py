@@ -32,7 +32,8 @@ from legato.envs import make_vec
 from legato.errors import LegatoError
 from legato.planning.recall import Imagining
 from legato.planning.shooting import Shooting
-from legato.policy import LastStep, Player, Step
+from legato.player import Player
+from legato.policy import LastStep, Step
 from legato.rollout import Clock, Rollout, stack
 from legato.training import files
 from legato.training.online import warn_of_units

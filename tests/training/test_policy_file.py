@@ -25,7 +25,7 @@ from legato.algorithms import algorithm
 from legato.algorithms.configs import SAC, SRL, TD3
 from legato.data.spec import Spec
 from legato.errors import LegatoError
-from legato.policy import Player
+from legato.player import Player
 from legato.training import files
 from legato.training.policy_file import Card, fill, load, named_leaves, save
 
