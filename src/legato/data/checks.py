@@ -13,7 +13,6 @@ from legato.errors import LegatoError, LegatoWarning
 if TYPE_CHECKING:
     from legato.data.trajectories import About
 
-
 CHUNK = 1 << 16  # rows checked at once, so that a memory-mapped set does not have to fit
 
 
