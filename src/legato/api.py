@@ -496,8 +496,8 @@ def attention(
     than a Trajectory, Decision or Online Decision Transformer, and for an episode, step, context, layer or head that
     there is not.
     """
-    from legato.evaluation import maps
     from legato.evaluation.attention import attended
+    from legato.evaluation.figures import drawable, heat_maps
 
     run = run if isinstance(run, Run) else Run(run)
     settings = run.settings
@@ -505,7 +505,7 @@ def attention(
         able = "runs of tt, dt and odt do"
         raise LegatoError(f"'{run.place}' is a run of {run.algorithm}, which attends to nothing: {able}")
     if figure is not None:
-        maps.drawable(figure)
+        drawable(figure)
     policy = load(run.path, seed, which).policy
     if isinstance(settings, OfflineSettings):
         source = settings.dataset if dataset is None else dataset
@@ -517,7 +517,7 @@ def attention(
     found = attended(policy, run.config, data, episode, step, context)
     if figure is not None:
         title = f"{run.label} on {source}: attention"
-        maps.attention(found, figure, title=title, layers=layers, heads=heads)
+        heat_maps.attention(found, figure, title=title, layers=layers, heads=heads)
     return found
 
 
