@@ -35,7 +35,8 @@ def main() -> None:
     from legato.data.spec import Spec
     from legato.evaluation.latency import latency
     from legato.planning.shooting import Shooting
-    from legato.policy import Player, Policy
+    from legato.player import Player
+    from legato.policy import Policy
     from legato.training.settings import preset
 
     def rows(name: str, player: Player) -> None:

@@ -29,7 +29,7 @@ def main() -> None:
     from legato.data.spec import Spec
     from legato.evaluation import figures
     from legato.evaluation.latency import history
-    from legato.policy import Player
+    from legato.player import Player
 
     spec = Spec(11, (-1.0,) * 3, (1.0,) * 3)
     cases = (

@@ -36,7 +36,7 @@ from legato.data.trajectories import Trajectories, trajectories
 from legato.evaluation.latency import latency
 from legato.nn.mlp import Linear, many
 from legato.nn.ssm import FEW, S4D, convolved
-from legato.policy import Player
+from legato.player import Player
 from legato.training import offline
 
 SPEC = Spec(11, (-1.0,) * 3, (1.0,) * 3)

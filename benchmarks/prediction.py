@@ -31,8 +31,7 @@ import numpy as np
 import legato
 from legato.algorithms.trajectory_transformer.config import TT
 from legato.algorithms.trajectory_transformer.sampler import Sampler, trajectories
-from legato.data import formats, masking
-from legato.data import trajectories as logs
+from legato.data import formats, masking, sets
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.evaluation import figures, prediction
@@ -152,7 +151,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
 
-    data, held_out = logs.split(formats.load(options.dataset), 0.9, seed=0)
+    data, held_out = sets.split(formats.load(options.dataset), 0.9, seed=0)
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)

@@ -31,10 +31,10 @@ from legato.algorithms.iql.config import IQL
 from legato.algorithms.trajectory_transformer.config import TT
 from legato.data.trajectories import Trajectories
 from legato.envs import make, make_vec, tasks
-from legato.evaluation import maps
+from legato.evaluation.figures import drawable, floor_plans
 from legato.evaluation.paths import floor, journey
 from legato.loading import compose
-from legato.policy import Player
+from legato.player import Player
 from legato.rollout import Clock, episodes, stack
 from legato.training import offline
 from legato.training.policy_file import LoadedPolicy
@@ -213,7 +213,7 @@ def arrives(player: Player, pairs: int, told: bool) -> float:
 def drawn(player: Player, figure: Path, count: int = 12) -> None:
     """Where the policy goes in as many test episodes."""
     ways = [journey(player.policy, tasks.FOUR_ROOMS, player.spec, Clock(1), 0, i) for i in range(count)]
-    print(maps.paths(ways, floor(tasks.FOUR_ROOMS), figure, title="TT in four rooms"))
+    print(floor_plans.paths(ways, floor(tasks.FOUR_ROOMS), figure, title="TT in four rooms"))
 
 
 def rooms(seeds: int, pairs: int = 100, figure: Path | None = None) -> None:
@@ -333,7 +333,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=400, help="of recall, 100 or 400")
     parser.add_argument("--out", type=Path, help="of rooms: where the first seed of the larger set went")
     options = parser.parse_args()
-    if options.out is not None and maps.drawable(options.out).exists():
+    if options.out is not None and drawable(options.out).exists():
         parser.error(f"'{options.out}' exists and is not overwritten")
     if options.task == "recall":
         recall(options.seeds, options.length)

@@ -22,7 +22,7 @@ from jax import monitoring
 from tests.tiny import WIDE, Scribe
 
 from legato import api
-from legato import policy as policies
+from legato import player as player_module
 from legato.algorithms import algorithm
 from legato.algorithms.bc.config import BC
 from legato.algorithms.decision_s4.config import DS4
@@ -37,7 +37,8 @@ from legato.algorithms.trajectory_transformer.config import TT
 from legato.data.facts import Facts
 from legato.data.spec import Spec
 from legato.errors import LegatoError
-from legato.policy import OpenLoop, Player, Policy, RandomPlans, Step, begin, play
+from legato.player import Player
+from legato.policy import OpenLoop, Policy, RandomPlans, Step, begin, play
 
 SPEC = Spec(3, (-3.0, -1.0), (7.0, 2.0))
 SCRIBE = Scribe(jnp.ones(()))
@@ -558,16 +559,16 @@ def test_a_length_to_warm_up_is_one_that_act_takes(players: dict[str, Player]) -
 
 
 def test_a_compiler_option_that_is_not_known_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = policies._compiler_options()
-    assert known == policies._FEWER
-    monkeypatch.setattr(policies, "_FEWER", {"xla_cpu_no_such_option": False})
-    policies._compiler_options.cache_clear()
+    known = player_module._compiler_options()
+    assert known == player_module._FEWER
+    monkeypatch.setattr(player_module, "_FEWER", {"xla_cpu_no_such_option": False})
+    player_module._compiler_options.cache_clear()
     try:
-        assert policies._compiler_options() == {}
+        assert player_module._compiler_options() == {}
         player = Player(learned("sac"), SPEC)
         assert np.isfinite(player.act(player.begin(), np.ones(3), 2)[0]).all()
     finally:
-        policies._compiler_options.cache_clear()
+        player_module._compiler_options.cache_clear()
 
 
 @pytest.mark.parametrize("name", [*SMALL, "latent", "tt"])

@@ -542,8 +542,8 @@ def test_what_a_policy_remarks_on_is_said() -> None:
 
 
 def test_an_evaluation_of_episodes_without_an_end_says_so_and_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("legato.rollout.LONG", 5)
-    monkeypatch.setattr("legato.rollout.ENDLESS", 9)
+    monkeypatch.setattr("legato.rollout.rollout.LONG", 5)
+    monkeypatch.setattr("legato.rollout.rollout.ENDLESS", 9)
     ends, goes_on = Diary(limit=3), Diary(limit=10**9)
     with pytest.warns(LegatoWarning) as warned, pytest.raises(LegatoError) as problem:
         episodes(stack([SCRIBE]), world(ends, goes_on), WIDE, Clock(1), [7], "test", first_episode=4, length=LENGTH)

@@ -24,7 +24,8 @@ from legato.data import formats
 from legato.data.facts import Facts
 from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories, trajectories
-from legato.envs.environments import Checked, GymnasiumEnvironments
+from legato.envs.checked import Checked
+from legato.envs.environments import GymnasiumEnvironments
 from legato.policy import Policy, Step
 from legato.training import online, policy_file
 from legato.training.policy_file import Card

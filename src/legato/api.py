@@ -17,9 +17,8 @@ from jaxtyping import PRNGKeyArray
 from legato.algorithms import algorithm as algorithm_module
 from legato.algorithms import entries, entry
 from legato.algorithms.protocol import TrajectorySampler
+from legato.data import bounds, formats
 from legato.data import facts as data_facts
-from legato.data import formats
-from legato.data import trajectories as logs
 from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories
 from legato.envs import Env, World, check_options, describe, make, make_vec, resolve_environment, try_environment
@@ -460,7 +459,7 @@ def action_errors(run: Run | str | Path, dataset: str | Path, *, which: Which = 
     spec = run.spec
     data = formats.load(dataset, environment=run.environment or run.place)  # the run knows whether actions are choices
     if spec.choices is not None and not data.discrete:
-        data = logs.as_choices(data, spec.choices, data.about.start)
+        data = bounds.as_choices(data, spec.choices, data.about.start)
     policies = stack([player.policy for player in loaded])
     gamma = algorithm_module(run.algorithm).batches(run.config).discount if run.conditioned else 1.0
     found, holding, deviation = held_out.errors(policies, data, spec, conditioned=run.conditioned, gamma=gamma)
@@ -499,8 +498,8 @@ def attention(
     than a Trajectory, Decision or Online Decision Transformer, and for an episode, step, context, layer or head that
     there is not.
     """
-    from legato.evaluation import maps
     from legato.evaluation.attention import attended
+    from legato.evaluation.figures import drawable, heat_maps
 
     run = run if isinstance(run, Run) else Run(run)
     settings = run.settings
@@ -509,7 +508,7 @@ def attention(
         able = f"runs of {', '.join(names)} and {last} have"
         raise LegatoError(f"'{run.place}' is a run of {run.algorithm}, which has no attention: {able}")
     if figure is not None:
-        maps.drawable(figure)
+        drawable(figure)
     policy = load(run.path, seed, which).policy
     if isinstance(settings, OfflineSettings):
         source = settings.dataset if dataset is None else dataset
@@ -521,7 +520,7 @@ def attention(
     found = attended(run.algorithm, run.config, policy, run.spec, data, episode, step, context)
     if figure is not None:
         title = f"{run.label} on {source}: attention"
-        maps.attention(found, figure, title=title, layers=layers, heads=heads)
+        heat_maps.attention(found, figure, title=title, layers=layers, heads=heads)
     return found
 
 

@@ -34,7 +34,8 @@ from legato.data.trajectories import About, trajectories
 from legato.envs import make_vec
 from legato.errors import LegatoError
 from legato.planning.shooting import Shooting
-from legato.policy import LastStep, Player, Step
+from legato.player import Player
+from legato.policy import LastStep, Step
 from legato.rollout import Clock, Rollout, stack
 from legato.training import files
 from legato.training.online import warn_of_units

@@ -22,7 +22,7 @@ from tests.bombs import calls
 from tests.data.test_trajectories import lengths, raw, same
 from tests.tiny import swings
 
-from legato.data import trajectories as logs
+from legato.data import checks
 from legato.data.formats import free, load, save
 from legato.data.trajectories import About, trajectories
 from legato.errors import LegatoError, LegatoWarning
@@ -305,7 +305,7 @@ def test_a_folder_is_mapped_and_never_read_whole(
         given["actions"], about = np.arange(steps) % 3, About(choices=3)
     save(trajectories(**given, about=about), tmp_path / "big.arrays")
     before = contents(tmp_path / "big.arrays")
-    monkeypatch.setattr(logs, "CHUNK", 1000)
+    monkeypatch.setattr(checks, "CHUNK", 1000)
     tracemalloc.start()
     data = load(tmp_path / "big.arrays", clip_actions=True)
     peak = tracemalloc.get_traced_memory()[1]

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from legato.data import importing, storage
-from legato.data.tables import Columns, from_table, seconds
+from legato.data.tables import Columns, from_table
+from legato.data.tables.columns import seconds
 from legato.errors import LegatoError, LegatoWarning
 
 RNG = np.random.default_rng(0)

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from legato.data import checks, sets
 from legato.data import trajectories as logs
+from legato.data.bounds import bounded
 from legato.data.trajectories import About, Trajectories, trajectories
 from legato.data.transitions import transitions
 from legato.errors import LegatoError, LegatoWarning
@@ -70,12 +72,12 @@ def walks(lengths: list[int]) -> tuple[dict[str, Any], np.ndarray]:
     return given, np.concatenate([path[1:] for path in paths])
 
 
-@pytest.mark.parametrize("chunk", [2, logs.CHUNK])
+@pytest.mark.parametrize("chunk", [2, checks.CHUNK])
 @pytest.mark.parametrize("stored", [(np.float32, np.float64), (np.float64, np.float32), (np.float16, np.float32)])
 def test_what_the_next_row_contradicts_is_an_end(
     stored: tuple[Any, Any], chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logs, "CHUNK", chunk)
+    monkeypatch.setattr(checks, "CHUNK", chunk)
     given, following = walks([3, 1, 4, 2])
     given["observations"], following = given["observations"].astype(stored[0]), following.astype(stored[1])
     with pytest.warns(LegatoWarning, match=r"^data: 3 of 10 steps lead to another observation") as heard:
@@ -165,11 +167,11 @@ def with_value(name: str, index: Any, value: float) -> dict[str, Any]:
         ),
     ],
 )
-@pytest.mark.parametrize("chunk", [2, logs.CHUNK])
+@pytest.mark.parametrize("chunk", [2, checks.CHUNK])
 def test_what_cannot_be_learnt_from_is_refused_with_its_place(
     chunk: int, changes: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logs, "CHUNK", chunk)
+    monkeypatch.setattr(checks, "CHUNK", chunk)
     with pytest.raises(LegatoError, match=words):
         made([2, 3], **changes)
 
@@ -179,7 +181,7 @@ def test_bounds_that_nobody_recorded_are_not_made_up() -> None:
     wide = made([2, 3], actions=np.full((5, 3), 7.0))
     assert (wide.about.low, wide.about.high) == (None, None)
     with pytest.warns(LegatoWarning, match="^both has no bounds of actions, as one of its parts has none$"):
-        both = logs.merge([made([2, 3]), wide], "both")
+        both = sets.merge([made([2, 3]), wide], "both")
     assert (both.about.low, both.about.high) == (None, None)
 
 
@@ -236,7 +238,7 @@ def test_members_side_by_side_are_parted(parts: list[list[int]], random: Any) ->
     flags = [column(name) for name in ("terminations", "truncations")]
     flags[0][-1] = False  # the episode recorded last goes on: it is cut
     found = logs.from_members(members, *map(column, names), column("observations") + np.eye(2)[1], *flags, About("all"))
-    expected = logs.merge(whole, "all")
+    expected = sets.merge(whole, "all")
     for name in (*names, "offsets"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
     np.testing.assert_array_equal(found.ends, expected.observations[expected.offsets[1:] - 1] + [0, 1])
@@ -283,7 +285,7 @@ def test_selected_episodes_are_whole(lengths: list[int], draw: st.DataObject) ->
     ends = np.arange(2 * len(lengths), dtype=np.float32).reshape(-1, 2)
     data = made(lengths, ends=ends)
     chosen = draw.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=8))
-    found = logs.select(data, chosen)
+    found = sets.select(data, chosen)
     np.testing.assert_array_equal(found.ends, ends[chosen])
     for k, i in enumerate(chosen):
         for name in ("observations", "actions", "rewards", "terminations", "truncations"):
@@ -293,7 +295,7 @@ def test_selected_episodes_are_whole(lengths: list[int], draw: st.DataObject) ->
 def test_the_best_fill_their_share_of_the_steps() -> None:
     rewards = np.repeat([1.0, 9.0, 3.0, 5.0], [4, 2, 3, 1])  # returns 4, 18, 9, 5
     data = made([4, 2, 3, 1], rewards=rewards)
-    kept = {fraction: logs.top(data, fraction).observations[:, 0] for fraction in (0.1, 0.2, 0.5, 0.6, 1.0)}
+    kept = {fraction: sets.top(data, fraction).observations[:, 0] for fraction in (0.1, 0.2, 0.5, 0.6, 1.0)}
     assert {fraction: sorted(set(found)) for fraction, found in kept.items()} == {
         0.1: [1],  # one at least
         0.2: [1],
@@ -303,7 +305,7 @@ def test_the_best_fill_their_share_of_the_steps() -> None:
     }
     for fraction in (0.0, 1.5):
         with pytest.raises(LegatoError, match="fraction"):
-            logs.top(data, fraction)
+            sets.top(data, fraction)
 
 
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=9), st.floats(0.01, 0.99))
@@ -311,14 +313,14 @@ def test_split_and_merge_keep_every_episode(lengths: list[int], fraction: float)
     data = made(lengths)
     if not 0 < round(fraction * len(data)) < len(data):
         with pytest.raises(LegatoError, match="one side"):
-            logs.split(data, fraction)
+            sets.split(data, fraction)
         return
-    a, b = logs.split(data, fraction, seed=3)
+    a, b = sets.split(data, fraction, seed=3)
     assert len(a) == round(fraction * len(data))
-    both = logs.merge([a, b], "data")
+    both = sets.merge([a, b], "data")
     order = [int(both.observations[both.offsets[i], 0]) for i in range(len(both))]
     assert sorted(order) == list(range(len(data)))
-    same(both, logs.select(data, order))
+    same(both, sets.select(data, order))
 
 
 def test_merging_what_does_not_match_is_refused() -> None:
@@ -329,7 +331,7 @@ def test_merging_what_does_not_match_is_refused() -> None:
         (made([2], rewards=None), "rewards: True and False"),
     ):
         with pytest.raises(LegatoError, match=words):
-            logs.merge([data, other], "both")
+            sets.merge([data, other], "both")
 
 
 def test_a_number_that_is_in_degrees_in_one_set_and_in_radians_in_another_is_asked_about() -> None:
@@ -341,8 +343,8 @@ def test_a_number_that_is_in_degrees_in_one_set_and_in_radians_in_another_is_ask
     )
     said = r"^observations number 1 deviates by 0.\d+ in radians, 3\d.* in degrees: are they in one unit\?$"
     with pytest.warns(LegatoWarning, match=said):
-        logs.merge([one, other], "both")
-    logs.merge([one, replace(one, observations=2 * angles)], "both")  # no word
+        sets.merge([one, other], "both")
+    sets.merge([one, replace(one, observations=2 * angles)], "both")  # no word
 
 
 @pytest.mark.parametrize(
@@ -355,9 +357,9 @@ def test_bounds_of_the_file_that_are_not_the_environments_are_said(bounds: float
     if warned:
         said = f"^log bounds its actions by -{bounds:g} and {bounds:g}, the environment by -2 and 2, which count"
         with pytest.warns(LegatoWarning, match=said):
-            found = logs.bounded(data, (-2.0,) * 3, (2.0,) * 3)
+            found = bounded(data, (-2.0,) * 3, (2.0,) * 3)
     else:
-        found = logs.bounded(data, (-2.0,) * 3, (2.0,) * 3)
+        found = bounded(data, (-2.0,) * 3, (2.0,) * 3)
     assert found.about.low == (-2.0,) * 3
     np.testing.assert_array_equal(found.actions, actions)
 
@@ -373,5 +375,5 @@ def test_a_merged_set_knows_only_what_its_parts_share() -> None:
             LegatoWarning, match="^ab names no environment, as its parts name several: Hopper-v4, Walker2d-v4$"
         ),
     ):
-        assert logs.merge(parts, "ab").about == About("ab", None, None, (-2.0,) * 3, (1.0,) * 3)
-    assert logs.merge([parts[0], parts[0]], "aa").about == replace(parts[0].about, name="aa")
+        assert sets.merge(parts, "ab").about == About("ab", None, None, (-2.0,) * 3, (1.0,) * 3)
+    assert sets.merge([parts[0], parts[0]], "aa").about == replace(parts[0].about, name="aa")

@@ -19,7 +19,8 @@ from legato import api
 from legato.data.spec import Spec
 from legato.envs import World as Asked
 from legato.envs import check_options, describe, episode_limit, known_ids, make, make_vec, resolve_environment
-from legato.envs.environments import Checked, GymnasiumEnvironments, seconds_per_step
+from legato.envs.checked import Checked
+from legato.envs.environments import GymnasiumEnvironments, seconds_per_step
 from legato.errors import LegatoError, LegatoWarning
 from legato.training import online
 

@@ -29,6 +29,8 @@ from legato.evaluation.figures import (
     learning_curves,
     prompt_curve,
 )
+from legato.evaluation.figures.drawing import _numbers
+from legato.evaluation.figures.labels import _spread, _upwards
 from legato.evaluation.statistics import Interval, bootstrap
 
 PENDULUM = Reference(1350.0, 1550.0)
@@ -197,7 +199,7 @@ def test_many_or_long_labels_go_to_a_legend(tmp_path: Path) -> None:
 @given(st.lists(st.tuples(st.floats(0, 250), st.sampled_from([17.0, 29.0])), min_size=1, max_size=8))
 def test_labels_neither_overlap_nor_leave_the_figure(labels: list[tuple[float, float]]) -> None:
     wanted, heights = (np.array(column) for column in zip(*sorted(labels), strict=True))
-    places = figures._spread(wanted, heights, 252.0)
+    places = _spread(wanted, heights, 252.0)
     low, high = places - heights / 2, places + heights / 2
     assert low[0] >= -1e-9
     assert high[-1] <= 252 + 1e-9
@@ -207,14 +209,14 @@ def test_labels_neither_overlap_nor_leave_the_figure(labels: list[tuple[float, f
 def test_labels_move_only_as_far_as_they_must() -> None:
     heights = np.array([20.0, 20.0, 20.0])
     apart = np.array([15.0, 100.0, 200.0])
-    np.testing.assert_allclose(figures._spread(apart, heights, 252.0), apart)
-    np.testing.assert_allclose(figures._spread(np.array([50.0, 50.0, 200.0]), heights, 252.0), [40, 60, 200])
-    np.testing.assert_allclose(figures._spread(np.zeros(3), heights, 252.0), [10, 30, 50])
+    np.testing.assert_allclose(_spread(apart, heights, 252.0), apart)
+    np.testing.assert_allclose(_spread(np.array([50.0, 50.0, 200.0]), heights, 252.0), [40, 60, 200])
+    np.testing.assert_allclose(_spread(np.zeros(3), heights, 252.0), [10, 30, 50])
 
 
 def test_label_order_follows_the_ends_and_among_equal_ends_the_means() -> None:
     ends, means = np.array([10.0, 100.0, 11.0, 12.0]), np.array([3.0, 0.0, 2.0, 1.0])
-    np.testing.assert_array_equal(figures._upwards(ends, means), [3, 2, 0, 1])
+    np.testing.assert_array_equal(_upwards(ends, means), [3, 2, 0, 1])
 
 
 @pytest.mark.parametrize(
@@ -230,7 +232,7 @@ def test_label_order_follows_the_ends_and_among_equal_ends_the_means() -> None:
     ],
 )
 def test_axis_numbers(values: list[float], texts: list[str]) -> None:
-    assert figures._numbers(np.array(values, np.float64)) == texts
+    assert _numbers(np.array(values, np.float64)) == texts
 
 
 def test_png_is_sharp_and_nothing_touches_its_edge(tmp_path: Path) -> None:
@@ -393,7 +395,7 @@ def test_import_is_light_and_pyplot_is_never_touched(tmp_path: Path) -> None:
         "asl_curve([curve], sys.argv[1], title='', step_seconds=0.1)\n"
         "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules\n"
     )
-    source = str(Path(figures.__file__).parents[2])
+    source = str(Path(figures.__file__).parents[3])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])}
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "a.png")], check=True, env=environment)
     assert (tmp_path / "a.png").stat().st_size > 10_000

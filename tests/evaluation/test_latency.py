@@ -11,7 +11,7 @@ import pytest
 from tests.tiny import WIDE, Scribe
 
 from legato.evaluation.latency import History, Latency, Stretch, history, latency
-from legato.policy import Memory, Player
+from legato.player import Memory, Player
 
 
 class Listening(Player):

@@ -10,8 +10,8 @@ from tests.evaluation.test_figures import Drawn
 
 from legato.envs import tasks
 from legato.errors import LegatoError
-from legato.evaluation import maps
 from legato.evaluation.attention import Attended, Token
+from legato.evaluation.figures import floor_plans, heat_maps
 from legato.evaluation.paths import Floor, Journey
 
 FLOOR = Floor(tasks.FourRooms().walls, 0.5)
@@ -32,15 +32,15 @@ def found(steps: int = 3, observations: int = 2, layers: int = 2, heads: int = 3
 
 
 def test_a_map_for_each_layer_and_head_or_for_those_asked_for(tmp_path: Path) -> None:
-    drawn = Drawn(maps.attention(found(), tmp_path / "all.svg", title="TT"))
+    drawn = Drawn(heat_maps.attention(found(), tmp_path / "all.svg", title="TT"))
     assert drawn.count("map-") == 6
     assert {"TT", "layer 2, head 3", "goal", "t", "t\N{MINUS SIGN}2", "s²", "values (hidden)"} <= set(drawn.words)
-    some = Drawn(maps.attention(found(), tmp_path / "some.svg", title="", layers=(2,), heads=(1, 3)))
+    some = Drawn(heat_maps.attention(found(), tmp_path / "some.svg", title="", layers=(2,), heads=(1, 3)))
     assert [word for word in some.words if word.startswith("layer")] == ["layer 2, head 1", "layer 2, head 3"]
 
 
 def test_where_there_is_no_room_tokens_have_no_names(tmp_path: Path) -> None:
-    drawn = Drawn(maps.attention(found(6, 11, goal=False), tmp_path / "a.svg", title=""))
+    drawn = Drawn(heat_maps.attention(found(6, 11, goal=False), tmp_path / "a.svg", title=""))
     assert "s²" not in drawn.words
     assert {"t\N{MINUS SIGN}5", "t"} <= set(drawn.words)
     assert "goal" not in drawn.words
@@ -49,7 +49,7 @@ def test_where_there_is_no_room_tokens_have_no_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", [{"layers": (3,)}, {"layers": (0,)}, {"heads": (1, 4)}])
 def test_a_layer_or_head_that_there_is_not_is_refused(tmp_path: Path, options: dict[str, tuple[int, ...]]) -> None:
     with pytest.raises(LegatoError, match=r"^(layers|heads) are numbered from 1 to [23]; [034] was given$"):
-        maps.attention(found(), tmp_path / "a.png", title="", **options)
+        heat_maps.attention(found(), tmp_path / "a.png", title="", **options)
     assert not list(tmp_path.iterdir())
 
 
@@ -59,7 +59,7 @@ def way(places: list[tuple[float, float]], goal: tuple[float, float], arrived: b
 
 def test_a_panel_for_each_goal(tmp_path: Path) -> None:
     ways = [way([(1, 1), (2, 2)], (2, 2.2)), way([(9, 9), (9, 8), (9, 7)], (1, 1), False)]
-    drawn = Drawn(maps.paths(ways, FLOOR, tmp_path / "a.svg", title="TT in rooms"))
+    drawn = Drawn(floor_plans.paths(ways, FLOOR, tmp_path / "a.svg", title="TT in rooms"))
     assert drawn.count("path-") == 2
     assert {"TT in rooms", "1 step", "does not arrive"} <= set(drawn.words)
     assert any(word.startswith("1 of 2 arrive") for word in drawn.words)
@@ -67,7 +67,7 @@ def test_a_panel_for_each_goal(tmp_path: Path) -> None:
 
 def test_journeys_to_one_goal_share_a_panel_and_are_drawn_where_they_led(tmp_path: Path) -> None:
     ways = [way([(1, 1), (2, 4), (5, 5)], (5, 5)), way([(9, 9), (5, 6)], (5, 5), False)]
-    drawn = Drawn(maps.paths(ways, FLOOR, tmp_path / "a.svg", title=""))
+    drawn = Drawn(floor_plans.paths(ways, FLOOR, tmp_path / "a.svg", title=""))
     assert "does not arrive" not in drawn.words
     line = np.concatenate([drawn.line("path-0")[:3], drawn.line("path-1")[:2]])
     places = np.concatenate([journey.places for journey in ways])
@@ -79,10 +79,10 @@ def test_journeys_to_one_goal_share_a_panel_and_are_drawn_where_they_led(tmp_pat
 
 def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LegatoError, match=r"^no journeys to draw in "):
-        maps.paths([], FLOOR, tmp_path / "a.png", title="")
+        floor_plans.paths([], FLOOR, tmp_path / "a.png", title="")
     for draw in (
-        lambda path: maps.paths([], FLOOR, path, title=""),
-        lambda path: maps.attention(found(), path, title=""),
+        lambda path: floor_plans.paths([], FLOOR, path, title=""),
+        lambda path: heat_maps.attention(found(), path, title=""),
     ):
         with pytest.raises(LegatoError, match=r"^cannot draw '.*a.bmp'; the name must end in .png, .svg, .pdf$"):
             draw(tmp_path / "a.bmp")

@@ -21,7 +21,7 @@ from legato.data import facts, windows
 from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories, trajectories
 from legato.envs import tasks
-from legato.policy import Player
+from legato.player import Player
 from legato.training import offline
 
 SPEC = Spec(1, (-1.0,), (1.0,))

@@ -15,8 +15,7 @@ from tests.training.test_online import same_end
 
 import legato
 from legato.cli import main
-from legato.data import formats
-from legato.data import trajectories as data_logs
+from legato.data import formats, sets
 from legato.data.spec import Spec
 from legato.data.trajectories import About, trajectories
 from legato.errors import LegatoError
@@ -112,7 +111,7 @@ def test_more_episodes_than_are_led_together_keep_their_order() -> None:
     logged = data(tuple(1 + i % 4 for i in range(2 * held_out.TOGETHER + 3)))
     policies = stack([Linear(jnp.asarray(0.5))])
     whole = held_out.predict(policies, logged, SPEC)
-    each = [held_out.predict(policies, data_logs.select(logged, [i]), SPEC) for i in range(len(logged))]
+    each = [held_out.predict(policies, sets.select(logged, [i]), SPEC) for i in range(len(logged))]
     np.testing.assert_allclose(whole, np.concatenate(each, axis=1), rtol=1e-6)
 
 

@@ -30,7 +30,7 @@ from legato.algorithms.bc.config import BC
 from legato.algorithms.decision_s4.config import DS4
 from legato.algorithms.decision_transformer.config import DT
 from legato.data import facts as data_facts
-from legato.data import formats, windows
+from legato.data import formats, sets, windows
 from legato.data import trajectories as data_logs
 from legato.data.spec import Spec
 from legato.data.trajectories import About
@@ -198,7 +198,7 @@ def test_a_fingerprint_is_of_every_number_and_episode() -> None:
         array.flat[-1] += 0.5
         names.add(offline.fingerprint(replace(data, **{field: array})))
     names.add(offline.fingerprint(replace(data, offsets=np.delete(data.offsets, 3))))
-    names.add(offline.fingerprint(data_logs.select(data, range(11))))
+    names.add(offline.fingerprint(sets.select(data, range(11))))
     assert len(names) == 7
     assert offline.fingerprint(swings()) == offline.fingerprint(data)
 
@@ -296,7 +296,7 @@ def test_a_loaded_policy_asks_for_what_the_data_hold(asked: Run) -> None:
     player = api.load(asked.path)
     observation = np.array([0.5, -0.5, 0.1], np.float32)
     by_default, _ = player.act(player.begin(), observation, 3)
-    target = float(np.sort(data_logs.returns(data_logs.top(swings(), 0.1))).mean())
+    target = float(np.sort(data_logs.returns(sets.top(swings(), 0.1))).mean())
     there, _ = player.act(player.begin(target), observation, 3)
     np.testing.assert_allclose(by_default, there, rtol=1e-6)
     elsewhere, _ = player.act(player.begin(target - 30), observation, 3)

@@ -27,7 +27,7 @@ from legato.algorithms.srl.config import SRL
 from legato.algorithms.td3.config import TD3
 from legato.data.spec import Spec
 from legato.errors import LegatoError
-from legato.policy import Player
+from legato.player import Player
 from legato.training import files
 from legato.training.policy_file import Card, fill, load, named_leaves, save
 

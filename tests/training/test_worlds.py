@@ -16,7 +16,7 @@ import legato
 from legato import api
 from legato.cli import main
 from legato.data.spec import Spec
-from legato.envs import World, check_options, environments, make, resolve_environment
+from legato.envs import World, check_options, construction, make, resolve_environment
 from legato.errors import LegatoError, LegatoWarning
 from legato.evaluation import video
 from legato.rollout import Clock
@@ -66,7 +66,7 @@ def test_a_function_its_options_and_the_limit_are_kept(tmp_path: Path, monkeypat
         shorter = legato.collect(run.path / "policy/seed-0/last", 9, max_episode_steps=3, quiet=True)
     assert shorter.lengths[0] == 3
 
-    monkeypatch.setattr(environments, "_factories", {})  # as in another process
+    monkeypatch.setattr(construction, "_factories", {})  # as in another process
     longer(run)
     for use in (lambda: legato.train(resume=run.path), lambda: legato.evaluate(run), lambda: legato.collect(run, 3)):
         with pytest.raises(LegatoError, match=f"'{NAME}' is not made.*or where a function makes it, env=that function"):
@@ -77,7 +77,7 @@ def test_a_function_its_options_and_the_limit_are_kept(tmp_path: Path, monkeypat
     assert legato.train(resume=run.path, env=swing, env_options={"g": 5.0}, quiet=True).world == kept
     rows = (run.path / "metrics.csv").read_text().splitlines()
     assert [row.partition(",")[0] for row in rows] == ["step", "20", "40"]
-    monkeypatch.setattr(environments, "_factories", {})
+    monkeypatch.setattr(construction, "_factories", {})
     assert main(["play", str(run.path), "--env", NAME]) is None  # the command line names functions too
 
 
@@ -147,7 +147,7 @@ def test_settings_refuse_what_is_no_option(kind: Any) -> None:
 
 
 def test_functions_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environments, "_factories", {})
+    monkeypatch.setattr(construction, "_factories", {})
     makers = [lambda g=g: swing(g) for g in (1.0, 2.0)]
     names = [resolve_environment(maker) for maker in makers]
     assert names[0] != names[1] == f"{names[0]}#2"

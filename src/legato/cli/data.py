@@ -127,7 +127,8 @@ def bring(
     """
     from legato.data import importing
     from legato.data.formats import free
-    from legato.data.tables import Columns, seconds
+    from legato.data.tables import Columns
+    from legato.data.tables.columns import seconds
 
     free(target)
     columns = Columns(
@@ -168,13 +169,13 @@ def merge(sources: Sources, out: str, clip_actions: bool = False) -> None:
         out: a new .npz or .hdf5 file, .arrays folder, or Minari id
         clip_actions: move actions that lie outside their bounds to them
     """
-    from legato.data import trajectories
+    from legato.data import sets
     from legato.data.formats import free, load
 
     if not sources:
         raise LegatoError("merge needs at least one dataset")
     free(out)
-    _write(trajectories.merge([load(source, clip_actions=clip_actions) for source in sources], out), out)
+    _write(sets.merge([load(source, clip_actions=clip_actions) for source in sources], out), out)
 
 
 def split(source: Source, out: tuple[str, str], fraction: float = 0.9, seed: int = 0) -> None:
@@ -186,14 +187,14 @@ def split(source: Source, out: tuple[str, str], fraction: float = 0.9, seed: int
         fraction: how many of the episodes the first one gets
         seed: which ones
     """
-    from legato.data import trajectories
+    from legato.data import sets
     from legato.data.formats import free, load
 
     if out[0] == out[1]:
         raise LegatoError(f"'{out[0]}' cannot take both parts; name two")
     for target in out:
         free(target)
-    for target, data in zip(out, trajectories.split(load(source), fraction, seed), strict=True):
+    for target, data in zip(out, sets.split(load(source), fraction, seed), strict=True):
         _write(data, target)
 
 

@@ -114,8 +114,7 @@ def _travel(
 ) -> None:
     """Play journeys, say how they went, and draw them."""
     from legato.errors import LegatoError
-    from legato.evaluation import maps
-    from legato.evaluation.figures import METADATA
+    from legato.evaluation.figures import METADATA, floor_plans
     from legato.evaluation.paths import floor, journey
     from legato.evaluation.video import FORMATS
 
@@ -136,7 +135,7 @@ def _travel(
     if len(went) > 1:
         print(f"{sum(way.arrived for way in went)} of {len(went)} arrive")
     if figure is not None and plan is not None:
-        print(plain(maps.paths(went, plan, figure, title=f"{found.label} on {world.label}")))
+        print(plain(floor_plans.paths(went, plan, figure, title=f"{found.label} on {world.label}")))
 
 
 def run(args: list[str]) -> None:

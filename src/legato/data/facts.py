@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.data import normaliser as normalisers
+from legato.data import sets
 from legato.data import trajectories as logs
 from legato.data.normaliser import Normaliser
 from legato.data.spec import Spec
@@ -158,7 +159,7 @@ def support(
     Raises `LegatoError` where there are no rewards.
     """
     earned = logs.returns(data, gamma)
-    best = logs.returns(logs.top(data, BEST), gamma)
+    best = logs.returns(sets.top(data, BEST), gamma)
     near = None
     if starts is not None:
         from scipy.spatial import KDTree

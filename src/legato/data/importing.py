@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from legato.data import formats, layouts, lerobot, tables
+from legato.data import arrays, formats, layouts, lerobot, storage, tables
 from legato.data.tables import Columns
 from legato.data.trajectories import Trajectories
 from legato.errors import LegatoError, unknown
@@ -62,6 +62,6 @@ def read(
         bound = getattr(columns, name)
         stated[name] = bound * size[0] if len(bound) == 1 else bound or None
     found.arrays |= {name: np.asarray(value) for name, value in stated.items() if value is not None}
-    data = formats.from_arrays(path, found.arrays, clip_actions=clip_actions)
-    unused = [f"not used: {layouts.some(found.unused)}"] if found.unused else []
+    data = arrays.from_arrays(path, found.arrays, clip_actions=clip_actions)
+    unused = [f"not used: {storage.some(found.unused)}"] if found.unused else []
     return data, [*found.decisions, *unused]

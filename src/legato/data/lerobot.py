@@ -11,9 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from legato.data import storage, tables
-from legato.data.layouts import some
-from legato.data.tables import Columns, Table
+from legato.data import storage
+from legato.data.storage import some
+from legato.data.tables.cells import concatenate
+from legato.data.tables.columns import Columns, Table
+from legato.data.tables.episodes import from_rows
+from legato.data.tables.files import read_parquet
 from legato.data.trajectories import Trajectories
 from legato.errors import LegatoError
 
@@ -56,10 +59,10 @@ def read(path: Path, columns: Columns) -> tuple[Trajectories, list[str]]:
     if not columns.observations:
         raise LegatoError(f"'{path}' has no {STATES[0]}: --observations with some of: {some(list(features))}")
     order = replace(columns, time="frame_index")  # read beside the others, and sorted by
-    parts = [tables.read_parquet(file, order) for file in files]
+    parts = [read_parquet(file, order) for file in files]
     if len({tuple(part.header) for part in parts}) > 1:
         raise LegatoError(f"the files of '{path}' differ in their columns")
-    joined = {name: tables.concatenate(str(path), name, [p.columns[name] for p in parts]) for name in parts[0].columns}
+    joined = {name: concatenate(str(path), name, [p.columns[name] for p in parts]) for name in parts[0].columns}
     for name in ("frame_index", "episode_index"):
         if joined[name].dtype.kind not in "fiu" or joined[name].ndim != 1:
             raise LegatoError(f"'{path}': {name} holds no numbers")
@@ -73,5 +76,5 @@ def read(path: Path, columns: Columns) -> tuple[Trajectories, list[str]]:
     if videos := [name for name, kind in features.items() if isinstance(kind, dict) and kind.get("dtype") == "video"]:
         said.append(f"videos are not read: {some(videos, 5)}")
     kept = {name: array[by] for name, array in joined.items()}
-    data, more = tables.from_rows(Table(str(path), parts[0].header, kept), columns)
+    data, more = from_rows(Table(str(path), parts[0].header, kept), columns)
     return data, [*said, *more]

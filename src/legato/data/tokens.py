@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int, PRNGKeyArray
 
-from legato.data import storage
+from legato.data import npy
 from legato.data import trajectories as logs
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
@@ -300,7 +300,7 @@ def prepare(
 
 def _read(path: Path, digest: str, shape: tuple[int, int]) -> tuple[Discretiser, np.ndarray] | None:
     try:
-        file, _ = storage.npz(path, ("digest", "edges", "centres", "tokens"))
+        file, _ = npy.npz(path, ("digest", "edges", "centres", "tokens"))
         if str(file["digest"]) != digest or file["tokens"].shape != shape:
             return None
         return Discretiser(jnp.asarray(file["edges"]), jnp.asarray(file["centres"])), file["tokens"]

@@ -8,19 +8,9 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from legato.envs import tasks
-from legato.envs.environments import (
-    Env,
-    Environments,
-    GymnasiumEnvironments,
-    World,
-    check_options,
-    describe,
-    episode_limit,
-    known_ids,
-    make,
-    resolve_environment,
-    try_environment,
-)
+from legato.envs.construction import Env, World, check_options, known_ids, make, resolve_environment
+from legato.envs.description import describe
+from legato.envs.environments import Environments, GymnasiumEnvironments, episode_limit, try_environment
 from legato.envs.envpool import EnvPoolEnvironments
 from legato.errors import LegatoError
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from legato.envs.environments import episode_limit, make, seconds_per_step
+from legato.envs.construction import make
+from legato.envs.environments import episode_limit, seconds_per_step
 from legato.errors import LegatoError, unknown
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from legato.algorithms import entries, entry
 from legato.algorithms.protocol import Attention, AttentionWeights
-from legato.data import trajectories as logs
+from legato.data import sets
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.errors import LegatoError, escape_markup
@@ -105,7 +105,7 @@ def attended(
     if not 1 <= context <= attention.most:
         raise LegatoError(f"this model reads 1 to {attention.most} steps; a context of {context} was given")
     first = max(0, step + 1 - context)
-    weights = attention.weights(logs.select(data, [episode]), slice(first, step + 1))
+    weights = attention.weights(sets.select(data, [episode]), slice(first, step + 1))
     return Attended(**vars(weights), where=f"episode {episode}, step {step}")
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import PyTree
 
-from legato.policy import Player
+from legato.player import Player
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 from legato.data.spec import Spec
-from legato.envs.environments import GymnasiumEnvironments, World, make
+from legato.envs.construction import World, make
+from legato.envs.environments import GymnasiumEnvironments
 from legato.errors import LegatoError
 from legato.policy import Policy
 from legato.rollout import Clock, Experience, Rollout, episode_seed, stack

@@ -11,7 +11,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from legato.data.spec import Spec
-from legato.envs.environments import Checked, GymnasiumEnvironments, World, make
+from legato.envs.checked import Checked
+from legato.envs.construction import World, make
+from legato.envs.environments import GymnasiumEnvironments
 from legato.errors import LegatoError
 from legato.policy import Policy
 from legato.rollout import Clock, Rollout, stack

@@ -23,9 +23,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from legato.algorithms import algorithm as algorithm_module
 from legato.algorithms import entry
+from legato.data import bounds, formats, sets, windows
 from legato.data import facts as data_facts
-from legato.data import formats, windows
 from legato.data import trajectories as logs
+from legato.data.arrays import warn_of_length
 from legato.data.spec import Spec
 from legato.data.streams import Stream
 from legato.data.tokens import Encoded
@@ -89,7 +90,7 @@ def divided(settings: OfflineSettings, data: Trajectories) -> tuple[Trajectories
     """The episodes that a run learns from, and those that it holds out. Raises `LegatoError` where one has none."""
     if not settings.holdout:
         return data, None
-    return logs.split(data, 1 - settings.holdout, settings.seed)
+    return sets.split(data, 1 - settings.holdout, settings.seed)
 
 
 def resume(
@@ -164,7 +165,7 @@ def read(settings: OfflineSettings, source: str | Path | None = None) -> Traject
     environment = make(world_of(settings))
     space = environment.action_space
     environment.close()
-    return logs.as_choices(data, int(space.n), int(space.start)) if isinstance(space, Discrete) else data
+    return bounds.as_choices(data, int(space.n), int(space.start)) if isinstance(space, Discrete) else data
 
 
 def check(
@@ -187,7 +188,7 @@ def check(
             spec = describe(environment, settings.env, user=algorithm, discrete=True)
             limit = episode_limit(environment)
             if settings.env != about.environment and settings.max_episode_steps is None:
-                formats.warn_of_length(data, settings.env, environment.spec)
+                warn_of_length(data, settings.env, environment.spec)
             try_environment(environment, settings.env)
         for what, here, there in (
             ("observations of so many numbers", size, spec.observation_size),
@@ -197,7 +198,7 @@ def check(
             if here != there:
                 raise LegatoError(f"{about.name} and '{settings.env}' differ in {what}: {here} and {there}")
         if not data.discrete:
-            data = logs.bounded(data, spec.low, spec.high, settings.clip_actions)
+            data = bounds.bounded(data, spec.low, spec.high, settings.clip_actions)
     elif about.choices is not None:
         spec = Spec.discrete(size, about.choices)
     elif about.low is None or about.high is None:
@@ -306,7 +307,7 @@ class OfflineLoop:
         self.eval_names = ["eval_return", *(f"eval_return_{t:g}" for t in self.targets[1:] if t is not None)]
         self.best = np.full(len(seeds), -np.inf)
         self.averages = Averages(seeds, "update")
-        source = self.data or windows.episodes(logs.select(data, [0]))  # of any episode: only shapes are asked for
+        source = self.data or windows.episodes(sets.select(data, [0]))  # of any episode: only shapes are asked for
         # Traced as the loop will call it: unless windows are streamed, the first turn finds the trace.
         carried = self.draws, self.learner, source, self.update_keys, 0, 1
         self.metric_names = sorted(advance.eval_shape(self.algorithm, config, *carried)[1])
@@ -423,7 +424,7 @@ class OfflineLoop:
 
     def _held_out(self, policies: Any, held: Trajectories) -> np.ndarray:
         """Errors `[seeds]` of predicting the actions of held-out episodes, as shares of their deviation."""
-        some = logs.select(held, np.arange(max(1, int(np.searchsorted(held.offsets, HELD_STEPS, side="right")) - 1)))
+        some = sets.select(held, np.arange(max(1, int(np.searchsorted(held.offsets, HELD_STEPS, side="right")) - 1)))
         told = {"conditioned": self.run.conditioned, "gamma": self.draws[0].discount}
         found, _, deviation = held_out.errors(policies, some, self.run.spec, **told)
         return held_out.shares(found, deviation)

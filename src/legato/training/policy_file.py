@@ -28,7 +28,8 @@ from legato.algorithms import algorithm as algorithm_module
 from legato.algorithms import entry
 from legato.data.spec import Spec
 from legato.errors import LegatoError
-from legato.policy import Player, Policy
+from legato.player import Player
+from legato.policy import Policy
 from legato.training import files
 from legato.training.beginning import begin
 from legato.training.run import Run

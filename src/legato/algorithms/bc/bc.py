@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.algorithms.bc.config import BC as Config
 from legato.data import facts as data_facts
-from legato.data import trajectories as logs
+from legato.data import sets
 from legato.data.facts import Facts
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
@@ -60,7 +60,7 @@ class Learner(eqx.Module):
 
 def select_data(config: Config, data: Trajectories, limit: int | None = None) -> Trajectories:
     """The data as it is learnt from: all of it, or the best episodes, for which rewards are needed."""
-    return data if config.fraction == 1 else logs.top(data, config.fraction)
+    return data if config.fraction == 1 else sets.top(data, config.fraction)
 
 
 def for_data(config: Config, spec: Spec, data: Trajectories) -> Config:

@@ -1,7 +1,4 @@
-"""Figures that are no curves: attention as heat maps, and journeys on a floor plan.
-
-As in `figures`, every function takes plain values, writes one file and returns its path; the suffix is the format.
-"""
+"""Attention as heat maps."""
 
 from __future__ import annotations
 
@@ -12,51 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from legato.algorithms.protocol import Token
-from legato.errors import LegatoError, plain
+from legato.errors import LegatoError
 from legato.evaluation.attention import KINDS, SAME, Attended
-from legato.evaluation.figures import COLOURS, FAINT, INK, drawable, save, styled
-from legato.evaluation.paths import Floor, Journey
+from legato.evaluation.figures.sheet import Sheet
+from legato.evaluation.figures.style import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, VERMILION, drawable, save, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-BLUE, VERMILION, GREEN, PURPLE, _, ORANGE, GREY = (line for line, _ in COLOURS)
 OF_KIND = {"s": BLUE, "a": VERMILION, "r": PURPLE, "R": PURPLE, "V": "#9A9A9A", "g": GREEN}
 OF_SHARE = {SAME: ORANGE, **{name: OF_KIND[kind] for kind, name in KINDS.items()}}
 HEAT = ("#FFFFFF", "#A9D5F0", "#3C93C8", "#00598F", "#001D33")  # of attention, from none to most
 UNSEEN, EDGE = "#E9E9E9", "#9C9C9C"
-
-
-class Sheet:
-    """A figure whose axes are placed in points from its top left corner; it grows around them when it is saved."""
-
-    def __init__(self, width: float, height: float):
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        self.size = width, height
-        self.figure: Figure = Figure(figsize=(width / 72, height / 72))
-        FigureCanvasAgg(self.figure)
-
-    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
-        across, down = self.size
-        axes = self.figure.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
-        axes.grid(False)
-        return axes
-
-    def write(self, left: float, top: float, text: str, **style: Any) -> None:
-        """Text whose baseline is `top` points below the upper edge."""
-        across, down = self.size
-        self.figure.text(left / across, 1 - top / down, text, **{"va": "baseline", **style})
-
-    def head(self, title: str, note: str, above: float) -> None:
-        """Title and note, flush left, over what begins `above` points below the upper edge."""
-        self.write(0, above - 28, plain(title), fontsize=13.5, weight="bold")
-        self.write(0, above - 11, note, fontsize=9.5, color=FAINT)
-
-
-# --- attention ---
 
 
 def attention(
@@ -228,63 +192,3 @@ def _draw_keys(sheet: Sheet, found: Attended, left: float, top: float) -> None:
     place = {"loc": "upper left", "bbox_to_anchor": (left / across, 1 - top / down), "borderaxespad": 0, "borderpad": 0}
     style = {"handlelength": 0.9, "handleheight": 0.9, "handletextpad": 0.5, "columnspacing": 1.4, "fontsize": 9}
     sheet.figure.legend(handles=handles, ncols=len(handles), frameon=False, **place, **style)
-
-
-# --- journeys ---
-
-
-def paths(journeys: Sequence[Journey], floor: Floor, path: str | Path, *, title: str) -> Path:
-    """Where journeys led: one panel for all that have the same goal, or one each.
-
-    A ring is a start, a star the goal in what counts as arrived, a dot a step. Raises LegatoError for no journeys and
-    a suffix unknown to figures.
-    """
-    path = drawable(path)
-    if not journeys:
-        raise LegatoError(f"no journeys to draw in '{path}'")
-    together = len({tuple(journey.goal.tolist()) for journey in journeys}) == 1
-    panels = [list(journeys)] if together else [[journey] for journey in journeys]
-    columns = min(len(panels), 4 if len(panels) <= 12 else 6)
-    side = {1: 300.0, 2: 200.0}.get(columns, 130.0 if columns <= 4 else 100.0)
-    above, gap, top = (4.0 if together else 18.0), 12.0, 44.0
-    arrived = sum(journey.arrived for journey in journeys)
-    with styled():
-        sheet = Sheet(columns * (side + gap), top + -(-len(panels) // columns) * (side + above + gap))
-        for i, panel in enumerate(panels):
-            row, column = divmod(i, columns)
-            axes = sheet.axes(column * (side + gap), top + row * (side + above + gap) + above, side, side)
-            _draw_floor(axes, floor, panel[0].goal, side / 300)
-            for number, journey in enumerate(panel, i):
-                _draw_way(axes, journey, side / 300).set_gid(f"path-{number}")
-            if not together:
-                said = f"{panel[0].steps} step{'s' * (panel[0].steps != 1)}" if panel[0].arrived else "does not arrive"
-                axes.set_title(said, fontsize=8.5, color=INK if panel[0].arrived else COLOURS[1][1], pad=5)
-        sheet.head(title, f"{arrived} of {len(journeys)} arrive  ·  ○ start, ★ goal, a dot for each step", above=top)
-        save(sheet.figure, path)
-    return path
-
-
-def _draw_floor(axes: Axes, floor: Floor, goal: np.ndarray, scale: float) -> None:
-    """Walls and goal."""
-    from matplotlib.patches import Circle
-
-    for (x, y), (to_x, to_y) in floor.walls:
-        axes.plot([x, to_x], [y, to_y], color=GREY, linewidth=1.4 + scale, solid_capstyle="round", clip_on=False)
-    if floor.reach:
-        axes.add_patch(Circle(tuple(goal), floor.reach, facecolor=GREEN, alpha=0.2, linewidth=0))
-    edge = {"markeredgecolor": "white", "linestyle": "", "zorder": 5, "clip_on": False}
-    axes.plot(*goal, marker="*", color=GREEN, markersize=9 + 5 * scale, **edge)
-    if len(floor.walls):
-        (left, low), (right, high) = floor.walls.min(axis=(0, 1)), floor.walls.max(axis=(0, 1))
-        axes.set(xlim=(left, right), ylim=(low, high))
-    axes.set_aspect("equal")
-    axes.set_axis_off()
-
-
-def _draw_way(axes: Axes, journey: Journey, scale: float) -> Any:
-    """The line, which it returns, and its start."""
-    style = {"linewidth": 1.0 + 0.8 * scale, "markersize": 1.5 + 1.4 * scale, "zorder": 3, "clip_on": False}
-    (line,) = axes.plot(*journey.places.T, "-o", color=BLUE if journey.arrived else VERMILION, alpha=0.85, **style)
-    ring = {"markeredgecolor": INK, "linestyle": "", "zorder": 4, "clip_on": False}
-    axes.plot(*journey.places[0], marker="o", color="white", markersize=4.5 + 2.5 * scale, **ring)
-    return line

@@ -1,132 +1,27 @@
-"""Policy + environments + clock -> experience: the one place where time lives.
-
-The rollout decides when a policy is asked (every n primitive steps, or at random intervals), when its answer takes
-effect (d steps late), and what it observes in between. No algorithm and no environment wrapper knows of this. The same
-code collects for training and evaluates.
-"""
+"""Policies at work in environments, primitive step by primitive step."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from legato.data.replay import pack
 from legato.data.spec import Spec
-from legato.data.trajectories import About, Trajectories, from_members
 from legato.envs import Environments
 from legato.errors import LegatoError, LegatoWarning
 from legato.policy import Policy, Step
-
-Stream = Literal["train", "select", "test", "latency", "collect"]
-_STREAMS: dict[Stream, int] = {"train": 0, "select": 1, "test": 2, "latency": 3, "collect": 4}
-
+from legato.rollout.clock import Clock, Stream, episode_seed
+from legato.rollout.compiled import Structure, fresh_memory, tick
+from legato.rollout.experience import Episode, Experience
+from legato.rollout.members import Members
 
 LONG, ENDLESS = 10_000, 100_000
 """primitive steps of an episode without a time limit at which an evaluation says so, and gives up"""
-
-
-def episode_seed(seed: int, stream: Stream, episode: int) -> int:
-    """The environment seed of an episode, from the run's seed and the episode's number.
-
-    Training, checkpoint selection, testing and collecting draw from separate streams: none sees another's episodes.
-    """
-    return int(np.random.SeedSequence([seed, _STREAMS[stream], episode]).generate_state(1)[0] >> 1)
-
-
-@dataclass(frozen=True)
-class Clock:
-    """When a policy is asked, and when its answer counts.
-
-    every
-        Primitive steps per decision; a pair `(low, high)` draws n uniformly anew at each decision.
-    delay
-        Primitive steps between a decision's observation and its effect: meanwhile the old plan runs on, and of the new
-        plan the actions meant for the steps already gone are skipped. The first plan of an episode is not delayed.
-    observe
-        Show the policy every primitive step, or only those at which it decides.
-    """
-
-    every: int | tuple[int, int] = 1
-    delay: int = 0
-    observe: Literal["every step", "decisions"] = "every step"
-
-    def __post_init__(self) -> None:
-        low, high = self.interval
-        if low < 1 or high < low:
-            raise LegatoError(f"a decision interval needs 1 <= low <= high; {self.every} was given")
-        if not 0 <= self.delay <= low:
-            raise LegatoError(
-                f"a delay of {self.delay} steps does not fit decisions every {low}: 0 <= delay <= interval is needed"
-            )
-
-    @property
-    def interval(self) -> tuple[int, int]:
-        return self.every if isinstance(self.every, tuple) else (self.every, self.every)
-
-    @property
-    def plan_length(self) -> int:
-        """Actions that a plan must hold: the longest interval, and the delay during which it must run on."""
-        return self.interval[1] + self.delay
-
-
-class Experience(NamedTuple):
-    """What happened, `[steps, members, ...]` in host memory; members that were idle have `active` False."""
-
-    observation: np.ndarray
-    action: np.ndarray
-    previous_action: np.ndarray
-    reward: np.ndarray
-    next_observation: np.ndarray
-    terminated: np.ndarray
-    truncated: np.ndarray
-    begins: np.ndarray  # did a new plan take effect at this step?
-    ends: np.ndarray  # is the next step one of another plan, or of another episode?
-    active: np.ndarray
-
-    def rows(self) -> np.ndarray:
-        """One packed replay row per primitive step, `[steps, members, width]`."""
-        continues = 1.0 - self.terminated
-        return pack(self.observation, self.action, self.previous_action, self.reward, self.next_observation, continues)
-
-
-class Episode(NamedTuple):
-    """One finished episode."""
-
-    member: int
-    number: int
-    ret: float  # undiscounted return
-    length: int  # primitive steps
-    decisions: int
-
-
-@dataclass
-class _Members:
-    """The state of the members, as arrays `[members, ...]` in host memory."""
-
-    observation: np.ndarray
-    reward: np.ndarray
-    executed: np.ndarray
-    first: np.ndarray
-    active: np.ndarray
-    episode: np.ndarray  # the running episode's number
-    clock: np.ndarray  # primitive steps since the episode began
-    due: np.ndarray  # the clock at which the policy is asked next
-    decisions: np.ndarray
-    plan: np.ndarray  # [members, length, act] in execution
-    cursor: np.ndarray
-    pending: np.ndarray  # [members, length, act] decided, not yet in effect
-    pending_at: np.ndarray  # the clock at which it takes effect; -1 for none
-    ret: np.ndarray
-    actions: list[list[np.ndarray]] = field(default_factory=list)  # of the running episode, to replay it
 
 
 class Rollout:
@@ -170,15 +65,15 @@ class Rollout:
         self.first_episode = first_episode
         self.memory: tuple[Array, ...] | None = None  # the leaves of the policies' memories: flat is fast to dispatch
         self.kind: Any = None  # what they are the leaves of
-        self.structure: _Structure | None = None  # of the policies that were at work last
+        self.structure: Structure | None = None  # of the policies that were at work last
         self.time = 0  # primitive steps in this rollout's life
         self.members = self._begin()
 
     # --- beginning an episode ---
 
-    def _begin(self) -> _Members:
+    def _begin(self) -> Members:
         n, a, length = self.environments.count, self.spec.action_size, self.length
-        members = _Members(
+        members = Members(
             observation=np.zeros((n, self.spec.observation_size), np.float32),
             reward=np.zeros(n, np.float32),
             executed=np.zeros((n, a), np.float32),
@@ -198,7 +93,7 @@ class Rollout:
         self._reset(members, np.arange(n))
         return members
 
-    def _reset(self, m: _Members, index: np.ndarray) -> None:
+    def _reset(self, m: Members, index: np.ndarray) -> None:
         """Start an episode in each member of `index`: the queue is empty, time is 0, the last action `spec.middle`."""
         seeds = np.array([self._seed(int(i), m) for i in index])
         m.observation[index] = self.environments.reset(index, seeds)
@@ -208,7 +103,7 @@ class Rollout:
         for i in index:
             m.actions[i] = []
 
-    def _seed(self, member: int, m: _Members | None = None) -> int:
+    def _seed(self, member: int, m: Members | None = None) -> int:
         """The seed of a member's running episode."""
         episode = (m or self.members).episode[member]
         return episode_seed(self.seeds[member // self.per_group], self.stream, int(episode))
@@ -242,16 +137,16 @@ class Rollout:
             episodes += ended
         return Experience(*(np.stack(column) for column in zip(*rows, strict=True))), episodes
 
-    def _apart(self, policies: Policy[Any]) -> tuple[tuple[Array, ...], _Structure]:
+    def _apart(self, policies: Policy[Any]) -> tuple[tuple[Array, ...], Structure]:
         """The policies' arrays, and what they are beside; the same object for policies of the same kind."""
-        found = _Structure(policies)
+        found = Structure(policies)
         if found != self.structure:
             self.structure = found
         assert self.structure is not None
         return found.leaves(policies), self.structure
 
     def _step(
-        self, weights: tuple[Array, ...], structure: _Structure, keys: PRNGKeyArray | None
+        self, weights: tuple[Array, ...], structure: Structure, keys: PRNGKeyArray | None
     ) -> tuple[tuple[np.ndarray, ...], list[Episode]]:
         m = self.members
         begins = self._consult(weights, structure, keys)
@@ -304,7 +199,7 @@ class Rollout:
             raise LegatoError(f"{said}; give one with --max-episode-steps")
         warnings.warn(f"{said}; after {ENDLESS} it is given up", LegatoWarning, stacklevel=5)
 
-    def _consult(self, weights: tuple[Array, ...], structure: _Structure, keys: PRNGKeyArray | None) -> np.ndarray:
+    def _consult(self, weights: tuple[Array, ...], structure: Structure, keys: PRNGKeyArray | None) -> np.ndarray:
         """Show the policy this step, ask it where it is due, put plans into effect. Returns where a plan began."""
         m = self.members
         # A plan as late as an interval is long takes effect just before the next is written.
@@ -315,10 +210,10 @@ class Rollout:
             step = Step(m.observation, m.reward, m.executed, m.first)  # type: ignore[arg-type]
             shape = (self.groups, self.per_group)
             if self.memory is None:
-                fresh, self.kind = jax.tree.flatten(_fresh(weights, structure, shape, self.command))
+                fresh, self.kind = jax.tree.flatten(fresh_memory(weights, structure, shape, self.command))
                 self.memory = tuple(fresh)
             length = self.length if due.any() else 0
-            plans, self.memory = _tick(
+            plans, self.memory = tick(
                 structure, length, shape, weights, self.memory, self.command, step, seen, due, keys, self.time
             )
             if length:
@@ -407,35 +302,8 @@ class Rollout:
         stored = state.get("memory", {})
         self.memory = tuple(jnp.asarray(stored[str(i)]) for i in range(len(stored))) or None
         weights, structure = self._apart(policies)
-        shape = jax.eval_shape(lambda: _fresh(weights, structure, (self.groups, self.per_group), self.command))
+        shape = jax.eval_shape(lambda: fresh_memory(weights, structure, (self.groups, self.per_group), self.command))
         self.kind = jax.tree.structure(shape)
-
-
-def stack(policies: list[Policy[Any]]) -> Policy[Any]:
-    """Policies of one structure, stacked along a leading axis as `Rollout.run` wants them."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves) if eqx.is_array(leaves[0]) else leaves[0], *policies)
-
-
-def logged(experience: Experience, about: About, steps: int | None = None) -> Trajectories:
-    """The episodes in an experience, member after member; the last one of each counts as truncated where it is cut.
-
-    Of members side by side only the first `steps` primitive steps are kept, in the order in which they were made.
-    """
-    rows = np.flatnonzero(experience.active)[:steps]  # step after step, at each one member after member
-
-    def flat(array: np.ndarray) -> np.ndarray:
-        return array.reshape(-1, *array.shape[2:])[rows]
-
-    return from_members(
-        rows % experience.active.shape[1],
-        flat(experience.observation),
-        flat(experience.action),
-        flat(experience.reward),
-        flat(experience.next_observation),
-        flat(experience.terminated),
-        flat(experience.truncated),
-        about,
-    )
 
 
 def episodes(
@@ -470,84 +338,3 @@ def episodes(
         pause()
     rollout.warn(policies)
     return returns.reshape(rollout.groups, rollout.per_group)
-
-
-class _Structure:
-    """What policies are beside their arrays: static to the compiler, and quick to compare."""
-
-    def __init__(self, policies: Policy[Any]):
-        arrays, self.static = eqx.partition(policies, eqx.is_array)
-        self.treedef = jax.tree.structure(arrays)
-        self.hash = hash(self.treedef)
-
-    @staticmethod
-    def leaves(policies: Policy[Any]) -> tuple[Array, ...]:
-        return tuple(leaf for leaf in jax.tree.leaves(policies) if eqx.is_array(leaf))
-
-    def policy(self, leaves: tuple[Array, ...]) -> Policy[Any]:
-        return eqx.combine(jax.tree.unflatten(self.treedef, leaves), self.static)
-
-    def __hash__(self) -> int:
-        return self.hash
-
-    def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        if not isinstance(other, _Structure) or self.treedef != other.treedef:
-            return False
-        return bool(eqx.tree_equal(self.static, other.static))
-
-
-@partial(jax.jit, static_argnums=(1, 2))
-def _fresh(weights: tuple[Array, ...], structure: _Structure, shape: tuple[int, int], command: PyTree) -> PyTree:
-    """Memory before the first step, for every member: leaves `[groups, members, ...]`."""
-
-    def one(weights: tuple[Array, ...]) -> PyTree:
-        state = structure.policy(weights).init_state(command)
-        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (shape[1], *jnp.shape(leaf))), state)
-
-    return jax.vmap(one, axis_size=shape[0])(weights)
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(4,))
-def _tick(
-    structure: _Structure,
-    length: int,
-    shape: tuple[int, int],
-    weights: tuple[Array, ...],
-    memory: tuple[Array, ...],
-    command: PyTree,
-    step: Step,
-    seen: Array,
-    due: Array,
-    keys: PRNGKeyArray | None,
-    time: int,
-) -> tuple[Array | None, tuple[Array, ...]]:
-    """Observe where `seen`; decide `length` actions (none if 0) and keep the memory of it where `due`."""
-
-    def member(policy: Policy[Any], memory: PyTree, step: Step, seen: Array, due: Array, key: PRNGKeyArray | None):
-        fresh, kind = jax.tree.flatten(policy.init_state(command))
-        leaves = [jnp.where(step.first, new, old) for new, old in zip(fresh, memory, strict=True)]
-        memory = jax.tree.unflatten(kind, leaves)
-        observed = policy.observe(memory, step)
-        memory = jax.tree.map(lambda new, old: jnp.where(seen, new, old), observed, memory)
-        if not length:
-            return None, tuple(jax.tree.leaves(memory))
-        plan, decided = policy.decide(memory, key, length)
-        memory = jax.tree.map(lambda new, old: jnp.where(due, new, old), decided, memory)
-        return plan, tuple(jax.tree.leaves(memory))
-
-    def group(
-        weights: tuple[Array, ...],
-        memory: tuple[Array, ...],
-        step: Step,
-        seen: Array,
-        due: Array,
-        key: PRNGKeyArray | None,
-    ):
-        policy = structure.policy(weights)
-        split = None if key is None else jax.random.split(jax.random.fold_in(key, time), shape[1])
-        return jax.vmap(partial(member, policy))(memory, step, seen, due, split)
-
-    step, seen, due = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), (step, seen, due))
-    return jax.vmap(group)(weights, memory, step, seen, due, keys)

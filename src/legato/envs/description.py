@@ -1,0 +1,70 @@
+"""What a policy needs to know of an environment: its spec."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from legato.data.spec import UNBOUNDED, Spec
+from legato.errors import LegatoError
+
+
+def describe(
+    environment: Any,
+    name: str,
+    user: str = "",
+    supporters: Sequence[str] = (),
+    *,
+    discrete: bool = False,
+    choosers: Sequence[str] = (),
+) -> Spec:
+    """The environment's spec: a flat observation and a bounded continuous action, or a choice where that is supported.
+
+    `user` is the algorithm that asks and `supporters` those that would take what it cannot, `choosers` those that learn
+    choices from logs; all only word the error.
+    Raises `LegatoError` for dict and other spaces, for actions without finite bounds, and for choices unless
+    `discrete`.
+    """
+
+    def refuse(what: str) -> LegatoError:
+        who = f" by {user}" if user else ""
+        instead = (
+            f"algorithms that support it: {', '.join(supporters)}" if supporters else "no algorithm supports it yet"
+        )
+        return LegatoError(f"{what} of '{name}' are not supported{who}; {instead}")
+
+    observation, action = environment.observation_space, environment.action_space
+    if not isinstance(observation, spaces.Box):
+        what = f"{type(observation).__name__.lower()} observations of '{name}' are not supported"
+        raise LegatoError(f"{what}; wrap it in gymnasium.wrappers.FlattenObservation, in a function that makes it")
+    size = int(np.prod(observation.shape))
+    if discrete and isinstance(action, spaces.Discrete):
+        return Spec.discrete(size, int(action.n))
+    if isinstance(action, spaces.Discrete) and choosers:
+        able = f"from logs (--dataset) {', '.join(choosers)} learn them"
+        raise LegatoError(f"discrete actions of '{name}' are not supported by {user}; {able}")
+    if not isinstance(action, spaces.Box):
+        raise refuse(f"{type(action).__name__.lower()} actions")
+    if len(action.shape) != 1:
+        raise refuse(f"actions of shape {action.shape}")
+    if not np.issubdtype(action.dtype, np.floating):
+        raise refuse(f"actions of type {action.dtype}")
+    low, high = action.low.astype(float), action.high.astype(float)
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        bad = int(np.flatnonzero(~(np.isfinite(low) & np.isfinite(high)))[0])
+        raise LegatoError(
+            f"action[{bad}] of '{name}' has no finite bounds ({low[bad]} to {high[bad]}); "
+            "give its Box finite limits, or wrap it in gymnasium.wrappers.TransformAction with a finite Box"
+        )
+    if size < 1 or not len(low):
+        raise refuse(f"{'observations' if size < 1 else 'actions'} of no numbers")
+    if (far := np.maximum(np.abs(low), np.abs(high)) > UNBOUNDED).any():
+        bad = int(far.argmax())
+        raise LegatoError(
+            f"action[{bad}] of '{name}' is bounded by {low[bad]:g} and {high[bad]:g}, beyond {UNBOUNDED:g}, which "
+            "is no bound: give its Box the limits that are meant"
+        )
+    return Spec(size, tuple(low.tolist()), tuple(high.tolist()))

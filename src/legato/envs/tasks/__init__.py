@@ -1,0 +1,103 @@
+"""The small tasks on which papers show that a policy reads its return or its memory, and experience for each of them.
+
+`legato/ShortestPath-v0` and `legato/KeyToDoor-v0` follow Chen et al. 2021 (Decision Transformer), whose own worlds
+are unpublished; `legato/Recall-v0` and `legato/RecallLong-v0` are passive T-mazes (Bakker 2001; Ni et al. 2023);
+`legato/FourRooms-v0` is the continuous four rooms of Janner et al. 2021 (Trajectory Transformer), unpublished too, and
+`legato/FourRoomsSparse-v0` the same with one goal, where a way must be put together from parts, as in the AntMazes of
+Fu et al. 2020 (D4RL). `legato/PointMass-v0` is a mass on a line: the smallest task in which a return can be asked for
+and a policy from logs be improved by acting. All end by themselves, without a time limit around them. `walks`, `keys`,
+`recalls`, `journeys`, `outings` and `pushes` record what is learnt from, in these very environments.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import gymnasium
+
+from legato.envs.tasks.four_rooms import ACROSS, FOUR_ROOMS, SPARSE_ROOMS, SPOT, FourRooms, journeys, outings
+from legato.envs.tasks.key_to_door import KEY_TO_DOOR, KeyToDoor, keys
+from legato.envs.tasks.point_mass import POINT_MASS, PUSHES, PointMass, pushes
+from legato.envs.tasks.recall import RECALLS, Recall, recalls
+from legato.envs.tasks.shortest_path import (
+    GOAL,
+    GRAPH,
+    LIMIT,
+    NODES,
+    SHORTEST_PATH,
+    ShortestPath,
+    distances,
+    edges,
+    walks,
+)
+from legato.errors import unknown
+
+if TYPE_CHECKING:
+    from legato.data.trajectories import Trajectories
+
+__all__ = [
+    "ACROSS",
+    "FOUR_ROOMS",
+    "GOAL",
+    "GRAPH",
+    "KEY_TO_DOOR",
+    "LIMIT",
+    "NODES",
+    "POINT_MASS",
+    "PUSHES",
+    "RECALLS",
+    "SHORTEST_PATH",
+    "SPARSE_ROOMS",
+    "FourRooms",
+    "KeyToDoor",
+    "PointMass",
+    "Recall",
+    "ShortestPath",
+    "distances",
+    "edges",
+    "generate",
+    "journeys",
+    "keys",
+    "outings",
+    "pushes",
+    "recalls",
+    "register",
+    "walks",
+]
+
+
+def register() -> None:
+    """Make the tasks known to Gymnasium in this process."""
+    known = {
+        SHORTEST_PATH: ("ShortestPath", {"graph": GRAPH}),
+        KEY_TO_DOOR: ("KeyToDoor", {}),
+        **{name: ("Recall", {"length": length}) for length, name in RECALLS.items()},
+        FOUR_ROOMS: ("FourRooms", {}),
+        SPARSE_ROOMS: ("FourRooms", {"goal": SPOT}),
+        POINT_MASS: ("PointMass", {}),
+    }
+    for name, (kind, kwargs) in known.items():
+        if name not in gymnasium.registry:
+            gymnasium.register(name, entry_point=f"{__name__}:{kind}", kwargs=kwargs)
+
+
+def generate(environment_id: str, episodes: int, seed: int = 0) -> Trajectories:
+    """Experience in one of the tasks: `walks`, `keys`, `recalls`, `journeys`, `outings` or `pushes`.
+
+    Raises `LegatoError`, naming the nearest id, for any other.
+    """
+    if environment_id == SHORTEST_PATH:
+        return walks(episodes, seed)
+    if environment_id == KEY_TO_DOOR:
+        return keys(episodes, seed)
+    for length, name in RECALLS.items():
+        if environment_id == name:
+            return recalls(episodes, length, seed)
+    if environment_id == FOUR_ROOMS:
+        return journeys(episodes, seed)
+    if environment_id == SPARSE_ROOMS:
+        return outings(episodes, seed)
+    if environment_id == POINT_MASS:
+        return pushes(episodes, seed)
+    known = (SHORTEST_PATH, KEY_TO_DOOR, *RECALLS.values(), FOUR_ROOMS, SPARSE_ROOMS, POINT_MASS)
+    raise unknown("task", environment_id, known)
