@@ -124,12 +124,14 @@ class LastStep(eqx.Module):
 
     @classmethod
     def empty(cls, spec: Spec) -> LastStep:
+        """Memory before an episode's first step."""
         single = jnp.result_type(float)  # or double, where the program computes in it
         sizes = spec.observation_size, spec.action_size
         return cls(*(jax.device_put(np.zeros(size, single)) for size in sizes))  # which compiles nothing
 
     @classmethod
     def of(cls, step: Step) -> LastStep:
+        """Memory after a step."""
         return cls(step.observation, step.executed)
 
 
@@ -304,8 +306,10 @@ _ORDINARY = 1e6  # readings up to here make no sum overflow: what they lead to n
 class Player:
     """A policy in a control loop: NumPy in, NumPy out, one compiled call per decision, memory held by the caller.
 
-    >>> memory = player.begin()
-    >>> actions, memory = player.act(memory, observation, length=8)
+        memory = player.begin()
+        actions, memory = player.act(memory, observation, length=8)
+
+    Each length compiles once: at its first call, or in `warm_up`.
     """
 
     def __init__(self, policy: Policy[Any], spec: Spec):
