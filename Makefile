@@ -19,7 +19,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format
+.PHONY: help demo test lint format docs
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ format: $(VENV)/.dev ## sort imports, mend what ruff can mend, lay out the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+docs: $(VENV)/.docs ## build the documentation into site/, where a broken link or an undocumented name fails
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "site/index.html; with search: $(BIN)/python -m http.server --directory site"
+
 # --- the environment, made once and again when what it is made from changes -------------------------------------
 
 $(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/.created
@@ -49,6 +53,11 @@ $(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/.created
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.created
 	@echo "installing legato and its development tools into $(VENV) (once, about a minute)"
 	@$(PIP) -e '.[dev]' || { echo "legato: the installation failed, see above; the same command starts it again" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/.created
+	@echo "installing legato and what builds its documentation into $(VENV) (once, about a minute)"
+	@$(PIP) -e '.[docs]' || { echo "legato: the installation failed, see above; the same command starts it again" >&2; exit 1; }
 	@touch $@
 
 $(VENV)/.created:

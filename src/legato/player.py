@@ -34,8 +34,10 @@ _ORDINARY = 1e6  # readings up to here make no sum overflow: what they lead to n
 class Player:
     """A policy in a control loop: NumPy in, NumPy out, one compiled call per decision, memory held by the caller.
 
-    >>> memory = player.begin()
-    >>> actions, memory = player.act(memory, observation, length=8)
+        memory = player.begin()
+        actions, memory = player.act(memory, observation, length=8)
+
+    Each length compiles once: at its first call, or in `warm_up`.
     """
 
     def __init__(self, policy: Policy[Any], spec: Spec):

@@ -123,12 +123,14 @@ class LastStep(eqx.Module):
 
     @classmethod
     def empty(cls, spec: Spec) -> LastStep:
+        """Memory before an episode's first step."""
         single = jnp.result_type(float)  # or double, where the program computes in it
         sizes = spec.observation_size, spec.action_size
         return cls(*(jax.device_put(np.zeros(size, single)) for size in sizes))  # which compiles nothing
 
     @classmethod
     def of(cls, step: Step) -> LastStep:
+        """Memory after a step."""
         return cls(step.observation, step.executed)
 
 

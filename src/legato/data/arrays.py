@@ -186,6 +186,7 @@ def numbers_from(array: np.ndarray, name: str) -> tuple[float, ...]:
 
 
 def to_arrays(data: Trajectories) -> dict[str, np.ndarray]:
+    """The arrays that a file holds of these episodes, by name; the inverse of `from_arrays`."""
     names = ("observations", "actions", "rewards", "terminations", "truncations", "offsets", "ends")
     about = {name: value for name, value in asdict(data.about).items() if name != "name"}
     found = {**{name: getattr(data, name) for name in names}, **about}

@@ -31,6 +31,7 @@ class Spec:
 
     @classmethod
     def discrete(cls, observation_size: int, choices: int) -> Spec:
+        """Of discrete actions: one whole number, 0 to `choices` - 1."""
         return cls(observation_size, (0.0,), (choices - 1.0,), choices)
 
     @property

@@ -36,7 +36,9 @@ class Environments(Protocol):
         """`(observations, rewards, terminated, truncated)` of the members in `index` after their `actions`."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close all of them."""
+        ...
 
 
 class GymnasiumEnvironments:
