@@ -160,16 +160,16 @@ def timed(source: Run, count: int, **changes: Any) -> tuple[float, float]:
     quick: dict[str, Any] = {"start_steps": 1_000, "critic_steps": 2_000, "critic_updates": 1, "eval_episodes": 1}
     quick |= {"steps": 3_000 + count, "eval_every": 10**9, "checkpoint_every": 10**9, "logged": 0, **changes}
     clock: dict[int, tuple[float, float]] = {}
-    turn = finetune.Loop._turn
+    turn = finetune.FinetuningLoop.turn
 
-    def watched(loop: finetune.Loop) -> None:
-        clock[loop.step] = (time.perf_counter(), time.process_time())
+    def watched(loop: finetune.FinetuningLoop) -> None:
+        clock[loop.session.step] = (time.perf_counter(), time.process_time())
         turn(loop)
 
-    finetune.Loop._turn = watched  # pyright: ignore[reportAttributeAccessIssue]
+    finetune.FinetuningLoop.turn = watched  # pyright: ignore[reportAttributeAccessIssue]
     with tempfile.TemporaryDirectory() as folder:
         legato.finetune(source, out=Path(folder) / "run", seed=0, seeds=1, quiet=True, **quick)
-    finetune.Loop._turn = turn
+    finetune.FinetuningLoop.turn = turn
     first, last = 3_000, max(clock)
     wall, cpu = ((clock[last][i] - clock[first][i]) / (last - first) for i in (0, 1))
     return wall, cpu

@@ -47,6 +47,7 @@ def measure(algorithm: str, env: str, options: dict) -> tuple[str, float, float]
 
     from legato.training import online
     from legato.training.run import Run
+    from legato.training.session import Session
     from legato.training.settings import Settings, override, preset
 
     config, settings = override(*preset("paper", algorithm, env), **options)
@@ -54,30 +55,40 @@ def measure(algorithm: str, env: str, options: dict) -> tuple[str, float, float]
     settings = dataclasses.replace(settings, eval_every=10**9, log_every=10**9, checkpoint_every=10**9)
     with tempfile.TemporaryDirectory() as folder:
         spec = online.check(algorithm, config, settings)
-        loop = online.Loop(Run.create(Path(folder) / "run", algorithm, "paper", config, settings, spec), quiet=True)
+        run = Run.create(Path(folder) / "run", algorithm, "paper", config, settings, spec)
+        session = Session(run, quiet=True)
+        loop = online.OnlineLoop(session)
         half = settings.steps // 2
-        while loop.step < half:
-            loop._turn()
-        jax.block_until_ready(loop.learner)
-        start, first = time.perf_counter(), loop.step
-        while loop.step < settings.steps:
-            loop._turn()
-        jax.block_until_ready(loop.learner)
-        per_step = (time.perf_counter() - start) / (loop.step - first)
+        while session.step < half:
+            loop.turn()
+        jax.block_until_ready(session.learner)
+        start, first = time.perf_counter(), session.step
+        while session.step < settings.steps:
+            loop.turn()
+        jax.block_until_ready(session.learner)
+        per_step = (time.perf_counter() - start) / (session.step - first)
 
         rows, counts = loop._rows(
-            loop.rollout.run(loop.algorithm.policy(config, loop.learner), loop.plan, loop.act_keys)[0]
+            loop.rollout.run(loop.algorithm.policy(config, session.learner), loop.plan, loop.act_keys)[0]
         )
         start, calls = time.perf_counter(), max(1, 200 // loop.turn_updates)
         for _ in range(calls):
-            loop.learner, loop.replay, _ = online.advance(
-                loop.algorithm, config, loop.turn_updates, loop.learner, loop.replay, rows, counts, loop.update_keys, 0
+            session.learner, loop.replay, _ = online.advance(
+                loop.algorithm,
+                config,
+                loop.turn_updates,
+                session.learner,
+                loop.replay,
+                rows,
+                counts,
+                loop.update_keys,
+                0,
             )
-        jax.block_until_ready(loop.learner)
+        jax.block_until_ready(session.learner)
         per_update = (time.perf_counter() - start) / calls / loop.turn_updates
         label = loop.run.label
-        loop.checkpoints.close()
-        loop.metrics.close()
+        loop.close()
+        session.checkpoints.close()
         return label, per_step, per_update
 
 

@@ -554,3 +554,28 @@ def test_an_evaluation_of_episodes_without_an_end_says_so_and_gives_up(monkeypat
     limited = gymnasium.wrappers.TimeLimit(Diary(limit=10**9), 12)
     episodes(stack([SCRIBE]), world(limited), WIDE, Clock(1), [7], "test", length=LENGTH)
     assert len(limited.unwrapped.episodes[-1]) == 12  # type: ignore[attr-defined]
+
+
+# --- a policy that says when ---
+
+
+class Restless(Scribe):
+    """Wants its n-th decision to last 1 + n mod 5 steps."""
+
+    def interval(self, state: Any) -> jax.Array:
+        return 1 + jnp.mod(state["decided"], 5).astype(int)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, 9), (2, 3)])
+def test_a_policy_says_when_it_wants_to_be_asked_again(low: int, high: int) -> None:
+    """Within the clock's bounds, each member by its own memory, which begins anew with an episode."""
+    clock, limits = Clock((low, high), by="policy"), (11, 7)
+    found = run(clock, 16, *(Diary(limit=limit) for limit in limits), policy=Restless(jnp.ones(())))
+    gaps = [min(max(1 + n % 5, low), high) for n in range(1, 12)]
+    for member, limit in enumerate(limits):
+        same(found, member, reference(clock, limit, 1000, starts(0, [member, member + 2]), [gaps, gaps]))
+
+
+def test_a_policy_that_does_not_say_when_is_refused() -> None:
+    with pytest.raises(LegatoError, match="does not say when it wants to be asked again"):
+        run(Clock((1, 4), by="policy"), 3, Diary())

@@ -34,7 +34,7 @@ from legato.evaluation.sweeps import Evaluation
 from legato.loading import load
 from legato.policy import Policy, RandomPlans, guard_computation
 from legato.rollout import Clock, Experience, Rollout, logged, stack
-from legato.training import files, held_out, offline, online, policy_file
+from legato.training import files, held_out, offline, online, policy_file, starting_point
 from legato.training import finetune as tuning
 from legato.training.policy_file import Card, LoadedPolicy
 from legato.training.progress import Progress
@@ -158,13 +158,17 @@ def finetune(
         raise LegatoError("finetune needs a run with policies from logs: finetune('runs/ds4-...', 'Hopper-v4')")
     scratch = isinstance(source, str | Path) and from_scratch(source)
     before = str(source) if scratch else source if isinstance(source, Run) else Run(source)
-    method = tuning.tuned_by(before, method)
+    method = starting_point.choose_method(before, method)
     options |= {"env_options": check_options(options["env_options"] or {})} if "env_options" in options else {}
     path, known = str(source), {}
     world = "" if env is None else resolve_environment(env)
     if isinstance(before, Run):
         world, path = world or before.environment or "", before.path
-        known = {"seed": before.seeds[0], "seeds": len(before.seeds), **tuning.same_world(before, world)}
+        known = {
+            "seed": before.seeds[0],
+            "seeds": len(before.seeds),
+            **starting_point.inherited_environment(before, world),
+        }
     config, settings = override(*tuning_preset(preset, method, world, scratch=scratch), **{**known, **options})
     settings = cast(FinetuneSettings, settings)
     again = {"base": base, "dataset": dataset, "quiet": quiet}

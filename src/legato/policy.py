@@ -110,6 +110,13 @@ class Policy(eqx.Module, Generic[State]):
         action.
         """
 
+    def interval(self, state: State) -> Int[Array, ""] | None:
+        """Primitive steps until it wants to be asked again, by the memory after a decision; None: it has no say.
+
+        A rollout heeds it with `Clock(every=(low, high), by="policy")`, within these bounds.
+        """
+        return None
+
     def remark(self, state: State) -> str | None:
         """What its user should be warned of, by the memory of one or many episodes; None: of nothing."""
         return None

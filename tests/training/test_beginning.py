@@ -58,13 +58,13 @@ def tuned(folder: Path) -> Any:
 
 # Sizes that no other test has: what was traced once in a process is not traced again.
 LEARNT: dict[str, tuple[type, ModuleType, Callable[[Path], Any]]] = {
-    "online": (online.Loop, sac, lambda folder: train("sac", folder / "run", hidden=7, steps=60)),
+    "online": (online.OnlineLoop, sac, lambda folder: train("sac", folder / "run", hidden=7, steps=60)),
     "offline": (
         offline.OfflineLoop,
         decision_transformer,
         lambda folder: learn("dt", folder / "run", logs(folder / "logs.npz"), **{**LOGGED["dt"], "size": 12}),
     ),
-    "finetune": (finetune.Loop, decision_s4_finetuning, tuned),
+    "finetune": (finetune.FinetuningLoop, decision_s4_finetuning, tuned),
 }
 
 
@@ -72,7 +72,7 @@ LEARNT: dict[str, tuple[type, ModuleType, Callable[[Path], Any]]] = {
 def test_the_first_turn_finds_its_update_traced(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """That of critics alone is traced when it comes to it, and reports no more."""
     loop, module, run = LEARNT[kind]
-    update, turn, traced, turns = module.update, loop._turn, [], []  # type: ignore[attr-defined]
+    update, turn, traced, turns = module.update, loop.turn, [], []  # type: ignore[attr-defined]
 
     def tracing(*args: Any) -> Any:
         if kind != "finetune" or args[-1]:
@@ -84,7 +84,7 @@ def test_the_first_turn_finds_its_update_traced(kind: str, tmp_path: Path, monke
         turn(self)
 
     monkeypatch.setattr(module, "update", tracing)
-    monkeypatch.setattr(loop, "_turn", turning)
+    monkeypatch.setattr(loop, "turn", turning)
     run(tmp_path)
     assert len(turns) > 1
     assert traced

@@ -9,7 +9,7 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -20,12 +20,14 @@ from tests.tiny import LOGGED, flags, instead, logs, spawn, struck, swings, trai
 from tests.training.test_online import last_step, load, saved, stop_when
 
 from legato import api
+from legato.algorithms import finetuner
 from legato.data import histories as ring
 from legato.errors import LegatoError
 from legato.training import finetune
 from legato.training.policy_file import named_leaves
 from legato.training.run import Run
-from legato.training.settings import override, tuning_preset
+from legato.training.settings import override, preset, tuning_preset
+from legato.training.starting_point import load_initial
 
 SHORT: dict[str, Any] = {"updates": 50, "eval_every": 50, "log_every": 50, "checkpoint_every": 50, "seeds": 2}
 # Checkpoints are due between two rows of metrics, and within an episode (of 200 steps).
@@ -131,15 +133,15 @@ def test_an_interrupted_run_saves_and_ends_like_one_left_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A signal within an episode, between two checkpoints and two rows of metrics."""
-    path, turn = tmp_path / "interrupted", finetune.Loop._turn
+    path, turn = tmp_path / "interrupted", finetune.FinetuningLoop.turn
 
-    def interrupt(loop: finetune.Loop) -> None:
-        if loop.step == 700:
+    def interrupt(loop: finetune.FinetuningLoop) -> None:
+        if loop.session.step == 700:
             signal.raise_signal(sent)
         turn(loop)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt) as stopped:
-        patched.setattr(finetune.Loop, "_turn", interrupt)
+        patched.setattr(finetune.FinetuningLoop, "turn", interrupt)
         tune(offline[algorithm], path)
     at = saved(path)[-1]
     assert 700 < at <= 800
@@ -218,19 +220,19 @@ def test_a_fall_is_said_and_with_rollback_undone(
     told = iter([[100.0, 100.0], [85.0, 95.0], [100.0, 100.0], [100.0, 100.0]])
     actors: list[Any] = []
 
-    def measure(loop: finetune.Loop, policies: Any) -> np.ndarray:
-        actors.append(jax.tree.map(np.array, loop.learner.actor))
+    def measure(loop: finetune.FinetuningLoop, policies: Any) -> np.ndarray:
+        actors.append(jax.tree.map(np.array, loop.session.learner.actor))
         return np.array(next(told))
 
-    monkeypatch.setattr(finetune.Loop, "_measure", measure)
-    turn, after = finetune.Loop._turn, []
+    monkeypatch.setattr(finetune.FinetuningLoop, "_measure", measure)
+    turn, after = finetune.FinetuningLoop.turn, []
 
-    def watched(loop: finetune.Loop) -> None:
-        if loop.step == 800:
-            after.append((jax.tree.map(np.array, loop.learner.actor), loop.asks.copy(), loop.trust.copy()))
+    def watched(loop: finetune.FinetuningLoop) -> None:
+        if loop.session.step == 800:
+            after.append((jax.tree.map(np.array, loop.session.learner.actor), loop.asks.copy(), loop.trust.copy()))
         turn(loop)
 
-    monkeypatch.setattr(finetune.Loop, "_turn", watched)
+    monkeypatch.setattr(finetune.FinetuningLoop, "turn", watched)
     options = {**TIMES, **TUNED["ds4"], "eval_every": 800, "steps": 1200, "rollback": True, "drop": 0.1}
     options |= {"target": 20.0, "ahead": 0.4}
     api.finetune(offline["ds4"], "Pendulum-v1", out=tmp_path / "run", **options)
@@ -269,7 +271,7 @@ def test_the_replay_holds_whole_episodes_and_what_was_logged(offline: dict[str, 
     run = tune(offline["ds4"], tmp_path / "run", steps=600, checkpoint_every=450)
     state = load(run.path)[1]["memory"]
     data = swings()
-    module = finetune.replay_of("ds4-ac")
+    module = finetuner("ds4-ac")
     kept = data.lengths[module.initial_episodes(run.tuning, data)]
     assert 0 < kept.sum() <= 20
     rows = int((kept + 1).sum()) + 3 * 201
@@ -331,8 +333,8 @@ def test_as_published_the_optimiser_of_the_run_goes_on(
     offline: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seed by seed; from the last policies only, which are those that it belongs to."""
-    loops: list[finetune.Loop] = []
-    monkeypatch.setattr(finetune.Loop, "train", lambda loop: loops.append(loop) or loop._close())
+    loops: list[finetune.FinetuningLoop] = []
+    monkeypatch.setattr(finetune.Session, "train", lambda session, loop: loops.append(loop) or loop.close())
     goes_on = {"continue_optimiser": True, "learning_rate": 0.0, "td3": 0.0, "seed": 1, "seeds": 1}
     finetune.start(
         offline["odt"].path,
@@ -343,7 +345,7 @@ def test_as_published_the_optimiser_of_the_run_goes_on(
         quiet=True,
     )
     known = load(offline["odt"].path)[1]["learner"]
-    found = named_leaves(loops[0].learner.optimisers["actor"])
+    found = named_leaves(loops[0].session.learner.optimisers["actor"])
     assert found
     for name, array in found.items():
         np.testing.assert_array_equal(array[0], known[f"optimisers.network.{name}"][1], err_msg=name)
@@ -374,10 +376,13 @@ def test_an_environment_that_pays_otherwise_than_the_data_is_warned_of(
     offline: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The data earned -8 to 8 or so; what the policies are told to earn lies about that, or far below."""
-    deciles = np.asarray(finetune.begun(offline["ds4"], finetune.FinetuneSettings()).policies[0].policy.facts.deciles)  # type: ignore[attr-defined]
+    initial = load_initial(offline["ds4"], finetune.FinetuneSettings())
+    deciles = np.asarray(cast(Any, initial.policies[0].policy).facts.deciles)
     warned = []
     for level in (0.5 * (deciles[0] + deciles[-1]), deciles[0] - 2 * (deciles[-1] - deciles[0])):
-        monkeypatch.setattr(finetune.Loop, "_measure", lambda loop, policies, level=level: np.array([level, 0.0]))
+        monkeypatch.setattr(
+            finetune.FinetuningLoop, "_measure", lambda loop, policies, level=level: np.array([level, 0.0])
+        )
         tune(offline["ds4"], tmp_path / f"{level:.0f}", steps=50)
         warned.append("is it paid as the data were?" in capsys.readouterr().err)
     assert warned == [False, True]
@@ -402,7 +407,7 @@ SCRATCH: dict[str, Any] = {**TIMES, **TUNED["ds4"], "logged": 0, "steps": 900, "
 def test_a_policy_may_begin_from_scratch(tmp_path: Path) -> None:
     """Each seed from weights of its own, asked for what it is told, without data and without a word about data."""
     run = api.finetune("ds4", "Pendulum-v1", out=tmp_path / "run", seeds=2, base=BASES["ds4"], **SCRATCH)
-    assert run.config == replace(finetune.named_preset("cpu", "ds4", "Pendulum-v1")[0], **BASES["ds4"])
+    assert run.config == replace(preset("cpu", "ds4", "Pendulum-v1")[0], **BASES["ds4"])
     assert (run.algorithm, run.method, run.data) == ("ds4", "ds4-ac", {"environment": "Pendulum-v1", "start": None})
     with pytest.raises(LegatoError, match=r"is a fine-tuning itself: go on with --resume \S+$"):
         api.finetune(run, **SCRATCH)

@@ -10,7 +10,6 @@ import signal
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -92,16 +91,16 @@ def test_an_interrupted_run_saves_and_ends_like_one_left_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A signal between two checkpoints and two rows of metrics."""
-    path, turn = tmp_path / "interrupted", offline.OfflineLoop._turn
+    path, turn = tmp_path / "interrupted", offline.OfflineLoop.turn
     options = ASKED if algorithm == "dt" else {}
 
     def interrupt(loop: offline.OfflineLoop) -> None:
-        if loop.step == 200:
+        if loop.session.step == 200:
             signal.raise_signal(sent)
         turn(loop)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt) as stopped:
-        patched.setattr(offline.OfflineLoop, "_turn", interrupt)
+        patched.setattr(offline.OfflineLoop, "turn", interrupt)
         learn(algorithm, path, dataset, **options)
     assert str(stopped.value) == f"stopped at update 250; continue with: legato train --resume {path}"
     assert saved(path)[-1] == 250
@@ -174,7 +173,7 @@ def test_a_run_finds_its_dataset_from_any_folder_and_is_told_where_it_was_moved(
         (tmp_path / name).mkdir()
     shutil.copy(dataset, tmp_path / "there" / "logs.npz")
     monkeypatch.chdir(tmp_path / "there")
-    monkeypatch.setattr(offline, "OfflineLoop", lambda *args, **options: SimpleNamespace(train=lambda: None))
+    monkeypatch.setattr(offline.Session, "train", lambda session, loop: session.checkpoints.close())
     run = learn("bc", Path("run"), "logs.npz")
     assert run.settings.dataset == "logs.npz"
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -628,8 +627,8 @@ def test_whole_episodes_are_padded_to_the_longest_and_no_further(dataset: str, t
     data = formats.load(dataset)
     spec, data = offline.check("ds4", config, settings, data)
     run = Run.create(tmp_path / "run", "ds4", "cpu", config, settings, spec)
-    loop = offline.OfflineLoop(run, data, quiet=True)
+    session = offline.Session(run, unit="update", quiet=True)
+    loop = offline.OfflineLoop(session, data)
     assert [(draw.whole, draw.length) for draw in loop.draws] == [(True, 4), (True, 7), (True, 14)]
     assert data.lengths.max() == 14
-    loop.metrics.close()
-    loop.checkpoints.close()
+    session.checkpoints.close()

@@ -36,6 +36,7 @@ from legato.rollout import Clock
 from legato.training import interruption, memory, online
 from legato.training.checkpoint import Checkpoints
 from legato.training.run import Run
+from legato.training.session import Session
 from legato.training.settings import Settings
 
 
@@ -261,16 +262,16 @@ def test_ctrl_c_from_python_is_a_keyboard_interrupt(tmp_path: Path, monkeypatch:
     """A notebook's kernel and the commands both take it as one. The turn at work is finished and saved, while the
     buffer is not full yet and no policy was saved.
     """
-    turn = online.Loop._turn
+    turn = online.OnlineLoop.turn
 
-    def interrupt(loop: online.Loop) -> None:
-        if loop.step == 40:
+    def interrupt(loop: online.OnlineLoop) -> None:
+        if loop.session.step == 40:
             signal.raise_signal(signal.SIGINT)
         turn(loop)
 
     alone = train("srl", tmp_path / "alone", steps=80, log_every=80)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt, match="stopped at step 44; continue with"):
-        patched.setattr(online.Loop, "_turn", interrupt)
+        patched.setattr(online.OnlineLoop, "turn", interrupt)
         before = signal.getsignal(signal.SIGINT)
         train("srl", tmp_path / "run", steps=80, log_every=80)
     assert signal.getsignal(signal.SIGINT) is before
@@ -286,10 +287,10 @@ def test_ctrl_c_from_python_is_a_keyboard_interrupt(tmp_path: Path, monkeypatch:
 def test_a_second_ctrl_c_is_immediate_and_costs_what_a_kill_does(
     unbroken: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    turn = online.Loop._turn
+    turn = online.OnlineLoop.turn
 
-    def interrupt(loop: online.Loop) -> None:
-        if loop.step == 304:
+    def interrupt(loop: online.OnlineLoop) -> None:
+        if loop.session.step == 304:
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGTERM)  # more of the others change nothing
             signal.raise_signal(signal.SIGINT)
@@ -297,7 +298,7 @@ def test_a_second_ctrl_c_is_immediate_and_costs_what_a_kill_does(
         turn(loop)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt, match=r"^$"):
-        patched.setattr(online.Loop, "_turn", interrupt)
+        patched.setattr(online.OnlineLoop, "turn", interrupt)
         train("srl", tmp_path / "run")
     assert saved(tmp_path / "run") == [200]
     online.resume(tmp_path / "run", quiet=True)
@@ -599,13 +600,13 @@ def test_a_policy_that_acts_on_broken_weights_is_explained_by_the_loss(tmp_path:
 def test_the_value_and_the_seed_named_are_those_that_broke(decisions: Run, tmp_path: Path) -> None:
     """Of seeds 5 and 6, only 6 breaks."""
     shutil.copytree(decisions.path, tmp_path / "run")
-    loop = online.Loop(Run(tmp_path / "run"), resume=True, quiet=True)
-    loop.averages.add(608, {"q": jax.numpy.array([1.5, 2.5])})
-    loop.averages.add(616, {"q": jax.numpy.array([-3.0, np.inf])})
+    session = Session(Run(tmp_path / "run"), resume=True, quiet=True)
+    session._open(online.OnlineLoop(session))
+    session.averages.add(608, {"q": jax.numpy.array([1.5, 2.5])})
+    session.averages.add(616, {"q": jax.numpy.array([-3.0, np.inf])})
     with pytest.raises(LegatoError, match=r"^q of seed 6 became inf by step 616; the checkpoint of step 600 is kept$"):
-        loop._checkpoint()
-    loop.checkpoints.close()
-    loop.metrics.close()
+        session.save()
+    session._close()
 
 
 # --- refused before there is a folder ---

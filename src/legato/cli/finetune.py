@@ -81,10 +81,10 @@ def _finetune(source: str, args: list[str]) -> None:
     inherited = {} if scratch or (env or known) != known else _inherited(source)
     method = method or next(iter(finetuners_of(algorithm)), None)
     if method not in finetuners_of(algorithm):
-        from legato.training.finetune import tuned_by
         from legato.training.run import Run
+        from legato.training.starting_point import choose_method
 
-        tuned_by(source if scratch else Run(source), method)  # says what is wrong
+        choose_method(source if scratch else Run(source), method)  # says what is wrong
         raise AssertionError(method)
     chosen: str = method
     defaults, schedule = tuning_preset(preset, chosen, env or known or "", scratch=scratch)

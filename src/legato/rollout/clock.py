@@ -27,6 +27,8 @@ class Clock:
 
     every
         Primitive steps per decision; a pair `(low, high)` draws n uniformly anew at each decision.
+    by
+        Who says when the next decision is made: the clock, or the policy (`Policy.interval`), between `low` and `high`.
     delay
         Primitive steps between a decision's observation and its effect: meanwhile the old plan runs on, and of the new
         plan the actions meant for the steps already gone are skipped. The first plan of an episode is not delayed.
@@ -37,6 +39,7 @@ class Clock:
     every: int | tuple[int, int] = 1
     delay: int = 0
     observe: Literal["every step", "decisions"] = "every step"
+    by: Literal["clock", "policy"] = "clock"
 
     def __post_init__(self) -> None:
         low, high = self.interval

@@ -8,8 +8,9 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray, PyTree
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
+from legato.errors import LegatoError
 from legato.policy import Policy, Step
 
 
@@ -53,6 +54,24 @@ def fresh_memory(weights: tuple[Array, ...], structure: Structure, shape: tuple[
         return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (shape[1], *jnp.shape(leaf))), state)
 
     return jax.vmap(one, axis_size=shape[0])(weights)
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def intervals(
+    weights: tuple[Array, ...], structure: Structure, kind: Any, memory: tuple[Array, ...]
+) -> Int[Array, "groups members"]:
+    """Primitive steps until each member's policy wants to be asked again, after a decision.
+
+    Raises `LegatoError` for a policy that does not say.
+    """
+
+    def one(weights: tuple[Array, ...], memory: tuple[Array, ...]) -> Array:
+        steps = structure.policy(weights).interval(jax.tree.unflatten(kind, memory))
+        if steps is None:
+            raise LegatoError("this policy does not say when it wants to be asked again: let the clock decide")
+        return steps
+
+    return jax.vmap(jax.vmap(one, in_axes=(None, 0)))(weights, memory)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(4,))

@@ -16,7 +16,7 @@ from legato.envs import Environments
 from legato.errors import LegatoError, LegatoWarning
 from legato.policy import Policy, Step
 from legato.rollout.clock import Clock, Stream, episode_seed
-from legato.rollout.compiled import Structure, fresh_memory, tick
+from legato.rollout.compiled import Structure, fresh_memory, intervals, tick
 from legato.rollout.experience import Episode, Experience
 from legato.rollout.members import Members
 
@@ -218,9 +218,14 @@ class Rollout:
             )
             if length:
                 m.pending[due] = np.asarray(plans).reshape(m.pending.shape)[due]
+        asked = None
+        if self.clock.by == "policy" and due.any():
+            assert self.memory is not None
+            wanted = np.asarray(intervals(weights, structure, self.kind, self.memory)).reshape(-1)
+            asked = np.clip(wanted, *self.clock.interval)
         for i in np.flatnonzero(due):
             m.pending_at[i] = m.clock[i] + (0 if m.first[i] else self.clock.delay)
-            m.due[i] += self._interval(int(i))
+            m.due[i] += self._interval(int(i)) if asked is None else int(asked[i])
             m.decisions[i] += 1
         return begins | self._take_effect()
 

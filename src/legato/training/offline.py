@@ -38,13 +38,9 @@ from legato.errors import LegatoError
 from legato.options import for_run
 from legato.rollout import Clock, episodes
 from legato.training import held_out, policy_file
-from legato.training.averages import Averages
-from legato.training.beginning import begin
-from legato.training.checkpoint import Checkpoints
-from legato.training.interruption import attended
-from legato.training.policy_file import fill, match, named_leaves
 from legato.training.progress import Progress
-from legato.training.run import Metrics, Run, kept_history
+from legato.training.run import Run
+from legato.training.session import Session
 from legato.training.settings import OfflineSettings, environment_card, world_of
 
 HELD = "held_out_error"  # the column of metrics
@@ -82,7 +78,8 @@ def start(
         "path": str(Path(settings.dataset).absolute()) if Path(settings.dataset).exists() else None,
     }
     run = Run.create(out, algorithm, preset, config, settings, spec, found)
-    OfflineLoop(run, data, held=held, quiet=quiet).train()
+    session = Session(run, unit="update", quiet=quiet)
+    session.train(OfflineLoop(session, data, held=held))
     return run
 
 
@@ -109,9 +106,8 @@ def resume(
     run = Run(path)
     run.extend("updates", updates)
     data, held = parts(run, dataset, data)
-    loop = OfflineLoop(run, data, held=held, resume=True, from_step=from_step, quiet=quiet, place=dataset)
-    run.keep_end()
-    loop.train()
+    session = Session(run, unit="update", resume=True, from_step=from_step, quiet=quiet)
+    session.train(OfflineLoop(session, data, held=held, place=dataset))
     return run
 
 
@@ -235,55 +231,26 @@ def streamed(data: Trajectories, when: str) -> bool:
 
 
 class OfflineLoop:
-    """One training run from logs in progress."""
+    """Learning from logs (see `session.Loop`)."""
+
+    members = None
 
     def __init__(
-        self,
-        run: Run,
-        data: Trajectories,
-        *,
-        held: Trajectories | None = None,
-        resume: bool = False,
-        from_step: int | None = None,
-        quiet: bool = False,
-        place: str | None = None,
+        self, session: Session, data: Trajectories, *, held: Trajectories | None = None, place: str | None = None
     ):
-        settings = run.settings
-        assert isinstance(settings, OfflineSettings)
-        self.place = place  # where the dataset was said to be now
-        self.held = held  # what is not learnt from
-        self.run, self.settings, self.config, self.quiet = run, settings, run.config, quiet
+        """`held` are the episodes that are not learnt from; `place`, where the dataset was said to be now."""
+        run = session.run
+        assert isinstance(run.settings, OfflineSettings)
+        self.session, self.run, self.settings, self.config = session, run, run.settings, run.config
+        self.held = held
         self.algorithm = algorithm_module(run.algorithm)
-        self.draws: tuple[Draw, ...] = windows.buckets(data.lengths, self.algorithm.batches(self.config))
-        self.checkpoints = Checkpoints(run.path / "checkpoints", create=not resume)
-        loaded = self.checkpoints.load(from_step) if resume else None
-        self._build(data, loaded and loaded[1])
-        columns = [*self.metric_names]
-        if self.held is not None:
-            columns = [HELD, *columns]
-        if self.judge is not None:
-            columns = [*self.eval_names, *columns]
-        if loaded is not None:
-            step, state = loaded
-            with self.checkpoints.restoring(state, len(run.seeds)):
-                self._restore(state)
-            kept = kept_history(run, self.reported, state.get("history"))
-            self.checkpoints.discard_after(step)
-            self.metrics = Metrics(run, columns, self.reported, kept)
-        else:
-            self.metrics = Metrics(run, columns)
-
-    def _build(self, data: Trajectories, state: dict[str, Any] | None) -> None:
-        s, seeds, spec, config = self.settings, self.run.seeds, self.run.spec, self.config
+        s, seeds, spec, config = self.settings, run.seeds, run.spec, run.config
+        self.draws: tuple[Draw, ...] = windows.buckets(data.lengths, self.algorithm.batches(config))
         discount = self.draws[0].discount
-        self.step = self.reported = 0  # updates so far, and those that were measured and logged
-        self.pause: Callable[[int], None] = lambda step: None  # stops the run where Ctrl-C asked for it
-        self.facts: Any
         self.stream: Stream | None = None
-        self.data: Episodes | Encoded | Transitions | None = None
-        found = entry(self.run.algorithm)
-        if "prepare" in found.offers:
-            prepared = found.function("prepare")(config, spec, data, self.run.path, fingerprint(data))
+        self.data: Any = None
+        if "prepare" in session.entry.offers:
+            prepared = session.entry.function("prepare")(config, spec, data, run.path, fingerprint(data))
             self.facts, self.data = prepared
         else:
             self.facts = self.algorithm.statistics(config, spec, data)
@@ -294,133 +261,101 @@ class OfflineLoop:
             self.open = lambda step: Stream(data, seeds, self.draws[0], DISPATCH, first=step, gamma=discount)
         keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(jnp.array(seeds))  # [seeds, 2]
         init_keys, self.update_keys = keys[:, 0], keys[:, 1]
-        if state is not None:
-            with self.checkpoints.restoring(state, len(seeds)):
-                asked = begin.eval_shape(self.algorithm, (config, spec), (init_keys,), (self.facts,))
-                match(asked, state["learner"], str(self.checkpoints.folder))
-        self.learner = begin(self.algorithm, (config, spec), (init_keys,), (self.facts,))
+        session.init_learner(self.algorithm, (config, spec), (init_keys,), (self.facts,))
         self.policies = jax.jit(jax.vmap(partial(self.algorithm.policy, config)))
-        self.judge = make_vec(world_of(s), len(seeds) * s.eval_episodes) if s.env else None
+        self.eval_environments = make_vec(world_of(s), len(seeds) * s.eval_episodes) if s.env else None
         self.targets: tuple[float | None, ...] = (None,)
-        if self.run.conditioned:
+        if run.conditioned:
             self.targets = s.targets or (float(self.facts.target),)
         self.eval_names = ["eval_return", *(f"eval_return_{t:g}" for t in self.targets[1:] if t is not None)]
-        self.best = np.full(len(seeds), -np.inf)
-        self.averages = Averages(seeds, "update")
         source = self.data or windows.episodes(sets.select(data, [0]))  # of any episode: only shapes are asked for
         # Traced as the loop will call it: unless windows are streamed, the first turn finds the trace.
-        carried = self.draws, self.learner, source, self.update_keys, 0, 1
-        self.metric_names = sorted(advance.eval_shape(self.algorithm, config, *carried)[1])
+        carried = self.draws, session.learner, source, self.update_keys, 0, 1
+        metrics = sorted(advance.eval_shape(self.algorithm, config, *carried)[1])
+        self.shown = "loss" if "loss" in metrics else metrics[0]
+        measured = [*(self.eval_names if s.env else ()), *([HELD] if held is not None else ())]
+        self.columns = [*measured, *metrics]
+        self.title, self.end = f"{run.label} on {s.dataset}", s.updates
+        self.command = run.resume_command("train", place)
 
-    # --- the loop ---
+    def begin(self, progress: Progress) -> None:
+        """Nothing is measured before the first update."""
 
-    def train(self) -> None:
-        """Run to the last update; save on the way; leave checkpoint and policies behind whatever ends it."""
-        s = self.settings
-        with attended(
-            f"{self.run.label} on {s.dataset}",
-            s.updates,
-            start=self.step,
-            command=self.run.resume_command("train", self.place),
-            save=self._checkpoint,
-            close=self._close,
-            unit="update",
-            quiet=self.quiet,
-        ) as (progress, self.pause):
-            if self.reported < self.step:  # it was stopped in an evaluation
-                self._report(self.reported, progress)
-            while self.step < s.updates:
-                self._turn()
-                self._report(self.reported, progress)
-                self.pause(self.step)
-
-    def _close(self) -> None:
-        self.metrics.close()
-        if self.judge is not None:
-            self.judge.close()
+    def close(self) -> None:
+        if self.eval_environments is not None:
+            self.eval_environments.close()
         if self.stream is not None:
             self.stream.close()
-        self.checkpoints.close()  # last: a full disk shows here, and nothing else may be lost by it
 
-    def _turn(self) -> None:
-        count = min(DISPATCH, self.settings.updates - self.step)
+    def turn(self) -> None:
+        """A dispatch of updates."""
+        session = self.session
+        count = min(DISPATCH, self.settings.updates - session.step)
         source: Any = self.data
         if source is None:
-            self.stream = self.stream or self.open(self.step)
+            self.stream = self.stream or self.open(session.step)
             source = jax.tree.map(lambda leaf: leaf[:count], self.stream.take())
-        self.learner, metrics = advance(
-            self.algorithm, self.config, self.draws, self.learner, source, self.update_keys, self.step, count
+        session.learner, metrics = advance(
+            self.algorithm, self.config, self.draws, session.learner, source, self.update_keys, session.step, count
         )
-        self.step += count
-        self.averages.add(self.step, metrics, count)
+        session.step += count
+        session.updates += count
+        session.averages.add(session.step, metrics, count)
 
-    def _report(self, before: int, progress: Progress) -> None:
-        """Evaluate, log and checkpoint when their time has come; the end of the run counts for all three."""
-        s = self.settings
+    def refreshes(self, update: Callable[[Any, Any], tuple[Any, Any]] | None) -> bool:
+        """The data is there from the first. With `update`, apply it to learner and source of batches."""
+        if update is not None:
+            self.session.learner, self.data = update(self.session.learner, self.data)
+        return True
 
-        def due(every: int) -> bool:
-            return self.step // every > before // every or self.step >= s.updates
+    def evaluate(self, progress: Progress) -> tuple[np.ndarray | None, np.ndarray | None] | None:
+        """Mean greedy return `[seeds, targets]` and held-out error `[seeds]`; keeps the `last` and the `best` policy.
 
-        self.averages.read(self.checkpoints.steps())
-        progress.step(self.step)
-        evaluated, apart = self._evaluate() if due(s.eval_every) else (None, None)
-        shown = "loss" if "loss" in self.metric_names else self.metric_names[0]
-        text = f"{shown} {self.averages.mean(shown):.4g}"
-        if evaluated is not None or apart is not None or due(s.log_every):
-            self._log(evaluated, apart)
-            self.metrics.speed(self.step, progress.rate(self.step), "updates")
-            if apart is not None:
-                text += f", held-out error {apart.mean():.3g} of the actions' deviation"
-            if evaluated is not None:
-                text += ", " + self._worded(evaluated.mean(axis=0))
-            if evaluated is not None or apart is not None:
-                text += f" over {len(self.run.seeds)} seeds" if len(self.run.seeds) > 1 else ""
-        if due(s.eval_every):
-            progress.note(self.step, text)
-        self.reported = self.step
-        if due(s.checkpoint_every):
-            self._checkpoint()
+        Each is None without environment, or without episodes that are held out.
+        """
+        session, seeds = self.session, self.run.seeds
+        policies = self.policies(session.learner)
+        apart = None if self.held is None else self._held_out(policies, self.held)
+        found = None
+        if self.eval_environments is not None:
+            stepped = self.eval_environments, self.run.spec, Clock(1), seeds, "select"
+            pause = partial(session.pause, session.step)
+            commands = [() if target is None else target for target in self.targets]
+            returns = [episodes(policies, *stepped, command=c, pause=pause).mean(axis=1) for c in commands]
+            found = np.stack(returns, axis=1)
+        if found is not None:
+            scores = found[:, 0]
+        else:  # the newest is the best one where nothing tells them apart
+            scores = np.full(len(seeds), np.inf) if apart is None else -apart
+        origin = {"environment": (self.run.data or {}).get("environment"), "dataset": self.settings.dataset}
+        origin |= environment_card(self.settings) if self.settings.env else {}
+        policy_file.keep(self.run, policies, scores > session.best, session.step, origin)
+        if found is not None or apart is not None:
+            session.keep_best(scores)
+        text = f"{self.shown} {session.averages.mean(self.shown):.4g}"
+        if apart is not None:
+            text += f", held-out error {apart.mean():.3g} of the actions' deviation"
+        if found is not None:
+            text += ", " + self._worded(found.mean(axis=0))
+        measured = found is not None or apart is not None
+        progress.note(session.step, text + (f" over {len(seeds)} seeds" if measured and len(seeds) > 1 else ""))
+        return (found, apart) if measured else None
 
     def _worded(self, means: np.ndarray) -> str:
         asked = [f" asked for {t:.0f}" if t is not None else "" for t in self.targets]
         return ", ".join(f"return {mean:.1f}{words}" for mean, words in zip(means, asked, strict=True))
 
-    def _log(self, evaluated: np.ndarray | None, apart: np.ndarray | None) -> None:
-        for i, (seed, row) in enumerate(zip(self.run.seeds, self.averages.take(), strict=True)):
+    def rows(
+        self, means: list[dict[str, float]], evaluated: tuple[np.ndarray | None, np.ndarray | None] | None
+    ) -> list[dict[str, float]]:
+        """With what was measured."""
+        found, apart = evaluated or (None, None)
+        for i, row in enumerate(means):
             if apart is not None:
                 row[HELD] = float(apart[i])
-            if evaluated is not None:
-                row |= dict(zip(self.eval_names, map(float, evaluated[i]), strict=True))
-            self.metrics.write(self.step, seed, row)
-
-    def _evaluate(self) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Mean greedy return `[seeds, targets]` and held-out error `[seeds]`; keeps the `last` and the `best` policy.
-
-        None without environment, and without episodes that are held out.
-        """
-        policies = self.policies(self.learner)
-        apart = None if self.held is None else self._held_out(policies, self.held)
-        found = None
-        if self.judge is not None:
-            spec, seeds, pause = self.run.spec, self.run.seeds, partial(self.pause, self.step)
-            commands = [() if target is None else target for target in self.targets]
-            returns = [
-                episodes(policies, self.judge, spec, Clock(1), seeds, "select", command=command, pause=pause).mean(
-                    axis=1
-                )
-                for command in commands
-            ]
-            found = np.stack(returns, axis=1)
-        if found is not None:
-            scores = found[:, 0]
-        else:  # the newest is the best one where nothing tells them apart
-            scores = np.full(len(self.best), np.inf) if apart is None else -apart
-        origin = {"environment": (self.run.data or {}).get("environment"), "dataset": self.settings.dataset}
-        origin |= environment_card(self.settings) if self.settings.env else {}
-        policy_file.keep(self.run, policies, scores > self.best, self.step, origin)
-        if found is not None or apart is not None:
-            self.best = np.maximum(self.best, scores)
-        return found, apart
+            if found is not None:
+                row |= dict(zip(self.eval_names, map(float, found[i]), strict=True))
+        return means
 
     def _held_out(self, policies: Any, held: Trajectories) -> np.ndarray:
         """Errors `[seeds]` of predicting the actions of held-out episodes, as shares of their deviation."""
@@ -429,31 +364,12 @@ class OfflineLoop:
         found, _, deviation = held_out.errors(policies, some, self.run.spec, **told)
         return held_out.shares(found, deviation)
 
-    def _checkpoint(self) -> None:
-        self.averages.read(self.checkpoints.steps())
-        self.checkpoints.save(self.step, self._state())
+    def state(self) -> dict[str, Any]:
+        """All that it carries is the session's."""
+        return {}
 
-    def _state(self) -> dict[str, Any]:
-        """All that the loop carries, as nested dicts of arrays that nobody else holds."""
-        count, sums = self.averages.state()
-        return {
-            "learner": named_leaves(self.learner),
-            "loop": {
-                "step": np.array(self.step),
-                "reported": np.array(self.reported),
-                "best": self.best.copy(),
-                "count": count,
-            },
-            "sums": sums,
-            "history": self.metrics.state(),
-        }
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        self.learner = fill(self.learner, state["learner"], str(self.checkpoints.folder))
-        loop = state["loop"]
-        self.step, self.best = int(loop["step"]), loop["best"].copy()
-        self.reported = int(loop.get("reported", self.step))
-        self.averages.restore(loop["count"], state.get("sums", {}))
+    def restore(self, state: dict[str, Any], fresh_episodes: bool) -> None:
+        """Nothing is left to restore."""
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3,))

@@ -29,17 +29,14 @@ from legato.data.trajectories import About, Trajectories
 from legato.envs import describe, episode_limit, make, make_vec, try_environment
 from legato.errors import LegatoError
 from legato.options import for_run
-from legato.policy import RandomPlans
+from legato.policy import Policy, RandomPlans
 from legato.rollout import Clock, Experience, Rollout, episodes
 from legato.training import policy_file
-from legato.training.averages import Averages
-from legato.training.beginning import begin
 from legato.training.checkpoint import Checkpoints
-from legato.training.interruption import attended
 from legato.training.memory import refuse_beyond
-from legato.training.policy_file import fill, match, named_leaves
 from legato.training.progress import Progress
-from legato.training.run import Metrics, Run, kept_history
+from legato.training.run import Run
+from legato.training.session import Session
 from legato.training.settings import OfflineSettings, Settings, environment_card, world_of
 
 
@@ -57,7 +54,8 @@ def start(
     steps, updates = turn(algorithm, config, settings)
     in_all = max(1, round(settings.steps / steps * updates))
     run = Run.create(out, algorithm, preset, for_run(config, in_all), settings, spec)
-    Loop(run, quiet=quiet).train()
+    session = Session(run, quiet=quiet)
+    session.train(OnlineLoop(session))
     return run
 
 
@@ -75,9 +73,8 @@ def resume(
     """
     run = Run(path)
     run.extend("steps", steps)
-    loop = Loop(run, resume=True, from_step=from_step, quiet=quiet, fresh_episodes=fresh_episodes)
-    run.keep_end()
-    loop.train()
+    session = Session(run, resume=True, from_step=from_step, quiet=quiet, fresh_episodes=fresh_episodes)
+    session.train(OnlineLoop(session))
     return run
 
 
@@ -161,129 +158,91 @@ def turn(algorithm: str, config: Any, settings: Settings) -> tuple[int, int]:
     return steps, updates
 
 
-class Loop:
-    """One training run in progress."""
+class OnlineLoop:
+    """Learning by acting (see `session.Loop`)."""
 
-    def __init__(
-        self,
-        run: Run,
-        *,
-        resume: bool = False,
-        from_step: int | None = None,
-        quiet: bool = False,
-        fresh_episodes: bool = False,
-    ):
+    def __init__(self, session: Session):
+        run = session.run
         assert isinstance(run.settings, Settings)
-        self.run, self.settings, self.config = run, run.settings, run.config
+        self.session, self.run, self.settings, self.config = session, run, run.settings, run.config
         self.algorithm = algorithm_module(run.algorithm)
         self.batches: Minibatches = self.algorithm.batches(self.config)
         self.plan: int = self.algorithm.plan_length(self.config)
-        self.clock = collecting(run.algorithm, self.config)
         self.turn_steps, self.turn_updates = turn(run.algorithm, self.config, self.settings)
-        self.quiet = quiet
-        self.checkpoints = Checkpoints(run.path / "checkpoints", create=not resume)
-        loaded = self.checkpoints.load(from_step) if resume else None
         refuse_large(self.settings, run.spec, self.turn_steps)
-        self._build(loaded and loaded[1])
-        columns = ["return", "length", "episodes", "eval_return", *self.metric_names]
-        if loaded is not None:
-            state_step, state = loaded
-            with self.checkpoints.restoring(state, len(run.seeds), self.rollout.environments.count):
-                self._restore(state, fresh_episodes)
-            kept = kept_history(run, self.reported, state.get("history"))
-            self.checkpoints.discard_after(state_step)
-            if fresh_episodes:
-                run.mark_fresh_episodes(state_step)
-            self.metrics = Metrics(run, columns, self.reported, kept)
-        else:
-            self.metrics = Metrics(run, columns)
-
-    def _build(self, state: dict[str, Any] | None) -> None:
-        s, seeds, spec = self.settings, self.run.seeds, self.run.spec
-        self.step = self.reported = 0  # primitive steps so far, per seed, and those that were measured and logged
-        self.pause: Callable[[int], None] = lambda step: None  # stops the run where Ctrl-C asked for it
-        self.updates = 0
+        s, seeds, spec = self.settings, run.seeds, run.spec
+        self.members = len(seeds) * s.environments
         keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed), 3))(jnp.array(seeds))  # [seeds, 3]
         init_keys, self.act_keys, self.update_keys = keys[:, 0], keys[:, 1], keys[:, 2]
-        if state is not None:
-            with self.checkpoints.restoring(state, s.seeds, s.seeds * s.environments):
-                asked = begin.eval_shape(self.algorithm, (self.config, spec), (init_keys,))
-                match(asked, state["learner"], str(self.checkpoints.folder))
-        self.learner = begin(self.algorithm, (self.config, spec), (init_keys,))
+        session.init_learner(self.algorithm, (self.config, spec), (init_keys,), members=self.members)
         kept = replay_rows(s, self.turn_steps)
         rows = jax.vmap(lambda _: replay_buffer.create(spec, kept, s.environments))
         self.replay: Replay = rows(jnp.arange(len(seeds)))
-        world = make_vec(world_of(s), len(seeds) * s.environments, s.backend)
-        self.rollout = Rollout(world, spec, self.clock, seeds, "train")
-        self.judge = make_vec(world_of(s), len(seeds) * s.eval_episodes)
-        self.best = np.full(len(seeds), -np.inf)
+        environments = make_vec(world_of(s), self.members, s.backend)
+        self.rollout = Rollout(environments, spec, collecting(run.algorithm, self.config), seeds, "train")
+        self.eval_environments = make_vec(world_of(s), len(seeds) * s.eval_episodes)
         self.stored = np.zeros(len(seeds), np.int64)  # transitions so far
-        self.held = HeldDecisions(world.count, spec)
-        self.averages = Averages(seeds, "step")
+        self.held = HeldDecisions(self.members, spec)
         self.recent: list[list[tuple[float, float]]] = [[] for _ in seeds]  # (return, length) since the last row
         # Traced as the loop will call it: the first turn finds the trace.
         fresh = jax.ShapeDtypeStruct((len(seeds), self.turn_steps, self.replay.rows.shape[-1]), jnp.float32)
         counts = jax.ShapeDtypeStruct((len(seeds),), jnp.int32)
-        carried = self.turn_updates, self.learner, self.replay, fresh, counts, self.update_keys, 0
-        self.metric_names = sorted(advance.eval_shape(self.algorithm, self.config, *carried)[2])
+        carried = self.turn_updates, session.learner, self.replay, fresh, counts, self.update_keys, 0
+        metrics = sorted(advance.eval_shape(self.algorithm, self.config, *carried)[2])
+        self.columns = ["return", "length", "episodes", "eval_return", *metrics]
+        self.title, self.end, self.command = f"{run.label} on {s.env}", s.steps, run.resume_command("train")
 
-    # --- the loop ---
+    def begin(self, progress: Progress) -> None:
+        """Nothing is measured before the first turn."""
 
-    def train(self) -> None:
-        """Run to the last step; save on the way; leave checkpoint and policies behind whatever ends it."""
-        s = self.settings
-        with attended(
-            f"{self.run.label} on {s.env}",
-            s.steps,
-            start=self.step,
-            command=self.run.resume_command("train"),
-            save=self._checkpoint,
-            close=self._close,
-            quiet=self.quiet,
-        ) as (progress, self.pause):
-            if self.reported < self.step:  # it was stopped in an evaluation
-                self._report(self.reported, progress)
-            while self.step < s.steps:
-                self._turn()
-                self._report(self.reported, progress)
-                self.pause(self.step)
-
-    def _close(self) -> None:
-        self.metrics.close()
+    def close(self) -> None:
         self.rollout.environments.close()
-        self.judge.close()
-        self.checkpoints.close()  # last: a full disk shows here, and nothing else may be lost by it
+        self.eval_environments.close()
 
-    def _turn(self) -> None:
-        policies = self.algorithm.policy(self.config, self.learner)
-        if self.step < self.settings.start_steps:
-            policies = RandomPlans(policies, self.run.spec, hold=self.algorithm.HOLDS_ACTION)
+    def turn(self) -> None:
+        """Collect a plan's worth of steps, then store them and make all their updates in one dispatch."""
+        session = self.session
         try:
-            experience, ended = self.rollout.run(policies, self.clock.plan_length, self.act_keys)
+            experience, ended = self.rollout.run(self._explorer(), self.rollout.clock.plan_length, self.act_keys)
         except LegatoError:
-            self.averages.read(self.checkpoints.steps())  # a loss that turned NaN is named instead of what it led to
+            session.averages.read(session.checkpoints.steps())  # a NaN loss is named instead of what it led to
             raise
         for episode in ended:
             self.recent[episode.member // self.settings.environments].append((episode.ret, episode.length))
         rows, counts = self._rows(experience)
         self.stored += counts
-        learn = self.stored.min() >= self.batches.size
-        count = self.turn_updates if learn else 0
-        self.learner, self.replay, metrics = advance(
+        waits = "refresh" in session.entry.offers and session.refreshed is None  # for what is fitted first
+        count = self.turn_updates if self.refreshes(None) and not waits else 0
+        session.learner, self.replay, metrics = advance(
             self.algorithm,
             self.config,
             count,
-            self.learner,
+            session.learner,
             self.replay,
             rows,
             counts,
             self.update_keys,
-            self.updates,
+            session.updates,
         )
-        self.step += self.turn_steps
-        self.updates += count
+        session.step += self.turn_steps
+        session.updates += count
         if count:
-            self.averages.add(self.step, metrics)
+            session.averages.add(session.step, metrics)
+
+    def _explorer(self) -> Policy[Any]:
+        """What collects now."""
+        found, random = self.session.entry, self.session.step < self.settings.start_steps
+        if "explorer" in found.offers:
+            step = self.session.step
+            return found.function("explorer")(self.config, self.session.learner, self.run.spec, step, random)
+        policies = self.algorithm.policy(self.config, self.session.learner)
+        return RandomPlans(policies, self.run.spec, hold=True) if random else policies
+
+    def refreshes(self, update: Callable[[Any, Any], tuple[Any, Any]] | None) -> bool:
+        """Is there a whole minibatch? With `update`, apply it to learner and replay."""
+        if update is not None:
+            self.session.learner, self.replay = update(self.session.learner, self.replay)
+        return bool(self.stored.min() >= self.batches.size)
 
     def _rows(self, experience: Experience) -> tuple[np.ndarray, np.ndarray]:
         """What to store of each seed, `[seeds, rows, width]`, and how many of the rows are real, not padding."""
@@ -301,88 +260,54 @@ class Loop:
 
     # --- measuring and saving ---
 
-    def _report(self, before: int, progress: Progress) -> None:
-        """Evaluate, log and checkpoint when their time has come; the end of the run counts for all three."""
-        s = self.settings
+    def evaluate(self, progress: Progress) -> np.ndarray:
+        """Mean greedy return per seed, deciding as often as in training; keeps the `last` and the `best` policy."""
+        session, seeds, end = self.session, self.run.seeds, self.settings.steps
+        policies = self.algorithm.policy(self.config, session.learner)
+        pause = partial(session.pause, session.step)
+        stepped = self.eval_environments, self.run.spec, Clock(self.plan), seeds, "select"
+        returns = episodes(policies, *stepped, pause=pause).mean(axis=1)
+        better = session.keep_best(returns)
+        policy_file.keep(self.run, policies, better, session.step, environment_card(self.settings))
+        text = f"return {returns.mean():.1f}" + (f" over {len(seeds)} seeds" if len(seeds) > 1 else "")
+        progress.note(min(session.step, end), text)
+        return returns
 
-        def due(every: int) -> bool:
-            return self.step // every > before // every or self.step >= s.steps
-
-        progress.step(min(self.step, s.steps))
-        if due(s.eval_every) or due(s.log_every) or due(s.checkpoint_every):
-            self.averages.read(self.checkpoints.steps())
-        evaluated = self._evaluate() if due(s.eval_every) else None
-        if evaluated is not None or due(s.log_every):
-            self._log(evaluated)
-            self.metrics.speed(self.step, progress.rate(self.step))
-        if evaluated is not None:
-            mean, seeds = evaluated.mean(), len(evaluated)
-            progress.note(min(self.step, s.steps), f"return {mean:.1f}" + (f" over {seeds} seeds" if seeds > 1 else ""))
-        self.reported = self.step
-        if due(s.checkpoint_every):
-            self._checkpoint()
-
-    def _log(self, evaluated: np.ndarray | None) -> None:
-        for i, (seed, row) in enumerate(zip(self.run.seeds, self.averages.take(), strict=True)):
+    def rows(self, means: list[dict[str, float]], evaluated: np.ndarray | None) -> list[dict[str, float]]:
+        """With the returns and lengths of the episodes that ended since the last row."""
+        for i, row in enumerate(means):
             if self.recent[i]:
                 row["return"], row["length"] = (float(x) for x in np.mean(self.recent[i], axis=0))
             row["episodes"] = len(self.recent[i])
             if evaluated is not None:
                 row["eval_return"] = float(evaluated[i])
-            self.metrics.write(self.step, seed, row)
             self.recent[i] = []
+        return means
 
-    def _evaluate(self) -> np.ndarray:
-        """Mean greedy return per seed, deciding as often as in training; keeps the `last` and the `best` policy."""
-        policies = self.algorithm.policy(self.config, self.learner)
-        spec, clock, pause = self.run.spec, Clock(self.plan), partial(self.pause, self.step)
-        returns = episodes(policies, self.judge, spec, clock, self.run.seeds, "select", pause=pause).mean(axis=1)
-        policy_file.keep(self.run, policies, returns > self.best, self.step, environment_card(self.settings))
-        self.best = np.maximum(self.best, returns)
-        return returns
-
-    def _checkpoint(self) -> None:
-        self.averages.read(self.checkpoints.steps())
-        self.checkpoints.save(self.step, self._state())
-
-    def _state(self) -> dict[str, Any]:
-        """All that the loop carries, as nested dicts of arrays that nobody else holds."""
+    def state(self) -> dict[str, Any]:
+        """The filled part of the replay, the episodes in progress, and what was not logged yet."""
         filled = int(min(self.stored.max(), self.replay.capacity))
-        count, sums = self.averages.state()
         recent = [(i, *episode) for i, of_seed in enumerate(self.recent) for episode in of_seed]
         return {
-            "learner": named_leaves(self.learner),
             "replay": {"rows": np.array(self.replay.rows[:, :filled]), "added": np.array(self.replay.added)},
             "rollout": self.rollout.state(),
             "loop": {
-                "step": np.array(self.step),
-                "reported": np.array(self.reported),
-                "updates": np.array(self.updates),
-                "best": self.best.copy(),
                 "stored": self.stored.copy(),
-                "count": count,
                 "recent": np.array(recent, np.float64).reshape(-1, 3),
                 "held": self.held.open.copy(),
             },
-            "sums": sums,
-            "history": self.metrics.state(),
         }
 
-    def _restore(self, state: dict[str, Any], fresh_episodes: bool) -> None:
-        source = str(self.checkpoints.folder)
-        self.learner = fill(self.learner, state["learner"], source)
+    def restore(self, state: dict[str, Any], fresh_episodes: bool) -> None:
         filled = state["replay"]["rows"]
         rows = self.replay.rows.at[:, : filled.shape[1]].set(filled)
         self.replay = Replay(rows, jnp.asarray(state["replay"]["added"]), self.run.spec, self.replay.members)
         loop = state["loop"]
-        self.step, self.updates = int(loop["step"]), int(loop["updates"])
-        self.reported = int(loop.get("reported", self.step))
-        self.best, self.stored = loop["best"].copy(), loop["stored"].copy()
-        self.averages.restore(loop["count"], state.get("sums", {}))
+        self.stored = loop["stored"].copy()
         for i, ret, length in loop["recent"]:
             self.recent[int(i)].append((float(ret), float(length)))
         self.held.open[:] = loop["held"]
-        policies = self.algorithm.policy(self.config, self.learner)
+        policies = self.algorithm.policy(self.config, self.session.learner)
         self.rollout.restore(state["rollout"], policies, fresh=fresh_episodes)
 
 

@@ -63,6 +63,11 @@ class Progress:
             with suppress(OSError):
                 print(line, file=sys.stderr, flush=True)  # noqa: T201
 
+    def remark(self, text: str) -> None:
+        """What is being done meanwhile, at the bar's end; no line of its own."""
+        if self.bar:
+            self.bar.update(self.task, note=escape_markup(text))
+
     def rate(self, done: int) -> float:
         """Steps per second since this work began."""
         return (done - self.start) / max(time.monotonic() - self.begun, 1e-9)

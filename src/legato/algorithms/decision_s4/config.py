@@ -297,7 +297,7 @@ ENTRIES = (
         module="legato.algorithms.decision_s4.actor_critic",
         presets={"paper": paper_actor_critic, "cpu": cpu_actor_critic},
         continues=("ds4",),
-        offers={"refresh": "stored_states"},
+        offers={"refresh": "stored_states", "refresh_due": "stored_states"},
     ),
     Entry(
         name="ds4-rw",

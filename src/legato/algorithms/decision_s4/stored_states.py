@@ -5,13 +5,15 @@ A fine-tuning names it `replay`; its functions are those of `protocol.Replay`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from legato.algorithms.decision_s4.config import DS4 as Base
 from legato.algorithms.decision_s4.config import DS4AC as Config
@@ -81,13 +83,25 @@ def walk(network: Network, given: tuple[Array, Array, Array]) -> tuple[Float[Arr
     return jax.lax.scan(step, network.start(), given)[1]
 
 
-def refresh_due(config: Config, before: int, updates: int, joint: bool) -> bool:
-    """Are stored states to be computed anew after these updates?"""
+def refresh_due(config: Config, learner: Any, last: int | None, updates: int) -> bool:
+    """Are stored states to be computed anew after so many updates, when they were after `last`?"""
     every = config.refresh_every
-    return bool(every) and joint and updates // every > before // every
+    return bool(every) and updates // every > (last or 0) // every
 
 
-def refresh(learner: Any, histories: Histories) -> Histories:
+def refresh(
+    config: Config, learner: Any, replay: Histories, keys: PRNGKeyArray, show: Callable[[int, int, str], None]
+) -> tuple[Any, Histories]:
+    """The replays of all seeds with their states computed anew by today's actors."""
+    return learner, _renewed(learner, replay)
+
+
+@partial(jax.jit, donate_argnums=(1,))
+def _renewed(learners: Any, replays: Histories) -> Histories:
+    return jax.vmap(renew)(learners, replays)
+
+
+def renew(learner: Any, histories: Histories) -> Histories:
     """The replay with all its states computed anew by today's actor.
 
     Of the oldest episode, whose beginning may be overwritten, the first state that is left stays as it was.

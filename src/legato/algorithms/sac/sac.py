@@ -197,6 +197,3 @@ def batches(config: Config) -> Minibatches:
 def plan_length(config: Config) -> int:
     """Primitive steps between decisions while training."""
     return config.action_repeat
-
-
-HOLDS_ACTION = True  # a random plan before learning is one action held

@@ -94,6 +94,6 @@ ENTRIES = (
         presets={"paper": paper, "cpu": cpu},
         title=lambda config: f"SRL-{config.horizon}",
         play={"planner": str, **types(Shooting)},
-        offers={"check": "srl", "collect_interval": "srl", "compose": "planner"},
+        offers={"check": "srl", "collect_interval": "srl", "explorer": "srl", "compose": "planner"},
     ),
 )

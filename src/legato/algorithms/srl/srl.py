@@ -45,7 +45,7 @@ from legato.nn.gru import GRUCell, RNNCell
 from legato.nn.mlp import MLP, Linear
 from legato.nn.optimisation import annealed, descend, optax, polyak
 from legato.nn.recurrence import recur
-from legato.policy import LastStep, Policy, Step, refuse_command
+from legato.policy import LastStep, Policy, RandomPlans, Step, refuse_command
 
 Metrics = dict[str, Float[Array, ""]]
 Batch = tuple[Transition | Sequences, Transition | Sequences]
@@ -478,4 +478,7 @@ def collect_interval(config: Config) -> int | tuple[int, int]:
     return (1, config.horizon) if config.execute == -1 else config.execute or config.horizon
 
 
-HOLDS_ACTION = False  # a random plan before learning is J actions, each drawn anew
+def explorer(config: Config, learner: Learner, spec: Spec, step: int, random: bool) -> Policy[Any]:
+    """What collects: at first random plans of J actions, each drawn anew, then the policy."""
+    policies = policy(config, learner)
+    return RandomPlans(policies, spec, hold=False) if random else policies

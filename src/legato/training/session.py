@@ -1,0 +1,270 @@
+"""One training run in progress: what learning by acting, learning from logs and fine-tuning have in common.
+
+A `Loop` makes turns and measures. The session shows progress, evaluates, logs and saves when their time has come,
+refreshes what an algorithm asks to have refreshed, answers signals and resumes. Randomness derives from (seed, number
+of the step or update), so a checkpoint holds no generator and a resumed run repeats what an unbroken one does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, Literal, Protocol
+
+import jax
+import numpy as np
+
+from legato.algorithms import entry
+from legato.training.averages import Averages
+from legato.training.beginning import begin
+from legato.training.checkpoint import Checkpoints
+from legato.training.interruption import attended
+from legato.training.metrics import Metrics, kept_history
+from legato.training.policy_file import fill, match, named_leaves
+from legato.training.progress import Progress
+from legato.training.run import Run
+
+Refreshed = tuple[Any, Any]
+
+
+class Loop(Protocol):
+    """What one kind of training does. It keeps to itself what only it carries (`state`, `restore`)."""
+
+    @property
+    def title(self) -> str:
+        """of the progress bar"""
+        ...
+
+    @property
+    def columns(self) -> list[str]:
+        """of metrics, after step and seed"""
+        ...
+
+    @property
+    def end(self) -> int:
+        """steps or updates of the whole run"""
+        ...
+
+    @property
+    def command(self) -> str:
+        """what resumes the run"""
+        ...
+
+    @property
+    def members(self) -> int | None:
+        """environments that are stepped while training"""
+        ...
+
+    def begin(self, progress: Progress) -> None:
+        """Before the first turn of a run that has just begun."""
+        ...
+
+    def turn(self) -> None:
+        """Advance the session's `step` and `updates`."""
+        ...
+
+    def evaluate(self, progress: Progress) -> Any:
+        """Measure the present policies, save `last` and `best`; None where there is nothing to log."""
+        ...
+
+    def rows(self, means: list[dict[str, float]], evaluated: Any) -> list[dict[str, float]]:
+        """Each seed's row of metrics: the means of its updates' metrics, with what else there is to say."""
+        ...
+
+    def refreshes(self, update: Callable[[Any, Any], Refreshed] | None) -> bool:
+        """Is there what an update needs? With `update`, a function of learner and source of batches, apply it."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """What it carries, as nested dicts of arrays that nobody else holds; its own numbers below "loop"."""
+        ...
+
+    def restore(self, state: dict[str, Any], fresh_episodes: bool) -> None:
+        """The inverse of `state`, after the session has restored its part."""
+        ...
+
+    def close(self) -> None:
+        """End what it has opened."""
+        ...
+
+
+class Session:
+    """A run, how far it is, and what its checkpoints hold. `train(loop)` runs it to its end."""
+
+    def __init__(
+        self,
+        run: Run,
+        *,
+        unit: Literal["step", "update"] = "step",
+        resume: bool = False,
+        from_step: int | None = None,
+        quiet: bool = False,
+        fresh_episodes: bool = False,
+    ):
+        self.run, self.unit, self.quiet, self.fresh_episodes = run, unit, quiet, fresh_episodes
+        self.entry = entry(run.algorithm) if run.method is None else entry(run.method, "finetuning")
+        self.config = run.config if run.method is None else run.tuning
+        self.checkpoints = Checkpoints(run.path / "checkpoints", create=not resume)
+        self.loaded = self.checkpoints.load(from_step) if resume else None
+        self.step = self.updates = 0
+        self.reported = 0  # steps (or updates) that were measured and logged
+        self.refreshed: int | None = None  # updates that had been made at the last refresh
+        self.best = np.full(len(run.seeds), -np.inf)
+        self.averages = Averages(run.seeds, unit)
+        self.learner: Any = None
+        self.pause: Callable[[int], None] = lambda step: None  # stops the run where a signal asked for it
+
+    def init_learner(
+        self,
+        module: ModuleType,
+        how: tuple[Any, ...],
+        each: tuple[Any, ...],
+        shared: tuple[Any, ...] = (),
+        members: int | None = None,
+    ) -> None:
+        """The learners of all seeds before the first update (see `begin`).
+
+        A checkpoint that holds others is refused before anything large is allocated. Raises `LegatoError`.
+        """
+        if self.loaded is not None:
+            state = self.loaded[1]
+            with self.checkpoints.restoring(state, len(self.run.seeds), members):
+                asked = begin.eval_shape(module, how, each, shared)
+                match(asked, state["learner"], str(self.checkpoints.folder))
+        self.learner = begin(module, how, each, shared)
+
+    def train(self, loop: Loop) -> None:
+        """Run to the last step; save on the way; leave checkpoint and policies behind whatever ends it."""
+        self._open(loop)
+        self.run.keep_end()
+        with attended(
+            loop.title,
+            loop.end,
+            start=self.step,
+            command=loop.command,
+            save=self.save,
+            close=self._close,
+            unit=self.unit,
+            quiet=self.quiet,
+        ) as (progress, self.pause):
+            loop.begin(progress)
+            if self.reported < self.step:  # it was stopped in an evaluation
+                self._report(self.reported, progress)
+            while self.step < loop.end:
+                self._refresh(progress)
+                loop.turn()
+                self._report(self.reported, progress)
+                self.pause(self.step)
+
+    def _open(self, loop: Loop) -> None:
+        """Go on from the checkpoint, if there is one, and with the history of metrics up to it."""
+        self.loop = loop
+        if self.loaded is None:
+            self.metrics = Metrics(self.run, loop.columns)
+            return
+        step, state = self.loaded
+        with self.checkpoints.restoring(state, len(self.run.seeds), loop.members):
+            self._restore(state)
+        kept = kept_history(self.run, self.reported, state.get("history"))
+        self.checkpoints.discard_after(step)
+        if self.fresh_episodes:
+            self.run.mark_fresh_episodes(step)
+        self.metrics = Metrics(self.run, loop.columns, self.reported, kept)
+        self.loaded = None  # a replay is large
+
+    def _close(self) -> None:
+        self.metrics.close()
+        self.loop.close()
+        self.checkpoints.close()  # last: a full disk shows here, and nothing else may be lost by it
+
+    # --- between turns ---
+
+    def _refresh(self, progress: Progress) -> None:
+        """Let the algorithm do its work between turns, where it is due: a model is fitted, states are renewed.
+
+        A signal stops it: the checkpoint is one of before, and who resumes begins it again.
+        """
+        if "refresh" not in self.entry.offers or not self.loop.refreshes(None):
+            return
+        if not self.entry.function("refresh_due")(self.config, self.learner, self.refreshed, self.updates):
+            return
+
+        def show(done: int, total: int, what: str) -> None:
+            progress.remark(f"{what}: {100 * done // max(total, 1)} %")
+            self.pause(self.step)
+
+        def update(learner: Any, source: Any) -> Refreshed:
+            keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), 2**31 - 1))(np.array(self.run.seeds))
+            keys = jax.vmap(lambda key: jax.random.fold_in(key, self.updates))(keys)
+            return self.entry.function("refresh")(self.config, learner, source, keys, show)
+
+        self.loop.refreshes(update)
+        self.refreshed = self.updates
+
+    def _report(self, before: int, progress: Progress) -> None:
+        """Evaluate, log and checkpoint when their time has come; the end of the run counts for all three."""
+        s, end = self.run.settings, self.loop.end
+        evaluates, logs, saves = (
+            self.step // every > before // every or self.step >= end
+            for every in (s.eval_every, s.log_every, s.checkpoint_every)
+        )
+        progress.step(min(self.step, end))
+        if evaluates or logs or saves:
+            self.averages.read(self.checkpoints.steps())
+        evaluated = self.loop.evaluate(progress) if evaluates else None
+        if evaluated is not None or logs:
+            self.log(evaluated)
+            self.metrics.speed(self.step, progress.rate(self.step), f"{self.unit}s")
+        self.reported = self.step
+        if saves:
+            self.save()
+
+    def log(self, evaluated: Any) -> None:
+        """A row of metrics for each seed."""
+        rows = self.loop.rows(self.averages.take(), evaluated)
+        for seed, row in zip(self.run.seeds, rows, strict=True):
+            self.metrics.write(self.step, seed, row)
+
+    def keep_best(self, scores: np.ndarray) -> np.ndarray:
+        """Which seeds' policies are better than all before, by these scores `[seeds]`, which count from now on."""
+        better = scores > self.best
+        self.best = np.maximum(self.best, scores)
+        return better
+
+    # --- checkpoints ---
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        self.averages.read(self.checkpoints.steps())
+        self.checkpoints.save(self.step, self._state())
+
+    def _state(self) -> dict[str, Any]:
+        own = self.loop.state()
+        count, sums = self.averages.state()
+        numbers = {
+            "step": np.array(self.step),
+            "reported": np.array(self.reported),
+            "updates": np.array(self.updates),
+            "refreshed": np.array(-1 if self.refreshed is None else self.refreshed),
+            "best": self.best.copy(),
+            "count": count,
+        }
+        return {
+            **own,
+            "learner": named_leaves(self.learner),
+            "loop": {**numbers, **own.get("loop", {})},
+            "sums": sums,
+            "history": self.metrics.state(),
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        loop = state["loop"]
+        self.learner = fill(self.learner, state["learner"], str(self.checkpoints.folder))
+        self.step = int(loop["step"])
+        self.reported = int(loop.get("reported", self.step))  # older checkpoints lack this and the next two
+        self.updates = int(loop.get("updates", self.step))
+        refreshed = int(loop.get("refreshed", self.updates))
+        self.refreshed = None if refreshed < 0 else refreshed
+        self.best = loop["best"].copy()
+        self.averages.restore(loop["count"], state.get("sums", {}))
+        self.loop.restore(state, self.fresh_episodes)
