@@ -1,31 +1,45 @@
 """What the functions of an algorithm's module are. `tests/conformance` holds every algorithm to it.
 
-A module has plain functions over pytrees; these protocols name them, with the optional ones (`Entry.offers`) apart.
+A module has plain functions over pytrees. A learner, a batch and a policy are whatever the algorithm makes of them; the
+loops stack learners over seeds. Optional functions (`OPTIONAL`) are named by `Entry.offers`, each with the file of the
+folder that has it.
 
 Every algorithm
-    init(config, spec, key[, statistics]) -> Learner           before the first update; pure
-    update(config, learner, batch, key) -> (Learner, metrics)  one update of one seed; pure
-    policy(config, learner) -> Policy                          the deployable part
-    new_policy(config, spec, key) -> Policy                    `policy` of what `init` gives, without what only learns
-    batches(config) -> Minibatches | Draw                      what an update is given
-    plan_length(config) -> int                                 primitive steps between decisions while training
+    init(config, spec, key[, statistics]) -> Learner            before the first update; pure
+    update(config, learner, batch, key) -> (Learner, metrics)   one update of one seed; pure
+    policy(config, learner) -> Policy                           the deployable part
+    new_policy(config, spec, key) -> Policy                     `policy` of what `init` gives, without what only learns
+    batches(config) -> Minibatches | Draw                       what an update is given
+    plan_length(config) -> int                                  primitive steps between decisions while training
+    refresh_due(config, learner, last, updates) -> bool         optional: is `refresh` to be called, after so many
+                                                                updates, when it was after `last` (None: never)?
+    refresh(config, learner, source, keys, show) -> (learner, source)
+                                                                optional: work on the host between turns, for the
+                                                                learners of all seeds, with the replay or the data
 
 that learns by acting
-    HOLDS_ACTION                                               is a random plan one action, held?
-    check(config, spec, environment)                           optional: refuses or warns of what does not fit
-    collect_interval(config) -> int | (low, high)              optional: primitive steps between decisions in collecting
+    check(config, spec, environment)                            optional: refuses or warns of what does not fit
+    collect_interval(config) -> int | (low, high)               optional: primitive steps between decisions, collecting
+    explorer(config, learner, spec, step, random) -> Policy     optional: what collects after so many steps; `random`
+                                                                until learning begins. By default a random action
+                                                                that is held, then the policy
 
 that learns from logs
-    select_data(config, data, limit) -> Trajectories           the data as it is learnt from
-    statistics(config, spec, data) -> statistics               what the policy keeps of the data, or instead
-    prepare(config, spec, data, folder, fingerprint)           optional: statistics and the source of batches
-    for_data(config, spec, data) -> config                     optional: hyper-parameters, with what the data decides
+    select_data(config, data, limit) -> Trajectories            the data as it is learnt from
+    statistics(config, spec, data) -> statistics                what the policy keeps of the data, or instead
+    prepare(config, spec, data, folder, fingerprint)            optional: statistics and the source of batches
+    for_data(config, spec, data) -> config                      optional: hyper-parameters, with what the data decides
 
-Fine-tunings (`Finetuner`), and what others may ask of a trained policy:
-    compose(config, policy, options, parts)                    optional: the policy, played otherwise
-    q_function(config, policy) -> Judge                        optional: what actions are worth
-    attention(config, policy) -> Attention                     optional: what predictions attend to
-    trajectories(config, policy) -> TrajectorySampler          optional: a model of whole trajectories
+that goes on by acting with the policies of another
+    check, phase, init, update, policy, deployed, explorer, targets, improved, taken_back, longest_episode, reads_logs,
+    initial_episodes, and a `replay` (`create`, `size`, `add`, `state`, `restore`): see `decision_s4.reweighted`
+    continues(config) -> bool                                   optional: does the optimiser of pre-training go on?
+
+What others may ask of a trained policy
+    compose(config, policy, options, parts)                     optional: the policy, played otherwise (`Composes`)
+    q_function(config, policy) -> Judge                         optional: what actions are worth
+    attention(config, policy) -> Attention                      optional: what predictions attend to
+    trajectories(config, policy) -> TrajectorySampler           optional: a model of whole trajectories
 """
 
 from __future__ import annotations
@@ -46,8 +60,8 @@ if TYPE_CHECKING:
     from legato.policy import Policy
 
 OPTIONAL = frozenset(
-    {"check", "collect_interval", "prepare", "for_data", "compose", "q_function", "attention", "trajectories"}
-    | {"refresh", "continues"}
+    {"check", "collect_interval", "explorer", "prepare", "for_data", "refresh", "refresh_due", "continues"}
+    | {"compose", "q_function", "attention", "trajectories"}
 )
 
 

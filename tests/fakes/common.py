@@ -1,0 +1,83 @@
+"""What both do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from tests.fakes.config import Counter as Config
+
+from legato.data.spec import Spec
+from legato.policy import LastStep, Policy, Step, held
+
+
+class Learner(eqx.Module):
+    """x follows what is drawn and what the model says."""
+
+    x: jax.Array
+    model: jax.Array
+    updates: jax.Array
+    spec: Spec = eqx.field(static=True)
+
+
+class Constant(Policy[LastStep]):
+    """Always the same action, with some noise where it is drawn."""
+
+    x: jax.Array
+    spec: Spec = eqx.field(static=True)
+
+    def init_state(self, command: Any) -> LastStep:
+        return LastStep.empty(self.spec)
+
+    def observe(self, state: LastStep, step: Step) -> LastStep:
+        return LastStep.of(step)
+
+    def decide(self, state: LastStep, key: jax.Array | None, length: int) -> tuple[jax.Array, LastStep]:
+        noise = 0.0 if key is None else jax.random.normal(key)
+        return held(jnp.tanh(self.x + noise)[None], length), state
+
+
+def init(config: Config, spec: Spec, key: jax.Array, statistics: Any = None) -> Learner:
+    return Learner(jax.random.normal(key), jnp.full((), jnp.nan), jnp.zeros((), jnp.int32), spec)
+
+
+def learn(learner: Learner, paid: jax.Array, key: jax.Array) -> tuple[Learner, dict[str, jax.Array]]:
+    x = 0.9 * learner.x + 0.01 * paid.mean() + 0.01 * learner.model + 0.01 * jax.random.normal(key)
+    return Learner(x, learner.model, learner.updates + 1, learner.spec), {"x": x, "model": learner.model}
+
+
+def policy(config: Config, learner: Learner) -> Constant:
+    return Constant(learner.x, learner.spec)
+
+
+def new_policy(config: Config, spec: Spec, key: jax.Array) -> Constant:
+    return Constant(jax.random.normal(key), spec)
+
+
+def plan_length(config: Config) -> int:
+    return 1
+
+
+def refresh_due(config: Config, learner: Learner, last: int | None, updates: int) -> bool:
+    """Before the first update, and so many later."""
+    return last is None or (config.refresh_every > 0 and updates - last >= config.refresh_every)
+
+
+asked: list[int] = []
+"""updates that had been made at each refresh"""
+
+
+def refresh(
+    config: Config, learner: Learner, source: Any, keys: jax.Array, show: Callable[[int, int, str], None]
+) -> tuple[Learner, Any]:
+    """The model becomes a draw about the mean of all numbers that there are."""
+    asked.append(int(learner.updates[0]))
+    leaves = [leaf for leaf in jax.tree.leaves(source) if leaf.dtype == jnp.float32]
+    mean = sum(leaf.mean() for leaf in leaves)
+    show(1, 2, "the model")
+    model = mean + 0.1 * jax.vmap(jax.random.normal)(keys)
+    show(2, 2, "the model")
+    return eqx.tree_at(lambda whole: whole.model, learner, model), source

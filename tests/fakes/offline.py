@@ -1,0 +1,29 @@
+"""From logs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.fakes.common import init, learn, new_policy, plan_length, policy
+from tests.fakes.config import Counter as Config
+
+from legato.data import facts
+from legato.data.windows import Draw
+
+__all__ = ["batches", "init", "new_policy", "plan_length", "policy", "select_data", "statistics", "update"]
+
+
+def update(config: Config, learner: Any, batch: Any, key: Any) -> Any:
+    return learn(learner, batch.returns_to_go, key)
+
+
+def batches(config: Config) -> Draw:
+    return Draw(config.batch_size, 1)
+
+
+def select_data(config: Config, data: Any, limit: int | None = None) -> Any:
+    return data
+
+
+def statistics(config: Config, spec: Any, data: Any) -> Any:
+    return facts.of(data, spec)
