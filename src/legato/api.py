@@ -644,7 +644,8 @@ def predict(
         )
     real = prediction.references(given, steps, episodes)
     starts, ruler = real[:, 0], Ruler.of(sampler.observed)
-    label = run.label if context is None or context == sampler.window else f"{run.label}, context {context}"
+    label = found.short_label(run.config)
+    label = label if context is None or context == sampler.window else f"{label}, context {context}"
     total = samples + (2 * updates if ensemble else 0)
     with Progress(f"{run.label} foretells", total, quiet=quiet, unit="sample or update") as progress:
         found = {label: prediction.of_model(sampler, starts, samples, steps, context=context, on_samples=progress.step)}

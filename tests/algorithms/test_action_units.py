@@ -14,15 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
-from legato.planning.recall import Imagining
 from tests.learners import close, noise, transitions
 from tests.tiny import LOGGED, learn, logs
 
 from legato import api
 from legato.algorithms import algorithm as algorithm_module
 from legato.algorithms import entry
+from legato.algorithms.action_units import warn_of_units
 from legato.algorithms.sac import sac
 from legato.algorithms.srl import srl
+from legato.algorithms.srl.planner import ModelPlanner
 from legato.algorithms.td3 import td3
 from legato.data import facts as data_facts
 from legato.data import windows
@@ -38,7 +39,6 @@ from legato.player import Player
 from legato.policy import LastStep, Step
 from legato.rollout import Clock, Rollout, stack
 from legato.training import files
-from legato.training.online import warn_of_units
 from legato.training.settings import override, preset
 
 OFF = Spec(3, (-0.2, 3.0), (0.8, 3.5))  # no number of it centred, both narrower than [-1, 1]
@@ -108,7 +108,7 @@ def test_a_policy_reads_and_writes_the_environments_units(name: str, key: int | 
 def test_a_planner_reads_and_writes_the_environments_units(how: Shooting | None) -> None:
     def plan(spec: Spec, before: Any) -> Any:
         learner = srl.init(SRL, spec, jax.random.key(0))
-        policy = Imagining(learner.actor, learner.critic, learner.model, spec, how)
+        policy = ModelPlanner(learner.actor, learner.critic, learner.model, spec, how)
         return policy.decide(LastStep(noise(0, 3).astype(jnp.float32), before), None, 3)[0]
 
     before = jnp.asarray([0.3, 3.1])

@@ -392,13 +392,13 @@ def test_what_is_saved_is_a_policy_of_decision_s4() -> None:
 
 
 def test_what_cannot_be_fine_tuned_is_refused() -> None:
-    check = partial(ac.check, TUNING)
+    check = partial(ac.check, TUNING, limit=None)
     check(SMALL, SPEC)
     with pytest.raises(LegatoError, match="actions that are numbers"):
         check(SMALL, Spec.discrete(3, 4))
     with pytest.raises(LegatoError, match="without history"):
         check(replace(SMALL, history=False), SPEC)
     with pytest.raises(LegatoError, match="delayed return"):
-        ac.check(replace(TUNING, relabel=True), replace(SMALL, delayed=True), SPEC)
+        ac.check(replace(TUNING, relabel=True), replace(SMALL, delayed=True), SPEC, None)
     with pytest.raises(LegatoError, match="--regret 0 with --relabel"):
-        ac.check(replace(TUNING, relabel=True, regret=0.1), SMALL, SPEC)
+        ac.check(replace(TUNING, relabel=True, regret=0.1), SMALL, SPEC, None)

@@ -111,8 +111,8 @@ def test_the_best_logs_come_first_and_what_is_saved_is_a_policy_of_decision_s4()
 
 
 def test_what_cannot_be_fine_tuned_is_refused() -> None:
-    rw.check(TUNING, SMALL, SPEC)
+    rw.check(TUNING, SMALL, SPEC, None)
     with pytest.raises(LegatoError, match="not choices"):
-        rw.check(TUNING, SMALL, Spec.discrete(3, 4))
+        rw.check(TUNING, SMALL, Spec.discrete(3, 4), None)
     with pytest.raises(LegatoError, match="delayed returns"):
-        rw.check(TUNING, replace(SMALL, delayed=True), SPEC)
+        rw.check(TUNING, replace(SMALL, delayed=True), SPEC, None)

@@ -397,8 +397,10 @@ def test_a_model_of_differences_measures_them_as_it_learns() -> None:
 
 
 def test_fewer_actions_may_be_executed_while_collecting() -> None:
-    assert (srl.plan_length(GRU), srl.collecting(GRU)) == (GRU.horizon, GRU.horizon)
-    assert srl.collecting(replace(GRU, execute=2)) == 2 and srl.plan_length(replace(GRU, execute=2)) == GRU.horizon
+    assert (srl.plan_length(GRU), srl.collect_interval(GRU)) == (GRU.horizon, GRU.horizon)
+    assert (
+        srl.collect_interval(replace(GRU, execute=2)) == 2 and srl.plan_length(replace(GRU, execute=2)) == GRU.horizon
+    )
     with pytest.raises(LegatoError, match="execute must lie between -1 and the horizon"):
         replace(GRU, execute=GRU.horizon + 1)
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from tests.evaluation.test_figures import Drawn
 
+from legato.algorithms.protocol import Token
 from legato.envs import tasks
 from legato.errors import LegatoError
-from legato.evaluation.attention import Attended, Token
+from legato.evaluation.attention import Attended
 from legato.evaluation.figures import floor_plans, heat_maps
 from legato.evaluation.paths import Floor, Journey
 

@@ -430,7 +430,7 @@ def test_a_policy_may_begin_from_scratch(tmp_path: Path) -> None:
         ("ds4", {"base": {"chanels": 8}}, "unknown option of ds4 'chanels'; did you mean 'channels'"),
         ("ds4", {"base": {"channels": "8"}}, "channels of ds4 is of type int; '8' was given"),
         ("ds4", {"base": {"layers": True}}, "layers of ds4 is of type int; True was given"),
-        ("ds4", {"n_step": 201}, "n_step 201 is longer than an episode of 'Pendulum-v1'"),
+        ("ds4", {"n_step": 201}, "n_step 201 is longer than an episode of the environment"),
     ],
 )
 def test_what_cannot_begin_from_scratch_is_refused(

@@ -52,13 +52,13 @@ FEWER_LOGGED_UPDATES: dict[str, Any] = {"learning_rate": 1e-3, "warmup": 100, "a
 FEWER_LOGGED_UPDATES |= {"action_units": "auto"}
 
 # Target returns of the official gym code of Chen et al. (arXiv 2106.01345), first the one that decides.
-TARGETS: dict[str, tuple[float, ...]] = {
-    "hopper": (3600.0, 1800.0),
-    "halfcheetah": (12000.0, 6000.0),
-    "walker2d": (5000.0, 2500.0),
+TARGETS: dict[str, tuple[int, ...]] = {
+    "hopper": (3600, 1800),
+    "halfcheetah": (12000, 6000),
+    "walker2d": (5000, 2500),
 }
 
 
-def paper_targets(task: Task) -> tuple[float, ...]:
+def paper_targets(task: Task) -> tuple[int, ...]:
     """Returns that are asked for, by what is in the dataset's name; none where that says nothing."""
     return next((targets for name, targets in TARGETS.items() if name in task.name.lower()), ())

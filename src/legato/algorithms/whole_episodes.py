@@ -5,7 +5,7 @@ For ways to go on learning that draw windows or episodes: they name this module 
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 
 
+@runtime_checkable
 class Config(Protocol):
     """What the replay asks of hyper-parameters."""
 

@@ -36,6 +36,7 @@ from legato.policy import Policy, Step, held
 
 Metrics = dict[str, Float[Array, ""]]
 LOG_STD = (-5.0, 2.0)
+select_data, statistics = dt.select_data, dt.statistics
 
 
 class Learner(eqx.Module):
