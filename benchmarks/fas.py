@@ -25,7 +25,9 @@ from naming import assigned
 from scipy import stats
 
 from legato import api
+from legato.evaluation.compare import evaluation_of
 from legato.evaluation.fas import GRID
+from legato.evaluation.sweep_figures import draw
 from legato.evaluation.sweeps import INTERVALS, Evaluation
 from legato.training.run import Which
 
@@ -53,7 +55,7 @@ def main() -> None:
             named = [replace(e, label=label(name, e)) for name, e in evaluations.items()]
             for sweep in ("asl", "intervals", "delay"):
                 if all(getattr(e, sweep) is not None for e in named):
-                    api.draw(named, options.out / task / f"{sweep}-{which}.png", sweep)
+                    draw(named, options.out / task / f"{sweep}-{which}.png", sweep)
     for what, rho in together.items():
         if len(rho) > 1:
             average = f"{np.mean(rho):.2f} on average over {len(rho)} tasks"
@@ -86,7 +88,7 @@ def trained(name: str, task: str, options: argparse.Namespace) -> Path:
 def evaluation(name: str, run: Path, which: Which) -> Evaluation:
     planner = name.partition("@")[2]
     if not planner:
-        return api.evaluation_of(run, which, quiet=True)
+        return evaluation_of(run, which, quiet=True)
     return api.evaluate(run, which=which, search={"planner": planner}, quiet=True)
 
 

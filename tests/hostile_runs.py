@@ -142,6 +142,7 @@ def variants(folder: Path, count: int, first: int = 0) -> list[str]:
 def read_all(path: Path, name: str | None = None) -> dict[str, np.ndarray]:
     """All that the files of a run say, or that of one of them, as arrays."""
     from legato import api
+    from legato.evaluation import store
     from legato.training.checkpoint import Checkpoints, _flatten
     from legato.training.run import Run, kept_history
 
@@ -154,9 +155,9 @@ def read_all(path: Path, name: str | None = None) -> dict[str, np.ndarray]:
         memory = policy.begin()
         found["policy"], _ = policy.act(memory, np.linspace(-1, 1, policy.spec.observation_size), 1)
     if name in (None, "evaluation.json"):
-        kept = api._kept(run)
+        kept = store.read_entries(run)
         if "last" in kept:
-            found["evaluation.json"] = np.array(json.dumps(api._evaluation(run, "last", kept["last"]).to_json()))
+            found["evaluation.json"] = np.array(json.dumps(store.parse_entry(run, "last", kept["last"]).to_json()))
     if name in (None, "metrics.csv", "checkpoint"):
         checkpoints = Checkpoints(path / "checkpoints", create=False)
         step, state = checkpoints.load()

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from tests.evaluation.test_figures import Drawn
 
+from legato.algorithms.protocol import Token
 from legato.envs import tasks
 from legato.errors import LegatoError
-from legato.evaluation.attention import Attended, Token
+from legato.evaluation.attention import Attended
 from legato.evaluation.figures import floor_plans, heat_maps
 from legato.evaluation.paths import Floor, Journey
 
@@ -54,7 +55,7 @@ def test_a_layer_or_head_that_there_is_not_is_refused(tmp_path: Path, options: d
 
 
 def way(places: list[tuple[float, float]], goal: tuple[float, float], arrived: bool = True) -> Journey:
-    return Journey(np.array(places), np.array(goal), arrived, len(places) - 1)
+    return Journey(np.array(places), np.array(goal), arrived, len(places) - 1, 0.0)
 
 
 def test_a_panel_for_each_goal(tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ from legato.cli import main
 from legato.data.facts import Facts
 from legato.envs import World
 from legato.errors import LegatoError
+from legato.evaluation import compare as comparing
 from legato.evaluation import prompts, sweeps
+from legato.evaluation.compare import evaluation_of
 from legato.evaluation.fas import GRID
 from legato.evaluation.normalised import Levels
 from legato.evaluation.prompts import Prompts
@@ -250,8 +252,8 @@ def test_comparing_measures_what_prompts_alone_left_out(
     """And asks for the same returns again."""
     api.evaluate(run, which="best", episodes=1, sweep=False, targets=(4.0,), quiet=True)
     asked = []
-    monkeypatch.setattr(api, "evaluate", lambda run, **options: asked.append(options))
-    api.evaluation_of(run, "best", quiet=True)
+    monkeypatch.setattr(comparing, "evaluate", lambda run, **options: asked.append(options))
+    evaluation_of(run, "best", quiet=True)
     assert asked == [{"which": "best", "env": World("Diary-v0"), "targets": (4.0,), "quiet": True}]
 
 

@@ -23,6 +23,7 @@ def demo(out: Path | None = None, steps: int = 8_000, seed: int = 0) -> None:
     from legato import api
     from legato.errors import LegatoError
     from legato.evaluation import report
+    from legato.evaluation.sweep_figures import draw
 
     folder = out if out is not None else _free()
     if folder.exists():
@@ -32,7 +33,7 @@ def demo(out: Path | None = None, steps: int = 8_000, seed: int = 0) -> None:
         name = "-".join([algorithm, *map(str, options.values())])
         run = api.train(algorithm, "Pendulum-v1", steps=steps, seed=seed, out=folder / name, **options)
         evaluations.append(api.evaluate(run, clocks=False))
-    figure = api.draw(evaluations, folder / "curve.png")
+    figure = draw(evaluations, folder / "curve.png")
     report.show(evaluations)
     print(plain(f"figure    {figure}"))
     print(plain(f"policies  {folder}/*/policy, for example:"))

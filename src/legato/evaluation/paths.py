@@ -28,9 +28,12 @@ class Journey:
     arrived: bool
     """did the episode terminate, rather than run out of time?"""
     decisions: int
+    episode_return: float
+    """undiscounted"""
 
     @property
     def steps(self) -> int:
+        """Primitive steps."""
         return len(self.places) - 1
 
 
@@ -86,7 +89,7 @@ def journey(
         environment.close()
     found = Experience(*(np.concatenate(column)[:, 0] for column in zip(*parts, strict=True)))
     places = np.concatenate([found.observation, found.next_observation[-1:]])
-    return Journey(places, wanted, bool(found.terminated[-1]), ended[0].decisions)
+    return Journey(places, wanted, bool(found.terminated[-1]), ended[0].decisions, ended[0].ret)
 
 
 class Floor(NamedTuple):
