@@ -93,7 +93,7 @@ def evaluation(name: str, run: Path, which: Which) -> Evaluation:
 
 
 def show(evaluations: dict[str, Evaluation]) -> dict[str, float]:
-    """Print a task's table. Returns what `foretold` does."""
+    """Print a task's table. Returns what `rank_correlations` does."""
     first = next(iter(evaluations.values()))
     seeds, episodes = len(first.seeds), first.asl.returns.shape[-1]
     print(f"\n{first.environment}, {first.which} policy, {seeds} seeds x {episodes} episodes per point")
@@ -112,10 +112,10 @@ def show(evaluations: dict[str, Evaluation]) -> dict[str, float]:
         rate = "" if e.step_seconds is None else f"{1 / (e.trained_length * e.step_seconds):.1f}"
         ms = "" if e.latency is None else f"{e.latency.p50:.3f}"
         print(f"| {name} | {text} | {each} | {' | '.join(returns)} | {rate} | {ms} |", flush=True)
-    return foretold(list(evaluations.values()))
+    return rank_correlations(list(evaluations.values()))
 
 
-def foretold(evaluations: list[Evaluation]) -> dict[str, float]:
+def rank_correlations(evaluations: list[Evaluation]) -> dict[str, float]:
     """Does FAS say which policy does well where decisions come at random, or late? Returns correlations of ranks."""
     found: dict[str, float] = {}
     if any(e.fas_per_seed is None for e in evaluations) or len(evaluations) < 3:

@@ -173,7 +173,7 @@ def prediction_curve(
     episodes: int | None = None,
     band: Band = "range",
 ) -> Path:
-    """Log-likelihood in nats of real states against the steps that they were foretold ahead.
+    """Log-likelihood in nats of real states against the steps that they were predicted ahead.
 
     `oracle`, the most that bins of that width allow, is a dotted line; `episodes` is how many real ones there were.
     """

@@ -14,9 +14,9 @@ from legato.envs import Env, World
 from legato.envs.matching import choose_environment
 from legato.errors import LegatoError
 from legato.evaluation import video
-from legato.evaluation.prediction.likelihood_curve import Ruler, measure, references
-from legato.evaluation.prediction.models import of_data, of_ensemble, of_model, rival
-from legato.evaluation.prediction.report import Foretold, draw
+from legato.evaluation.prediction.likelihood_curve import HistogramBins, measure, references
+from legato.evaluation.prediction.models import fit_baseline, of_data, of_ensemble, of_model
+from legato.evaluation.prediction.report import PredictionReport, draw
 from legato.loading import load
 from legato.policy import guard_computation
 from legato.training import offline
@@ -42,8 +42,8 @@ def predict(
     film: str | Path | None = None,
     env: Env | None = None,
     quiet: bool = False,
-) -> Foretold:
-    """How far ahead the model of a Trajectory Transformer run foretells what episodes do from their beginning.
+) -> PredictionReport:
+    """How far ahead the model of a Trajectory Transformer run predicts what episodes do from their beginning.
 
     `samples` trajectories of `steps` steps are sampled from the beginnings of the first `episodes` of a `dataset`, and
     these held against them (see `evaluation.prediction`). It should be one that the run did not learn from; without
@@ -77,18 +77,20 @@ def predict(
             f"the run was trained on {run.spec.observation_size}"
         )
     real = references(given, steps, episodes)
-    starts, ruler = real[:, 0], Ruler.of(sampler.observed)
+    starts, bins = real[:, 0], HistogramBins.of(sampler.observed)
     label = run.label if context is None or context == sampler.window else f"{run.label}, context {context}"
     total = samples + (2 * updates if ensemble else 0)
-    with Progress(f"{run.label} foretells", total, quiet=quiet, unit="sample or update") as progress:
+    with Progress(f"{run.label} predicts", total, quiet=quiet, unit="sample or update") as progress:
         found = {label: of_model(sampler, starts, samples, steps, context=context, on_samples=progress.step)}
         if ensemble and learnt is not None:
-            baseline = rival(learnt, run.spec, updates=updates, on_updates=lambda done: progress.step(samples + done))
+            baseline = fit_baseline(
+                learnt, run.spec, updates=updates, on_updates=lambda done: progress.step(samples + done)
+            )
             found["ensemble"] = of_ensemble(baseline, starts, samples, steps)
-    measured = [measure(name, s, real[:, 1:], ruler) for name, s in found.items()]
+    measured = [measure(name, s, real[:, 1:], bins) for name, s in found.items()]
     if dataset is not None and learnt is not None:
-        measured.append(measure("the data itself", of_data(learnt, steps, samples), real[:, 1:], ruler))
-    result = Foretold(run.environment, tuple(measured), ruler.oracle, len(real), samples, dataset is not None)
+        measured.append(measure("the data itself", of_data(learnt, steps, samples), real[:, 1:], bins))
+    result = PredictionReport(run.environment, tuple(measured), bins.oracle, len(real), samples, dataset is not None)
     folder = run.path if out is None else Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "prediction.json", json.dumps(result.to_json(), indent=2) + "\n")

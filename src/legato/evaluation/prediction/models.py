@@ -1,4 +1,4 @@
-"""Who foretells: a model of trajectories, an ensemble of the dynamics beside it, and the data itself."""
+"""Who predicts: a model of trajectories, an ensemble of the dynamics beside it, and the data itself."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def of_model(
 
 
 @dataclass(frozen=True)
-class Rival:
-    """A probabilistic ensemble of the dynamics, and one of what the data's policy did: together they foretell alone,
+class EnsembleBaseline:
+    """A probabilistic ensemble of the dynamics, and one of what the data's policy did: together they predict alone,
     as the transformer does."""
 
     dynamics: Ensemble
@@ -54,7 +54,7 @@ class Rival:
     mask: Mask | None = None
 
 
-def rival(
+def fit_baseline(
     data: Trajectories,
     spec: Spec,
     *,
@@ -63,7 +63,7 @@ def rival(
     seed: int = 0,
     mask: Mask | None = None,
     on_updates: Callable[[int], None] = lambda done: None,
-) -> Rival:
+) -> EnsembleBaseline:
     """Fit both on the data; the behaviour takes as many updates again. Of hidden data, they are told by the `mask`
     which numbers are missing, and learn from those that are not."""
     k_dynamics, k_behaviour = jax.random.split(jax.random.key(seed))
@@ -79,11 +79,11 @@ def rival(
         key=k_behaviour,
         on_updates=lambda done: on_updates(updates + done),
     )
-    return Rival(dynamics, behaviour, spec, mask)
+    return EnsembleBaseline(dynamics, behaviour, spec, mask)
 
 
 def of_ensemble(
-    rival: Rival,
+    baseline: EnsembleBaseline,
     starts: Float32[np.ndarray, "starts obs"],
     samples: int,
     steps: int,
@@ -99,7 +99,7 @@ def of_ensemble(
     """
     index = np.arange(samples) % len(starts)
     given = None if actions is None else jnp.asarray(actions[index])
-    low, high = jnp.asarray(rival.spec.low), jnp.asarray(rival.spec.high)
+    low, high = jnp.asarray(baseline.spec.low), jnp.asarray(baseline.spec.high)
 
     @jax.jit
     def run(dynamics: Ensemble, behaviour: Ensemble, s: Array, key: Array) -> Array:
@@ -109,12 +109,14 @@ def of_ensemble(
         def act(seen: Array, t: Array, key: Array) -> Array:
             if given is not None:
                 return given[:, t]
-            x = seen if rival.mask is None else rival.mask.read(seen)
+            x = seen if baseline.mask is None else baseline.mask.read(seen)
             return jnp.clip(ensemble.sample(behaviour, x, member, key), low, high)
 
-        return ensemble.unroll(dynamics, act, s, steps, k_run, mixed=mixed, mask=rival.mask)
+        return ensemble.unroll(dynamics, act, s, steps, k_run, mixed=mixed, mask=baseline.mask)
 
-    return Samples(np.asarray(run(rival.dynamics, rival.behaviour, jnp.asarray(starts[index]), jax.random.key(seed))))
+    return Samples(
+        np.asarray(run(baseline.dynamics, baseline.behaviour, jnp.asarray(starts[index]), jax.random.key(seed)))
+    )
 
 
 def of_data(data: Trajectories, steps: int, samples: int) -> Samples:
