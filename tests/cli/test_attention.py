@@ -85,7 +85,7 @@ def test_window_layer_and_head_are_as_asked_for(beside: Path, capsys: pytest.Cap
     assert found.steps == 2
 
 
-def test_journeys_are_told_and_drawn(beside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_paths_to_goals_are_said_and_drawn(beside: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["play", "runs/told", "--goal", "9", "9", "--start", "1", "1", "--every", "9", "--out", "seen/one.svg"])
     said, path = capsys.readouterr().out.splitlines()
     assert said.startswith(

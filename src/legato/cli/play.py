@@ -81,12 +81,12 @@ def play(
 
 def lines(report: PlayReport) -> list[str]:
     """What is printed: how each episode went, how many arrived of several on the way to goals, and where it is seen."""
-    from legato.evaluation.paths import Journey
+    from legato.evaluation.goals import GoalEpisode
 
     asked = "" if report.target is None else f" of {report.target:.1f} asked for"
     found, arrived = [], 0
     for episode in report.episodes:
-        if isinstance(episode, Journey):
+        if isinstance(episode, GoalEpisode):
             arrived += episode.arrived
             start, goal = (f"({', '.join(f'{x:.3g}' for x in place)})" for place in (episode.places[0], episode.goal))
             how = f"from {start} to {goal}, {'arrives' if episode.arrived else 'does not arrive'} in"

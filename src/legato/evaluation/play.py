@@ -16,7 +16,7 @@ from legato.errors import LegatoError
 from legato.evaluation import prompts
 from legato.evaluation.environment import environment_of
 from legato.evaluation.episodes import PlayedEpisode, play_episode
-from legato.evaluation.paths import Journey, floor, journey
+from legato.evaluation.goals import GoalEpisode, floor, play_goal_episode
 from legato.evaluation.video import FORMATS
 from legato.loading import load
 from legato.policy import guard_computation
@@ -33,7 +33,7 @@ class PlayReport:
     """of the policy: `SRL-8`"""
     environment: str
     """where it was played, with what is different in it: `Pendulum-v1 (g=5.0)`"""
-    episodes: tuple[PlayedEpisode, ...] | tuple[Journey, ...]
+    episodes: tuple[PlayedEpisode, ...] | tuple[GoalEpisode, ...]
     """one after another; on the way to a goal each has its places too, its goal and whether it arrived"""
     target: float | None = None
     """the return that the policy was asked for, where it reads one"""
@@ -117,7 +117,9 @@ def play(
         plan = None if out is None else _plan(out, environment)
         options = {"start": start, "goal": goal, "command": None if run.goals else command}
         numbers = range(episode, episode + episodes)
-        found = tuple(journey(policy.policy, environment, run.spec, clock, seed, n, **options) for n in numbers)
+        found = tuple(
+            play_goal_episode(policy.policy, environment, run.spec, clock, seed, n, **options) for n in numbers
+        )
         if out is not None and plan is not None:
             from legato.evaluation.figures import floor_plans
 
