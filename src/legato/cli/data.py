@@ -189,10 +189,10 @@ def make(task: Source, out: str, episodes: int = 1000, seed: int = 0) -> None:
         episodes: how many
         seed: of starts and actions; the same seed makes the same set
     """
-    from legato.data.formats import free, save
+    from legato.data.formats import check_writable, save
     from legato.envs import tasks
 
-    free(out)
+    check_writable(out)
     data = tasks.generate(task, episodes, seed)
     save(data, out)
     _say(data, out)

@@ -25,7 +25,7 @@ def demo(out: Path | None = None, steps: int = 8_000, seed: int = 0) -> None:
     from legato.evaluation import report
     from legato.evaluation.sweep_figures import draw
 
-    folder = out if out is not None else _free()
+    folder = out if out is not None else _next_free_folder()
     if folder.exists():
         raise LegatoError(f"'{folder}' exists and is not overwritten; choose another --out")
     evaluations = []
@@ -41,7 +41,7 @@ def demo(out: Path | None = None, steps: int = 8_000, seed: int = 0) -> None:
     print(f"next      legato play {folder}/srl-8 --every 8 --out swing.gif   (needs pip install 'legato[classic]')")
 
 
-def _free() -> Path:
+def _next_free_folder() -> Path:
     n = 1
     while (path := Path("runs") / f"demo-{n}").exists():
         n += 1

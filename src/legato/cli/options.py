@@ -19,7 +19,7 @@ settings.Options = Annotated[dict[str, Any], tyro.conf.Suppress]  # set here, so
 EnvOption = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=VALUE")]
 
 
-def free(picture: Path | None, usual: str) -> Path:
+def next_free_path(picture: Path | None, usual: str) -> Path:
     """Where to draw: what the user names, or the first free of `usual`, here, and its numbered followers.
 
     Raises `LegatoError` for a name that is taken.

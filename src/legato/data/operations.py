@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from legato.data import importing, layouts, sets
-from legato.data.formats import free, load, save
+from legato.data.formats import check_writable, load, save
 from legato.data.tables import Columns
 from legato.data.trajectories import Trajectories
 from legato.errors import LegatoError
@@ -21,7 +21,7 @@ def convert(
     Minari looks up the environment that a set names: of one of Legato's own tasks, import `legato.envs` first. The
     same holds for `import_logs`, `merge` and `split`. Raises `LegatoError` for what `load` and `save` refuse.
     """
-    free(target)
+    check_writable(target)
     data = load(source, clip_actions=clip_actions, download=download)
     save(data, target)
     return data
@@ -44,7 +44,7 @@ def import_logs(
     d3rlpy, Stable-Baselines3, imitation, NeoRL and robomimic are known. `ends` makes all ends of episodes terminations
     or truncations; `late_ends` moves their marks one row up. Raises `LegatoError` for what is not understood.
     """
-    free(target)
+    check_writable(target)
     data, decisions = importing.read(
         source,
         columns,
@@ -62,7 +62,7 @@ def merge(sources: Sequence[str | Path], target: str | Path, *, clip_actions: bo
     """Put all episodes of several datasets into a new one. Raises `LegatoError` where they differ in shape or kind."""
     if not sources:
         raise LegatoError("merge needs at least one dataset")
-    free(target)
+    check_writable(target)
     data = sets.merge([load(source, clip_actions=clip_actions) for source in sources], str(target))
     save(data, target)
     return data
@@ -78,7 +78,7 @@ def split(
     if targets[0] == targets[1]:
         raise LegatoError(f"'{targets[0]}' cannot take both parts; name two")
     for target in targets:
-        free(target)
+        check_writable(target)
     parts = sets.split(load(source), fraction, seed)
     for target, data in zip(targets, parts, strict=True):
         save(data, target)

@@ -60,7 +60,7 @@ def collect(
     is made.
     """
     if out is not None:
-        formats.free(out)
+        formats.check_writable(out)
     path = source.path if isinstance(source, Run) else Path(source)
     if replay:
         played = {"steps": steps is not None, "env": env is not None, "every": every is not None, "greedy": greedy}
