@@ -32,7 +32,7 @@ from legato.algorithms.decision_s4.config import DS4, DS4AC
 from legato.data import formats
 from legato.envs import make_vec, tasks
 from legato.evaluation.latency import latency
-from legato.evaluation.normalised import Levels, levels
+from legato.evaluation.normalised import NormalisationScores, normalisation_scores
 from legato.evaluation.statistics import bootstrap
 from legato.rollout import Clock, episodes, stack
 from legato.training import finetune, offline
@@ -121,7 +121,7 @@ def locomotion(options: argparse.Namespace) -> None:
     for dataset in options.datasets:
         about = formats.load(dataset).about
         assert about.environment is not None
-        scale = levels(about.environment, about.reference) or Levels(0.0, 100.0, "nobody")
+        scale = normalisation_scores(about.environment, about.reference) or NormalisationScores(0.0, 100.0, "nobody")
         for name in options.methods:
             method, changes = variant(name)
             algorithm = entries("finetuning")[method].continues[0]

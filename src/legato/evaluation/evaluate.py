@@ -14,7 +14,7 @@ from legato.evaluation import prompts, store, sweeps
 from legato.evaluation.environment import environment_of
 from legato.evaluation.fas import GRID, Reference, family
 from legato.evaluation.latency import latency
-from legato.evaluation.normalised import Levels, levels
+from legato.evaluation.normalised import NormalisationScores, normalisation_scores
 from legato.evaluation.prompts import Prompts
 from legato.evaluation.sweeps import Evaluation, Sweep
 from legato.loading import load
@@ -143,7 +143,7 @@ def _sweep(
     return found
 
 
-def _levels(run: Run, env: str) -> Levels | None:
+def _levels(run: Run, env: str) -> NormalisationScores | None:
     """Of normalised scores; those of the data hold in the environment that they belong to."""
     elsewhere = run.environment is not None and family(run.environment) != family(env)
-    return levels(env, None if elsewhere else (run.data or {}).get("reference"))
+    return normalisation_scores(env, None if elsewhere else (run.data or {}).get("reference"))

@@ -19,7 +19,7 @@ from legato.errors import LegatoError
 from legato.evaluation import fas as fas_score
 from legato.evaluation.fas import Reference
 from legato.evaluation.latency import Latency
-from legato.evaluation.normalised import Levels
+from legato.evaluation.normalised import NormalisationScores
 from legato.evaluation.prompts import Prompts
 from legato.evaluation.statistics import Interval, bootstrap
 from legato.policy import Policy
@@ -75,7 +75,7 @@ class Evaluation:
     latency: Latency | None = None
     latency_single: Latency | None = field(default=None)
     prompts: Prompts | None = None  # over the return that is asked for
-    levels: Levels | None = None  # of normalised scores
+    levels: NormalisationScores | None = None  # of normalised scores
     steps: tuple[int, ...] | None = None  # of training (primitive steps, or updates) behind the policy of each seed
 
     @property
