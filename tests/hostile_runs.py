@@ -51,7 +51,7 @@ def make(folder: Path) -> Path:
     """The run that is spoilt: trained for a moment, with a checkpoint and an evaluation."""
     from tests.tiny import learn, logs
 
-    from legato.evaluation.fas import GRID, Reference
+    from legato.evaluation.fas import GRID, FASReference
     from legato.evaluation.latency import Latency
     from legato.evaluation.sweeps import Evaluation, Sweep
 
@@ -60,7 +60,7 @@ def make(folder: Path) -> Path:
     few = Sweep((1, 2), returns[:, :2])
     cost = Latency(1, 0.1, 0.1, 0.2)
     found = Evaluation(
-        "BC", "Pendulum-v1", "last", (0,), 1, 0.05, Sweep(GRID, returns), few, few, Reference(10.0), cost, cost
+        "BC", "Pendulum-v1", "last", (0,), 1, 0.05, Sweep(GRID, returns), few, few, FASReference(10.0), cost, cost
     )
     (run.path / "evaluation.json").write_text(json.dumps({"last": found.to_json()}))
     shutil.rmtree(run.path / "tensorboard")

@@ -20,7 +20,7 @@ from legato.errors import LegatoError
 from legato.evaluation import compare as comparing
 from legato.evaluation import evaluate as evaluating
 from legato.evaluation.compare import evaluation_of
-from legato.evaluation.fas import GRID, Reference, fas, reference
+from legato.evaluation.fas import GRID, FASReference, fas, reference
 from legato.evaluation.latency import Latency
 from legato.evaluation.statistics import bootstrap
 from legato.evaluation.sweeps import INTERVALS, Evaluation, Sweep, asl_clock, delays, interval_clock, sweep
@@ -177,7 +177,7 @@ def test_a_world_without_reference_has_no_fas_until_one_is_given(unknown_world: 
     assert kept(run)["last"]["fas"] is None
     assert Evaluation.from_json(kept(run)["last"]).to_json() == found.to_json()
     scaled = api.evaluate(run, episodes=1, clocks=False, quiet=True, max_return=50.0, offset=7.0)
-    assert scaled.reference == Reference(50.0, 7.0)
+    assert scaled.reference == FASReference(50.0, 7.0)
     np.testing.assert_array_equal(scaled.fas_per_seed, fas(found.asl.means, 50.0, 7.0))
 
 
@@ -255,7 +255,7 @@ def test_fas_is_that_of_its_own_grid_only() -> None:
     def of(x: tuple[int, ...]) -> Evaluation:
         returns = np.zeros((2, len(x), 3))
         return Evaluation(
-            "A", "Pendulum-v1", "last", (0, 1), 1, None, Sweep(x, returns), reference=Reference(10.0, 5.0)
+            "A", "Pendulum-v1", "last", (0, 1), 1, None, Sweep(x, returns), reference=FASReference(10.0, 5.0)
         )
 
     assert of(GRID[:-1]).fas is None

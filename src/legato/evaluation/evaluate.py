@@ -12,7 +12,7 @@ from legato.envs import Env, World, make_vec
 from legato.errors import LegatoError
 from legato.evaluation import prompts, store, sweeps
 from legato.evaluation.environment import environment_of
-from legato.evaluation.fas import GRID, Reference, family
+from legato.evaluation.fas import GRID, FASReference, family
 from legato.evaluation.latency import latency
 from legato.evaluation.normalised import NormalisationScores, normalisation_scores
 from legato.evaluation.prompts import Prompts
@@ -71,7 +71,7 @@ def evaluate(
     kept_as = "+".join([which, *([f"q={Path(critic).resolve().name}"] if critic is not None else []), *options])
     environment = environment_of(run, env, env_options, max_episode_steps)
     label = environment.label
-    scale = store.known_scale(run, label, kept_as) if max_return is None else Reference(max_return, offset)
+    scale = store.known_scale(run, label, kept_as) if max_return is None else FASReference(max_return, offset)
     policies = stack([player.policy for player in loaded])
     length = algorithm_module(run.algorithm).plan_length(run.config)
     facts = prompts.facts(loaded[0].policy) if run.conditioned else None

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from legato.errors import LegatoError
-from legato.evaluation.fas import Reference, reference
+from legato.evaluation.fas import FASReference, reference
 from legato.evaluation.sweep_figures import draw_all
 from legato.evaluation.sweeps import Evaluation
 from legato.training import files, policy_file
@@ -47,7 +47,7 @@ def keep(run: Run, result: Evaluation) -> None:
     draw_all(result, run.path / "figures")
 
 
-def known_scale(run: Run, environment: str, which: str) -> Reference | None:
+def known_scale(run: Run, environment: str, which: str) -> FASReference | None:
     """The scale of an environment's returns: known, or as the user gave it when the run was evaluated there before.
 
     That of the same policies comes before that of others.

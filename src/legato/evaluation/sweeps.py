@@ -17,7 +17,7 @@ from legato.data.spec import Spec
 from legato.envs import Environments
 from legato.errors import LegatoError
 from legato.evaluation import fas as fas_score
-from legato.evaluation.fas import Reference
+from legato.evaluation.fas import FASReference
 from legato.evaluation.latency import Latency
 from legato.evaluation.normalised import NormalisationScores
 from legato.evaluation.prompts import Prompts
@@ -71,7 +71,7 @@ class Evaluation:
     asl: Sweep  # over action sequence length
     intervals: Sweep | None = None  # over the upper limit of random decision intervals
     delay: Sweep | None = None  # over delay in primitive steps, deciding every `trained_length`
-    reference: Reference | None = None
+    reference: FASReference | None = None
     latency: Latency | None = None
     latency_single: Latency | None = field(default=None)
     prompts: Prompts | None = None  # over the return that is asked for
