@@ -83,9 +83,8 @@ def evaluate(
     axes = _axes(length, clocks=clocks, sweep=sweep)
     played = make_vec(environment, len(loaded) * episodes)
     answers = None
-    with Progress(
-        f"{run.label} in its world", len(asked) + sum(len(x) for x, _ in axes.values()), quiet=quiet, unit="point"
-    ) as progress:
+    total = len(asked) + sum(len(x) for x, _ in axes.values())
+    with Progress(f"{run.label} in its world", total, quiet=quiet, unit="point") as progress:
         if facts is not None:
             returns = prompts.sweep(policies, played, run.spec, run.seeds, asked, Clock(length), on_point=progress.step)
             answers = Prompts(asked, returns, float(facts.target), prompts.supported(facts))

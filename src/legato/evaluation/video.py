@@ -18,7 +18,7 @@ FORMATS = (".mp4", ".gif")
 SLOW = 25  # steps per second of motions that are compared
 
 
-def beside(asked: str | World, motions: dict[str, Float32[np.ndarray, "steps obs"]], video: Path) -> Path:
+def beside(environment: str | World, motions: dict[str, Float32[np.ndarray, "steps obs"]], video: Path) -> Path:
     """Film several motions side by side, each named: sequences of observations of one MuJoCo environment.
 
     A posture is read from each observation, and drawn; what observations leave out of it, the place in the world, is
@@ -26,28 +26,28 @@ def beside(asked: str | World, motions: dict[str, Float32[np.ndarray, "steps obs
     steps a second. Raises `LegatoError` for what `check_film` refuses, for an environment that draws no pictures or
     whose observations are no postures, and where there is nothing to draw with.
     """
-    ready(video, asked)
-    environment = make_rendering(asked)
+    ready(video, environment)
+    made = make_rendering(environment)
     try:
-        pictures = [_pictures(environment, environment.name, name, motion) for name, motion in motions.items()]
+        pictures = [_pictures(made, made.name, name, motion) for name, motion in motions.items()]
     finally:
-        environment.close()
-    fps = min(environment.metadata.get("render_fps", 30), SLOW)
+        made.close()
+    fps = min(made.metadata.get("render_fps", 30), SLOW)
     write_film(video, [np.concatenate(frames, axis=1) for frames in zip(*pictures, strict=True)], fps)
     return video
 
 
-def ready(video: Path, asked: str | World | None) -> Path:
+def ready(video: Path, environment: str | World | None) -> Path:
     """Raise `LegatoError` now for what `beside` would refuse later: a film that cannot be written or drawn."""
     check_film(video)
-    if asked is None:
+    if environment is None:
         raise LegatoError("a film needs an environment, and neither the run nor its data names one")
-    environment = make_rendering(asked)
+    made = make_rendering(environment)
     try:
-        observation, _ = environment.reset(seed=0)
-        _pictures(environment, environment.name, "", np.asarray(observation, np.float32)[None])
+        observation, _ = made.reset(seed=0)
+        _pictures(made, made.name, "", np.asarray(observation, np.float32)[None])
     finally:
-        environment.close()
+        made.close()
     return video
 
 
@@ -93,21 +93,21 @@ def postures(
     return found
 
 
-def make_rendering(asked: str | World) -> Checked:
+def make_rendering(environment: str | World) -> Checked:
     """An environment that shows pictures. Raises `LegatoError` for one that draws none."""
-    name = asked if isinstance(asked, str) else asked.name
+    name = environment if isinstance(environment, str) else environment.name
     if not any(os.environ.get(display) for display in ("DISPLAY", "WAYLAND_DISPLAY")):
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # or it complains that there is none
     try:
-        environment = make(asked, render_mode="rgb_array")
+        made = make(environment, render_mode="rgb_array")
     except LegatoError as problem:
         if "render_mode" not in str(problem.__cause__):  # what its constructor does not know
             raise
         raise LegatoError(f"'{name}' draws no pictures to film") from problem
-    if "rgb_array" not in environment.metadata.get("render_modes", ()):
-        environment.close()
+    if "rgb_array" not in made.metadata.get("render_modes", ()):
+        made.close()
         raise LegatoError(f"'{name}' draws no pictures to film")
-    return environment
+    return made
 
 
 def picture_of(environment: Any, name: str) -> np.ndarray:

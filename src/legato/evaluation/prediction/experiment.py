@@ -64,10 +64,10 @@ def predict(
         able = " or ".join(name for name, other in entries().items() if "trajectories" in other.offers)
         raise LegatoError(f"'{run.place}' ({run.label}) holds no model of trajectories: train one with {able}")
     sampler: TrajectorySampler = found.function("trajectories")(run.config, load(run.path, seed, which).policy)
-    drawn_in: World | None = None
+    environment: World | None = None
     if film is not None:
-        film, drawn_in = Path(film), choose_environment(run.world, env)
-        video.ready(film, drawn_in)
+        film, environment = Path(film), choose_environment(run.world, env)
+        video.ready(film, environment)
     learnt = offline.learnt(run) if ensemble or dataset is None else None
     given = learnt if dataset is None else offline.read(settings, dataset)
     assert given is not None
@@ -97,5 +97,5 @@ def predict(
     draw(result, folder / "prediction.png")
     if film is not None:
         motions = {"real": real[0], **{name: np.concatenate([starts[:1], s.states[0]]) for name, s in found.items()}}
-        video.beside(cast(World, drawn_in), motions, film)
+        video.beside(cast(World, environment), motions, film)
     return result
