@@ -25,7 +25,9 @@ from naming import assigned
 from scipy import stats
 
 from legato import api
+from legato.evaluation.compare import evaluation_of
 from legato.evaluation.fas import GRID
+from legato.evaluation.sweep_figures import draw
 from legato.evaluation.sweeps import INTERVALS, Evaluation
 from legato.training.run import Which
 
@@ -53,7 +55,7 @@ def main() -> None:
             named = [replace(e, label=label(name, e)) for name, e in evaluations.items()]
             for sweep in ("asl", "intervals", "delay"):
                 if all(getattr(e, sweep) is not None for e in named):
-                    api.draw(named, options.out / task / f"{sweep}-{which}.png", sweep)
+                    draw(named, options.out / task / f"{sweep}-{which}.png", sweep)
     for what, rho in together.items():
         if len(rho) > 1:
             average = f"{np.mean(rho):.2f} on average over {len(rho)} tasks"
@@ -86,12 +88,12 @@ def trained(name: str, task: str, options: argparse.Namespace) -> Path:
 def evaluation(name: str, run: Path, which: Which) -> Evaluation:
     planner = name.partition("@")[2]
     if not planner:
-        return api.evaluation_of(run, which, quiet=True)
+        return evaluation_of(run, which, quiet=True)
     return api.evaluate(run, which=which, search={"planner": planner}, quiet=True)
 
 
 def show(evaluations: dict[str, Evaluation]) -> dict[str, float]:
-    """Print a task's table. Returns what `foretold` does."""
+    """Print a task's table. Returns what `rank_correlations` does."""
     first = next(iter(evaluations.values()))
     seeds, episodes = len(first.seeds), first.asl.returns.shape[-1]
     print(f"\n{first.environment}, {first.which} policy, {seeds} seeds x {episodes} episodes per point")
@@ -110,10 +112,10 @@ def show(evaluations: dict[str, Evaluation]) -> dict[str, float]:
         rate = "" if e.step_seconds is None else f"{1 / (e.trained_length * e.step_seconds):.1f}"
         ms = "" if e.latency is None else f"{e.latency.p50:.3f}"
         print(f"| {name} | {text} | {each} | {' | '.join(returns)} | {rate} | {ms} |", flush=True)
-    return foretold(list(evaluations.values()))
+    return rank_correlations(list(evaluations.values()))
 
 
-def foretold(evaluations: list[Evaluation]) -> dict[str, float]:
+def rank_correlations(evaluations: list[Evaluation]) -> dict[str, float]:
     """Does FAS say which policy does well where decisions come at random, or late? Returns correlations of ranks."""
     found: dict[str, float] = {}
     if any(e.fas_per_seed is None for e in evaluations) or len(evaluations) < 3:

@@ -27,16 +27,16 @@ import numpy as np
 from naming import assigned
 
 import legato
-from legato import api
 from legato.algorithms import entries
 from legato.algorithms.decision_s4.config import DS4, DS4AC
 from legato.data import formats
 from legato.envs import make_vec, tasks
 from legato.evaluation.latency import latency
-from legato.evaluation.normalised import Levels, levels
+from legato.evaluation.normalised import NormalisationScores, normalisation_scores
 from legato.evaluation.statistics import bootstrap
 from legato.rollout import Clock, episodes, stack
 from legato.training import finetune, offline
+from legato.training.learning_curve import learning_curve
 from legato.training.run import Run, Which
 from legato.training.settings import FinetuneSettings, OfflineSettings, tuning_preset
 
@@ -76,7 +76,7 @@ def toy(options: argparse.Namespace) -> None:
         else:
             finetune.start(path, "ds4-ac", "cpu", tuning, settings, where, quiet=True)
         start, last = (scores(Run(where), which, tasks.POINT_MASS, 30) for which in ("start", "last"))
-        _, on_the_way = api.learning(where)
+        _, on_the_way = learning_curve(Run(where))
         each = " ".join(f"{a:.1f}->{b:.1f}" for a, b in zip(start, last, strict=True))
         print(f"| {name} | {start.mean():.1f} | {on_the_way.min():.1f} | {last.mean():.1f} | {each} |", flush=True)
 
@@ -121,7 +121,7 @@ def locomotion(options: argparse.Namespace) -> None:
     for dataset in options.datasets:
         about = formats.load(dataset).about
         assert about.environment is not None
-        scale = levels(about.environment, about.reference) or Levels(0.0, 100.0, "nobody")
+        scale = normalisation_scores(about.environment, about.reference) or NormalisationScores(0.0, 100.0, "nobody")
         for name in options.methods:
             method, changes = variant(name)
             algorithm = entries("finetuning")[method].continues[0]
@@ -138,7 +138,7 @@ def locomotion(options: argparse.Namespace) -> None:
                 interval = bootstrap(values)
                 cells.append(f"{interval.mean:.1f} [{interval.low:.1f}, {interval.high:.1f}]")
             gains = " ".join(f"{gain:+.1f}" for gain in found["last"] - found["start"])
-            lowest = scale.score(api.learning(run)[1].mean(axis=0).min())
+            lowest = scale.score(learning_curve(run)[1].mean(axis=0).min())
             print(f"| {dataset} | {name} | {' | '.join(cells)} | {gains} | {lowest:.1f} |", flush=True)
 
 

@@ -31,7 +31,7 @@ from legato.data import formats
 from legato.data import trajectories as logs
 from legato.envs import make_vec
 from legato.evaluation.latency import latency
-from legato.evaluation.normalised import Levels, levels
+from legato.evaluation.normalised import NormalisationScores, normalisation_scores
 from legato.evaluation.statistics import bootstrap
 from legato.rollout import Clock, episodes, stack
 from legato.training.policy_file import LoadedPolicy
@@ -127,7 +127,9 @@ def main() -> None:
     table: list[list[float]] = []
     for dataset in options.datasets:
         data = formats.load(dataset)
-        scale = levels(data.about.environment or "", data.about.reference) or Levels(0.0, 100.0, "nobody")
+        scale = normalisation_scores(data.about.environment or "", data.about.reference) or NormalisationScores(
+            0.0, 100.0, "nobody"
+        )
         row, cells = [float(scale.score(logs.returns(data)).mean())], []
         for name in options.algorithms:
             interval = bootstrap(scale.score(scored(name, dataset, options)))

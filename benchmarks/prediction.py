@@ -1,4 +1,4 @@
-"""How far ahead do models foretell? The Trajectory Transformer, its Markovian variant and a probabilistic ensemble.
+"""How far ahead do models predict? The Trajectory Transformer, its Markovian variant and a probabilistic ensemble.
 
     python benchmarks/prediction.py --dataset DATA [--masked] [--markov] [--seeds 1] [--keep FOLDER] [--out FILE]
 
@@ -35,7 +35,7 @@ from legato.data import formats, masking, sets
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.evaluation import figures, prediction
-from legato.evaluation.prediction import Prediction, Ruler, Samples
+from legato.evaluation.prediction import HistogramBins, Prediction, Samples
 from legato.training import offline
 from legato.training.run import Run, write_text
 from legato.training.settings import OfflineSettings
@@ -103,7 +103,7 @@ def one(
     starts, later = real[:, 0], real[:, 1:]
     length = min(options.steps, later.shape[1])
     low, high = (bound(data.observations, axis=0).astype(np.float64) for bound in (np.min, np.max))
-    ruler = Ruler(low, high, 100)
+    bins = HistogramBins(low, high, 100)
     seen, mask = masking.hide(data, 0.5, seed) if options.masked else (data, None)
     kind = "masked" if options.masked else "full"
 
@@ -117,16 +117,16 @@ def one(
         found["TT, Markovian"] = prediction.of_model(markov, starts, tokens, steps, seed=seed, mask=mask)
     began = time.perf_counter()
     bounds = (data.about.low or (), data.about.high or ())
-    rival = prediction.rival(
+    baseline = prediction.fit_baseline(
         seen, Spec(data.observations.shape[1], *bounds), updates=options.ensemble_updates, seed=seed, mask=mask
     )
     print(f"ensembles, seed {seed}: {time.perf_counter() - began:.0f} s", flush=True)
-    long = prediction.lasting(held_out, steps)[: len(real)]
+    long = prediction.at_least(held_out, steps)[: len(real)]
     done = np.stack([held_out.actions[held_out.episode(int(i))][:length] for i in long])
-    found["ensemble"] = prediction.of_ensemble(rival, starts, samples, steps, seed=seed)
-    found["ensemble, real actions"] = prediction.of_ensemble(rival, starts, samples, steps, seed=seed, actions=done)
+    found["ensemble"] = prediction.of_ensemble(baseline, starts, samples, steps, seed=seed)
+    found["ensemble, real actions"] = prediction.of_ensemble(baseline, starts, samples, steps, seed=seed, actions=done)
     found["the data itself"] = prediction.of_data(data, steps, samples)
-    return [prediction.measure(name, s, later, ruler) for name, s in found.items()], ruler.oracle, len(real)
+    return [prediction.measure(name, s, later, bins) for name, s in found.items()], bins.oracle, len(real)
 
 
 def main() -> None:
@@ -176,7 +176,7 @@ def main() -> None:
         least = f"{lead.min():+.1f} at least (step {10 + int(lead.argmin())})"
         print(f"from step 10 on, TT less the ensemble: {least}, {lead.mean():+.1f} on average")
     if options.out is not None:
-        title = f"{data.about.environment}: states foretold, {what}"
+        title = f"{data.about.environment}: predicted states, {what}"
         print(figures.prediction_curve(curves, options.out, title=title, oracle=oracle, episodes=episodes))
 
 

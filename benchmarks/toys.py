@@ -32,7 +32,7 @@ from legato.algorithms.trajectory_transformer.config import TT
 from legato.data.trajectories import Trajectories
 from legato.envs import make, make_vec, tasks
 from legato.evaluation.figures import drawable, floor_plans
-from legato.evaluation.paths import floor, journey
+from legato.evaluation.goals import floor, play_goal_episode
 from legato.loading import compose
 from legato.player import Player
 from legato.rollout import Clock, episodes, stack
@@ -212,8 +212,8 @@ def arrives(player: Player, pairs: int, told: bool) -> float:
 
 def drawn(player: Player, figure: Path, count: int = 12) -> None:
     """Where the policy goes in as many test episodes."""
-    ways = [journey(player.policy, tasks.FOUR_ROOMS, player.spec, Clock(1), 0, i) for i in range(count)]
-    print(floor_plans.paths(ways, floor(tasks.FOUR_ROOMS), figure, title="TT in four rooms"))
+    found = [play_goal_episode(player.policy, tasks.FOUR_ROOMS, player.spec, Clock(1), 0, i) for i in range(count)]
+    print(floor_plans.paths(found, floor(tasks.FOUR_ROOMS), figure, title="TT in four rooms"))
 
 
 def rooms(seeds: int, pairs: int = 100, figure: Path | None = None) -> None:

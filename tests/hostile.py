@@ -30,10 +30,7 @@ import numpy as np
 import scipy.spatial  # noqa: F401
 from tests import limits
 
-import legato.data.facts
-import legato.evaluation.normalised  # noqa: F401
-from legato.cli.data import facts
-from legato.data import formats
+from legato.data import formats, report
 from legato.data.trajectories import About, trajectories
 
 KINDS = ("npz", "hdf5", "arrays", "minari")
@@ -49,7 +46,7 @@ def read(path: str) -> None:
     source = path
     if Path(path).name == "store":
         os.environ[ENVIRONMENT], source = path, SET
-    facts(formats.load(source, clip_actions=True))
+    report.report(formats.load(source, clip_actions=True))
 
 
 def good(rng: random.Random, discrete: bool) -> Arrays:

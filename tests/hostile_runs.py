@@ -51,7 +51,7 @@ def make(folder: Path) -> Path:
     """The run that is spoilt: trained for a moment, with a checkpoint and an evaluation."""
     from tests.tiny import learn, logs
 
-    from legato.evaluation.fas import GRID, Reference
+    from legato.evaluation.fas import GRID, FASReference
     from legato.evaluation.latency import Latency
     from legato.evaluation.sweeps import Evaluation, Sweep
 
@@ -60,7 +60,7 @@ def make(folder: Path) -> Path:
     few = Sweep((1, 2), returns[:, :2])
     cost = Latency(1, 0.1, 0.1, 0.2)
     found = Evaluation(
-        "BC", "Pendulum-v1", "last", (0,), 1, 0.05, Sweep(GRID, returns), few, few, Reference(10.0), cost, cost
+        "BC", "Pendulum-v1", "last", (0,), 1, 0.05, Sweep(GRID, returns), few, few, FASReference(10.0), cost, cost
     )
     (run.path / "evaluation.json").write_text(json.dumps({"last": found.to_json()}))
     shutil.rmtree(run.path / "tensorboard")
@@ -142,6 +142,7 @@ def variants(folder: Path, count: int, first: int = 0) -> list[str]:
 def read_all(path: Path, name: str | None = None) -> dict[str, np.ndarray]:
     """All that the files of a run say, or that of one of them, as arrays."""
     from legato import api
+    from legato.evaluation import store
     from legato.training.checkpoint import Checkpoints, _flatten
     from legato.training.run import Run, kept_history
 
@@ -154,9 +155,9 @@ def read_all(path: Path, name: str | None = None) -> dict[str, np.ndarray]:
         memory = policy.begin()
         found["policy"], _ = policy.act(memory, np.linspace(-1, 1, policy.spec.observation_size), 1)
     if name in (None, "evaluation.json"):
-        kept = api._kept(run)
+        kept = store.read_entries(run)
         if "last" in kept:
-            found["evaluation.json"] = np.array(json.dumps(api._evaluation(run, "last", kept["last"]).to_json()))
+            found["evaluation.json"] = np.array(json.dumps(store.parse_entry(run, "last", kept["last"]).to_json()))
     if name in (None, "metrics.csv", "checkpoint"):
         checkpoints = Checkpoints(path / "checkpoints", create=False)
         step, state = checkpoints.load()

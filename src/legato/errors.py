@@ -39,6 +39,11 @@ def replace_unencodable(problem: UnicodeError) -> tuple[str, int]:
 codecs.register_error("legato", replace_unencodable)
 
 
+def quantity(n: int, thing: str) -> str:
+    """`1 episode`, `2 episodes`."""
+    return f"{n} {thing}{'' if n == 1 else 's'}"
+
+
 class LegatoError(Exception):
     """Bad input or a run that cannot go on. Its message is one line; the commands print it and exit with 2."""
 

@@ -20,6 +20,7 @@ from legato.cli import main
 from legato.data import formats
 from legato.data.spec import Spec
 from legato.envs import tasks
+from legato.evaluation import evaluate as evaluating
 from legato.training import offline, policy_file
 from legato.training.policy_file import Card
 from legato.training.run import Run
@@ -84,7 +85,7 @@ def test_window_layer_and_head_are_as_asked_for(beside: Path, capsys: pytest.Cap
     assert found.steps == 2
 
 
-def test_journeys_are_told_and_drawn(beside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_paths_to_goals_are_said_and_drawn(beside: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["play", "runs/told", "--goal", "9", "9", "--start", "1", "1", "--every", "9", "--out", "seen/one.svg"])
     said, path = capsys.readouterr().out.splitlines()
     assert said.startswith(
@@ -103,7 +104,7 @@ def test_journeys_are_told_and_drawn(beside: Path, capsys: pytest.CaptureFixture
 def test_a_search_may_be_another_and_by_a_critic(
     beside: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api, "GRID", (20,))
+    monkeypatch.setattr(evaluating, "GRID", (20,))
     line = "evaluate runs/by_return --env Pendulum-v1 --episodes 1 --no-clocks --quiet --critic runs/iql"
     main([*line.split(), "--search", "beams=1", "horizon=1"])
     assert "TT (+Q, beams=1, horizon=1)" in capsys.readouterr().out

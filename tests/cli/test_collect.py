@@ -21,6 +21,7 @@ from legato.data.formats import load
 from legato.data.replay import pack
 from legato.data.trajectories import Trajectories
 from legato.errors import LegatoError
+from legato.evaluation import collect as collecting
 from legato.rollout import episode_seed
 from legato.training import online
 from legato.training.checkpoint import Checkpoints
@@ -123,7 +124,7 @@ def test_a_target_that_is_taken_is_refused_before_anything_is_played(
     runs: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("taken.npz").write_text("precious")
-    for module, name in ((api, "load"), (api, "Rollout"), (online, "replayed")):
+    for module, name in ((collecting, "load"), (collecting, "Rollout"), (online, "replayed")):
         monkeypatch.setattr(module, name, lambda *args, **options: pytest.fail("it was begun"))
     for options in ({"steps": 9}, {"replay": True}):
         with pytest.raises(LegatoError, match=r"'taken.npz' exists and is not overwritten"):

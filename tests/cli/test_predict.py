@@ -38,13 +38,13 @@ def test_it_prints_a_table_and_keeps_numbers_and_figure(
     printed = capsys.readouterr().out
     assert "kept in found/prediction.json and prediction.png" in printed
     rows = {line.split("│")[1].strip(): line for line in printed.splitlines() if line.startswith("│")}
-    assert {"TT", "ensemble", "the data itself"} <= set(rows)
+    assert {"TT (uniform)", "ensemble", "the data itself"} <= set(rows)
     assert "8 held-out episodes" in printed  # of 7 to 14 steps
     body = json.loads((here / "found" / "prediction.json").read_text())
     assert body["held_out"] and body["episodes"] == 8 and body["samples"] == 8
-    assert [p["label"] for p in body["predictions"]] == ["TT", "ensemble", "the data itself"]
+    assert [p["label"] for p in body["predictions"]] == ["TT (uniform)", "ensemble", "the data itself"]
     assert all(len(p["likelihood"]) == 6 for p in body["predictions"])
-    shown = [float(x) for x in re.findall(r"-?\d+\.\d", rows["TT"])]
+    shown = [float(x) for x in re.findall(r"-?\d+\.\d", rows["TT (uniform)"])]
     kept = body["predictions"][0]["likelihood"]
     np.testing.assert_allclose(shown, [kept[0], kept[4], kept[5]], atol=0.06)
     assert (here / "found" / "prediction.png").stat().st_size > 10_000
@@ -59,7 +59,7 @@ def test_without_a_dataset_it_says_what_it_was_held_against(
     assert "3 episodes, of those that were learnt from" in printed
     body = json.loads((here / "prediction.json").read_text())
     assert not body["held_out"]
-    assert [p["label"] for p in body["predictions"]] == ["TT, context 2"]
+    assert [p["label"] for p in body["predictions"]] == ["TT (uniform), context 2"]
 
 
 BAD = {

@@ -167,10 +167,10 @@ def test_a_run_of_such_data_makes_nothing(trace: Path, here: Path, capsys: pytes
         ["compare", "run"],
     ):
         refused(command, capsys, f"'{NAMES[0]}' is not made", f"pass --env {NAMES[0]}")
-    planner(here / "foreteller", source)
+    planner(here / "predictor", source)
     few = ["--steps", 2, "--samples", 2, "--episodes", 2, "--updates", 2]
-    refused(["predict", "foreteller", *few, "--film", "film.gif"], capsys, f"pass --env {NAMES[0]}")
-    main(["attention", "foreteller"])
+    refused(["predict", "predictor", *few, "--film", "film.gif"], capsys, f"pass --env {NAMES[0]}")
+    main(["attention", "predictor"])
     untrained_on_logs("ds4", here / "s4", SPEC, data={"environment": NAMES[0]})
     refused(["finetune", "s4"], capsys, f"pass --env {NAMES[0]}")
     assert not Path("runs").exists()

@@ -23,7 +23,7 @@ from tests.data.test_trajectories import lengths, raw, same
 from tests.tiny import swings
 
 from legato.data import checks
-from legato.data.formats import free, load, save
+from legato.data.formats import check_writable, load, save
 from legato.data.trajectories import About, trajectories
 from legato.errors import LegatoError, LegatoWarning
 
@@ -94,7 +94,7 @@ def test_minari_keeps_environments_that_are_not_registered(environment: str) -> 
 
 @pytest.mark.parametrize("name", ["x/y-v0", "mine/ab.c-v0", "/etc/logs-v0", "mine/-v0", "m/logs-v0"])
 def test_ids_that_minari_refuses_are_refused_before_anything_is_written(name: str, tmp_path: Path) -> None:
-    for attempt in (free, partial(save, trajectories(**raw([2]), ends=np.ones((1, 2))))):
+    for attempt in (check_writable, partial(save, trajectories(**raw([2]), ends=np.ones((1, 2))))):
         with pytest.raises(LegatoError, match="no Minari id such as"):
             attempt(name)
     assert not (tmp_path / "minari").exists() or not any((tmp_path / "minari").iterdir())
@@ -105,7 +105,7 @@ def test_what_lies_where_a_minari_dataset_would_is_seen(tmp_path: Path) -> None:
     husk = tmp_path / "minari" / "mine" / "husk-v0"
     (husk / "data").mkdir(parents=True)
     with pytest.raises(LegatoError, match=r"husk-v0' would lie, holds none: delete it"):
-        free("mine/husk-v0")
+        check_writable("mine/husk-v0")
     with pytest.raises(LegatoError, match=r"metadata\.json"):
         load("mine/husk-v0")
     (tmp_path / "minari" / "x" / "y-v0" / "data").mkdir(parents=True)  # no id of Minari's: its own list fails with it
@@ -114,7 +114,7 @@ def test_what_lies_where_a_minari_dataset_would_is_seen(tmp_path: Path) -> None:
     with pytest.raises(LegatoError, match="unknown dataset 'mine/log-v0'; did you mean 'mine/logs-v0'"):
         load("mine/log-v0")
     with pytest.raises(LegatoError, match="would lie within the Minari dataset"):
-        free("mine/logs-v0/more-v0")
+        check_writable("mine/logs-v0/more-v0")
 
 
 def test_a_minari_dataset_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from scipy.integrate import trapezoid
 
 from legato.envs import tasks
 from legato.errors import LegatoError
-from legato.evaluation.fas import GRID, OWN, REFERENCES, Reference, family, fas, reference, weights
+from legato.evaluation.fas import GRID, OWN, REFERENCES, FASReference, family, fas, reference, weights
 
 MODERATE = st.floats(-1e5, 1e5)
 GRIDS = st.lists(st.integers(1, 200), min_size=2, max_size=20, unique=True).map(sorted)
@@ -86,12 +86,12 @@ def test_integers_score_in_float64_and_are_left_alone() -> None:
 @pytest.mark.parametrize(
     ("environment_id", "expected"),
     [
-        ("Pendulum-v1", Reference(1350.0, 1550.0)),
-        ("Pendulum", Reference(1350.0, 1550.0)),
-        ("LunarLanderContinuous-v3", Reference(300.0, 0.0)),
-        ("InvertedDoublePendulum-v12", Reference(9400.0, 0.0)),
-        ("Reacher-v5", Reference(60.0, 65.0)),
-        ("gymnasium.envs.mujoco:Hopper-v5", Reference(3600.0, 0.0)),
+        ("Pendulum-v1", FASReference(1350.0, 1550.0)),
+        ("Pendulum", FASReference(1350.0, 1550.0)),
+        ("LunarLanderContinuous-v3", FASReference(300.0, 0.0)),
+        ("InvertedDoublePendulum-v12", FASReference(9400.0, 0.0)),
+        ("Reacher-v5", FASReference(60.0, 65.0)),
+        ("gymnasium.envs.mujoco:Hopper-v5", FASReference(3600.0, 0.0)),
         ("LunarLander-v3", None),
         ("pendulum-v1", None),
         ("Pendulum-vx", None),
@@ -100,7 +100,7 @@ def test_integers_score_in_float64_and_are_left_alone() -> None:
         ("", None),
     ],
 )
-def test_reference_by_environment_id(environment_id: str, expected: Reference | None) -> None:
+def test_reference_by_environment_id(environment_id: str, expected: FASReference | None) -> None:
     assert reference(environment_id) == expected
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from legato.errors import LegatoError
 from legato.evaluation import figures
-from legato.evaluation.fas import GRID, Reference
+from legato.evaluation.fas import GRID, FASReference
 from legato.evaluation.figures import (
     Curve,
     asl_curve,
@@ -33,7 +33,7 @@ from legato.evaluation.figures.drawing import _numbers
 from legato.evaluation.figures.labels import _spread, _upwards
 from legato.evaluation.statistics import Interval, bootstrap
 
-PENDULUM = Reference(1350.0, 1550.0)
+PENDULUM = FASReference(1350.0, 1550.0)
 
 
 def falling(label: str, seeds: int, trained_length: int | None = None, seed: int = 0) -> Curve:

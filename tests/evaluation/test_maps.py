@@ -1,4 +1,4 @@
-"""Heat maps and journeys as they end up in the file, read back from the SVG, whose parts have names."""
+"""Heat maps and paths as they end up in the file, read back from the SVG, whose parts have names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from legato.envs import tasks
 from legato.errors import LegatoError
 from legato.evaluation.attention import Attended
 from legato.evaluation.figures import floor_plans, heat_maps
-from legato.evaluation.paths import Floor, Journey
+from legato.evaluation.goals import Floor, GoalEpisode
 
 FLOOR = Floor(tasks.FourRooms().walls, 0.5)
 
@@ -54,24 +54,24 @@ def test_a_layer_or_head_that_there_is_not_is_refused(tmp_path: Path, options: d
     assert not list(tmp_path.iterdir())
 
 
-def way(places: list[tuple[float, float]], goal: tuple[float, float], arrived: bool = True) -> Journey:
-    return Journey(np.array(places), np.array(goal), arrived, len(places) - 1)
+def episode(places: list[tuple[float, float]], goal: tuple[float, float], arrived: bool = True) -> GoalEpisode:
+    return GoalEpisode(np.array(places), np.array(goal), arrived, len(places) - 1, 0.0)
 
 
 def test_a_panel_for_each_goal(tmp_path: Path) -> None:
-    ways = [way([(1, 1), (2, 2)], (2, 2.2)), way([(9, 9), (9, 8), (9, 7)], (1, 1), False)]
-    drawn = Drawn(floor_plans.paths(ways, FLOOR, tmp_path / "a.svg", title="TT in rooms"))
+    episodes = [episode([(1, 1), (2, 2)], (2, 2.2)), episode([(9, 9), (9, 8), (9, 7)], (1, 1), False)]
+    drawn = Drawn(floor_plans.paths(episodes, FLOOR, tmp_path / "a.svg", title="TT in rooms"))
     assert drawn.count("path-") == 2
     assert {"TT in rooms", "1 step", "does not arrive"} <= set(drawn.words)
     assert any(word.startswith("1 of 2 arrive") for word in drawn.words)
 
 
-def test_journeys_to_one_goal_share_a_panel_and_are_drawn_where_they_led(tmp_path: Path) -> None:
-    ways = [way([(1, 1), (2, 4), (5, 5)], (5, 5)), way([(9, 9), (5, 6)], (5, 5), False)]
-    drawn = Drawn(floor_plans.paths(ways, FLOOR, tmp_path / "a.svg", title=""))
+def test_paths_to_one_goal_share_a_panel_and_are_drawn_where_they_led(tmp_path: Path) -> None:
+    episodes = [episode([(1, 1), (2, 4), (5, 5)], (5, 5)), episode([(9, 9), (5, 6)], (5, 5), False)]
+    drawn = Drawn(floor_plans.paths(episodes, FLOOR, tmp_path / "a.svg", title=""))
     assert "does not arrive" not in drawn.words
     line = np.concatenate([drawn.line("path-0")[:3], drawn.line("path-1")[:2]])
-    places = np.concatenate([journey.places for journey in ways])
+    places = np.concatenate([one.places for one in episodes])
     for axis, sign in ((0, 1), (1, -1)):  # y points down in the file
         scale, start = np.polyfit(places[:, axis], line[:, axis], 1)
         np.testing.assert_allclose(line[:, axis], start + scale * places[:, axis], atol=1e-3)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from legato.errors import LegatoError
-from legato.evaluation.normalised import D4RL, Levels, levels
+from legato.evaluation.normalised import D4RL, NormalisationScores, normalisation_scores
 
 
 def test_a_score_is_the_line_through_random_and_expert() -> None:
-    found = Levels(-20.0, 180.0, "somebody")
+    found = NormalisationScores(-20.0, 180.0, "somebody")
     np.testing.assert_allclose(found.score([-20, 30, 180, 230, -70]), [0, 25, 100, 125, -25])
     assert found.score([[1, 2, 3]]).shape == (1, 3)
     assert found.score(80).dtype == np.float64
@@ -19,11 +19,11 @@ def test_a_score_is_the_line_through_random_and_expert() -> None:
 def test_d4rl_scores_its_own_levels_0_and_100() -> None:
     """And a return in between by hand: 100 (1422 + 20.272305) / (3234.3 + 20.272305)."""
     for name, pair in D4RL.items():
-        found = levels(f"{name}-v4")
+        found = normalisation_scores(f"{name}-v4")
         assert found is not None
         np.testing.assert_allclose(found.score(pair), [0, 100], atol=1e-9)
         assert found.source == "D4RL"
-    hopper = levels("Hopper-v2")
+    hopper = normalisation_scores("Hopper-v2")
     assert hopper is not None
     assert hopper.score(1422.0) == pytest.approx(44.3153, abs=1e-4)
 
@@ -52,17 +52,19 @@ def test_the_levels_of_d4rl() -> None:
     ],
 )
 def test_names_count_and_versions_do_not(environment_id: str, known: bool) -> None:
-    found = levels(environment_id)
-    assert found == (Levels(-20.272305, 3234.3, "D4RL") if known else None)
+    found = normalisation_scores(environment_id)
+    assert found == (NormalisationScores(-20.272305, 3234.3, "D4RL") if known else None)
 
 
 def test_the_datasets_own_levels_come_first() -> None:
-    assert levels("AdroitHandDoor-v1", (-45.8, 2940.6)) == Levels(-45.8, 2940.6, "the dataset")
-    assert levels("Nowhere-v0", [0, 4]) == Levels(0.0, 4.0, "the dataset")
-    assert levels("Hopper-v4", (5.0, 5.0)) is None  # they say nothing, and others are not mixed in
+    assert normalisation_scores("AdroitHandDoor-v1", (-45.8, 2940.6)) == NormalisationScores(
+        -45.8, 2940.6, "the dataset"
+    )
+    assert normalisation_scores("Nowhere-v0", [0, 4]) == NormalisationScores(0.0, 4.0, "the dataset")
+    assert normalisation_scores("Hopper-v4", (5.0, 5.0)) is None  # they say nothing, and others are not mixed in
 
 
 @pytest.mark.parametrize("pair", [(1.0, 1.0), (2.0, 1.0), (float("nan"), 1.0), (0.0, float("inf"))])
 def test_levels_that_score_nothing_are_refused(pair: tuple[float, float]) -> None:
     with pytest.raises(LegatoError, match="need a random return below the expert's; a file says"):
-        Levels(*pair, "a file")
+        NormalisationScores(*pair, "a file")

@@ -21,9 +21,18 @@ from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories, trajectories
 from legato.errors import LegatoError
 from legato.evaluation import prediction
-from legato.evaluation.prediction import Foretold, Prediction, Rival, Ruler, Samples, likelihood, measure, references
+from legato.evaluation.prediction import (
+    EnsembleBaseline,
+    HistogramBins,
+    Prediction,
+    PredictionReport,
+    Samples,
+    likelihood,
+    measure,
+    references,
+)
 
-TWO = Ruler(np.array([0.0, -1.0]), np.array([4.0, 1.0]), 4)  # bins of width 1 and 1/2
+TWO = HistogramBins(np.array([0.0, -1.0]), np.array([4.0, 1.0]), 4)  # bins of width 1 and 1/2
 
 
 def states(*rows: tuple[float, float]) -> np.ndarray:
@@ -57,25 +66,25 @@ def test_no_model_exceeds_the_oracle_and_one_that_is_always_right_comes_to_it() 
     assert right[0] < TWO.oracle and right[0] == pytest.approx(TWO.oracle, abs=1e-4)
 
 
-def test_edges_belong_to_the_ruler_and_constants_are_not_measured() -> None:
-    ruler = Ruler(np.array([0.0, 5.0]), np.array([1.0, 5.0]), 10)
-    np.testing.assert_array_equal(ruler.place(states((0, 5), (1, 5), (0.1, 5)))[:, 0], [0, 9, 1])
-    np.testing.assert_array_equal(ruler.place(states((-0.1, 5), (1.1, 5)))[:, 0], [-1, -1])
-    assert ruler.oracle == pytest.approx(np.log(10))
-    assert likelihood(states((0.5, 5)), states((0.5, 9)), ruler)[0] == pytest.approx(np.log(1.1 / 2 * 10))
+def test_edges_belong_to_the_bins_and_constants_are_not_measured() -> None:
+    bins = HistogramBins(np.array([0.0, 5.0]), np.array([1.0, 5.0]), 10)
+    np.testing.assert_array_equal(bins.place(states((0, 5), (1, 5), (0.1, 5)))[:, 0], [0, 9, 1])
+    np.testing.assert_array_equal(bins.place(states((-0.1, 5), (1.1, 5)))[:, 0], [-1, -1])
+    assert bins.oracle == pytest.approx(np.log(10))
+    assert likelihood(states((0.5, 5)), states((0.5, 9)), bins)[0] == pytest.approx(np.log(1.1 / 2 * 10))
 
 
 def test_a_better_model_measures_better_at_every_step() -> None:
     rng = np.random.default_rng(0)
     walk = lambda n: np.cumsum(rng.normal(0.1, 0.05, (n, 6, 2)), axis=1).astype(np.float32)  # noqa: E731
-    real, ruler = walk(50), Ruler(np.zeros(2) - 0.3, np.ones(2), 20)
-    good = measure("good", Samples(walk(400)), real, ruler)
-    drifting = measure("drifting", Samples(walk(400) + 0.05 * np.arange(1, 7)[:, None]), real, ruler)
+    real, bins = walk(50), HistogramBins(np.zeros(2) - 0.3, np.ones(2), 20)
+    good = measure("good", Samples(walk(400)), real, bins)
+    drifting = measure("drifting", Samples(walk(400) + 0.05 * np.arange(1, 7)[:, None]), real, bins)
     assert (good.likelihood[1:] > drifting.likelihood[1:]).all() and (good.error < drifting.error).all()
-    assert (good.likelihood < ruler.oracle).all() and (good.alive == 1).all()
+    assert (good.likelihood < bins.oracle).all() and (good.alive == 1).all()
     deviation = real.std(axis=(0, 1))
     np.testing.assert_allclose(
-        measure("real", Samples(real), real, ruler).error, np.sqrt((real.std(axis=0) / deviation) ** 2 @ [0.5, 0.5]),
+        measure("real", Samples(real), real, bins).error, np.sqrt((real.std(axis=0) / deviation) ** 2 @ [0.5, 0.5]),
         rtol=1e-4,
     )  # fmt: skip
 
@@ -104,7 +113,7 @@ def test_references_are_episodes_that_are_long_enough() -> None:
         references(data, 14)
 
 
-# --- who foretells ---
+# --- who predicts ---
 
 
 def counting(episodes: int = 60, length: int = 12) -> Trajectories:
@@ -123,25 +132,25 @@ SPEC = Spec(1, (-1.0,), (1.0,))
 
 
 @pytest.fixture(scope="module")
-def rival() -> Rival:
-    found = prediction.rival(counting(), SPEC, updates=600, hidden=(32, 32))
+def baseline() -> EnsembleBaseline:
+    found = prediction.fit_baseline(counting(), SPEC, updates=600, hidden=(32, 32))
     assert found.behaviour.outputs.mean.size == 1 and found.dynamics.inputs.mean.size == 2
     return found
 
 
-def test_an_ensemble_that_is_told_what_was_done_does_what_it_does(rival: Rival) -> None:
+def test_an_ensemble_that_is_told_what_was_done_does_what_it_does(baseline: EnsembleBaseline) -> None:
     starts, actions = np.array([[0.0], [0.5]], np.float32), np.full((2, 6, 1), 0.25, np.float32)
     actions[1] *= -1
     for mixed in (False, True):
-        found = prediction.of_ensemble(rival, starts, 7, 6, actions=actions, mixed=mixed).states
+        found = prediction.of_ensemble(baseline, starts, 7, 6, actions=actions, mixed=mixed).states
         expected = starts[[0, 1, 0, 1, 0, 1, 0]][:, None] + np.cumsum(actions, axis=1)[[0, 1, 0, 1, 0, 1, 0]]
         assert np.abs(found - expected).mean() < 0.15
         np.testing.assert_allclose(found[:, 0], expected[:, 0], atol=0.08)
 
 
-def test_without_it_fills_in_what_the_data_did(rival: Rival) -> None:
+def test_without_it_fills_in_what_the_data_did(baseline: EnsembleBaseline) -> None:
     """As many steps up as down: the mean stays, the spread grows with the root of the steps."""
-    found = prediction.of_ensemble(rival, np.zeros((1, 1), np.float32), 1500, 9).states[..., 0]
+    found = prediction.of_ensemble(baseline, np.zeros((1, 1), np.float32), 1500, 9).states[..., 0]
     assert abs(found[:, -1].mean()) < 0.25
     np.testing.assert_allclose(found[:, 0].std(), 0.25, rtol=0.25)
     np.testing.assert_allclose(found[:, 8].std() / found[:, 0].std(), 3, rtol=0.3)
@@ -199,14 +208,14 @@ def test_marks_are_missing_numbers(policy: tt.Planning) -> None:
 
 def test_a_table_and_a_file_say_what_came_of_it() -> None:
     one = Prediction("TT", np.linspace(9, 7, 12), np.linspace(0, 1, 12), np.linspace(1, 0.5, 12))
-    foretold = Foretold("Hopper-v5", (one, replace(one, label="ensemble", alive=np.ones(12))), 10.5, 20, 30, True)
+    report = PredictionReport("Hopper-v5", (one, replace(one, label="ensemble", alive=np.ones(12))), 10.5, 20, 30, True)
     assert prediction.shown(12) == [1, 5, 10, 12] and prediction.shown(100) == [1, 5, 10, 20, 50, 100]
-    table = prediction.table(foretold)
+    table = prediction.table(report)
     cells: list[Any] = [list(column.cells) for column in table.columns]
     assert cells[0] == ["TT", "ensemble", "error: TT", "error: ensemble", "not ended, %: TT"]
     assert [column[0] for column in cells[1:]] == ["9.0", "8.3", "7.4", "7.0"]
     assert [column[4] for column in cells[1:]] == ["100", "82", "59", "50"]
-    body = json.loads(json.dumps(foretold.to_json()))
+    body = json.loads(json.dumps(report.to_json()))
     assert body["oracle"] == 10.5 and body["predictions"][1]["likelihood"][-1] == 7
 
 
@@ -215,7 +224,7 @@ def test_the_figure_names_its_curves_and_the_bound(tmp_path: Path) -> None:
 
     x = np.arange(1, 11)
     curves = [Curve("TT", x, 30 - x[None]), Curve("ensemble", x, 30 - 5 * x[None])]
-    path = prediction_curve(curves, tmp_path / "p.svg", title="states foretold", oracle=40.0, episodes=7)
+    path = prediction_curve(curves, tmp_path / "p.svg", title="predicted states", oracle=40.0, episodes=7)
     text = path.read_text()
     assert 'id="oracle"' in text and 'id="curve-1"' in text
     assert 'id="oracle"' not in prediction_curve(curves, tmp_path / "q.svg", title="t").read_text()

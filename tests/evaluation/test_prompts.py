@@ -19,9 +19,11 @@ from legato.cli import main
 from legato.data.facts import Facts
 from legato.envs import World
 from legato.errors import LegatoError
+from legato.evaluation import compare as comparing
 from legato.evaluation import prompts, sweeps
+from legato.evaluation.compare import evaluation_of
 from legato.evaluation.fas import GRID
-from legato.evaluation.normalised import Levels
+from legato.evaluation.normalised import NormalisationScores
 from legato.evaluation.prompts import Prompts
 from legato.evaluation.statistics import bootstrap
 from legato.evaluation.sweeps import Evaluation
@@ -182,7 +184,7 @@ def test_a_conditioned_run_is_asked_for_its_datas_deciles(evaluation: Evaluation
     assert found.returns.shape == (2, 6, 2)
     np.testing.assert_allclose(found.returns[:, 3], evaluation.asl.returns[:, 0], rtol=1e-6)  # asked for its own target
     assert evaluation.asl.x == GRID
-    assert evaluation.levels == Levels(-100.0, 100.0, "the dataset")
+    assert evaluation.levels == NormalisationScores(-100.0, 100.0, "the dataset")
     assert evaluation.as_trained == evaluation.asl.at(1)
     assert {p.name for p in (run.path / "figures").iterdir()} >= {"asl-last.png", "prompts-last.png"}
 
@@ -250,8 +252,8 @@ def test_comparing_measures_what_prompts_alone_left_out(
     """And asks for the same returns again."""
     api.evaluate(run, which="best", episodes=1, sweep=False, targets=(4.0,), quiet=True)
     asked = []
-    monkeypatch.setattr(api, "evaluate", lambda run, **options: asked.append(options))
-    api.evaluation_of(run, "best", quiet=True)
+    monkeypatch.setattr(comparing, "evaluate", lambda run, **options: asked.append(options))
+    evaluation_of(run, "best", quiet=True)
     assert asked == [{"which": "best", "env": World("Diary-v0"), "targets": (4.0,), "quiet": True}]
 
 
@@ -261,7 +263,7 @@ def test_what_reads_no_target_is_not_asked(tmp_path: Path) -> None:
         with pytest.raises(LegatoError, match=rf"bc' \(BC\) read no target return: leave out {words}$"):
             api.evaluate(cloned, quiet=True, **options)
     found = api.evaluate(cloned, episodes=1, clocks=False, quiet=True)
-    assert (found.prompts, found.levels) == (None, Levels(-100.0, 100.0, "the dataset"))
+    assert (found.prompts, found.levels) == (None, NormalisationScores(-100.0, 100.0, "the dataset"))
     assert not list((cloned.path / "figures").glob("prompts*"))
 
 
@@ -283,11 +285,11 @@ def test_a_run_without_environment_is_told_where_to_play(tmp_path: Path, capsys:
 
 
 def test_levels_belong_to_the_environment_of_the_data(run: Run) -> None:
-    def levels(env: str) -> Levels | None:
+    def scores(env: str) -> NormalisationScores | None:
         return api.evaluate(run, which="best", episodes=1, sweep=False, targets=(4.0,), env=env, quiet=True).levels
 
-    assert levels("Diary-v1") == Levels(-100.0, 100.0, "the dataset")  # another version
-    assert levels("Other-v0") is None
+    assert scores("Diary-v1") == NormalisationScores(-100.0, 100.0, "the dataset")  # another version
+    assert scores("Other-v0") is None
 
 
 def test_an_environment_of_another_shape_is_refused(run: Run) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from legato.evaluation import report
 from legato.evaluation.fas import GRID, reference
 from legato.evaluation.latency import Latency
-from legato.evaluation.normalised import Levels
+from legato.evaluation.normalised import NormalisationScores
 from legato.evaluation.prompts import Prompts
 from legato.evaluation.sweeps import Evaluation, Sweep
 
@@ -68,7 +68,7 @@ def test_nothing_is_cut_off(width: int) -> None:
     searched = replace(
         evaluation("", 400.0), label="SRL-4 (+planner=mppi, samples=64, iterations=12)", which="best+planner=mppi"
     )
-    scored = [replace(e, levels=Levels(-1600.0, 0.0, "the dataset")) for e in (searched, OTHER)]
+    scored = [replace(e, levels=NormalisationScores(-1600.0, 0.0, "the dataset")) for e in (searched, OTHER)]
     console = Console(width=width)
     with console.capture() as captured:
         console.print(report.table(scored, width))
@@ -138,7 +138,7 @@ def test_lengths_that_were_not_measured_have_no_column(capsys: pytest.CaptureFix
 ASKED = replace(
     ONE,
     label="DT",
-    levels=Levels(-300.0, -100.0, "D4RL"),
+    levels=NormalisationScores(-300.0, -100.0, "D4RL"),
     prompts=Prompts(
         (-250.0, -150.0, 50.0),
         np.array([[[-240.0], [-160], [-140]], [[-220], [-140], [-120]]]),

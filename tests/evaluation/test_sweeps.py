@@ -17,7 +17,10 @@ from tests.tiny import WIDE, Diary, Scribe, untrained, world
 
 from legato import api
 from legato.errors import LegatoError
-from legato.evaluation.fas import GRID, Reference, fas, reference
+from legato.evaluation import compare as comparing
+from legato.evaluation import evaluate as evaluating
+from legato.evaluation.compare import evaluation_of
+from legato.evaluation.fas import GRID, FASReference, fas, reference
 from legato.evaluation.latency import Latency
 from legato.evaluation.statistics import bootstrap
 from legato.evaluation.sweeps import INTERVALS, Evaluation, Sweep, asl_clock, delays, interval_clock, sweep
@@ -147,7 +150,7 @@ def test_what_is_kept_is_read_back(evaluation: Evaluation, run: Run) -> None:
             evaluation.reference,
             evaluation.latency,
         )
-    again = api.evaluation_of(run, quiet=True)  # from the file: latencies, which never repeat, are the same
+    again = evaluation_of(run, quiet=True)  # from the file: latencies, which never repeat, are the same
     assert again.to_json() == evaluation.to_json()
 
 
@@ -174,7 +177,7 @@ def test_a_world_without_reference_has_no_fas_until_one_is_given(unknown_world: 
     assert kept(run)["last"]["fas"] is None
     assert Evaluation.from_json(kept(run)["last"]).to_json() == found.to_json()
     scaled = api.evaluate(run, episodes=1, clocks=False, quiet=True, max_return=50.0, offset=7.0)
-    assert scaled.reference == Reference(50.0, 7.0)
+    assert scaled.reference == FASReference(50.0, 7.0)
     np.testing.assert_array_equal(scaled.fas_per_seed, fas(found.asl.means, 50.0, 7.0))
 
 
@@ -190,7 +193,7 @@ def test_a_world_without_reference_has_no_fas_until_one_is_given(unknown_world: 
 def test_what_cannot_be_evaluated_is_refused_before_it_is_measured(
     run: Run, options: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api, "make_vec", lambda *args: pytest.fail("it was measured"))
+    monkeypatch.setattr(evaluating, "make_vec", lambda *args: pytest.fail("it was measured"))
     with pytest.raises(LegatoError) as problem:
         api.evaluate(run, quiet=True, **options)
     assert str(problem.value) == words
@@ -202,11 +205,11 @@ def test_a_file_that_cannot_be_added_to_is_refused_and_kept(
 ) -> None:
     run = untrained("sac", tmp_path / "run")
     (run.path / "evaluation.json").write_bytes(content)
-    monkeypatch.setattr(api, "make_vec", lambda *args: pytest.fail("it was measured"))
+    monkeypatch.setattr(evaluating, "make_vec", lambda *args: pytest.fail("it was measured"))
     with pytest.raises(LegatoError, match=r"evaluation.json' cannot be read .*; move it away to evaluate anew"):
         api.evaluate(run, quiet=True)
     with pytest.raises(LegatoError, match="cannot be read"):
-        api.evaluation_of(run, quiet=True)
+        evaluation_of(run, quiet=True)
     assert (run.path / "evaluation.json").read_bytes() == content
 
 
@@ -252,7 +255,7 @@ def test_fas_is_that_of_its_own_grid_only() -> None:
     def of(x: tuple[int, ...]) -> Evaluation:
         returns = np.zeros((2, len(x), 3))
         return Evaluation(
-            "A", "Pendulum-v1", "last", (0, 1), 1, None, Sweep(x, returns), reference=Reference(10.0, 5.0)
+            "A", "Pendulum-v1", "last", (0, 1), 1, None, Sweep(x, returns), reference=FASReference(10.0, 5.0)
         )
 
     assert of(GRID[:-1]).fas is None
@@ -272,7 +275,7 @@ def test_compare_measures_only_what_was_not_measured_yet(
         measured.append((run.path.name, options["which"]))
         return evaluation
 
-    monkeypatch.setattr(api, "evaluate", evaluate)
+    monkeypatch.setattr(comparing, "evaluate", evaluate)
     api.compare([run, untrained("sac", tmp_path / "new")], quiet=True)
     assert measured == [("new", "last")]
 
@@ -312,7 +315,7 @@ def test_options_and_a_time_limit_may_be_given_to_all_runs_that_are_compared(
         played.append(options["env"].label)
         return evaluation
 
-    monkeypatch.setattr(api, "evaluate", evaluate)
+    monkeypatch.setattr(comparing, "evaluate", evaluate)
     runs = [untrained("sac", tmp_path / str(g), env_options={"g": g}) for g in (5.0, 10.0)]
     api.compare(runs, env_options={"g": 2.0}, max_episode_steps=20, quiet=True)
     assert played == ["Pendulum-v1 (g=2.0, max_episode_steps=20)"] * 2
@@ -325,7 +328,7 @@ def test_an_evaluation_that_calls_itself_otherwise_is_refused(evaluation: Evalua
     body.pop("digest", None)
     (run.path / "evaluation.json").write_text(json.dumps({"last": body}))
     with pytest.raises(LegatoError, match=r"'last' in .* calls itself 'a/../../victim'"):
-        api.evaluation_of(run, quiet=True)
+        evaluation_of(run, quiet=True)
 
 
 def test_latency_is_part_of_the_file(evaluation: Evaluation) -> None:

@@ -20,7 +20,8 @@ from tests.tiny import WIDE, Diary, Scribe, world
 
 from legato.data.spec import Spec
 from legato.errors import LegatoError
-from legato.evaluation.video import beside, play, postures, ready
+from legato.evaluation.episodes import play_episode
+from legato.evaluation.video import beside, postures, ready
 from legato.policy import OpenLoop, Policy, Step
 from legato.rollout import Clock, episode_seed, episodes, stack
 
@@ -51,7 +52,7 @@ def test_the_episode_is_the_test_episode_of_its_number(cinema: str) -> None:
     for number in (0, 2):
         diaries = [Diary(limit=9) for _ in range(3)]
         returns = episodes(stack([SCRIBE]), world(*diaries), WIDE, Clock(4, delay=1), [5], "test")
-        ret, steps, decisions = play(SCRIBE, cinema, WIDE, Clock(4, delay=1), 5, number)
+        ret, steps, decisions = play_episode(SCRIBE, cinema, WIDE, Clock(4, delay=1), 5, number)
         assert diaries[number].seeds == [episode_seed(5, "test", number)]
         assert ret == pytest.approx(returns[0, number], rel=1e-6)
         assert (steps, decisions) == (9, 3)
@@ -60,8 +61,8 @@ def test_the_episode_is_the_test_episode_of_its_number(cinema: str) -> None:
 
 def test_every_step_is_a_frame_of_the_gif(cinema: str, tmp_path: Path) -> None:
     path = tmp_path / "films" / "one.gif"
-    without = play(SCRIBE, cinema, WIDE, Clock(2), 0)
-    assert play(SCRIBE, cinema, WIDE, Clock(2), 0, video=path) == without
+    without = play_episode(SCRIBE, cinema, WIDE, Clock(2), 0)
+    assert play_episode(SCRIBE, cinema, WIDE, Clock(2), 0, video=path) == without
     with Image.open(path) as film:
         assert film.n_frames == 9
         assert film.size == (47, 33)
@@ -93,7 +94,7 @@ def test_a_machine_that_cannot_draw_is_one_line(
         monkeypatch.setattr(Cinema, "model", body, raising=False)
     with warnings.catch_warnings(), pytest.raises(LegatoError) as problem:
         warnings.simplefilter("error")
-        play(SCRIBE, cinema, WIDE, Clock(2), 0, video=tmp_path / "a.gif")
+        play_episode(SCRIBE, cinema, WIDE, Clock(2), 0, video=tmp_path / "a.gif")
     assert str(problem.value) == f"'Cinema-v0' cannot be drawn here: {words}"
     assert list(tmp_path.iterdir()) == []
 
@@ -101,7 +102,7 @@ def test_a_machine_that_cannot_draw_is_one_line(
 def test_every_step_is_a_frame_of_the_mp4(cinema: str, tmp_path: Path) -> None:
     imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
     path = tmp_path / "one.mp4"
-    play(SCRIBE, cinema, WIDE, Clock(2), 0, video=path)
+    play_episode(SCRIBE, cinema, WIDE, Clock(2), 0, video=path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # JAX fears any fork
         frames, seconds = imageio_ffmpeg.count_frames_and_secs(str(path))
@@ -117,7 +118,7 @@ def test_a_world_of_gymnasiums_is_filmed(tmp_path: Path, monkeypatch: pytest.Mon
     pytest.importorskip("pygame")
     monkeypatch.setitem(gymnasium.registry, "Short-v1", replace(gymnasium.spec("Pendulum-v1"), max_episode_steps=4))
     policy = OpenLoop(jnp.array([[2.0], [-2.0]]))
-    _, steps, _ = play(policy, "Short-v1", Spec(3, (-2.0,), (2.0,)), Clock(1), 0, video=tmp_path / "swing.gif")
+    _, steps, _ = play_episode(policy, "Short-v1", Spec(3, (-2.0,), (2.0,)), Clock(1), 0, video=tmp_path / "swing.gif")
     with Image.open(tmp_path / "swing.gif") as film:
         assert film.n_frames == steps == 4
         pictures = []
@@ -143,7 +144,7 @@ class Obeying(Policy[Any]):
 def test_a_policy_is_told_what_is_asked_of_it(cinema: str) -> None:
     """A reward is a quarter of the action, less the step."""
     for asked in (8.0, 20.0):
-        assert play(Obeying(), cinema, WIDE, Clock(1), 0, command=asked)[0] == 9 * asked / 4 - 36
+        assert play_episode(Obeying(), cinema, WIDE, Clock(1), 0, command=asked)[0] == 9 * asked / 4 - 36
 
 
 def test_a_world_without_pictures_is_played_but_not_filmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,9 +159,9 @@ def test_a_world_without_pictures_is_played_but_not_filmed(tmp_path: Path, monke
     monkeypatch.setitem(gymnasium.registry, "Dark-v0", EnvSpec("Dark-v0", lambda: Diary(limit=9)))
     monkeypatch.setitem(gymnasium.registry, "Ascii-v0", EnvSpec("Ascii-v0", Ascii))
     for name in ("Dark-v0", "Ascii-v0"):
-        assert play(SCRIBE, name, WIDE, Clock(4), 0)[1:] == (9, 3)
+        assert play_episode(SCRIBE, name, WIDE, Clock(4), 0)[1:] == (9, 3)
         with pytest.raises(LegatoError, match=f"^'{name}' draws no pictures to film$"):
-            play(SCRIBE, name, WIDE, Clock(4), 0, video=tmp_path / "one.gif")
+            play_episode(SCRIBE, name, WIDE, Clock(4), 0, video=tmp_path / "one.gif")
     assert not list(tmp_path.iterdir())
 
 
@@ -169,15 +170,16 @@ def test_a_world_without_pictures_is_played_but_not_filmed(tmp_path: Path, monke
 
 @pytest.fixture
 def unplayed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from legato.evaluation import video
+    from legato.evaluation import episodes, video
 
-    monkeypatch.setattr(video, "make", lambda *args, **kwargs: pytest.fail("it was played"))
+    for module in (episodes, video):
+        monkeypatch.setattr(module, "make", lambda *args, **kwargs: pytest.fail("it was played"))
 
 
 @pytest.mark.parametrize("name", ["film", "film.avi", "film.GIF", "gif", "film.mp4.txt"])
 def test_another_format_is_refused(unplayed: None, tmp_path: Path, name: str) -> None:
     with pytest.raises(LegatoError) as problem:
-        play(SCRIBE, "Pendulum-v1", WIDE, Clock(1), 0, video=tmp_path / name)
+        play_episode(SCRIBE, "Pendulum-v1", WIDE, Clock(1), 0, video=tmp_path / name)
     assert str(problem.value) == f"a video ends in .mp4 or .gif; '{tmp_path / name}' was given"
 
 
@@ -185,7 +187,7 @@ def test_another_format_is_refused(unplayed: None, tmp_path: Path, name: str) ->
 def test_an_existing_film_is_not_overwritten(unplayed: None, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("precious")
     with pytest.raises(LegatoError, match=r"film\.\w+' exists and is not overwritten"):
-        play(SCRIBE, "Pendulum-v1", WIDE, Clock(1), 0, video=tmp_path / name)
+        play_episode(SCRIBE, "Pendulum-v1", WIDE, Clock(1), 0, video=tmp_path / name)
     assert (tmp_path / name).read_text() == "precious"
 
 
@@ -194,20 +196,20 @@ def test_mp4_without_its_writer_says_what_to_do(
 ) -> None:
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)  # type: ignore[arg-type]
     with pytest.raises(LegatoError, match=r"writing \.mp4 needs pip install 'legato\[video\]'; \.gif works without"):
-        play(SCRIBE, "Pendulum-v1", WIDE, Clock(1), 0, video=tmp_path / "film.mp4")
+        play_episode(SCRIBE, "Pendulum-v1", WIDE, Clock(1), 0, video=tmp_path / "film.mp4")
 
 
 def test_a_missing_renderer_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pygame", None)  # type: ignore[arg-type]
     policy, spec = OpenLoop(jnp.zeros((1, 1))), Spec(3, (-2.0,), (2.0,))
     with pytest.raises(LegatoError, match=r"needs a package that is missing: pip install 'legato\[classic\]'"):
-        play(policy, "Pendulum-v1", spec, Clock(1), 0, video=tmp_path / "film.gif")
+        play_episode(policy, "Pendulum-v1", spec, Clock(1), 0, video=tmp_path / "film.gif")
     assert not list(tmp_path.iterdir())
 
 
 def test_episodes_are_numbered_from_zero(unplayed: None) -> None:
     with pytest.raises(LegatoError, match="episodes are numbered from 0; -1 was given"):
-        play(SCRIBE, "Pendulum-v1", WIDE, Clock(1), 0, episode=-1)
+        play_episode(SCRIBE, "Pendulum-v1", WIDE, Clock(1), 0, episode=-1)
 
 
 # --- motions side by side ---

@@ -14,7 +14,9 @@ from tests.tiny import learn, logs, train
 from legato import api
 from legato.cli import main
 from legato.errors import LegatoError, LegatoWarning
-from legato.evaluation.fas import Reference
+from legato.evaluation import compare as comparing
+from legato.evaluation.compare import evaluation_of
+from legato.evaluation.fas import FASReference
 from legato.training.run import Run
 
 EVERY: dict[str, Any] = {"eval_every": 200, "log_every": 200, "checkpoint_every": 200, "eval_episodes": 2}
@@ -68,13 +70,13 @@ def test_what_was_measured_before_is_measured_anew_in_its_scale(
     options = {**EVERY, "start_steps": 100, "anneal_over": 0, "max_episode_steps": 20}
     run = train("srl", tmp_path / "run", steps=200, **options)
     first = api.evaluate(run, max_return=100, offset=200, episodes=1, clocks=False, quiet=True)
-    assert (first.steps, first.reference) == ((200,), Reference(100, 200))
+    assert (first.steps, first.reference) == ((200,), FASReference(100, 200))
     api.train(resume=run.path, steps=400, quiet=True)
-    again = api.evaluation_of(run.path, quiet=True)
-    assert (again.steps, again.reference) == ((400,), Reference(100, 200))
+    again = evaluation_of(run.path, quiet=True)
+    assert (again.steps, again.reference) == ((400,), FASReference(100, 200))
     assert again.fas is not None
-    monkeypatch.setattr(api, "evaluate", None)  # is not called again
-    assert api.evaluation_of(run.path, quiet=True).steps == (400,)
+    monkeypatch.setattr(comparing, "evaluate", None)  # is not called again
+    assert evaluation_of(run.path, quiet=True).steps == (400,)
 
 
 def test_step_sizes_that_have_fallen_are_said_to_stay_so(tmp_path: Path) -> None:

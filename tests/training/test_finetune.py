@@ -24,6 +24,7 @@ from legato.algorithms import finetuner
 from legato.data import histories as ring
 from legato.errors import LegatoError
 from legato.training import finetune
+from legato.training.learning_curve import learning_curve
 from legato.training.policy_file import named_leaves
 from legato.training.run import Run
 from legato.training.settings import override, preset, tuning_preset
@@ -202,7 +203,7 @@ def test_the_offline_policies_are_left_as_they_were_and_carried_along(
 @pytest.mark.parametrize("algorithm", BASES)
 def test_it_learns_keeps_the_best_and_can_be_measured_like_any(algorithm: str, unbroken: dict[str, Run]) -> None:
     run = unbroken[algorithm]
-    steps, returns = api.learning(run)
+    steps, returns = learning_curve(run)
     assert steps.tolist() == [0, 400, 800, 1200] and returns.shape == (2, 4)
     for i, seed in enumerate(run.seeds):
         start, last, best = (api.load(run.path, seed, which) for which in ("start", "last", "best"))

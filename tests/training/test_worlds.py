@@ -18,7 +18,8 @@ from legato.cli import main
 from legato.data.spec import Spec
 from legato.envs import World, check_options, construction, make, resolve_environment
 from legato.errors import LegatoError, LegatoWarning
-from legato.evaluation import video
+from legato.evaluation.environment import environment_of
+from legato.evaluation.episodes import play_episode
 from legato.rollout import Clock
 from legato.training import finetune
 from legato.training.run import Run
@@ -52,13 +53,13 @@ def test_a_function_its_options_and_the_limit_are_kept(tmp_path: Path, monkeypat
     options: dict[str, Any] = {"env": swing, "env_options": {"g": 5.0}, "max_episode_steps": 4}
     run = learn("bc", tmp_path / "run", logs(tmp_path / "logs.npz"), **TIMES, **options)
     kept = World(NAME, {"g": 5.0}, 4)
-    assert run.world == Run(run.path).world == api.world_of(run) == kept
+    assert run.world == Run(run.path).world == environment_of(run) == kept
     extra = legato.load(run.path).card.extra
     assert (extra["environment"], extra["env_options"], extra["max_episode_steps"]) == (NAME, {"g": 5.0}, 4)
     environment = make(kept)
     assert environment.unwrapped.g == 5.0
     policy = legato.load(run.path).policy
-    assert video.play(policy, kept, run.spec, Clock(1), 0)[1] == 4
+    assert play_episode(policy, kept, run.spec, Clock(1), 0)[1] == 4
     with pytest.warns(LegatoWarning, match=r"these are of \S+ \(g=5.0, max_episode_steps=4\): they name none"):
         collected = legato.collect(run, 9, quiet=True)
     assert (collected.lengths.tolist(), collected.about.environment) == ([4, 4, 1], None)

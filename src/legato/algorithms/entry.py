@@ -81,12 +81,8 @@ class Entry:
 
     def label(self, config: Any) -> str:
         """The field's name for hyper-parameters: `SRL-8`, `10%BC`, `DT (cache)`."""
-        details, title = self.details(config), self.short_label(config)
+        details, title = self.details(config), self.name.upper() if self.title is None else self.title(config)
         return f"{title} ({', '.join(details)})" if details else title
-
-    def short_label(self, config: Any) -> str:
-        """The same without details: `SRL-8`, `DT`."""
-        return self.name.upper() if self.title is None else self.title(config)
 
     def load(self) -> ModuleType:
         """Its module."""

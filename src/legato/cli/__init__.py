@@ -24,7 +24,7 @@ COMMANDS = {
     "compare": "put several runs in one table and figure: legato compare RUN RUN ...",
     "collect": "write a policy's episodes as a dataset: legato collect RUN --steps 100000 --out mine/logs-v0",
     "data": "look at logged episodes, check and convert them: legato data info D4RL/door/human-v2",
-    "predict": "how far ahead a Trajectory Transformer's model foretells: legato predict RUN --dataset held-out.npz",
+    "predict": "how far ahead a Trajectory Transformer's model predicts: legato predict RUN --dataset held-out.npz",
     "play": "play one episode of a run, or film it: legato play RUN --out swing.gif",
     "attention": "see which tokens a transformer's predictions attend to: legato attention RUN --layer 1",
     "list": "what there is: legato list algorithms|envs|presets",

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from legato.cli.options import free
+from legato.cli.options import next_free_path
 from legato.errors import plain
 
 
@@ -38,7 +38,7 @@ def attention(
         which: the policy at the end of training, or the one that evaluated best on the way
         seed: which of the run's seeds; by default the first
     """
-    figure = free(out, "attention.png")
+    figure = next_free_path(out, "attention.png")
 
     from rich.console import Console
 

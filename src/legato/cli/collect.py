@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from legato.cli.options import EnvOption, values
-from legato.errors import plain
+from legato.errors import plain, quantity
 
 
 def collect(
@@ -47,7 +47,6 @@ def collect(
         quiet: show no progress
     """
     from legato import api
-    from legato.cli.data import count
 
     data = api.collect(
         source,
@@ -66,7 +65,7 @@ def collect(
         seed=seed,
         quiet=quiet,
     )
-    print(plain(f"{out}: {count(len(data), 'episode')}, {count(data.steps, 'step')}"))
+    print(plain(f"{out}: {quantity(len(data), 'episode')}, {quantity(data.steps, 'step')}"))
 
 
 def run(args: list[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from legato.cli.options import EnvOption, free, values
+from legato.cli.options import EnvOption, next_free_path, values
 from legato.errors import LegatoError, plain
 
 
@@ -36,7 +36,7 @@ def compare(
     """
     if not runs:
         raise LegatoError("compare needs at least one run folder")
-    figure = free(out, "comparison.png")
+    figure = next_free_path(out, "comparison.png")
 
     from legato import api
     from legato.evaluation import report

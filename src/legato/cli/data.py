@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from legato.errors import LegatoError, escape_markup, plain, unknown
+from legato.errors import LegatoError, escape_markup, plain, quantity, unknown
 
 if TYPE_CHECKING:
     from legato.data.trajectories import Trajectories
@@ -27,16 +27,16 @@ def info(source: Source, clip_actions: bool = False, download: bool = False) -> 
     from rich.console import Console
     from rich.table import Table
 
-    from legato.data.formats import load
+    from legato.data import report
 
-    data = load(source, clip_actions=clip_actions, download=download)
+    found = report.info(source, clip_actions=clip_actions, download=download)
     table = Table(show_header=False, box=None, pad_edge=False)
-    for name, value in facts(data):
+    for name, value in found.summary:
         table.add_row(name, escape_markup(value))
     console = Console()
     console.print(table)
     ranges = Table("", "least", "most", "mean", "deviation", "", box=None, pad_edge=False)
-    for row in dimensions(data):
+    for row in found.ranges:
         ranges.add_row(*row)
     console.print()
     console.print(ranges)
@@ -56,7 +56,7 @@ def check(sources: Sources, clip_actions: bool = False) -> None:
     for source in sources:
         data = load(source, clip_actions=clip_actions)
         rewards = "" if data.rewards is not None else ", no rewards: it can be imitated only"
-        print(plain(f"{source}: {count(len(data), 'episode')}, {count(data.steps, 'step')}{rewards}"))
+        print(plain(f"{source}: {quantity(len(data), 'episode')}, {quantity(data.steps, 'step')}{rewards}"))
 
 
 def convert(source: Source, target: Source, clip_actions: bool = False, download: bool = False) -> None:
@@ -68,10 +68,7 @@ def convert(source: Source, target: Source, clip_actions: bool = False, download
         clip_actions: move actions that lie outside their bounds to them
         download: fetch a Minari dataset that is not here
     """
-    from legato.data.formats import free, load
-
-    free(target)
-    _write(load(source, clip_actions=clip_actions, download=download), target)
+    _say(_operations().convert(source, target, clip_actions=clip_actions, download=download), target)
 
 
 def bring(
@@ -125,12 +122,9 @@ def bring(
         clip_actions: move actions that lie outside their bounds to them
         download: fetch a Minari dataset that is not here
     """
-    from legato.data import importing
-    from legato.data.formats import free
     from legato.data.tables import Columns
     from legato.data.tables.columns import seconds
 
-    free(target)
     columns = Columns(
         observations=observations,
         actions=actions,
@@ -147,8 +141,9 @@ def bring(
         missing=missing,
         environment=environment,
     )
-    data, said = importing.read(
+    data, decisions = _operations().import_logs(
         source,
+        target,
         columns,
         ends=ends,
         late_ends=late_ends,
@@ -156,9 +151,9 @@ def bring(
         clip_actions=clip_actions,
         download=download,
     )
-    for sentence in said:
-        print(plain(sentence))
-    _write(data, target)
+    for decision in decisions:
+        print(plain(decision))
+    _say(data, target)
 
 
 def merge(sources: Sources, out: str, clip_actions: bool = False) -> None:
@@ -169,13 +164,7 @@ def merge(sources: Sources, out: str, clip_actions: bool = False) -> None:
         out: a new .npz or .hdf5 file, .arrays folder, or Minari id
         clip_actions: move actions that lie outside their bounds to them
     """
-    from legato.data import sets
-    from legato.data.formats import free, load
-
-    if not sources:
-        raise LegatoError("merge needs at least one dataset")
-    free(out)
-    _write(sets.merge([load(source, clip_actions=clip_actions) for source in sources], out), out)
+    _say(_operations().merge(sources, out, clip_actions=clip_actions), out)
 
 
 def split(source: Source, out: tuple[str, str], fraction: float = 0.9, seed: int = 0) -> None:
@@ -187,15 +176,8 @@ def split(source: Source, out: tuple[str, str], fraction: float = 0.9, seed: int
         fraction: how many of the episodes the first one gets
         seed: which ones
     """
-    from legato.data import sets
-    from legato.data.formats import free, load
-
-    if out[0] == out[1]:
-        raise LegatoError(f"'{out[0]}' cannot take both parts; name two")
-    for target in out:
-        free(target)
-    for target, data in zip(out, sets.split(load(source), fraction, seed), strict=True):
-        _write(data, target)
+    for target, data in zip(out, _operations().split(source, out, fraction=fraction, seed=seed), strict=True):
+        _say(data, target)
 
 
 def make(task: Source, out: str, episodes: int = 1000, seed: int = 0) -> None:
@@ -207,126 +189,26 @@ def make(task: Source, out: str, episodes: int = 1000, seed: int = 0) -> None:
         episodes: how many
         seed: of starts and actions; the same seed makes the same set
     """
-    from legato.data.formats import free
+    from legato.data.formats import check_writable, save
     from legato.envs import tasks
 
-    free(out)
-    _write(tasks.generate(task, episodes, seed), out)
+    check_writable(out)
+    data = tasks.generate(task, episodes, seed)
+    save(data, out)
+    _say(data, out)
 
 
-def _write(data: Trajectories, target: str) -> None:
-    """Save, and say what was saved."""
-    import legato.envs  # noqa: F401  Minari looks up the environment that a set names, which may be one of ours
-    from legato.data.formats import save
+def _operations() -> Any:
+    """What writes files from files. Minari looks up the environment that a set names, which may be one of ours."""
+    import legato.envs  # noqa: F401  registers them
+    from legato.data import operations
 
-    save(data, target)
-    print(plain(f"{target}: {count(len(data), 'episode')}, {count(data.steps, 'step')}"))
-
-
-def facts(data: Trajectories) -> list[tuple[str, str]]:
-    """What `info` prints, line by line."""
-
-    from legato.data import normaliser, trajectories
-    from legato.data.facts import NEAREST, support
-    from legato.evaluation.normalised import Levels
-
-    about = data.about
-    said = [
-        ("dataset", about.name),
-        ("environment", about.environment or "not recorded"),
-        (
-            "episodes",
-            f"{len(data)} ({int(data.terminations.sum())} terminated, {int(data.truncations.sum())} truncated)",
-        ),
-        ("steps", str(data.steps)),
-        ("steps per episode", _spread(data.lengths)),
-        ("observation", count(data.observations.shape[1], "number")),
-    ]
-    if still := normaliser.constant_numbers(data.observations):
-        said.append(("never change", f"of the observation, {_numbers(still)}: nothing is learnt of what they do"))
-    if about.choices is not None:
-        counted = f", {about.start} to {about.start + about.choices - 1}" if about.start else ""
-        said.append(("action", f"one of {about.choices}{counted}"))
-    else:
-        low, high = sorted(set(about.low or ())), sorted(set(about.high or ()))
-        bounds = f"{low[0]:g} to {high[0]:g}" if len(low) == len(high) == 1 else "bounds differ by number"
-        bounds = bounds if low and high else "bounds not recorded"
-        said.append(("action", f"{count(data.actions.shape[1], 'number')}, {bounds}"))
-        said.append(("actions used", f"{data.actions.min():.3g} to {data.actions.max():.3g}"))
-    if data.rewards is None:
-        return [*said, ("rewards", "none: it can be imitated only")]
-    earned = trajectories.returns(data)
-    said.append(("return", _spread(earned)))
-    found = support(data, data.observations[data.offsets[:-1]])
-    assert found.near is not None
-    best = found.near[:, 2]
-    said.append(
-        ("ask for", f"{found.target:.5g} by default, the mean of the best episodes that hold a tenth of the steps")
-    )
-    said.append(
-        (
-            "by start",
-            f"of the {count(min(NEAREST, len(data)), 'episode')} begun nearest to a start, the best earned "
-            f"{best.min():.5g} to {best.max():.5g}",
-        )
-    )
-    if about.reference is not None:
-        low, high = about.reference
-        said.append(("reference returns", f"{low:.6g} (random), {high:.6g} (expert)"))
-        if low < high:
-            score = Levels(low, high, "the dataset").score(earned).mean()
-            said.append(("normalised return", f"{score:.1f} on average"))
-    return said
+    return operations
 
 
-MOST = 60  # numbers of an observation or action that are listed
-
-
-def dimensions(data: Trajectories) -> list[tuple[str, ...]]:
-    """Range, mean and deviation of every number of observations and actions, and what is notable about it."""
-    import numpy as np
-
-    from legato.data.normaliser import constant_numbers
-
-    about = data.about
-    still = set(constant_numbers(data.observations))
-    tables = [("observation", data.observations, {i: "constant" for i in still})]
-    if about.choices is None:
-        used: dict[int, str] = {}
-        if about.low is not None and about.high is not None:
-            halves = (np.array(about.high) - np.array(about.low)) / 2
-            share = np.asarray(data.actions, np.float64).std(axis=0) / np.maximum(halves, 1e-12)
-            used = {i: f"deviation {part:.1%} of half its bounds" for i, part in enumerate(share)}
-        tables.append(("action", data.actions, used))
-    found: list[tuple[str, ...]] = []
-    for name, array, remarks in tables:
-        size = array.shape[1]
-        for i in range(min(size, MOST)):
-            column = np.asarray(array[:, i], np.float64)
-            numbers = (f"{x:.4g}" for x in (column.min(), column.max(), column.mean(), column.std()))
-            found.append((f"{name} {i}", *numbers, remarks.get(i, "")))
-        if size > MOST:
-            found.append((f"and {size - MOST} more", "", "", "", "", ""))
-    return found
-
-
-def _spread(values: Any) -> str:
-    import numpy as np
-
-    least, quarter, middle, three, most = (f"{x:.5g}" for x in np.quantile(values, [0, 0.25, 0.5, 0.75, 1]))
-    return f"mean {np.mean(values):.5g}, median {middle}, from {least} to {most}, half of them {quarter} to {three}"
-
-
-def _numbers(which: list[int], most: int = 10) -> str:
-    """`number 3`, `numbers 3 and 5`, `numbers 0, 1, ... and 20 more`."""
-    said, more = [str(i) for i in which[:most]], len(which) - most
-    if more > 0:
-        return f"numbers {', '.join(said)} and {more} more"
-    return f"number{'s' if which[1:] else ''} {' and '.join(filter(None, (', '.join(said[:-1]), said[-1])))}"
-
-
-def count(n: int, thing: str) -> str:
-    return f"{n} {thing}{'' if n == 1 else 's'}"
+def _say(data: Trajectories, target: str) -> None:
+    """What was saved, in a line."""
+    print(plain(f"{target}: {quantity(len(data), 'episode')}, {quantity(data.steps, 'step')}"))
 
 
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {

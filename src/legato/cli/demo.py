@@ -23,8 +23,9 @@ def demo(out: Path | None = None, steps: int = 8_000, seed: int = 0) -> None:
     from legato import api
     from legato.errors import LegatoError
     from legato.evaluation import report
+    from legato.evaluation.sweep_figures import draw
 
-    folder = out if out is not None else _free()
+    folder = out if out is not None else _next_free_folder()
     if folder.exists():
         raise LegatoError(f"'{folder}' exists and is not overwritten; choose another --out")
     evaluations = []
@@ -32,7 +33,7 @@ def demo(out: Path | None = None, steps: int = 8_000, seed: int = 0) -> None:
         name = "-".join([algorithm, *map(str, options.values())])
         run = api.train(algorithm, "Pendulum-v1", steps=steps, seed=seed, out=folder / name, **options)
         evaluations.append(api.evaluate(run, clocks=False))
-    figure = api.draw(evaluations, folder / "curve.png")
+    figure = draw(evaluations, folder / "curve.png")
     report.show(evaluations)
     print(plain(f"figure    {figure}"))
     print(plain(f"policies  {folder}/*/policy, for example:"))
@@ -40,7 +41,7 @@ def demo(out: Path | None = None, steps: int = 8_000, seed: int = 0) -> None:
     print(f"next      legato play {folder}/srl-8 --every 8 --out swing.gif   (needs pip install 'legato[classic]')")
 
 
-def _free() -> Path:
+def _next_free_folder() -> Path:
     n = 1
     while (path := Path("runs") / f"demo-{n}").exists():
         n += 1

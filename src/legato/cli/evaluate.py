@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
-from legato.algorithms import entry
-from legato.cli.options import EnvOption, values
-from legato.errors import LegatoError, plain
+from legato.cli.options import EnvOption, parse_search, values
+from legato.errors import plain
 
 
 def evaluate(
@@ -77,31 +75,11 @@ def evaluate(
         env_options=values(env_option),
         max_episode_steps=max_episode_steps,
         critic=critic,
-        search=assigned(run, search),
+        search=parse_search(run, search),
         quiet=quiet,
     )
     report.show([result])
     print(plain(f"kept in {run}/evaluation.json and {run}/figures"))
-
-
-def assigned(run: str, pairs: Sequence[str]) -> dict[str, Any]:
-    """Options of a search as they were typed, `beams=32`. Raises `LegatoError` for what is none."""
-    if not pairs:
-        return {}
-    from legato.training.run import Run
-
-    known, found = entry(Run(run).algorithm).play, {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise LegatoError(f"'{pair}' says nothing of a search; write such as beams=32")
-        kind = known.get(name, str)
-        try:
-            found[name] = kind(value)
-        except ValueError:
-            number = "a whole number" if kind is int else "a number"
-            raise LegatoError(f"{name} is {number}; '{value}' was given") from None
-    return found
 
 
 def run(args: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Options that several commands have: arguments of an environment as they are typed, and where a picture goes."""
+"""Options that several commands have: arguments of environments and searches as typed, and where a picture goes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from legato.algorithms import entry
 from legato.errors import LegatoError
 from legato.training import settings
 
@@ -18,7 +19,7 @@ settings.Options = Annotated[dict[str, Any], tyro.conf.Suppress]  # set here, so
 EnvOption = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=VALUE")]
 
 
-def free(picture: Path | None, usual: str) -> Path:
+def next_free_path(picture: Path | None, usual: str) -> Path:
     """Where to draw: what the user names, or the first free of `usual`, here, and its numbered followers.
 
     Raises `LegatoError` for a name that is taken.
@@ -55,3 +56,23 @@ def _value(text: str) -> Any:
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             continue
     return text
+
+
+def parse_search(run: str, pairs: Sequence[str]) -> dict[str, Any]:
+    """Options of a search as they were typed, `beams=32`. Raises `LegatoError` for what is none."""
+    if not pairs:
+        return {}
+    from legato.training.run import Run
+
+    known, found = entry(Run(run).algorithm).play, {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise LegatoError(f"'{pair}' says nothing of a search; write such as beams=32")
+        kind = known.get(name, str)
+        try:
+            found[name] = kind(value)
+        except ValueError:
+            number = "a whole number" if kind is int else "a number"
+            raise LegatoError(f"{name} is {number}; '{value}' was given") from None
+    return found

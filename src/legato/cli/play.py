@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from legato.cli.evaluate import assigned
-from legato.cli.options import EnvOption, values
+from legato.cli.options import EnvOption, parse_search, values
 from legato.errors import plain
 
 if TYPE_CHECKING:
-    from legato.envs import World
-    from legato.rollout import Clock
-    from legato.training.policy_file import LoadedPolicy
-    from legato.training.run import Run
+    from legato.evaluation.play import PlayReport
 
 
 def play(
@@ -60,82 +56,47 @@ def play(
         episodes: test episodes to play from --episode on, in an environment that has goals
     """
     from legato import api
-    from legato.algorithms import algorithm
-    from legato.data.facts import warn
-    from legato.errors import LegatoError
-    from legato.evaluation import prompts
-    from legato.evaluation import video as films
-    from legato.rollout import Clock
-    from legato.training.run import Run
 
-    found = Run(run)
-    policy = api.load(run, seed, which, critic=critic, search=assigned(run, search))
-    clock = Clock(every if every is not None else algorithm(found.algorithm).plan_length(found.config), delay)
-    seed = found.seeds[0] if seed is None else seed
-    if target is not None and not found.conditioned:
-        raise LegatoError(f"the policies of '{run}' ({found.label}) read no target return: leave out target")
-    if goal is not None and not found.goals:
-        raise LegatoError(f"the policies of '{run}' ({found.label}) are told no goal: leave out goal")
-    asked = None
-    if found.conditioned:
-        known = prompts.facts(policy.policy)
-        (asked,) = prompts.to_ask(known, [float(known.target) if target is None else target])
-        warn([asked], *prompts.supported(known))
-    world = api.world_of(found, env, values(env_option), max_episode_steps)
-    command = () if asked is None else asked
-    drawing = out is not None and out.suffix not in films.FORMATS
-    if found.goals or start is not None or drawing or episodes != 1:
-        if out is not None and not drawing:
-            raise LegatoError(f"journeys to a goal are drawn, not filmed: --out {out.with_suffix('.png')}")
-        if episodes < 1:
-            raise LegatoError(f"at least one episode is played; {episodes} was given")
-        if start is not None and goal is not None and episodes > 1:
-            raise LegatoError("from one start to one goal all episodes are the same: leave out episodes")
-        told = {"start": start, "goal": goal, "command": None if found.goals else command}
-        _travel(found, policy, world, clock, seed, range(episode, episode + episodes), told, out)
-        return
-    ret, steps, decisions = films.play(policy.policy, world, found.spec, clock, seed, episode, out, command)
-    wanted = "" if asked is None else f" of {asked:.1f} asked for"
-    how = f"return {ret:.1f}{wanted} in {steps} steps with {decisions} decisions"
-    print(plain(f"{found.label} on {world.label}: {how}"))
-    if out is not None:
-        print(plain(out))
+    report = api.play(
+        run,
+        out,
+        every=every,
+        delay=delay,
+        seed=seed,
+        which=which,
+        episode=episode,
+        episodes=episodes,
+        env=env,
+        env_options=values(env_option),
+        max_episode_steps=max_episode_steps,
+        target=target,
+        critic=critic,
+        search=parse_search(run, search),
+        start=start,
+        goal=goal,
+    )
+    for line in lines(report):
+        print(plain(line))
 
 
-def _travel(
-    found: Run,
-    policy: LoadedPolicy,
-    world: World,
-    clock: Clock,
-    seed: int,
-    episodes: range,
-    told: dict[str, Any],
-    figure: Path | None,
-) -> None:
-    """Play journeys, say how they went, and draw them."""
-    from legato.errors import LegatoError
-    from legato.evaluation.figures import METADATA, floor_plans
-    from legato.evaluation.paths import floor, journey
-    from legato.evaluation.video import FORMATS
+def lines(report: PlayReport) -> list[str]:
+    """What is printed: how each episode went, how many arrived of several on the way to goals, and where it is seen."""
+    from legato.evaluation.goals import GoalEpisode
 
-    plan = None
-    if figure is not None:
-        if figure.suffix not in METADATA:
-            kinds = f"a film ends in {' or '.join(FORMATS)}, a drawing in {', '.join(METADATA)}"
-            raise LegatoError(f"{kinds}; '{figure}' was given")
-        if figure.exists():
-            raise LegatoError(f"'{figure}' exists and is not overwritten; choose another --out")
-        plan = floor(world)
-    went = [journey(policy.policy, world, found.spec, clock, seed, number, **told) for number in episodes]
-    for way in went:
-        a, b = (f"({', '.join(f'{x:.3g}' for x in place)})" for place in (way.places[0], way.goal))
-        how = "arrives" if way.arrived else "does not arrive"
-        went_on = f"{way.steps} steps with {way.decisions} decisions"
-        print(plain(f"{found.label} on {world.label}: from {a} to {b}, {how} in {went_on}"))
-    if len(went) > 1:
-        print(f"{sum(way.arrived for way in went)} of {len(went)} arrive")
-    if figure is not None and plan is not None:
-        print(plain(floor_plans.paths(went, plan, figure, title=f"{found.label} on {world.label}")))
+    asked = "" if report.target is None else f" of {report.target:.1f} asked for"
+    found, arrived = [], 0
+    for episode in report.episodes:
+        if isinstance(episode, GoalEpisode):
+            arrived += episode.arrived
+            start, goal = (f"({', '.join(f'{x:.3g}' for x in place)})" for place in (episode.places[0], episode.goal))
+            how = f"from {start} to {goal}, {'arrives' if episode.arrived else 'does not arrive'} in"
+        else:
+            how = f"return {episode.episode_return:.1f}{asked} in"
+        text = f"{how} {episode.steps} steps with {episode.decisions} decisions"
+        found.append(f"{report.label} on {report.environment}: {text}")
+    if len(report.episodes) > 1:
+        found.append(f"{arrived} of {len(report.episodes)} arrive")
+    return found if report.out is None else [*found, str(report.out)]
 
 
 def run(args: list[str]) -> None:

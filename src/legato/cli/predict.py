@@ -1,4 +1,4 @@
-"""`legato predict`: how far ahead a model of trajectories foretells."""
+"""`legato predict`: how far ahead a model of trajectories predicts."""
 
 from __future__ import annotations
 

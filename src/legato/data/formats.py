@@ -78,7 +78,7 @@ def save(data: Trajectories, target: str | Path) -> None:
 
     Raises `LegatoError` when the target exists, and for Minari when an episode's last observation is not known.
     """
-    free(target)
+    check_writable(target)
     path = Path(target)
     if path.suffix in _WRITERS:
         arrays = to_arrays(data)
@@ -87,7 +87,7 @@ def save(data: Trajectories, target: str | Path) -> None:
         save_minari(data, str(target))
 
 
-def free(target: str | Path) -> None:
+def check_writable(target: str | Path) -> None:
     """Raises `LegatoError` when `save` could not write to this target: it exists, or is of no known kind."""
     path = Path(target)
     if path.suffix in _WRITERS:

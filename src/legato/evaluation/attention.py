@@ -6,8 +6,9 @@ Transformer predicts every number of a step, the Decision Transformer each actio
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,15 @@ from jaxtyping import Float
 
 from legato.algorithms import entries, entry
 from legato.algorithms.protocol import Attention, AttentionWeights
-from legato.data import sets
+from legato.data import formats, sets
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.errors import LegatoError, escape_markup
-from legato.policy import Policy
+from legato.loading import load
+from legato.policy import Policy, guard_computation
+from legato.training import offline
+from legato.training.run import Run, Which
+from legato.training.settings import OfflineSettings
 
 SAME = "same"  # the very number that is predicted, at an earlier step
 KINDS = {"s": "states", "a": "actions", "r": "rewards", "R": "returns", "V": "values", "g": "goal"}
@@ -70,6 +75,52 @@ class Attended(AttentionWeights):
         return np.einsum("lhpt,ptdk->lhdk", weights[:, :, rows], place) / len(rows)
 
 
+@guard_computation
+def attention(
+    run: Run | str | Path,
+    figure: str | Path | None = None,
+    *,
+    dataset: str | Path | None = None,
+    episode: int = 0,
+    step: int | None = None,
+    context: int | None = None,
+    layers: Sequence[int] = (),
+    heads: Sequence[int] = (),
+    which: Which = "last",
+    seed: int | None = None,
+) -> Attended:
+    """What a transformer's predictions attend to in the steps of a logged episode that end with `step`.
+
+    By default it is the first episode of the run's own dataset, up to its middle, as many steps as the policy reads.
+    `figure` shows these `layers` and `heads`, numbered from 1, or all. Raises `LegatoError` for a run of anything else
+    than a Trajectory, Decision or Online Decision Transformer, and for an episode, step, context, layer or head that
+    there is not.
+    """
+    from legato.evaluation.figures import drawable, heat_maps
+
+    run = run if isinstance(run, Run) else Run(run)
+    settings = run.settings
+    if "attention" not in entry(run.algorithm).offers:
+        *names, last = (name for name, found in entries().items() if "attention" in found.offers)
+        able = f"runs of {', '.join(names)} and {last} have"
+        raise LegatoError(f"'{run.place}' is a run of {run.algorithm}, which has no attention: {able}")
+    if figure is not None:
+        drawable(figure)
+    policy = load(run.path, seed, which).policy
+    if isinstance(settings, OfflineSettings):
+        source = settings.dataset if dataset is None else dataset
+        data = offline.learnt(run) if dataset is None else offline.read(settings, str(dataset))
+    elif dataset is not None:
+        source, data = dataset, formats.load(dataset)
+    else:
+        raise LegatoError(f"'{run.place}' learnt by acting and names no logs: give --dataset")
+    found = attended(run.algorithm, run.config, policy, run.spec, data, episode, step, context)
+    if figure is not None:
+        title = f"{run.label} on {source}: attention"
+        heat_maps.attention(found, figure, title=title, layers=layers, heads=heads)
+    return found
+
+
 def attended(
     algorithm: str,
     config: Any,
@@ -100,12 +151,12 @@ def attended(
     step = length // 2 if step is None else step
     if not 0 <= step < length:
         raise LegatoError(f"episode {episode} of {data.about.name} has steps 0 to {length - 1}; {step} was given")
-    attention: Attention = found.function("attention")(config, policy)
-    context = attention.reads if context is None else context
-    if not 1 <= context <= attention.most:
-        raise LegatoError(f"this model reads 1 to {attention.most} steps; a context of {context} was given")
+    network: Attention = found.function("attention")(config, policy)
+    context = network.reads if context is None else context
+    if not 1 <= context <= network.most:
+        raise LegatoError(f"this model reads 1 to {network.most} steps; a context of {context} was given")
     first = max(0, step + 1 - context)
-    weights = attention.weights(sets.select(data, [episode]), slice(first, step + 1))
+    weights = network.weights(sets.select(data, [episode]), slice(first, step + 1))
     return Attended(**vars(weights), where=f"episode {episode}, step {step}")
 
 

@@ -19,7 +19,7 @@ GRID: tuple[int, ...] = (1, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 
 
 
 @dataclass(frozen=True)
-class Reference:
+class FASReference:
     """The scale of an environment's returns: score = (return + offset) / max_return."""
 
     max_return: float
@@ -29,34 +29,34 @@ class Reference:
 
 
 # Table 2 notebook of the official code; the returns are those of gym's v2 tasks and Pendulum-v1.
-REFERENCES: dict[str, Reference] = {
-    "Pendulum": Reference(1350.0, 1550.0),
-    "LunarLanderContinuous": Reference(300.0),
-    "Hopper": Reference(3600.0),
-    "Walker2d": Reference(5000.0),
-    "Ant": Reference(6500.0),
-    "HalfCheetah": Reference(17000.0),
-    "Humanoid": Reference(10500.0),
-    "InvertedPendulum": Reference(1000.0),
-    "InvertedDoublePendulum": Reference(9400.0),
-    "Reacher": Reference(60.0, 65.0),
-    "Swimmer": Reference(350.0),
+REFERENCES: dict[str, FASReference] = {
+    "Pendulum": FASReference(1350.0, 1550.0),
+    "LunarLanderContinuous": FASReference(300.0),
+    "Hopper": FASReference(3600.0),
+    "Walker2d": FASReference(5000.0),
+    "Ant": FASReference(6500.0),
+    "HalfCheetah": FASReference(17000.0),
+    "Humanoid": FASReference(10500.0),
+    "InvertedPendulum": FASReference(1000.0),
+    "InvertedDoublePendulum": FASReference(9400.0),
+    "Reacher": FASReference(60.0, 65.0),
+    "Swimmer": FASReference(350.0),
 }
 # Legato's own tasks, by what the best policy earns on average: in four rooms, at a door and where a cue is recalled all
 # that is paid; on a shortest path minus the mean distance, where a miss costs 20; with the point mass what a dynamic
 # program comes to (a proportional-derivative controller to 93.7): benchmarks/optimum.py.
-OWN: dict[str, Reference] = {
-    "legato/ShortestPath": Reference(20 - 56 / 19, 20.0),
-    "legato/KeyToDoor": Reference(1.0),
-    "legato/Recall": Reference(1.0),
-    "legato/RecallLong": Reference(1.0),
-    "legato/FourRooms": Reference(1.0),
-    "legato/FourRoomsSparse": Reference(1.0),
-    "legato/PointMass": Reference(93.9),
+OWN: dict[str, FASReference] = {
+    "legato/ShortestPath": FASReference(20 - 56 / 19, 20.0),
+    "legato/KeyToDoor": FASReference(1.0),
+    "legato/Recall": FASReference(1.0),
+    "legato/RecallLong": FASReference(1.0),
+    "legato/FourRooms": FASReference(1.0),
+    "legato/FourRoomsSparse": FASReference(1.0),
+    "legato/PointMass": FASReference(93.9),
 }
 
 
-def reference(environment_id: str) -> Reference | None:
+def reference(environment_id: str) -> FASReference | None:
     """The scale of `Name-vN` or `Name`, whatever the version, published or of our own task; None where none is known.
 
     The module of `module:Name-v0` is ignored: it only says what to import first. A namespace is not:

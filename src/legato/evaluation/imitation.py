@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from legato.errors import escape_markup
+from legato.algorithms import algorithm as algorithm_module
+from legato.data import bounds, formats
+from legato.errors import LegatoError, escape_markup
 from legato.evaluation.statistics import Interval, bootstrap
+from legato.loading import load
+from legato.policy import guard_computation
+from legato.rollout import stack
+from legato.training import held_out
 from legato.training.held_out import shares
+from legato.training.run import Run, Which
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,39 @@ class Errors:
     def share(self) -> Interval:
         """Of the logged deviation, the mean over the numbers of an action, with its interval over seeds."""
         return bootstrap(shares(self.policy, self.deviation))
+
+
+@guard_computation
+def action_errors(run: Run | str | Path, dataset: str | Path, *, which: Which = "last") -> Errors:
+    """How far off a run's policies are from the actions in a dataset of episodes that they did not learn from.
+
+    At each step a policy reads what was logged up to it, and its greedy action is held against the logged one; one that
+    reads a target return is asked for what the episode earned. No environment is needed. Raises `LegatoError` for data
+    of other sizes or of another kind of actions than the policies'.
+    """
+    run = run if isinstance(run, Run) else Run(run)
+    if run.goals:
+        raise LegatoError(f"the policies of '{run.place}' are told goals, which logs do not name")
+    loaded = [load(run.path, seed, which) for seed in run.seeds]
+    spec = run.spec
+    data = formats.load(dataset, environment=run.environment or run.place)  # the run knows whether actions are choices
+    if spec.choices is not None and not data.discrete:
+        data = bounds.as_choices(data, spec.choices, data.about.start)
+    policies = stack([player.policy for player in loaded])
+    gamma = algorithm_module(run.algorithm).batches(run.config).discount if run.conditioned else 1.0
+    found, holding, deviation = held_out.errors(policies, data, spec, conditioned=run.conditioned, gamma=gamma)
+    return Errors(
+        label=run.label,
+        dataset=str(dataset),
+        which=which,
+        seeds=tuple(run.seeds),
+        episodes=len(data),
+        steps=data.steps,
+        policy=found,
+        holding=holding,
+        deviation=deviation,
+        discrete=data.discrete,
+    )
 
 
 def table(found: Errors) -> Any:

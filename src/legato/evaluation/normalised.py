@@ -13,7 +13,7 @@ from legato.evaluation.fas import family
 
 
 @dataclass(frozen=True)
-class Levels:
+class NormalisationScores:
     """The returns that score 0 and 100. Raises LegatoError where the expert earns no more than the random policy."""
 
     random: float
@@ -50,7 +50,7 @@ D4RL: dict[str, tuple[float, float]] = {
 }
 
 
-def levels(environment_id: str, dataset: Sequence[float] | None = None) -> Levels | None:
+def normalisation_scores(environment_id: str, dataset: Sequence[float] | None = None) -> NormalisationScores | None:
     """The levels that the `dataset` brings, (random, expert); else D4RL's of `Name-vN`, whatever the version.
 
     None where neither knows any, and where the dataset's say nothing (the expert earns no more than chance). Names are
@@ -58,6 +58,6 @@ def levels(environment_id: str, dataset: Sequence[float] | None = None) -> Level
     """
     if dataset is not None:
         random, expert = dataset
-        return Levels(float(random), float(expert), "the dataset") if random < expert else None
+        return NormalisationScores(float(random), float(expert), "the dataset") if random < expert else None
     found = D4RL.get(family(environment_id))
-    return None if found is None else Levels(*found, "D4RL")
+    return None if found is None else NormalisationScores(*found, "D4RL")

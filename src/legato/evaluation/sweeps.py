@@ -17,9 +17,9 @@ from legato.data.spec import Spec
 from legato.envs import Environments
 from legato.errors import LegatoError
 from legato.evaluation import fas as fas_score
-from legato.evaluation.fas import Reference
+from legato.evaluation.fas import FASReference
 from legato.evaluation.latency import Latency
-from legato.evaluation.normalised import Levels
+from legato.evaluation.normalised import NormalisationScores
 from legato.evaluation.prompts import Prompts
 from legato.evaluation.statistics import Interval, bootstrap
 from legato.policy import Policy
@@ -71,11 +71,11 @@ class Evaluation:
     asl: Sweep  # over action sequence length
     intervals: Sweep | None = None  # over the upper limit of random decision intervals
     delay: Sweep | None = None  # over delay in primitive steps, deciding every `trained_length`
-    reference: Reference | None = None
+    reference: FASReference | None = None
     latency: Latency | None = None
     latency_single: Latency | None = field(default=None)
     prompts: Prompts | None = None  # over the return that is asked for
-    levels: Levels | None = None  # of normalised scores
+    levels: NormalisationScores | None = None  # of normalised scores
     steps: tuple[int, ...] | None = None  # of training (primitive steps, or updates) behind the policy of each seed
 
     @property

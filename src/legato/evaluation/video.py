@@ -1,4 +1,4 @@
-"""Films of a policy at work."""
+"""Films: what an environment shows, step by step, and motions side by side."""
 
 from __future__ import annotations
 
@@ -10,85 +10,44 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from legato.data.spec import Spec
 from legato.envs.checked import Checked
 from legato.envs.construction import World, make
-from legato.envs.environments import GymnasiumEnvironments
 from legato.errors import LegatoError
-from legato.policy import Policy
-from legato.rollout import Clock, Rollout, stack
 
 FORMATS = (".mp4", ".gif")
 SLOW = 25  # steps per second of motions that are compared
 
 
-def play(
-    policy: Policy[Any],
-    asked: str | World,
-    spec: Spec,
-    clock: Clock,
-    seed: int,
-    episode: int = 0,
-    video: Path | None = None,
-    command: Any = (),
-) -> tuple[float, int, int]:
-    """Play one greedy test episode; film it when `video` is given. Returns (return, primitive steps, decisions).
-
-    `command` is what the policy is asked for.
-
-    Raises `LegatoError` for a video of unknown format, one that exists already, or one whose writer is not installed,
-    and for an environment that draws no pictures.
-    """
-    if episode < 0:
-        raise LegatoError(f"episodes are numbered from 0; {episode} was given")
-    if video is not None:
-        _check(video)
-    environment = make(asked) if video is None else _drawn(asked)
-    world = GymnasiumEnvironments(environment.name, [environment])
-    rollout = Rollout(world, spec, clock, [seed], "test", once=True, command=command, first_episode=episode)
-    frames, ended = [], []
-    while not ended:
-        _, ended = rollout.run(stack([policy]), 1, None)
-        if video is not None:
-            frames.append(_picture(environment, environment.name))
-    rollout.warn(policy)
-    fps = environment.metadata.get("render_fps", 30)
-    world.close()
-    if video is not None:
-        _write(video, frames, fps)
-    return ended[0].ret, ended[0].length, ended[0].decisions
-
-
-def beside(asked: str | World, motions: dict[str, Float32[np.ndarray, "steps obs"]], video: Path) -> Path:
+def beside(environment: str | World, motions: dict[str, Float32[np.ndarray, "steps obs"]], video: Path) -> Path:
     """Film several motions side by side, each named: sequences of observations of one MuJoCo environment.
 
     A posture is read from each observation, and drawn; what observations leave out of it, the place in the world, is
     integrated from the velocities. Where a motion has ended (NaN), it stands still. The film shows at most `SLOW`
-    steps a second. Raises `LegatoError` for what `play` refuses, for an environment whose observations are no postures,
-    and where there is nothing to draw with.
+    steps a second. Raises `LegatoError` for what `check_film` refuses, for an environment that draws no pictures or
+    whose observations are no postures, and where there is nothing to draw with.
     """
-    ready(video, asked)
-    environment = _drawn(asked)
+    ready(video, environment)
+    made = make_rendering(environment)
     try:
-        pictures = [_pictures(environment, environment.name, name, motion) for name, motion in motions.items()]
+        pictures = [_pictures(made, made.name, name, motion) for name, motion in motions.items()]
     finally:
-        environment.close()
-    fps = min(environment.metadata.get("render_fps", 30), SLOW)
-    _write(video, [np.concatenate(frames, axis=1) for frames in zip(*pictures, strict=True)], fps)
+        made.close()
+    fps = min(made.metadata.get("render_fps", 30), SLOW)
+    write_film(video, [np.concatenate(frames, axis=1) for frames in zip(*pictures, strict=True)], fps)
     return video
 
 
-def ready(video: Path, asked: str | World | None) -> Path:
+def ready(video: Path, environment: str | World | None) -> Path:
     """Raise `LegatoError` now for what `beside` would refuse later: a film that cannot be written or drawn."""
-    _check(video)
-    if asked is None:
+    check_film(video)
+    if environment is None:
         raise LegatoError("a film needs an environment, and neither the run nor its data names one")
-    environment = _drawn(asked)
+    made = make_rendering(environment)
     try:
-        observation, _ = environment.reset(seed=0)
-        _pictures(environment, environment.name, "", np.asarray(observation, np.float32)[None])
+        observation, _ = made.reset(seed=0)
+        _pictures(made, made.name, "", np.asarray(observation, np.float32)[None])
     finally:
-        environment.close()
+        made.close()
     return video
 
 
@@ -103,7 +62,7 @@ def _pictures(
     environment.reset(seed=0)
     for positions, velocities in postures(environment, environment_id, motion):
         world.set_state(positions, velocities)
-        picture = Image.fromarray(_picture(environment, environment_id))
+        picture = Image.fromarray(picture_of(environment, environment_id))
         ImageDraw.Draw(picture).text((12, 10), name, fill="white", stroke_width=2, stroke_fill="black", font_size=24)
         frames.append(np.asarray(picture))
     return frames
@@ -134,23 +93,24 @@ def postures(
     return found
 
 
-def _drawn(asked: str | World) -> Checked:
-    name = asked if isinstance(asked, str) else asked.name
+def make_rendering(environment: str | World) -> Checked:
+    """An environment that shows pictures. Raises `LegatoError` for one that draws none."""
+    name = environment if isinstance(environment, str) else environment.name
     if not any(os.environ.get(display) for display in ("DISPLAY", "WAYLAND_DISPLAY")):
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # or it complains that there is none
     try:
-        environment = make(asked, render_mode="rgb_array")
+        made = make(environment, render_mode="rgb_array")
     except LegatoError as problem:
         if "render_mode" not in str(problem.__cause__):  # what its constructor does not know
             raise
         raise LegatoError(f"'{name}' draws no pictures to film") from problem
-    if "rgb_array" not in environment.metadata.get("render_modes", ()):
-        environment.close()
+    if "rgb_array" not in made.metadata.get("render_modes", ()):
+        made.close()
         raise LegatoError(f"'{name}' draws no pictures to film")
-    return environment
+    return made
 
 
-def _picture(environment: Any, name: str) -> np.ndarray:
+def picture_of(environment: Any, name: str) -> np.ndarray:
     """What an environment shows. Raises `LegatoError` where there is nothing to draw with."""
     try:
         with warnings.catch_warnings():
@@ -165,7 +125,8 @@ def _picture(environment: Any, name: str) -> np.ndarray:
         raise LegatoError(f"'{name}' cannot be drawn here: {cause}") from problem
 
 
-def _check(video: Path) -> None:
+def check_film(video: Path) -> None:
+    """Raise `LegatoError` for a film of unknown format, one that exists already, or whose writer is not installed."""
     if video.suffix not in FORMATS:
         raise LegatoError(f"a video ends in {' or '.join(FORMATS)}; '{video}' was given")
     if video.exists():
@@ -177,8 +138,8 @@ def _check(video: Path) -> None:
             raise LegatoError("writing .mp4 needs pip install 'legato[video]'; .gif works without") from problem
 
 
-def _write(video: Path, frames: list[np.ndarray], fps: int) -> None:
-    """Under another name first, so that what is cut off by a full disk or a signal is no film."""
+def write_film(video: Path, frames: list[np.ndarray], fps: int) -> None:
+    """Write a film, under another name first, so that what is cut off by a full disk or a signal is no film."""
     video.parent.mkdir(parents=True, exist_ok=True)
     temporary = video.with_name(f".{video.stem}.writing{video.suffix}")
     try:

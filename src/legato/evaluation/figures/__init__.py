@@ -1,7 +1,7 @@
 """Figures for papers and READMEs: return against time lost or training done, safe for the colour-blind.
 
 Every function takes plain arrays, writes one file and returns its path; the suffix (.png, .svg, .pdf) is the
-format. Attention is drawn by `heat_maps`, journeys by `floor_plans`.
+format. Attention is drawn by `heat_maps`, the paths of episodes by `floor_plans`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from legato.evaluation.fas import GRID, Reference, fas
+from legato.evaluation.fas import GRID, FASReference, fas
 from legato.evaluation.figures.drawing import curve_figure, draw_diagonal, draw_dots, shade_data
 from legato.evaluation.figures.series import Band, Curve, TopAxis
 from legato.evaluation.figures.style import FAINT
@@ -24,7 +24,7 @@ def asl_curve(
     path: str | Path,
     *,
     title: str,
-    reference: Reference | None = None,
+    reference: FASReference | None = None,
     trained_at: bool = True,
     step_seconds: float | None = None,
     band: Band = "range",
@@ -55,7 +55,7 @@ def interval_curve(
     path: str | Path,
     *,
     title: str,
-    reference: Reference | None = None,
+    reference: FASReference | None = None,
     step_seconds: float | None = None,
     band: Band = "range",
 ) -> Path:
@@ -83,7 +83,7 @@ def delay_curve(
     path: str | Path,
     *,
     title: str,
-    reference: Reference | None = None,
+    reference: FASReference | None = None,
     step_seconds: float | None = None,
     band: Band = "range",
 ) -> Path:
@@ -100,7 +100,7 @@ def learning_curves(
     *,
     title: str,
     xlabel: str = "environment steps",
-    reference: Reference | None = None,
+    reference: FASReference | None = None,
     band: Band = "range",
     level: float | None = None,
     of: str = "the offline policies",
@@ -173,7 +173,7 @@ def prediction_curve(
     episodes: int | None = None,
     band: Band = "range",
 ) -> Path:
-    """Log-likelihood in nats of real states against the steps that they were foretold ahead.
+    """Log-likelihood in nats of real states against the steps that they were predicted ahead.
 
     `oracle`, the most that bins of that width allow, is a dotted line; `episodes` is how many real ones there were.
     """
@@ -198,7 +198,7 @@ def prediction_curve(
     )
 
 
-def _scored(curve: Curve, reference: Reference | None) -> Curve:
+def _scored(curve: Curve, reference: FASReference | None) -> Curve:
     """The curve with its FAS, where it can be computed and is not there yet."""
     if reference is None or curve.fas is not None or not np.array_equal(curve.x, GRID):
         return curve

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from legato.errors import LegatoError, plain
-from legato.evaluation.fas import Reference
+from legato.evaluation.fas import FASReference
 from legato.evaluation.figures.labels import draw_legend, label_ends, label_of
 from legato.evaluation.figures.series import Band, Curve, TopAxis
 from legato.evaluation.figures.style import (
@@ -39,7 +39,7 @@ def curve_figure(
     title: str,
     xlabel: str,
     ylabel: str = "undiscounted return",
-    reference: Reference | None = None,
+    reference: FASReference | None = None,
     trained_at: bool = False,
     top: TopAxis | None = None,
     band: Band = "range",
@@ -140,7 +140,7 @@ def _numbers(values: NDArray[np.float64]) -> list[str]:
     return ["0" if text in ("0", "-0") else text.replace("-", "\N{MINUS SIGN}") + unit for text in texts]
 
 
-def _draw_scores(axes: Axes, reference: Reference | None) -> str:
+def _draw_scores(axes: Axes, reference: FASReference | None) -> str:
     """Hairlines at the returns that score 0 and 1, where they lie inside the figure; the words for them."""
     if reference is None:
         return ""

@@ -1,4 +1,4 @@
-"""Journeys: the test episode of their number, from where and to where they are told."""
+"""Episodes with a goal: the test episode of their number, from where and to where they are told."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from legato.data.spec import Spec
 from legato.envs import make, tasks
 from legato.errors import LegatoError
-from legato.evaluation.paths import floor, journey
+from legato.evaluation.goals import floor, play_goal_episode
 from legato.policy import Policy, Step
 from legato.rollout import Clock, episode_seed
 
@@ -37,22 +37,24 @@ def test_it_is_the_test_episode_of_its_number() -> None:
     environment = make(tasks.FOUR_ROOMS)
     for number in (0, 3):
         seen, info = environment.reset(seed=episode_seed(5, "test", number))
-        way = journey(Straight(), tasks.FOUR_ROOMS, SPEC, Clock(1), 5, number)
-        np.testing.assert_array_equal(way.places[0], seen)
-        np.testing.assert_array_equal(way.goal, info["goal"])
-        assert np.abs(np.diff(way.places, axis=0)).max() <= 0.5 + 1e-6
-        assert way.arrived == (np.linalg.norm(way.places[-1] - way.goal) <= 0.5)
-        assert way.steps == way.decisions == (way.steps if way.arrived else 100)
+        found = play_goal_episode(Straight(), tasks.FOUR_ROOMS, SPEC, Clock(1), 5, number)
+        np.testing.assert_array_equal(found.places[0], seen)
+        np.testing.assert_array_equal(found.goal, info["goal"])
+        assert np.abs(np.diff(found.places, axis=0)).max() <= 0.5 + 1e-6
+        assert found.arrived == (np.linalg.norm(found.places[-1] - found.goal) <= 0.5)
+        assert found.steps == found.decisions == (found.steps if found.arrived else 100)
 
 
 def test_start_and_goal_are_as_told() -> None:
-    way = journey(Straight(), tasks.FOUR_ROOMS, SPEC, Clock(2), 0, start=(1.0, 1.0), goal=(4.0, 2.0))
-    np.testing.assert_array_equal(way.places[0], [1, 1])
-    np.testing.assert_array_equal(way.goal, [4, 2])
-    assert (way.arrived, way.steps, way.decisions) == (True, 5, 3)
-    lost = journey(Straight(), tasks.FOUR_ROOMS, SPEC, Clock(1), 0, start=(1.0, 1.0), goal=(5.0, 9.0))  # behind a wall
+    found = play_goal_episode(Straight(), tasks.FOUR_ROOMS, SPEC, Clock(2), 0, start=(1.0, 1.0), goal=(4.0, 2.0))
+    np.testing.assert_array_equal(found.places[0], [1, 1])
+    np.testing.assert_array_equal(found.goal, [4, 2])
+    assert (found.arrived, found.steps, found.decisions) == (True, 5, 3)
+    lost = play_goal_episode(
+        Straight(), tasks.FOUR_ROOMS, SPEC, Clock(1), 0, start=(1.0, 1.0), goal=(5.0, 9.0)
+    )  # behind a wall
     assert (lost.arrived, lost.steps) == (False, 100)
-    elsewhere = journey(
+    elsewhere = play_goal_episode(
         Straight(), tasks.FOUR_ROOMS, SPEC, Clock(1), 0, start=(1.0, 1.0), goal=(1.0, 4.0), command=np.array([4.0, 1.0])
     )
     np.testing.assert_allclose(elsewhere.places[-1], [4, 1], atol=1e-5)
@@ -64,7 +66,7 @@ def test_what_cannot_be_walked_is_refused() -> None:
         words: str, policy: Policy[Any], name: str = tasks.FOUR_ROOMS, episode: int = 0, **options: Any
     ) -> None:
         with pytest.raises(LegatoError, match=f"^{words}"):
-            journey(policy, name, SPEC, Clock(1), 0, episode, **options)
+            play_goal_episode(policy, name, SPEC, Clock(1), 0, episode, **options)
 
     refused("'Pendulum-v1' has no goals to walk to$", Straight(), "Pendulum-v1", start=(1.0, 2.0))
     refused("episodes are numbered from 0; -1 was given$", Straight(), episode=-1)
@@ -76,7 +78,7 @@ def test_a_world_that_does_not_take_goals_says_so(monkeypatch: pytest.MonkeyPatc
     reset = tasks.FourRooms.reset
     monkeypatch.setattr(tasks.FourRooms, "reset", lambda self, seed=None, options=None: reset(self, seed=seed))
     with pytest.raises(LegatoError, match=r"^'legato/FourRooms-v0' cannot be given a goal: leave it out$"):
-        journey(Straight(), tasks.FOUR_ROOMS, SPEC, Clock(1), 0, goal=(4.0, 2.0))
+        play_goal_episode(Straight(), tasks.FOUR_ROOMS, SPEC, Clock(1), 0, goal=(4.0, 2.0))
 
 
 def test_the_floor_is_that_of_a_plane() -> None:

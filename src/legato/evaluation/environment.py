@@ -1,0 +1,32 @@
+"""The environment that a run's policies are played in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from legato.envs import Env, World
+from legato.envs.matching import choose_environment, require_fit
+from legato.errors import LegatoError
+from legato.training.run import Run
+from legato.training.settings import OfflineSettings
+
+
+def environment_of(
+    run: Run,
+    env: Env | World | None = None,
+    options: Mapping[str, Any] | None = None,
+    limit: int | None = None,
+) -> World:
+    """The environment to play a run's policies in: what the user names, or where they belong.
+
+    Raises `LegatoError` where nobody names one, and where the policies do not fit it.
+    """
+    found = env if isinstance(env, World) else choose_environment(run.world, env, options, limit)
+    if found is None:
+        without = ", or measure its predictions of logged actions with evaluate --dataset FILE"
+        advice = f"name one with --env{without if isinstance(run.settings, OfflineSettings) else ''}"
+        raise LegatoError(f"neither '{run.place}' nor its data names an environment: {advice}")
+    if not run.settings.env or found != run.world:  # which was seen to fit before training
+        require_fit(found, run.spec, run.path, run.algorithm)
+    return found

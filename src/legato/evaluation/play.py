@@ -1,0 +1,149 @@
+"""Greedy test episodes of a run's policy, one at a time: filmed, or on the way to goals and drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from legato.algorithms import algorithm as algorithm_module
+from legato.data import facts as data_facts
+from legato.envs import Env
+from legato.errors import LegatoError
+from legato.evaluation import prompts
+from legato.evaluation.environment import environment_of
+from legato.evaluation.episodes import PlayedEpisode, play_episode
+from legato.evaluation.goals import GoalEpisode, floor, play_goal_episode
+from legato.evaluation.video import FORMATS
+from legato.loading import load
+from legato.policy import guard_computation
+from legato.rollout import Clock
+from legato.training.policy_file import LoadedPolicy
+from legato.training.run import Run, Which
+
+
+@dataclass(frozen=True)
+class PlayReport:
+    """What came of `play`."""
+
+    label: str
+    """of the policy: `SRL-8`"""
+    environment: str
+    """where it was played, with what is different in it: `Pendulum-v1 (g=5.0)`"""
+    episodes: tuple[PlayedEpisode, ...] | tuple[GoalEpisode, ...]
+    """one after another; on the way to a goal each has its places too, its goal and whether it arrived"""
+    target: float | None = None
+    """the return that the policy was asked for, where it reads one"""
+    out: Path | None = None
+    """the film or drawing"""
+
+    @property
+    def mean_return(self) -> float:
+        """Undiscounted, the mean over the episodes."""
+        return float(np.mean([episode.episode_return for episode in self.episodes]))
+
+    @property
+    def steps(self) -> int:
+        """Primitive steps of all episodes."""
+        return sum(episode.steps for episode in self.episodes)
+
+    @property
+    def decisions(self) -> int:
+        """Decisions in all episodes."""
+        return sum(episode.decisions for episode in self.episodes)
+
+
+@guard_computation
+def play(
+    run: Run | str | Path,
+    out: str | Path | None = None,
+    *,
+    every: int | None = None,
+    delay: int = 0,
+    seed: int | None = None,
+    which: Which = "last",
+    episode: int = 0,
+    episodes: int = 1,
+    env: Env | None = None,
+    env_options: Mapping[str, Any] | None = None,
+    max_episode_steps: int | None = None,
+    target: float | None = None,
+    critic: str | Path | None = None,
+    search: Mapping[str, Any] | None = None,
+    start: Sequence[float] | None = None,
+    goal: Sequence[float] | None = None,
+) -> PlayReport:
+    """Play one greedy test episode of a run's policy, film it to `out`, and say how it went.
+
+    It is the test episode of this number, `episode`, of the policy of `seed`, by default the run's first. The policy
+    decides every `every` primitive steps, by default as in training, and each decision takes effect `delay` steps
+    later. It is asked for a `target` return, by default one that its data supports, if it reads any. `env`,
+    `env_options` and `max_episode_steps` replace the run's (see `train`), `critic` and `search` how it looks for its
+    plans (see `load`).
+
+    A policy that is told goals is told the environment's, or this `goal`, of the shape of an observation, `[obs]`; its
+    episode may begin at a `start`. Then so many `episodes` are played, and `out` is not a film (.gif, .mp4) but a
+    drawing of their paths (.png, .svg, .pdf).
+
+        report = legato.play("runs/srl-8-Pendulum-v1-0-1", every=16)
+        print(report.mean_return, report.steps, report.decisions)
+
+    Raises `LegatoError` for what does not fit the policy or the environment, and where `out` exists.
+    """
+    path = run.path if isinstance(run, Run) else run
+    run = run if isinstance(run, Run) else Run(run)
+    out = None if out is None else Path(out)
+    policy = load(path, seed, which, critic=critic, search=search)
+    clock = Clock(algorithm_module(run.algorithm).plan_length(run.config) if every is None else every, delay)
+    seed = run.known_seed(seed)
+    if target is not None and not run.conditioned:
+        raise LegatoError(f"the policies of '{run.place}' ({run.label}) read no target return: leave out target")
+    if goal is not None and not run.goals:
+        raise LegatoError(f"the policies of '{run.place}' ({run.label}) are told no goal: leave out goal")
+    asked = _target(policy, target) if run.conditioned else None
+    environment = environment_of(run, env, env_options, max_episode_steps)
+    command = () if asked is None else asked
+    drawing = out is not None and out.suffix not in FORMATS
+    if run.goals or start is not None or drawing or episodes != 1:
+        if out is not None and not drawing:
+            raise LegatoError(f"journeys to a goal are drawn, not filmed: --out {out.with_suffix('.png')}")
+        if episodes < 1:
+            raise LegatoError(f"at least one episode is played; {episodes} was given")
+        if start is not None and goal is not None and episodes > 1:
+            raise LegatoError("from one start to one goal all episodes are the same: leave out episodes")
+        plan = None if out is None else _plan(out, environment)
+        options = {"start": start, "goal": goal, "command": None if run.goals else command}
+        numbers = range(episode, episode + episodes)
+        found = tuple(
+            play_goal_episode(policy.policy, environment, run.spec, clock, seed, n, **options) for n in numbers
+        )
+        if out is not None and plan is not None:
+            from legato.evaluation.figures import floor_plans
+
+            floor_plans.paths(found, plan, out, title=f"{run.label} on {environment.label}")
+        return PlayReport(run.label, environment.label, found, asked, out)
+    played = play_episode(policy.policy, environment, run.spec, clock, seed, episode, out, command)
+    return PlayReport(run.label, environment.label, (played,), asked, out)
+
+
+def _target(policy: LoadedPolicy, target: float | None) -> float:
+    """The return to ask for; a warning says where the data does not support it."""
+    known = prompts.facts(policy.policy)
+    (asked,) = prompts.to_ask(known, [float(known.target) if target is None else target])
+    data_facts.warn([asked], *prompts.supported(known))
+    return asked
+
+
+def _plan(figure: Path, environment: Any) -> Any:
+    """The floor plan to draw on. Raises `LegatoError` for what cannot be drawn, or would be overwritten."""
+    from legato.evaluation.figures import METADATA
+
+    if figure.suffix not in METADATA:
+        kinds = f"a film ends in {' or '.join(FORMATS)}, a drawing in {', '.join(METADATA)}"
+        raise LegatoError(f"{kinds}; '{figure}' was given")
+    if figure.exists():
+        raise LegatoError(f"'{figure}' exists and is not overwritten; choose another --out")
+    return floor(environment)
