@@ -20,6 +20,8 @@ from legato.data.facts import Facts
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.data.windows import Draw, Window
+from legato.losses.imitation import action_error
+from legato.losses.means import masked_mean
 from legato.nn.layers import drop, toss
 from legato.nn.mlp import Linear
 from legato.nn.optimisation import adamw, descend, optax, warmed
@@ -90,11 +92,7 @@ def _optimiser(config: Config) -> optax.GradientTransformation:
 def loss(network: Network, facts: Facts, batch: Window, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
     """L. With a `key` dropout is on."""
     given = network(facts.normaliser(batch.observations), key)
-    if facts.spec.choices is None:
-        error = jnp.mean((facts.squash(given) - facts.unit(batch.actions)) ** 2, axis=-1)
-    else:
-        error = optax.softmax_cross_entropy_with_integer_labels(given, batch.actions)
-    return jnp.sum(jnp.where(batch.mask, error, 0)) / batch.mask.sum()
+    return masked_mean(action_error(given, facts.unit(batch.actions), facts.squash), batch.mask)
 
 
 def update(config: Config, learner: Learner, batch: Window, key: PRNGKeyArray) -> tuple[Learner, Metrics]:

@@ -26,6 +26,8 @@ from legato.data.facts import Facts
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.data.windows import Draw, Window
+from legato.losses.imitation import action_error
+from legato.losses.means import masked_mean, weighted_mean
 from legato.nn.layers import LayerNorm, drop, toss
 from legato.nn.mlp import Linear, many
 from legato.nn.optimisation import descend, optax, warmed
@@ -251,12 +253,8 @@ def loss(
         actions, previous, observations, mask = actions[:, 1:], previous[:, 1:], observations[:, 1:], mask[:, 1:]
         returns = returns[:, :-1]
     given = network(observations, previous, returns, key).astype(jnp.float32)
-    if network.choices is not None:
-        error = optax.softmax_cross_entropy_with_integer_labels(given, actions)
-    else:
-        error = jnp.mean(((facts.squash(given) if config.squash else given) - actions) ** 2, axis=-1)
-    counts = mask if weight is None else mask * weight[..., None]
-    return jnp.sum(jnp.where(mask, error * counts, 0)) / jnp.maximum(counts.sum(), 1e-6 if weight is not None else 1)
+    error = action_error(given, actions, facts.squash if config.squash else None)
+    return masked_mean(error, mask) if weight is None else weighted_mean(error, mask, weight[..., None])
 
 
 def update(config: Config, learner: Learner, batch: Window, key: PRNGKeyArray) -> tuple[Learner, Metrics]:

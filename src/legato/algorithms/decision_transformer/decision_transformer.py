@@ -29,6 +29,8 @@ from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.data.windows import Draw, Window
 from legato.errors import LegatoError
+from legato.losses.imitation import action_error
+from legato.losses.means import masked_mean
 from legato.nn.layers import LayerNorm, drop, toss
 from legato.nn.mlp import Linear
 from legato.nn.optimisation import adamw, descend, mean_gradient, optax, warmed
@@ -222,11 +224,7 @@ def loss(network: Network, facts: Facts, batch: Window, key: PRNGKeyArray | None
         batch.mask,
         key=key,
     ).astype(jnp.float32)
-    if network.choices is None:
-        error = jnp.mean((facts.squash(given) - actions) ** 2, axis=-1)
-    else:
-        error = optax.softmax_cross_entropy_with_integer_labels(given, actions)
-    return jnp.sum(jnp.where(batch.mask, error, 0)) / batch.mask.sum()
+    return masked_mean(action_error(given, actions, facts.squash), batch.mask)
 
 
 def update(config: Config, learner: Learner, batch: Window, key: PRNGKeyArray) -> tuple[Learner, Metrics]:

@@ -30,6 +30,7 @@ from legato.data.facts import Facts
 from legato.data.spec import Spec
 from legato.data.windows import Draw, Window
 from legato.errors import LegatoError
+from legato.losses.means import masked_mean
 from legato.nn.mlp import Linear
 from legato.nn.optimisation import descend, mean_gradient, optax, warmed
 from legato.policy import Policy, Step, held
@@ -134,10 +135,7 @@ def loss(
     mean, log_std = parted(given)
     likelihood = log_density(mean, log_std, jnp.arctanh(jnp.clip(actions, edge - 1, 1 - edge)))
     entropy = -log_density(mean, log_std, mean + jnp.exp(log_std) * noise)
-    nll, entropy = (
-        jnp.sum(jnp.where(batch.mask, values, 0)) / jnp.maximum(batch.mask.sum(), 1)
-        for values in (-likelihood, entropy)
-    )
+    nll, entropy = (masked_mean(values, batch.mask) for values in (-likelihood, entropy))
     return nll - multiplier * entropy, (nll, entropy)
 
 

@@ -30,6 +30,8 @@ from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.data.transitions import Outcomes, Transitions, transitions
 from legato.data.windows import Draw
+from legato.losses.imitation import cross_entropy
+from legato.losses.temporal_difference import td_target, twin_loss
 from legato.models.values import Judge, critics, qualities, quality, worth
 from legato.nn.ensembles import TwinCritic
 from legato.nn.layers import drop, toss
@@ -151,15 +153,15 @@ def value_loss(
 def targets(config: Config, facts: Facts, value: MLP, batch: Outcomes) -> Float[Array, " batch"]:
     """y: what a step was paid, and what its next observation is worth where the episode goes on."""
     r = facts.ask(batch.reward) + config.reward_shift
-    return r + config.gamma * batch.continues * worth(value, facts, batch.following)
+    return td_target(r, batch.continues, config.gamma, worth(value, facts, batch.following))
 
 
 def critic_loss(
     critic: TwinCritic, facts: Facts, batch: Outcomes, y: Float[Array, " batch"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """L_Q and the mean Q_1."""
-    q1, q2 = qualities(critic, facts, batch.observation, batch.action)
-    return jnp.mean((q1 - y) ** 2) + jnp.mean((q2 - y) ** 2), q1.mean()
+    q = qualities(critic, facts, batch.observation, batch.action)
+    return twin_loss(q, y), q[0].mean()
 
 
 def weights(advantage: Float[Array, "*batch"], beta: float) -> Float[Array, "*batch"]:
@@ -173,7 +175,7 @@ def log_likelihood(
     """log pi(a|s), per unit of the actions' bounds. With a `key` dropout is on."""
     given = actor(facts.normaliser(batch.observation), key)
     if facts.spec.choices is not None:
-        return -optax.softmax_cross_entropy_with_integer_labels(given, batch.action)
+        return -cross_entropy(given, batch.action)
     deviation = actor.deviation()
     off = (facts.unit(batch.action) - jnp.tanh(given)) / deviation
     return jnp.sum(-0.5 * off**2 - jnp.log(deviation) - 0.5 * jnp.log(2 * jnp.pi), axis=-1)

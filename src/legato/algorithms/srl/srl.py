@@ -37,6 +37,10 @@ from legato.algorithms.action_units import warn_of_units
 from legato.algorithms.srl.config import SRL as Config
 from legato.data.replay import Minibatches, Sequences, Transition, scale_actions
 from legato.data.spec import Spec, convert_actions
+from legato.losses import soft
+from legato.losses.means import masked_mean
+from legato.losses.returns import n_step_reward
+from legato.losses.temporal_difference import td_target, twin_error, twin_loss
 from legato.models import dynamics
 from legato.models.dynamics import Dynamics, Ends
 from legato.nn.distributions import TanhNormal
@@ -198,14 +202,13 @@ def critic_loss(
         y = sum_i gamma^i r_i + m gamma^n (min_i Qbar_i(s_n, a') - alpha log pi(a'|s_n, a_{n-1}))
     """
     steps, valid = along(batch).steps, along(batch).valid
-    n = valid.sum(axis=0).astype(int)
+    rewards, n = n_step_reward(steps.reward, valid, config.gamma)
     last: Transition = jax.tree.map(lambda leaf: leaf[n - 1, jnp.arange(len(n))], steps)
     a_next, log_pi = learner.actor.sample(last.next_observation, last.action, noise)
-    q_next = jnp.minimum(*learner.target_critic(last.next_observation, a_next[0])) - learner.alpha * log_pi[0]
-    rewards = jnp.sum(valid * config.gamma ** jnp.arange(len(valid))[:, None] * steps.reward, axis=0)
-    y = jax.lax.stop_gradient(rewards + last.continues * config.gamma**n * q_next)
-    q1, q2 = critic(steps.observation[0], steps.action[0])
-    return jnp.mean((q1 - y) ** 2) + jnp.mean((q2 - y) ** 2), q1.mean()
+    v_next = soft.state_value(learner.target_critic(last.next_observation, a_next[0]), log_pi[0], learner.alpha)
+    y = td_target(rewards, last.continues, config.gamma**n, v_next)
+    q = critic(steps.observation[0], steps.action[0])
+    return twin_loss(q, y), q[0].mean()
 
 
 def critic_loss_along(
@@ -224,12 +227,11 @@ def critic_loss_along(
     steps, j = batch.steps, len(batch.steps.action)
     z = dynamics.unroll(learner.target_model, steps.observation[0], steps.action)
     a_next, log_pi = learner.actor.sample(steps.next_observation, steps.action, noise[None])
-    q_next = jnp.minimum(*learner.target_critic(placed(steps.next_observation, jnp.zeros((j, 1)), config), a_next[0]))
-    y = steps.reward + steps.continues * config.gamma * (q_next - learner.alpha * log_pi[0])
-    y = jax.lax.stop_gradient(y)
-    q1, q2 = critic(placed(z, jnp.arange(j)[:, None], config), steps.action)
-    counted = batch.valid.sum()
-    return jnp.sum(batch.valid * ((q1 - y) ** 2 + (q2 - y) ** 2)) / counted, jnp.sum(batch.valid * q1) / counted
+    q_next = learner.target_critic(placed(steps.next_observation, jnp.zeros((j, 1)), config), a_next[0])
+    y = td_target(steps.reward, steps.continues, config.gamma, soft.state_value(q_next, log_pi[0], learner.alpha))
+    q = critic(placed(z, jnp.arange(j)[:, None], config), steps.action)
+    valid = batch.valid > 0
+    return masked_mean(twin_error(q, y), valid), masked_mean(q[0], valid)
 
 
 def placed(z: Float[Array, "J batch obs"], k: Array, config: Config) -> Float[Array, "J batch in"]:
@@ -336,7 +338,7 @@ def actor_loss(
     z = dynamics.unroll(teacher.model, batch.observation, a)
     recall = Recall(z, a, log_pi)
     q = value(teacher.critic, placed(z, jnp.arange(len(a))[:, None], teacher.config), a)
-    return jnp.sum(jnp.mean(teacher.counted(recall) * (teacher.alpha * log_pi - q), axis=1)), recall
+    return jnp.sum(jnp.mean(teacher.counted(recall) * soft.action_cost(q, log_pi, teacher.alpha), axis=1)), recall
 
 
 def actor_loss_through_time(
@@ -350,7 +352,7 @@ def actor_loss_through_time(
     z = dynamics.unroll(teacher.model, batch.observation, a, through=True)
     recall = Recall(z, a, log_pi)
     q = jnp.minimum(*teacher.critic(placed(z, jnp.arange(len(a))[:, None], teacher.config)[-1], a[-1]))
-    return jnp.mean(teacher.counted(recall)[-1] * (teacher.alpha * log_pi[-1] - q)), recall
+    return jnp.mean(teacher.counted(recall)[-1] * soft.action_cost(q, log_pi[-1], teacher.alpha)), recall
 
 
 def update(config: Config, learner: Learner, batch: Batch, key: PRNGKeyArray) -> tuple[Learner, Metrics]:
@@ -391,7 +393,7 @@ def update(config: Config, learner: Learner, batch: Batch, key: PRNGKeyArray) ->
         actor, actor_state = descend(adam, learner.actor, g, states["actor"])
         log_pi = jnp.average(recall.log_pi, weights=teacher.counted(recall))
         target_entropy = -here.action.shape[-1]
-        g_alpha = -(log_pi + target_entropy)
+        g_alpha = soft.temperature_gradient(log_pi, target_entropy)
         log_alpha, alpha_state = descend(adam, learner.log_alpha, g_alpha, states["log_alpha"])
         return (actor, actor_state, log_alpha, alpha_state, jnp.exp(log_alpha)), (loss_pi, -log_pi)
 

@@ -33,6 +33,8 @@ from legato.data.tokens import Discretiser, Encoded, Layout, Recipe, Windows
 from legato.data.trajectories import Trajectories
 from legato.data.windows import Draw
 from legato.errors import LegatoError
+from legato.losses.imitation import cross_entropy
+from legato.losses.means import masked_mean
 from legato.models.trajectory import TrajectoryModel
 from legato.models.values import Judge
 from legato.nn.optimisation import descend, linear_weights, mean_gradient, muon, optax
@@ -166,13 +168,12 @@ def loss(
     logits = network(flat[:, :-1], batch.goals if network.goal is not None else None, key=key).astype(jnp.float32)
     column = jnp.arange(1, flat.shape[-1]) % layout.width
     if targets is None:
-        error = optax.softmax_cross_entropy_with_integer_labels(logits, flat[:, 1:])
+        error = cross_entropy(logits, flat[:, 1:])
     else:
         error = optax.softmax_cross_entropy(logits, targets[column, flat[:, 1:]])
     acts = (column >= layout.observations) & (column < layout.observations + layout.actions)
-    count = known.sum()
-    weighted = jnp.sum(jnp.where(known, error * jnp.where(acts, action_weight, 1.0), 0)) / count
-    return weighted, {"cross_entropy": jnp.sum(jnp.where(known, error, 0)) / count}
+    weighted = masked_mean(error * jnp.where(acts, action_weight, 1.0), known)
+    return weighted, {"cross_entropy": masked_mean(error, known)}
 
 
 def blurred(
