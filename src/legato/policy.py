@@ -207,7 +207,7 @@ class RandomPlans(Policy[State]):
     def decide(self, state: State, key: PRNGKeyArray | None, length: int) -> tuple[Array, State]:
         if key is None:
             raise LegatoError("a random policy has no greedy action: give it a key")
-        low, high = jnp.asarray(self.spec.low), jnp.asarray(self.spec.high)
+        low, high = self.spec.bounds()
         shape = (1 if self.hold else length, self.spec.action_size)
         if self.spec.choices is not None:
             drawn = jax.random.randint(key, shape, 0, self.spec.choices).astype(jnp.float32)
@@ -233,11 +233,11 @@ class Noisy(Policy[State]):
     def decide(self, state: State, key: PRNGKeyArray | None, length: int) -> tuple[Array, State]:
         if key is None:
             raise LegatoError("noise has no greedy action: give it a key")
-        low, high = jnp.asarray(self.spec.low), jnp.asarray(self.spec.high)
+        _, half = self.spec.box()
         k_decide, k_noise = jax.random.split(key)
         actions, state = self.policy.decide(state, k_decide, length)
         noise = jax.random.normal(k_noise, actions.shape)
-        return jnp.clip(actions + self.deviation * 0.5 * (high - low) * noise, low, high), state
+        return self.spec.clip(actions + self.deviation * half * noise), state
 
 
 class OpenLoop(Policy[Int[Array, ""]]):

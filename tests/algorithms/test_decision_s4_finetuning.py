@@ -69,7 +69,7 @@ def rows(histories: Histories, count: int = LENGTH + 1) -> Moment:
 def test_three_steps_by_hand() -> None:
     """Which action came before which observation, and which the critic is told of."""
     episode = played(steps=3)
-    unit = np.asarray(begun().facts.unit(episode.actions))
+    unit = np.asarray(begun().facts.normalise_actions(episode.actions))
     found = rows(replay(TUNING, SMALL, episode)[0], 4)
     np.testing.assert_array_equal(found.observation, episode.observations[:4])
     np.testing.assert_allclose(found.previous, [0 * unit[0], unit[0], unit[1], unit[2]], rtol=1e-6)

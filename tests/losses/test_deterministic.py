@@ -15,7 +15,7 @@ from legato.losses import deterministic
 
 
 def actor(s: jax.Array, epsilon: Any = 0.0) -> jax.Array:
-    return SPEC.unscale(jnp.clip(jnp.tanh(s[..., :2]) + epsilon, -1, 1))
+    return SPEC.denormalise(jnp.clip(jnp.tanh(s[..., :2]) + epsilon, -1, 1))
 
 
 @pytest.mark.usefixtures("x64")

@@ -37,9 +37,7 @@ class Affine(eqx.Module):
 
     def __call__(self, s: jax.Array) -> TanhNormal:
         mean = self.w * s[..., :2]
-        return TanhNormal(
-            mean, jnp.broadcast_to(self.log_std, mean.shape), jnp.asarray(SPEC.low), jnp.asarray(SPEC.high)
-        )
+        return TanhNormal(mean, jnp.broadcast_to(self.log_std, mean.shape), *SPEC.box())
 
 
 CRITIC, TARGET = Quadratic(jnp.array([0.5, -0.3])), Quadratic(jnp.array([0.4, -0.2]))

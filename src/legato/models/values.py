@@ -29,7 +29,7 @@ def qualities(
     a: Float[Array, "*batch act"] | Int[Array, "*batch"],
 ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
     """Q_1(s, a) and Q_2(s, a). Actions are in the environment's units; choices are numbers."""
-    read = facts.unit(a) if facts.spec.choices is None else jax.nn.one_hot(a, facts.spec.choices)
+    read = facts.normalise_actions(a) if facts.spec.choices is None else jax.nn.one_hot(a, facts.spec.choices)
     return critic(facts.normaliser(s), read)
 
 

@@ -92,7 +92,7 @@ def _optimiser(config: Config) -> optax.GradientTransformation:
 def loss(network: Network, facts: Facts, batch: Window, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
     """L. With a `key` dropout is on."""
     given = network(facts.normaliser(batch.observations), key)
-    return masked_mean(action_error(given, facts.unit(batch.actions), facts.squash), batch.mask)
+    return masked_mean(action_error(given, facts.normalise_actions(batch.actions), facts.squash), batch.mask)
 
 
 def update(config: Config, learner: Learner, batch: Window, key: PRNGKeyArray) -> tuple[Learner, Metrics]:

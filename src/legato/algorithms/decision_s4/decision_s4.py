@@ -244,7 +244,7 @@ def loss(
     weight: Float[Array, "*batch"] | None = None,
 ) -> Float[Array, ""]:
     """L: the mean over valid steps (and the action's numbers), of episodes weighed. With a `key` dropout is on."""
-    actions, previous = facts.unit(batch.actions), facts.unit(batch.previous)
+    actions, previous = facts.normalise_actions(batch.actions), facts.normalise_actions(batch.previous)
     if network.choices is not None:
         previous = jax.nn.one_hot(previous, network.choices)
     previous = jnp.where(batch.timesteps[..., None] > 0, previous, 0)

@@ -215,7 +215,7 @@ def _optimiser(config: Config) -> optax.GradientTransformation:
 
 def loss(network: Network, facts: Facts, batch: Window, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
     """L: the mean over valid steps (and the action's numbers). With a `key` dropout is on."""
-    actions = facts.unit(batch.actions)
+    actions = facts.normalise_actions(batch.actions)
     given = network(
         facts.ask(batch.returns_to_go),
         facts.normaliser(batch.observations),

@@ -142,7 +142,7 @@ def critic_loss(
     """L_Q over the steps whose next one is in the window or that end the episode, and the mean Q_1."""
     assert learner.target_actor is not None and learner.target_critic is not None
     facts, window = learner.facts, drawn.window
-    s, a = facts.normaliser(window.observations), facts.unit(window.actions)
+    s, a = facts.normaliser(window.observations), facts.normalise_actions(window.actions)
     mean, _ = odt.parted(odt.outputs(learner.target_actor, facts, window))
     unit, known = config.reward_scale or facts.scale / 10, drawn.goes_on | drawn.ends
     v = jnp.minimum(*learner.target_critic(s, jnp.tanh(mean)))

@@ -130,7 +130,7 @@ def loss(
     edge: float,
 ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, ""]]]:
     """L, and with it -mean log pi(a) and the mean entropy. With a `key` dropout is on; `noise` is standard normal."""
-    actions = facts.unit(batch.actions)
+    actions = facts.normalise_actions(batch.actions)
     given = outputs(network, facts, batch, key)
     mean, log_std = parted(given)
     likelihood = log_density(mean, log_std, jnp.arctanh(jnp.clip(actions, edge - 1, 1 - edge)))
@@ -146,7 +146,7 @@ def outputs(
     return network(
         facts.ask(batch.returns_to_go),
         facts.normaliser(batch.observations),
-        facts.unit(batch.actions),
+        facts.normalise_actions(batch.actions),
         batch.timesteps,
         batch.mask,
         key=key,

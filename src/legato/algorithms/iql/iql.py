@@ -177,7 +177,7 @@ def log_likelihood(
     if facts.spec.choices is not None:
         return -cross_entropy(given, batch.action)
     deviation = actor.deviation()
-    off = (facts.unit(batch.action) - jnp.tanh(given)) / deviation
+    off = (facts.normalise_actions(batch.action) - jnp.tanh(given)) / deviation
     return jnp.sum(-0.5 * off**2 - jnp.log(deviation) - 0.5 * jnp.log(2 * jnp.pi), axis=-1)
 
 

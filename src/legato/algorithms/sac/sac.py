@@ -52,7 +52,7 @@ class Actor(eqx.Module):
 
     def __call__(self, s: Float[Array, "*batch obs"]) -> TanhNormal:
         h = jax.nn.relu(self.l2(jax.nn.relu(self.l1(s))))
-        return TanhNormal(self.mean(h), self.log_std(h), jnp.asarray(self.spec.low), jnp.asarray(self.spec.high))
+        return TanhNormal(self.mean(h), self.log_std(h), *self.spec.box())
 
 
 class Learner(eqx.Module):

@@ -61,10 +61,10 @@ class ModelPlanner(Policy[LastStep]):
         s, a_prev = s if self.encoder is None else self.encoder(s), convert_actions(state.executed, self.spec, own)
         if self.how is None:
             return convert_actions(self.unrolled(s, a_prev, length), own, self.spec), state
-        begin = own.scale(self.unrolled(s, a_prev, self.how.horizon))
+        begin = own.normalise(self.unrolled(s, a_prev, self.how.horizon))
         key = jax.random.key(0) if key is None else key  # the draws of a greedy decision are always the same
         plan = shooting.plan(lambda actions: self.judged(s, actions), begin, key, self.how, begin[None])
-        actions = own.unscale(plan)
+        actions = own.denormalise(plan)
         if length > self.how.horizon:
             end = jax.lax.scan(lambda z, a: (self.model(z, a), None), s, actions)[0]
             rest = self.unrolled(end, actions[-1], length - self.how.horizon)
@@ -86,7 +86,7 @@ class ModelPlanner(Policy[LastStep]):
 
     def judged(self, s: Float[Array, " obs"], unit: Float[Array, "horizon act"]) -> Float[Array, ""]:
         """J of actions in units of their bounds."""
-        actions = self.actor.spec.unscale(unit)
+        actions = self.actor.spec.denormalise(unit)
         z = dynamics.unroll(self.model, s, actions)
         if self.places:
             k = jnp.minimum(jnp.arange(len(unit)), self.places - 1) / self.places

@@ -85,7 +85,7 @@ class Actor(eqx.Module):
         return self.l2(jax.nn.relu(self.l1(s)))
 
     def head(self, h: Float[Array, "*batch hidden"]) -> TanhNormal:
-        return TanhNormal(self.mean(h), self.log_std(h), jnp.asarray(self.spec.low), jnp.asarray(self.spec.high))
+        return TanhNormal(self.mean(h), self.log_std(h), *self.spec.box())
 
     def sample(
         self,

@@ -41,7 +41,7 @@ class Actor(eqx.Module):
         self, s: Float[Array, "*batch obs"], noise: Float[Array, "*batch act"] | float = 0.0
     ) -> Float[Array, "*batch act"]:
         """The action, moved by `noise` in units of the bounds and clipped to them."""
-        return self.spec.unscale(jnp.clip(jnp.tanh(self.network(s)) + noise, -1, 1))
+        return self.spec.denormalise(jnp.clip(jnp.tanh(self.network(s)) + noise, -1, 1))
 
 
 class Learner(eqx.Module):
