@@ -139,8 +139,8 @@ def acted(policy: Policy[Any], episode: Step, command: Any = ()) -> jax.Array:
     return jax.lax.scan(turn, policy.init_state(command), episode)[1]
 
 
-def wanted(target: float, episode: Step, gamma: float) -> np.ndarray:
-    """The return still to be earned at each step: what was asked for less what was earned, one step nearer."""
+def asked_returns_to_go(target: float, episode: Step, gamma: float) -> np.ndarray:
+    """The return-to-go at each step: what was asked for less what was earned, one step nearer."""
     found = [target]
     for reward in np.asarray(episode.reward, np.float64)[1:]:
         found.append((found[-1] - reward) / gamma)

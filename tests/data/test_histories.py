@@ -83,14 +83,14 @@ def test_several_steps_are_one_with_their_rewards_discounted(terminated: bool) -
 
 
 def test_an_episodes_returns() -> None:
-    """What was still wanted and what was still earned, in steps of an episode of 3 in 6 rows."""
+    """What was asked for and what was earned from there on, in steps of an episode of 3 in 6 rows."""
     rewards = jnp.asarray([1.0, 2.0, 4.0, 9.0, 9.0, 9.0])
     shapes = jnp.zeros((6, 2)), jnp.zeros((6, 1)), rewards
     episode = Episode(*shapes, jnp.asarray(3), jnp.asarray(True), jnp.asarray(10.0))
     np.testing.assert_array_equal(episode.returns_to_go(), [7, 6, 4, 0, 0, 0])
     np.testing.assert_array_equal(episode.returns_to_go(0.5), [3, 4, 4, 0, 0, 0])
-    np.testing.assert_array_equal(episode.wanted(), [10, 9, 7, 3, 3, 3])
-    np.testing.assert_array_equal(episode.wanted(0.5)[:4], [10, 18, 32, 56])
+    np.testing.assert_array_equal(episode.asked_returns_to_go(), [10, 9, 7, 3, 3, 3])
+    np.testing.assert_array_equal(episode.asked_returns_to_go(0.5)[:4], [10, 18, 32, 56])
 
 
 def test_a_replay_that_does_not_fit_is_refused_with_what_would() -> None:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from legato.data import returns_to_go
 from legato.data.spec import Spec
 from legato.errors import LegatoError
 
@@ -26,7 +27,7 @@ class Episode(eqx.Module):
     steps: Int[Array, ""]
     """T; 0 for no episode at all"""
     terminated: Bool[Array, ""]
-    """did the world end it, or a time limit?"""
+    """did the environment end it, or a time limit?"""
     asked: Float[Array, ""]
     """the return that the policy was asked for at its beginning"""
 
@@ -36,22 +37,15 @@ class Episode(eqx.Module):
 
     def returns_to_go(self, gamma: float = 1.0) -> Float[Array, " rows"]:
         """What was earned from each step on; 0 after the last."""
-        earned = jnp.where(self.row < self.steps, self.rewards, 0)
+        return returns_to_go.earned(self._earned, gamma)
 
-        def backwards(after: Array, reward: Array) -> tuple[Array, Array]:
-            togo = reward + gamma * after
-            return togo, togo
+    def asked_returns_to_go(self, gamma: float = 1.0) -> Float[Array, " rows"]:
+        """The return-to-go that the policy read at each step: what was asked for, less what was earned before it."""
+        return returns_to_go.asked(self.asked, self._earned, gamma)
 
-        return jax.lax.scan(backwards, jnp.zeros(()), earned, reverse=True)[1]
-
-    def wanted(self, gamma: float = 1.0) -> Float[Array, " rows"]:
-        """What was still wanted at each step: what was asked for, less what was earned before it."""
-        earned = jnp.where(self.row < self.steps, self.rewards, 0)
-
-        def onwards(wanted: Array, reward: Array) -> tuple[Array, Array]:
-            return (wanted - reward) / gamma, wanted
-
-        return jax.lax.scan(onwards, self.asked, earned)[1]
+    @property
+    def _earned(self) -> Float[Array, " rows"]:
+        return jnp.where(self.row < self.steps, self.rewards, 0)
 
 
 class Moment(eqx.Module):
@@ -66,7 +60,7 @@ class Moment(eqx.Module):
     ret: Float[Array, "*batch"]
     """the return-to-go that the policy read"""
     continues: Float[Array, "*batch"]
-    """0 only where the world ended the episode with this step"""
+    """0 only where the environment ended the episode with this step"""
     valid: Float[Array, "*batch"]
     """is this a step, or the end of an episode?"""
     state: Float[Array, "*batch state"]

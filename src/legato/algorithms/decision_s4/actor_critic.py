@@ -77,7 +77,7 @@ def check(config: Config, base: Base, spec: Spec, limit: int | None) -> None:
     if config.relabel and base.delayed:
         raise LegatoError("a delayed return is not relabelled: leave relabel out")
     if config.relabel and config.regret:
-        raise LegatoError("relabelled episodes leave nothing that was still wanted: give regret 0 with relabel")
+        raise LegatoError("relabelled episodes leave no return-to-go to lose: give regret 0 with relabel")
 
 
 def longest_episode(base: Base) -> int:

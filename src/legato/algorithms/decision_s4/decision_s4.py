@@ -32,7 +32,7 @@ from legato.nn.layers import LayerNorm, drop, toss
 from legato.nn.mlp import Linear, many
 from legato.nn.optimisation import descend, optax, warmed
 from legato.nn.ssm import S4, S4D, S5, groups
-from legato.policy import Policy, Step, held, target_return
+from legato.policy import Policy, Step, held, return_to_go, target_return
 
 Metrics = dict[str, Float[Array, ""]]
 System = S4 | S4D | S5
@@ -277,11 +277,11 @@ def update(config: Config, learner: Learner, batch: Window, key: PRNGKeyArray) -
 
 
 class States(eqx.Module):
-    """The systems' states, what the last block made of the newest step, and the return still wanted."""
+    """The systems' states, what the last block made of the newest step, and the return-to-go."""
 
     systems: tuple[Any, ...]
     read: Float[Array, " H"]
-    wanted: Float[Array, ""]
+    return_to_go: Float[Array, ""]
 
 
 class Recurrent(Policy[States]):
@@ -301,15 +301,13 @@ class Recurrent(Policy[States]):
 
     def observe(self, state: States, step: Step) -> States:
         network, facts = self.network, self.facts
-        wanted = state.wanted
-        if not self.delayed:
-            wanted = jnp.where(step.first, wanted, (wanted - step.reward) / self.gamma)
+        togo = return_to_go(state.return_to_go, step, self.gamma, delayed=self.delayed)
         executed = facts.executed(step.executed)
         previous = executed if network.choices is None else jax.nn.one_hot(executed, network.choices)
         previous = jnp.where(step.first, 0, previous)
-        given = facts.normaliser(step.observation), previous, facts.ask(wanted)
+        given = facts.normaliser(step.observation), previous, facts.ask(togo)
         systems, u = network.step(self.entry, self.discrete, state.systems, *given)
-        return States(systems, u, wanted)
+        return States(systems, u, togo)
 
     def decide(self, state: States, key: PRNGKeyArray | None, length: int) -> tuple[Array, States]:
         given = state.read @ self.network.out

@@ -1,4 +1,4 @@
-"""Decision Transformer (Chen et al. 2021, arXiv 2106.01345): the next action, given the return that is still wanted.
+"""Decision Transformer (Chen et al. 2021, arXiv 2106.01345): the next action, given the return-to-go.
 
     tokens  R_1 s_1 a_1  R_2 s_2 a_2 ...      R_t = sum_{u >= t} r_u, the return-to-go
     x       = dropout(norm(W_token token + time_t))
@@ -35,7 +35,7 @@ from legato.nn.layers import LayerNorm, drop, toss
 from legato.nn.mlp import Linear
 from legato.nn.optimisation import adamw, descend, mean_gradient, optax, warmed
 from legato.nn.transformer import Cache, Transformer
-from legato.policy import Policy, Step, held, target_return
+from legato.policy import Policy, Step, held, return_to_go, target_return
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -253,9 +253,9 @@ class Acting(eqx.Module):
     gamma: float = eqx.field(static=True)
     delayed: bool = eqx.field(static=True)
 
-    def wanted(self, before: Float[Array, ""], step: Step) -> Float[Array, ""]:
-        """The return still wanted: as asked at first, then less each reward."""
-        return before if self.delayed else jnp.where(step.first, before, (before - step.reward) / self.gamma)
+    def return_to_go(self, before: Float[Array, ""], step: Step) -> Float[Array, ""]:
+        """The return asked for at first, then less each reward."""
+        return return_to_go(before, step, self.gamma, delayed=self.delayed)
 
     def remark(self, timestep: Int[Array, "*members"]) -> str | None:
         """What to say of an episode that is longer than the table of steps, for which time then stands still."""
@@ -295,7 +295,7 @@ class Reencoding(Policy[History]):
 
         actions = state.actions.at[-1].set(self.acting.facts.executed(step.executed))
         return History(
-            pushed(state.returns, self.acting.wanted(state.returns[-1], step)),
+            pushed(state.returns, self.acting.return_to_go(state.returns[-1], step)),
             pushed(state.observations, self.acting.facts.normaliser(step.observation)),
             pushed(actions, jnp.zeros_like(actions[0])),
             state.timestep + 1,
@@ -320,7 +320,7 @@ class Reading(eqx.Module):
 
     cache: Cache
     read: Float[Array, " size"]
-    wanted: Float[Array, ""]
+    return_to_go: Float[Array, ""]
     timestep: Int[Array, ""]
 
 
@@ -338,12 +338,12 @@ class Caching(Policy[Reading]):
 
     def observe(self, state: Reading, step: Step) -> Reading:
         network, facts, t = self.acting.network, self.acting.facts, state.timestep + 1
-        wanted = self.acting.wanted(state.wanted, step)
+        togo = self.acting.return_to_go(state.return_to_go, step)
         a = network.token(network.action, network.done(self.acting.facts.executed(step.executed)), t - 1)
-        r = network.token(network.ret, network.asked(facts.ask(wanted)), t)
+        r = network.token(network.ret, network.asked(facts.ask(togo)), t)
         s = network.token(network.observation, facts.normaliser(step.observation), t)
         cache, y = network.trunk.step(state.cache, jnp.stack([a, r, s]))
-        return Reading(cache, y[-1], wanted, t)
+        return Reading(cache, y[-1], togo, t)
 
     def given(self, state: Reading) -> Float[Array, " outputs"]:
         """What the head gives."""

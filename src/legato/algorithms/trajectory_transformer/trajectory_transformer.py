@@ -254,14 +254,14 @@ class Planning(Policy[Memory]):
         layout, spec = self.network.layout, self.facts.spec
         goal = jnp.zeros(spec.observation_size, jnp.int32)
         if self.network.goal is not None:
-            goal = self.observed.encode(self._wanted(command))
+            goal = self.observed.encode(self._known_goal(command))
         else:
             refuse_command(command)
         zero = jnp.zeros((), jnp.int32)
         newest = jnp.zeros(spec.observation_size, jnp.int32)
         return Memory(jnp.zeros((self.context - 1, layout.width), jnp.int32), zero, newest, goal, zero - 1, zero)
 
-    def _wanted(self, goal: Any) -> Float[Array, " obs"]:
+    def _known_goal(self, goal: Any) -> Float[Array, " obs"]:
         """A goal that the data knows. Raises `LegatoError` for none, and for one beyond what was observed."""
         size = self.facts.spec.observation_size
         given = goal if isinstance(goal, Tracer) else numbers(goal, size)
