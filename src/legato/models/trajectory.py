@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from legato.data.tokens import Layout
-from legato.nn.layers import drop, toss
+from legato.nn.layers import drop, dropout_bits
 from legato.nn.transformer import Transformer
 
 
@@ -113,7 +113,7 @@ class TrajectoryModel(eqx.Module):
         k_embed, k_trunk = (None, None) if key is None else jax.random.split(key)
         width, places = self.layout.width, tokens.shape[-1]
         x, hidden = self._placed(tokens, goals)
-        x = x if k_embed is None else drop(x, self.dropout, toss(k_embed, x.shape))
+        x = x if k_embed is None else drop(x, self.dropout, dropout_bits(k_embed, x.shape))
         h = self.trunk(x, hidden=hidden, key=k_trunk)[..., x.shape[-2] - places :, :]
         # Each column's positions together, so that its head is one product.
         h = jnp.pad(h, ((0, 0), (0, -places % width), (0, 0))).reshape(len(h), -1, width, h.shape[-1])

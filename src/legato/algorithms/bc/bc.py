@@ -22,7 +22,7 @@ from legato.data.trajectories import Trajectories
 from legato.data.windows import Draw, Window
 from legato.losses.imitation import action_error
 from legato.losses.means import masked_mean
-from legato.nn.layers import drop, toss
+from legato.nn.layers import drop, dropout_bits
 from legato.nn.mlp import Linear
 from legato.nn.optimisation import adamw, descend, optax, warmed
 from legato.policy import LastStep, Policy, Step, held, refuse_command
@@ -45,8 +45,8 @@ class Network(eqx.Module):
     def __call__(self, s: Float[Array, "*batch obs"], key: PRNGKeyArray | None = None) -> Float[Array, "*batch act"]:
         """Actions before the tanh (`Facts.squash`), or logits."""
         hidden = len(self.layers) - 1
-        tossed = [None] * hidden if key is None else toss(key, (hidden, *s.shape[:-1], self.layers[0].bias.size))
-        for layer, of_layer in zip(self.layers[:-1], tossed, strict=True):
+        bits = [None] * hidden if key is None else dropout_bits(key, (hidden, *s.shape[:-1], self.layers[0].bias.size))
+        for layer, of_layer in zip(self.layers[:-1], bits, strict=True):
             s = drop(jax.nn.relu(layer(s)), self.dropout, of_layer)
         return self.layers[-1](s)
 

@@ -28,7 +28,7 @@ from legato.data.trajectories import Trajectories
 from legato.data.windows import Draw, Window
 from legato.losses.imitation import action_error
 from legato.losses.means import masked_mean, weighted_mean
-from legato.nn.layers import LayerNorm, drop, toss
+from legato.nn.layers import LayerNorm, drop, dropout_bits
 from legato.nn.mlp import Linear, many
 from legato.nn.optimisation import descend, optax, warmed
 from legato.nn.ssm import S4, S4D, S5, groups
@@ -104,19 +104,19 @@ class Network(eqx.Module):
         observations: Float[Array, "*batch obs"],
         previous: Float[Array, "*batch act"],
         returns: Float[Array, "*batch"],
-        tossed: Array | None = None,
+        bits: Array | None = None,
     ) -> Float[Array, "*batch H"]:
         """What enters the first block. `previous` is zero where there is none; `entry` is `entry()`."""
         previous = previous if self.history else jnp.zeros_like(previous)
         returns = returns if self.returns else jnp.zeros_like(returns)
         given = jnp.concatenate([observations, previous, returns[..., None]], axis=-1).astype(entry.weight.dtype)
-        return drop(many(self.pre, jax.nn.gelu(many(entry, given))), self.dropout, tossed)
+        return drop(many(self.pre, jax.nn.gelu(many(entry, given))), self.dropout, bits)
 
     def mixed(
-        self, block: Block, u: Float[Array, "*batch H"], y: Float[Array, "*batch H"], tossed: Array | None = None
+        self, block: Block, u: Float[Array, "*batch H"], y: Float[Array, "*batch H"], bits: Array | None = None
     ) -> Float[Array, "*batch H"]:
         """A block's output, from its input u and what its system made of that."""
-        y = drop(jax.nn.gelu(y.astype(u.dtype)), self.dropout, tossed)
+        y = drop(jax.nn.gelu(y.astype(u.dtype)), self.dropout, bits)
         y = jax.nn.gelu(many(block.mix, y))
         return u + y if self.residual else y
 
@@ -128,11 +128,11 @@ class Network(eqx.Module):
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "*batch L act"]:
         """The head's output at every step of whole episodes: actions before the tanh, or logits."""
-        tossed: Any = [None] * (1 + len(self.blocks))
+        bits: Any = [None] * (1 + len(self.blocks))
         if key is not None and self.dropout:
-            tossed = toss(key, (len(tossed), *returns.shape, self.out.shape[0]))
-        u = self.encode(self.entry(), observations, previous, returns, tossed[0])
-        for block, of_block in zip(self.blocks, tossed[1:], strict=True):
+            bits = dropout_bits(key, (len(bits), *returns.shape, self.out.shape[0]))
+        u = self.encode(self.entry(), observations, previous, returns, bits[0])
+        for block, of_block in zip(self.blocks, bits[1:], strict=True):
             x = (u if block.norm is None else block.norm(u)).astype(jnp.float32)
             if self.history:
                 y = block.system.convolve(x)

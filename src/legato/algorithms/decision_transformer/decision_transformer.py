@@ -31,7 +31,7 @@ from legato.data.windows import Draw, Window
 from legato.errors import LegatoError
 from legato.losses.imitation import action_error
 from legato.losses.means import masked_mean
-from legato.nn.layers import LayerNorm, drop, toss
+from legato.nn.layers import LayerNorm, drop, dropout_bits
 from legato.nn.mlp import Linear
 from legato.nn.optimisation import adamw, descend, mean_gradient, optax, warmed
 from legato.nn.transformer import Cache, Transformer
@@ -124,7 +124,7 @@ class Network(eqx.Module):
         """What the head gives at each step, or at the last one only: actions before the tanh, or logits."""
         k_embed, k_trunk = (None, None) if key is None else jax.random.split(key)
         x = self.triples(returns, observations, actions, timesteps)
-        x = x if k_embed is None else drop(x, self.dropout, toss(k_embed, x.shape))
+        x = x if k_embed is None else drop(x, self.dropout, dropout_bits(k_embed, x.shape))
         if not self.history:  # each step alone
             x, mask = (x[..., -1:, :, :], mask[..., -1:]) if last else (x, mask)
             x, mask = x.reshape(-1, 3, x.shape[-1]), mask.reshape(-1, 1)

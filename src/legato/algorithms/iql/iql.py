@@ -34,7 +34,7 @@ from legato.losses.imitation import cross_entropy
 from legato.losses.temporal_difference import td_target, twin_loss
 from legato.models.values import Judge, critics, qualities, quality, worth
 from legato.nn.ensembles import TwinCritic
-from legato.nn.layers import drop, toss
+from legato.nn.layers import drop, dropout_bits
 from legato.nn.mlp import MLP, Linear, orthogonal
 from legato.nn.optimisation import annealed, descend, optax, polyak
 from legato.policy import LastStep, Policy, Step, held, refuse_command
@@ -62,10 +62,10 @@ class Actor(eqx.Module):
     def __call__(self, s: Float[Array, "*batch obs"], key: PRNGKeyArray | None = None) -> Float[Array, "*batch act"]:
         """Actions before the tanh, or logits."""
         hidden = len(self.layers) - 1
-        tossed = [None] * hidden
+        bits = [None] * hidden
         if key is not None and self.dropout:
-            tossed = toss(key, (hidden, *s.shape[:-1], self.layers[0].bias.size))
-        for layer, of_layer in zip(self.layers[:-1], tossed, strict=True):
+            bits = dropout_bits(key, (hidden, *s.shape[:-1], self.layers[0].bias.size))
+        for layer, of_layer in zip(self.layers[:-1], bits, strict=True):
             s = drop(jax.nn.relu(layer(s)), self.dropout, of_layer)
         return self.layers[-1](s)
 
