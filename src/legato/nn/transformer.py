@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from legato.nn.layers import LayerNorm, drop, dropout_bits
-from legato.nn.mlp import Linear, many
+from legato.nn.mlp import Linear, apply_rows
 
 Positions = Literal["none", "learned", "rotary"]
 Activation = Literal["relu", "gelu"]
@@ -58,7 +58,7 @@ class Block(eqx.Module):
         self, x: Float[Array, "*batch tokens size"], position: Int[Array, "*#batch tokens"] | None = None
     ) -> tuple[Array, Array, Array]:
         """Queries, keys and values `[*batch, tokens, heads, size / heads]`; `position` is for rotary ones."""
-        q, k, v = jnp.split(many(self.qkv, self.before(x)), 3, axis=-1)
+        q, k, v = jnp.split(apply_rows(self.qkv, self.before(x)), 3, axis=-1)
         q, k, v = (part.reshape(*part.shape[:-1], self.heads, -1) for part in (q, k, v))
         if not self.rotary:
             return q, k, v
@@ -91,10 +91,10 @@ class Block(eqx.Module):
         self, x: Array, read: Array, of_out: Array | None = None, of_mlp: Array | None = None
     ) -> Float[Array, "*batch size"]:
         """What becomes of the tokens `x` once their queries have `read`."""
-        x = x + drop(many(self.out, read), self.dropout, of_out)
-        h = many(self.up, self.between(x))
+        x = x + drop(apply_rows(self.out, read), self.dropout, of_out)
+        h = apply_rows(self.up, self.between(x))
         h = jax.nn.relu(h) if self.activation == "relu" else gelu(h)
-        return x + drop(many(self.down, h), self.dropout, of_mlp)
+        return x + drop(apply_rows(self.down, h), self.dropout, of_mlp)
 
 
 class Cache(eqx.Module):

@@ -29,7 +29,7 @@ from legato.data.windows import Draw, Window
 from legato.losses.imitation import action_error
 from legato.losses.means import masked_mean, weighted_mean
 from legato.nn.layers import LayerNorm, drop, dropout_bits
-from legato.nn.mlp import Linear, many
+from legato.nn.mlp import Linear, apply_rows
 from legato.nn.optimisation import descend, optax, warmed
 from legato.nn.ssm import S4, S4D, S5, groups
 from legato.policy import Policy, Step, held, return_to_go, target_return
@@ -110,14 +110,14 @@ class Network(eqx.Module):
         previous = previous if self.history else jnp.zeros_like(previous)
         returns = returns if self.returns else jnp.zeros_like(returns)
         given = jnp.concatenate([observations, previous, returns[..., None]], axis=-1).astype(entry.weight.dtype)
-        return drop(many(self.pre, jax.nn.gelu(many(entry, given))), self.dropout, bits)
+        return drop(apply_rows(self.pre, jax.nn.gelu(apply_rows(entry, given))), self.dropout, bits)
 
     def mixed(
         self, block: Block, u: Float[Array, "*batch H"], y: Float[Array, "*batch H"], bits: Array | None = None
     ) -> Float[Array, "*batch H"]:
         """A block's output, from its input u and what its system made of that."""
         y = drop(jax.nn.gelu(y.astype(u.dtype)), self.dropout, bits)
-        y = jax.nn.gelu(many(block.mix, y))
+        y = jax.nn.gelu(apply_rows(block.mix, y))
         return u + y if self.residual else y
 
     def __call__(
