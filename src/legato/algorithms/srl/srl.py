@@ -48,7 +48,7 @@ from legato.nn.ensembles import TwinCritic
 from legato.nn.gru import GRUCell, RNNCell
 from legato.nn.mlp import MLP, Linear
 from legato.nn.optimisation import annealed, descend, optax, polyak
-from legato.nn.recurrence import recur
+from legato.nn.recurrence import unrolled_scan
 from legato.policy import LastStep, Policy, Step, refuse_command
 
 Metrics = dict[str, Float[Array, ""]]
@@ -94,7 +94,7 @@ class Actor(eqx.Module):
         noise: Float[Array, "J *batch act"],
     ) -> tuple[Float[Array, "J *batch act"], Float[Array, "J *batch"]]:
         """A plan of J actions that standard-normal `noise` selects, differentiable, and each action's log-density."""
-        _, (a, log_pi) = recur(Actor.step, self, (self.start(s), a_prev), noise)
+        _, (a, log_pi) = unrolled_scan(Actor.step, self, (self.start(s), a_prev), noise)
         return a, log_pi
 
     def step(self, carry: tuple[Array, Array], noise_k: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
