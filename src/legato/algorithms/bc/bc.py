@@ -24,7 +24,7 @@ from legato.losses.imitation import action_error
 from legato.losses.means import masked_mean
 from legato.nn.layers import drop, dropout_bits
 from legato.nn.mlp import Linear
-from legato.nn.optimisation import adamw, descend, optax, warmed
+from legato.nn.optimisation import adamw, descend, optax, warmup_schedule
 from legato.policy import LastStep, Policy, Step, held, refuse_command
 
 Metrics = dict[str, Float[Array, ""]]
@@ -85,7 +85,7 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = No
 
 
 def _optimiser(config: Config) -> optax.GradientTransformation:
-    rate = warmed(config.learning_rate, config.warmup, config.anneal_over)
+    rate = warmup_schedule(config.learning_rate, config.warmup, config.anneal_over)
     return adamw(rate, config.weight_decay, config.clip)
 
 

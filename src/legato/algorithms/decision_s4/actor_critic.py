@@ -41,7 +41,7 @@ from legato.losses.means import masked_mean
 from legato.losses.returns import n_step_reward
 from legato.losses.temporal_difference import td_target, twin_error
 from legato.nn.ensembles import TwinCritic
-from legato.nn.optimisation import descend, optax, polyak, warmed
+from legato.nn.optimisation import descend, optax, polyak, warmup_schedule
 from legato.nn.ssm import groups
 from legato.policy import Noisy
 
@@ -119,11 +119,11 @@ def init(config: Config, base: Base, policy: Recurrent, key: PRNGKeyArray) -> Le
 
 
 def _optimisers(config: Config) -> dict[str, optax.GradientTransformation]:
-    rate = warmed(config.learning_rate, config.warmup)
+    rate = warmup_schedule(config.learning_rate, config.warmup)
     moved = optax.adam(rate)
     frozen = optax.set_to_zero() if config.freeze_core else moved
     clip = optax.clip_by_global_norm(config.clip)
-    critic = optax.adamw(warmed(config.critic_learning_rate, config.warmup), weight_decay=config.weight_decay)
+    critic = optax.adamw(warmup_schedule(config.critic_learning_rate, config.warmup), weight_decay=config.weight_decay)
     return {
         "actor": optax.chain(clip, optax.multi_transform({"core": frozen, "readout": moved, "rest": moved}, groups)),
         "critic": optax.chain(clip, critic),

@@ -30,7 +30,7 @@ from legato.losses.imitation import action_error
 from legato.losses.means import masked_mean, weighted_mean
 from legato.nn.layers import LayerNorm, drop, dropout_bits
 from legato.nn.mlp import Linear, apply_rows
-from legato.nn.optimisation import descend, optax, warmed
+from legato.nn.optimisation import descend, optax, warmup_schedule
 from legato.nn.ssm import S4, S4D, S5, groups
 from legato.policy import Policy, Step, held, return_to_go, target_return
 
@@ -220,7 +220,8 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = No
 def _optimiser(config: Config) -> optax.GradientTransformation:
     """AdamW; the systems' parameters have no decay, and their cores a step size of their own, or none."""
     rate, core = (
-        warmed(size, config.warmup, config.anneal_over) for size in (config.learning_rate, config.core_learning_rate)
+        warmup_schedule(size, config.warmup, config.anneal_over)
+        for size in (config.learning_rate, config.core_learning_rate)
     )
     return optax.chain(
         optax.clip_by_global_norm(config.clip),

@@ -33,7 +33,7 @@ from legato.losses.imitation import action_error
 from legato.losses.means import masked_mean
 from legato.nn.layers import LayerNorm, drop, dropout_bits
 from legato.nn.mlp import Linear
-from legato.nn.optimisation import adamw, descend, mean_gradient, optax, warmed
+from legato.nn.optimisation import adamw, descend, mean_gradient, optax, warmup_schedule
 from legato.nn.transformer import Cache, Transformer
 from legato.policy import Policy, Step, held, return_to_go, target_return
 
@@ -209,7 +209,7 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = No
 
 
 def _optimiser(config: Config) -> optax.GradientTransformation:
-    rate = warmed(config.learning_rate, config.warmup, config.anneal_over)
+    rate = warmup_schedule(config.learning_rate, config.warmup, config.anneal_over)
     return adamw(rate, config.weight_decay, config.clip)
 
 

@@ -37,7 +37,7 @@ from legato.losses.means import masked_mean
 from legato.losses.returns import n_step_return
 from legato.losses.temporal_difference import twin_error
 from legato.nn.ensembles import TwinCritic
-from legato.nn.optimisation import descend, mean_gradient, optax, polyak, warmed
+from legato.nn.optimisation import descend, mean_gradient, optax, polyak, warmup_schedule
 
 Metrics = dict[str, Float[Array, ""]]
 replay = whole_episodes
@@ -123,11 +123,11 @@ def continued(learner: Learner, before: odt.Learner) -> Learner:
 
 
 def _optimisers(config: Config, base: Base) -> dict[str, optax.GradientTransformation]:
-    rate = warmed(config.learning_rate or base.learning_rate, config.warmup)
-    critic = warmed(config.critic_learning_rate, config.warmup)
+    rate = warmup_schedule(config.learning_rate or base.learning_rate, config.warmup)
+    critic = warmup_schedule(config.critic_learning_rate, config.warmup)
     decay = base.weight_decay if config.weight_decay == -1 else config.weight_decay
     return {
-        "actor": odt.moved(base.optimiser, rate, decay, config.clip),
+        "actor": odt.make_optimiser(base.optimiser, rate, decay, config.clip),
         "multiplier": optax.adam(base.multiplier_learning_rate),
         "critic": optax.chain(optax.clip_by_global_norm(config.clip), optax.adamw(critic, weight_decay=0.0)),
     }

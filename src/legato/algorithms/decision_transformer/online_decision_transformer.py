@@ -32,7 +32,7 @@ from legato.data.windows import Draw, Window
 from legato.errors import LegatoError
 from legato.losses.means import masked_mean
 from legato.nn.mlp import Linear
-from legato.nn.optimisation import descend, mean_gradient, optax, warmed
+from legato.nn.optimisation import descend, mean_gradient, optax, warmup_schedule
 from legato.policy import Policy, Step, held
 
 Metrics = dict[str, Float[Array, ""]]
@@ -73,11 +73,12 @@ def _network(config: Config, spec: Spec, key: PRNGKeyArray) -> Network:
 
 def optimisers(config: Config) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
     """Of the network and of log lambda."""
-    rate = warmed(config.learning_rate, config.warmup, config.anneal_over)
-    return moved(config.optimiser, rate, config.weight_decay, config.clip), optax.adam(config.multiplier_learning_rate)
+    rate = warmup_schedule(config.learning_rate, config.warmup, config.anneal_over)
+    of_network = make_optimiser(config.optimiser, rate, config.weight_decay, config.clip)
+    return of_network, optax.adam(config.multiplier_learning_rate)
 
 
-def moved(optimiser: str, rate: optax.Schedule, decay: float, clip: float) -> optax.GradientTransformation:
+def make_optimiser(optimiser: str, rate: optax.Schedule, decay: float, clip: float) -> optax.GradientTransformation:
     """LAMB or AdamW, on a gradient of global norm `clip` at most."""
     of = lamb if optimiser == "lamb" else optax.adamw
     return optax.chain(optax.clip_by_global_norm(clip), of(rate, weight_decay=decay))

@@ -36,7 +36,7 @@ from legato.models.values import Judge, critics, qualities, quality, worth
 from legato.nn.ensembles import TwinCritic
 from legato.nn.layers import drop, dropout_bits
 from legato.nn.mlp import MLP, Linear, orthogonal
-from legato.nn.optimisation import annealed, descend, optax, polyak
+from legato.nn.optimisation import descend, linear_decay, optax, polyak
 from legato.policy import LastStep, Policy, Step, held, refuse_command
 
 Metrics = dict[str, Float[Array, ""]]
@@ -129,8 +129,8 @@ def _networks(config: Config, spec: Spec, key: PRNGKeyArray) -> dict[str, Any]:
 
 
 def step_sizes(config: Config, updates: Int[Array, ""]) -> tuple[Any, Any]:
-    """Of the actor, on a cosine to zero, and of critics and V: constant, or on `annealed`'s line."""
-    line = annealed(config.learning_rate, config.anneal_over, updates)
+    """Of the actor, on a cosine to zero, and of critics and V: constant, or on `linear_decay`'s line."""
+    line = linear_decay(config.learning_rate, config.anneal_over, updates)
     if config.anneal_over == 0:
         return line, line
     cosine = optax.cosine_decay_schedule(config.learning_rate, config.anneal_over)(updates)

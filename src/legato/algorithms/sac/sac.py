@@ -27,7 +27,7 @@ from legato.losses import soft
 from legato.nn.distributions import TanhNormal
 from legato.nn.ensembles import TwinCritic
 from legato.nn.mlp import Linear
-from legato.nn.optimisation import annealed, descend, optax, polyak
+from legato.nn.optimisation import descend, linear_decay, optax, polyak
 from legato.policy import LastStep, Policy, Step, held, refuse_command
 
 Metrics = dict[str, Float[Array, ""]]
@@ -120,7 +120,7 @@ def update(config: Config, learner: Learner, batch: tuple[Transition], key: PRNG
     (batch_t,) = batch
     if config.action_units == "bounds":
         batch_t = scale_actions(batch_t, learner.spec)
-    adam = optax.adam(annealed(config.learning_rate, config.anneal_over, learner.updates))
+    adam = optax.adam(linear_decay(config.learning_rate, config.anneal_over, learner.updates))
     states = learner.optimisers
     noise_next, noise = jax.random.normal(key, (2, *batch_t.action.shape))
 

@@ -47,7 +47,7 @@ from legato.nn.distributions import TanhNormal
 from legato.nn.ensembles import TwinCritic
 from legato.nn.gru import GRUCell, RNNCell
 from legato.nn.mlp import MLP, Linear
-from legato.nn.optimisation import annealed, descend, optax, polyak
+from legato.nn.optimisation import descend, linear_decay, optax, polyak
 from legato.nn.recurrence import unrolled_scan
 from legato.policy import LastStep, Policy, Step, refuse_command
 
@@ -360,7 +360,7 @@ def update(config: Config, learner: Learner, batch: Batch, key: PRNGKeyArray) ->
     if config.action_units == "bounds":
         batch = scale_actions(batch[0], learner.spec), scale_actions(batch[1], learner.spec)
     batch_q, batch_m = (encoded(learner.encoder, each) for each in batch)
-    adam = optax.adam(annealed(config.learning_rate, config.anneal_over, learner.updates))
+    adam = optax.adam(linear_decay(config.learning_rate, config.anneal_over, learner.updates))
     states, after = learner.optimisers, {}
     here = first(batch_m)
     noise = jax.random.normal(key, (1 + config.horizon, *here.action.shape))

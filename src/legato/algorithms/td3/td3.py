@@ -25,7 +25,7 @@ from legato.data.spec import Spec, convert_actions
 from legato.losses import deterministic
 from legato.nn.ensembles import TwinCritic
 from legato.nn.mlp import MLP
-from legato.nn.optimisation import annealed, descend, optax, polyak
+from legato.nn.optimisation import descend, linear_decay, optax, polyak
 from legato.policy import LastStep, Policy, Step, held, refuse_command
 
 Metrics = dict[str, Float[Array, ""]]
@@ -108,7 +108,7 @@ def update(config: Config, learner: Learner, batch: tuple[Transition], key: PRNG
     (batch_t,) = batch
     if config.action_units == "bounds":
         batch_t = scale_actions(batch_t, learner.spec)
-    adam = optax.adam(annealed(config.learning_rate, config.anneal_over, learner.updates))
+    adam = optax.adam(linear_decay(config.learning_rate, config.anneal_over, learner.updates))
     states = learner.optimisers
     noise = jax.random.normal(key, batch_t.action.shape)
     (loss_q, q), g = jax.value_and_grad(critic_loss, has_aux=True)(learner.critic, learner, config, batch_t, noise)
