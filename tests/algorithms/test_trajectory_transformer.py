@@ -205,7 +205,7 @@ def test_better_plans_weigh_more_in_the_mean(tmp_path: Path) -> None:
     alone = share(policy, spread)
     assert 0.08 < alone.max() < 0.9  # neither all alike nor one alone, or the test would be none
     critic = legato.load(untrained_on_logs("iql", tmp_path / "iql", SPEC, seeds=1).path)
-    judge = iql.judge(critic.card.config, critic.policy)
+    judge = iql.q_function(critic.card.config, critic.policy)
     tenth = replace(judge, facts=replace(judge.facts, scale=jnp.asarray(10.0)))
     share(replace(policy, judge=tenth), spread / 10)
 

@@ -32,7 +32,7 @@ from legato.data.transitions import Outcomes, Transitions, transitions
 from legato.data.windows import Draw
 from legato.losses.imitation import cross_entropy
 from legato.losses.temporal_difference import td_target, twin_loss
-from legato.models.values import Judge, critics, qualities, quality, worth
+from legato.models.q_functions import QFunction, critics, min_q, q_values, state_value
 from legato.nn.ensembles import TwinCritic
 from legato.nn.layers import drop, dropout_bits
 from legato.nn.mlp import MLP, Linear, orthogonal
@@ -146,21 +146,21 @@ def value_loss(
     value: MLP, facts: Facts, s: Float[Array, "batch obs"], q: Float[Array, " batch"], expectile: float
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """L_V and the mean V."""
-    v = worth(value, facts, s)
+    v = state_value(value, facts, s)
     return jnp.mean(asymmetric(q - v, expectile)), v.mean()
 
 
 def targets(config: Config, facts: Facts, value: MLP, batch: Outcomes) -> Float[Array, " batch"]:
     """y: what a step was paid, and what its next observation is worth where the episode goes on."""
     r = facts.ask(batch.reward) + config.reward_shift
-    return td_target(r, batch.continues, config.gamma, worth(value, facts, batch.following))
+    return td_target(r, batch.continues, config.gamma, state_value(value, facts, batch.following))
 
 
 def critic_loss(
     critic: TwinCritic, facts: Facts, batch: Outcomes, y: Float[Array, " batch"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """L_Q and the mean Q_1."""
-    q = qualities(critic, facts, batch.observation, batch.action)
+    q = q_values(critic, facts, batch.observation, batch.action)
     return twin_loss(q, y), q[0].mean()
 
 
@@ -192,12 +192,12 @@ def update(config: Config, learner: Learner, batch: Outcomes, key: PRNGKeyArray)
     """One gradient step of V, actor and critics, and one Polyak step of the target critics."""
     facts, states, s = learner.facts, learner.optimisers, batch.observation
     of_actor, of_critics = map(optax.adam, step_sizes(config, learner.updates))
-    q = quality(learner.target_critic, facts, s, batch.action)
+    q = min_q(learner.target_critic, facts, s, batch.action)
 
     (loss_v, v), g = jax.value_and_grad(value_loss, has_aux=True)(learner.value, facts, s, q, config.expectile)
     value, value_state = descend(of_critics, learner.value, g, states["value"])
 
-    weight = weights(q - worth(value, facts, s), config.beta)
+    weight = weights(q - state_value(value, facts, s), config.beta)
     loss_pi, g = jax.value_and_grad(actor_loss)(learner.actor, facts, batch, weight, key)
     actor, actor_state = descend(of_actor, learner.actor, g, states["actor"])
 
@@ -257,9 +257,9 @@ def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> Extracted:
     return Extracted(*_networks(config, spec, key).values(), facts=Facts.none(spec))
 
 
-def q_function(config: Config, policy: Extracted) -> Judge:
+def q_function(config: Config, policy: Extracted) -> QFunction:
     """What another algorithm's search may ask: Q, in this algorithm's own units of reward."""
-    return Judge(policy.critic, policy.facts, config.gamma, config.reward_shift)
+    return QFunction(policy.critic, policy.facts, config.gamma, config.reward_shift)
 
 
 def batches(config: Config) -> Draw:

@@ -35,8 +35,8 @@ from legato.data.windows import Draw
 from legato.errors import LegatoError
 from legato.losses.imitation import cross_entropy
 from legato.losses.means import masked_mean
+from legato.models.q_functions import QFunction
 from legato.models.trajectory import TrajectoryModel
-from legato.models.values import Judge
 from legato.nn.optimisation import descend, linear_weights, mean_gradient, muon, optax
 from legato.planning import beam
 from legato.planning.beam import Filter, Plans, Search
@@ -247,7 +247,7 @@ class Planning(Policy[Memory]):
     search: Search = eqx.field(static=True)
     context: int = eqx.field(static=True)
     by: Literal["return", "likelihood", "mean"] = eqx.field(static=True)
-    judge: Judge | None = None
+    judge: QFunction | None = None
     """a critic of another algorithm, whose Q takes the place of values: TT(+Q)"""
 
     def init_state(self, command: Any) -> Memory:
