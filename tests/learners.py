@@ -39,7 +39,7 @@ def transitions(seed: int, spec: Spec, size: int, continues: float | None = None
 
 def model_loss(model: Dynamics, s: jax.Array, a: jax.Array, s_next: jax.Array) -> jax.Array:
     """A model's loss on single transitions."""
-    return dynamics.loss_along(model, s, a[None], s_next[None], jnp.ones((1, len(s))), 1.0)
+    return dynamics.multi_step_loss(model, s, a[None], s_next[None], jnp.ones((1, len(s))), 1.0)
 
 
 def noise(seed: int, *shape: int) -> jax.Array:

@@ -165,11 +165,11 @@ def test_the_loss_of_several_steps_feeds_predictions_on(model: Dynamics) -> None
         z = model(z, a[k])
         wrong = np.mean((np.asarray(z) - np.asarray(ahead[k])) ** 2, axis=-1)
         total += 0.7**k * wrong[valid[k] > 0].mean()
-    found = dynamics.loss_along(model, s, a, ahead, jnp.asarray(valid), 0.7)
+    found = dynamics.multi_step_loss(model, s, a, ahead, jnp.asarray(valid), 0.7)
     assert found == pytest.approx(total / (1 + 0.7 + 0.49), rel=1e-5)
-    one = dynamics.loss_along(model, s, a[:1], ahead[:1], jnp.ones((1, 5)), 0.7)
+    one = dynamics.multi_step_loss(model, s, a[:1], ahead[:1], jnp.ones((1, 5)), 0.7)
     assert one == pytest.approx(float(np.mean((np.asarray(model(s, a[0])) - np.asarray(ahead[0])) ** 2)), rel=1e-5)
-    nothing = dynamics.loss_along(model, s, a, ahead, jnp.asarray(valid).at[1:].set(0), 0.5)
+    nothing = dynamics.multi_step_loss(model, s, a, ahead, jnp.asarray(valid).at[1:].set(0), 0.5)
     assert nothing == pytest.approx(float(one) / 1.75, rel=1e-5)  # and no division by zero
 
 

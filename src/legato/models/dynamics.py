@@ -60,7 +60,7 @@ class Dynamics(eqx.Module):
         return eqx.tree_at(lambda model: model.change, self, change)
 
 
-def loss_along(
+def multi_step_loss(
     model: Dynamics,
     s: Float[Array, "batch obs"],
     actions: Float[Array, "steps batch act"],

@@ -197,11 +197,12 @@ def critic_loss(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """L_Q and the mean Q_1: TD on real transitions, for the policy that decides anew at every step.
 
-    With stretches of n steps, or of as many as the episode had left, as they were really acted, by whichever policy:
+    With subsequences of n steps, or of as many as the episode had left, as they were really acted, by whichever policy:
 
         y = sum_i gamma^i r_i + m gamma^n (min_i Qbar_i(s_n, a') - alpha log pi(a'|s_n, a_{n-1}))
     """
-    steps, valid = along(batch).steps, along(batch).valid
+    batch = as_subsequences(batch)
+    steps, valid = batch.steps, batch.valid
     rewards, n = n_step_reward(steps.reward, valid, config.gamma)
     last: Transition = jax.tree.map(lambda leaf: leaf[n - 1, jnp.arange(len(n))], steps)
     a_next, log_pi = learner.actor.sample(last.next_observation, last.action, noise)
@@ -211,7 +212,7 @@ def critic_loss(
     return twin_loss(q, y), q[0].mean()
 
 
-def critic_loss_along(
+def plan_critic_loss(
     critic: TwinCritic,
     learner: Learner,
     config: Config,
@@ -250,16 +251,16 @@ def model_loss(
         s, ahead = steps.observation[0], steps.next_observation
     else:
         s, ahead = encoder(steps.observation[0]), jax.lax.stop_gradient(target_encoder(steps.next_observation))
-    return dynamics.loss_along(model, s, steps.action, ahead, batch.valid, config.model_decay)
+    return dynamics.multi_step_loss(model, s, steps.action, ahead, batch.valid, config.model_decay)
 
 
 def first(batch: Transition | Sequences) -> Transition:
-    """The steps that stretches begin with."""
+    """The steps that subsequences begin with."""
     return jax.tree.map(lambda leaf: leaf[0], batch.steps) if isinstance(batch, Sequences) else batch
 
 
-def along(batch: Transition | Sequences) -> Sequences:
-    """Single steps as stretches of one."""
+def as_subsequences(batch: Transition | Sequences) -> Sequences:
+    """Single steps as subsequences of one."""
     if isinstance(batch, Sequences):
         return batch
     return Sequences(jax.tree.map(lambda leaf: leaf[None], batch), jnp.ones((1, *batch.reward.shape)))
@@ -369,13 +370,13 @@ def update(config: Config, learner: Learner, batch: Batch, key: PRNGKeyArray) ->
     if config.critic == "one_step":
         loss, seen, drawn = critic_loss, batch_q, noise[:1]
     else:
-        loss, seen, drawn = critic_loss_along, along(batch_q), jax.random.normal(k_critic, noise[1:].shape)
+        loss, seen, drawn = plan_critic_loss, as_subsequences(batch_q), jax.random.normal(k_critic, noise[1:].shape)
     (loss_q, q), g = jax.value_and_grad(loss, has_aux=True)(learner.critic, learner, config, seen, drawn)
     critic, after["critic"] = descend(adam, learner.critic, g, states["critic"])
     metrics = {"critic_loss": loss_q, "q": q}
 
     parts = learner.model.measured(here.observation, here.next_observation, learner.updates), learner.encoder
-    loss_m, g = jax.value_and_grad(model_loss)(parts, learner.target_encoder, config, along(batch[1]))
+    loss_m, g = jax.value_and_grad(model_loss)(parts, learner.target_encoder, config, as_subsequences(batch[1]))
     model, after["model"] = descend(adam, parts[0], g[0], states["model"])
     encoder, ends = learner.encoder, learner.ends
     if encoder is not None:
