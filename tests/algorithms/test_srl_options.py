@@ -111,8 +111,8 @@ def test_targets_of_a_plans_critics_send_no_gradient() -> None:
 
 def test_places_are_read_in_units_of_the_plan() -> None:
     z = noise(0, 3, B, 3)
-    assert srl.placed(z, jnp.arange(3)[:, None], PLAIN) is z
-    found = np.asarray(srl.placed(z, jnp.arange(3)[:, None], TIMED))
+    assert srl.with_step_index(z, jnp.arange(3)[:, None], PLAIN) is z
+    found = np.asarray(srl.with_step_index(z, jnp.arange(3)[:, None], TIMED))
     np.testing.assert_array_equal(found[..., :3], z)
     np.testing.assert_allclose(found[..., 3], np.broadcast_to([[0], [1 / 3], [2 / 3]], (3, B)), atol=1e-7)
 
@@ -168,7 +168,7 @@ def test_gradient_of_recall_holds_states_and_ends_still(config: srl.Config) -> N
 
     def held(actor: srl.Actor) -> jax.Array:
         a, log_pi = actor.sample(b.observation, b.previous_action, eps)
-        q = jnp.minimum(*found.critic(srl.placed(recall.states, jnp.arange(3)[:, None], config), a))
+        q = jnp.minimum(*found.critic(srl.with_step_index(recall.states, jnp.arange(3)[:, None], config), a))
         return jnp.sum(jnp.mean(counts * (found.alpha * log_pi - q), axis=1))
 
     held = jax.jit(held)

@@ -134,7 +134,7 @@ def test_a_latent_run_is_planned_in_and_refuses_other_observations(tmp_path: Pat
     run = train("srl", tmp_path / "latent", steps=150, latent=5, critic="time_aware")
     policy = api.load(run.path, search={"planner": "mppi", "samples": 16}).policy
     learnt = policy_file.newest_learner(run, 0)
-    assert isinstance(policy, ModelPlanner) and policy.places == run.config.horizon
+    assert isinstance(policy, ModelPlanner) and policy.indexed_steps == run.config.horizon
     assert all(map(np.array_equal, jax.tree.leaves(policy.encoder), jax.tree.leaves(learnt.encoder)))
     with pytest.raises(LegatoError, match=r"4 observed numbers .* trained with 3 observed"):
         api.evaluate(run, env="InvertedPendulum-v5", episodes=1, quiet=True)

@@ -46,7 +46,7 @@ class ModelPlanner(Policy[LastStep]):
     how: Shooting | None = eqx.field(static=True)
     encoder: MLP | None = None
     """of observations into the state that actor, critics and model work in; None where that is the observation"""
-    places: int = eqx.field(static=True, default=0)
+    indexed_steps: int = eqx.field(static=True, default=0)
     """J, for critics that read an action's place in a plan, in units of J, beside the state"""
 
     def init_state(self, command: Any) -> LastStep:
@@ -88,8 +88,8 @@ class ModelPlanner(Policy[LastStep]):
         """J of actions in units of their bounds."""
         actions = self.actor.spec.denormalise(unit)
         z = dynamics.unroll(self.model, s, actions)
-        if self.places:
-            k = jnp.minimum(jnp.arange(len(unit)), self.places - 1) / self.places
+        if self.indexed_steps:
+            k = jnp.minimum(jnp.arange(len(unit)), self.indexed_steps - 1) / self.indexed_steps
             z = jnp.concatenate([z, k[:, None]], axis=-1)
         return jnp.minimum(*self.critic(z, actions)).sum()  # all steps at once: one product per layer
 
@@ -124,7 +124,7 @@ def compose(config: SRL, policy: ActionSequence, options: Mapping[str, Any], par
     if name != "unrolled":
         how = Shooting(**{"temperature": 0.0 if name == "cem" else Shooting.temperature, **others})
     learner = parts.learner()
-    places = 0 if config.critic == "one_step" else config.horizon
-    found = ModelPlanner(policy.actor, learner.critic, learner.model, policy.spec, how, learner.encoder, places)
+    indexed_steps = 0 if config.critic == "one_step" else config.horizon
+    found = ModelPlanner(policy.actor, learner.critic, learner.model, policy.spec, how, learner.encoder, indexed_steps)
     found.check()
     return config, found

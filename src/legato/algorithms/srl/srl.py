@@ -228,14 +228,14 @@ def plan_critic_loss(
     steps, j = batch.steps, len(batch.steps.action)
     z = dynamics.unroll(learner.target_model, steps.observation[0], steps.action)
     a_next, log_pi = learner.actor.sample(steps.next_observation, steps.action, noise[None])
-    q_next = learner.target_critic(placed(steps.next_observation, jnp.zeros((j, 1)), config), a_next[0])
+    q_next = learner.target_critic(with_step_index(steps.next_observation, jnp.zeros((j, 1)), config), a_next[0])
     y = td_target(steps.reward, steps.continues, config.gamma, soft.state_value(q_next, log_pi[0], learner.alpha))
-    q = critic(placed(z, jnp.arange(j)[:, None], config), steps.action)
+    q = critic(with_step_index(z, jnp.arange(j)[:, None], config), steps.action)
     valid = batch.valid > 0
     return masked_mean(twin_error(q, y), valid), masked_mean(q[0], valid)
 
 
-def placed(z: Float[Array, "J batch obs"], k: Array, config: Config) -> Float[Array, "J batch in"]:
+def with_step_index(z: Float[Array, "J batch obs"], k: Array, config: Config) -> Float[Array, "J batch in"]:
     """States as critics read them: with the place k in the plan beside them, in units of J, where they know it."""
     if config.critic == "one_step":
         return z
@@ -338,7 +338,7 @@ def actor_loss(
     a, log_pi = actor.sample(batch.observation, batch.previous_action, noise)
     z = dynamics.unroll(teacher.model, batch.observation, a)
     recall = Recall(z, a, log_pi)
-    q = value(teacher.critic, placed(z, jnp.arange(len(a))[:, None], teacher.config), a)
+    q = value(teacher.critic, with_step_index(z, jnp.arange(len(a))[:, None], teacher.config), a)
     return jnp.sum(jnp.mean(teacher.counted(recall) * soft.action_cost(q, log_pi, teacher.alpha), axis=1)), recall
 
 
@@ -352,7 +352,7 @@ def actor_loss_through_time(
     a, log_pi = actor.sample(batch.observation, batch.previous_action, noise)
     z = dynamics.unroll(teacher.model, batch.observation, a, through=True)
     recall = Recall(z, a, log_pi)
-    q = jnp.minimum(*teacher.critic(placed(z, jnp.arange(len(a))[:, None], teacher.config)[-1], a[-1]))
+    q = jnp.minimum(*teacher.critic(with_step_index(z, jnp.arange(len(a))[:, None], teacher.config)[-1], a[-1]))
     return jnp.mean(teacher.counted(recall)[-1] * soft.action_cost(q, log_pi[-1], teacher.alpha)), recall
 
 
