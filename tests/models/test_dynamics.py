@@ -61,22 +61,22 @@ def test_differences_are_predicted_in_units_of_how_much_they_usually_are() -> No
     model = Dynamics(OBS, ACT, (8, 6), differences=True, key=jax.random.key(0))
     plain = Dynamics(OBS, ACT, (8, 6), key=jax.random.key(0))
     s, a, change = numbers(7, OBS), numbers(7, ACT, seed=1), numbers(7, OBS, seed=2) * jnp.asarray([1.0, 0.1, 10.0])
-    model = model.measured(s, s + change, jnp.asarray(0))
+    model = model.update_delta_scale(s, s + change, jnp.asarray(0))
     size = np.sqrt((np.asarray(change) ** 2).mean(0))
-    np.testing.assert_allclose(model.unit, size, rtol=1e-4)
+    np.testing.assert_allclose(model.scale, size, rtol=1e-4)
     np.testing.assert_allclose(model(s, a), s + size * np.asarray(plain(s, a)), rtol=1e-4)
     error = ((np.asarray(plain(s, a)) - np.asarray(change) / size) ** 2).mean()
     assert model_loss(model, s, a, s + change) == pytest.approx(error, rel=1e-3)
-    assert plain.measured(s, s + change, jnp.asarray(0)) is plain
+    assert plain.update_delta_scale(s, s + change, jnp.asarray(0)) is plain
 
 
 def test_the_size_of_changes_is_a_mean_at_first_and_then_a_moving_one() -> None:
     model = Dynamics(OBS, ACT, (4,), differences=True, key=jax.random.key(0))
     zeros = jnp.zeros((1, OBS))
     for i, size in enumerate((1.0, 3.0, 2.0)):
-        model = model.measured(zeros, zeros + size, jnp.asarray(i))
+        model = model.update_delta_scale(zeros, zeros + size, jnp.asarray(i))
     np.testing.assert_allclose(model.change, (1 + 9 + 4) / 3, rtol=1e-6)
-    later = model.measured(zeros, zeros, jnp.asarray(10_000))
+    later = model.update_delta_scale(zeros, zeros, jnp.asarray(10_000))
     np.testing.assert_allclose(later.change, 0.99 * model.change, rtol=1e-6)
 
 

@@ -375,7 +375,7 @@ def update(config: Config, learner: Learner, batch: Batch, key: PRNGKeyArray) ->
     critic, after["critic"] = descend(adam, learner.critic, g, states["critic"])
     metrics = {"critic_loss": loss_q, "q": q}
 
-    parts = learner.model.measured(here.observation, here.next_observation, learner.updates), learner.encoder
+    parts = learner.model.update_delta_scale(here.observation, here.next_observation, learner.updates), learner.encoder
     loss_m, g = jax.value_and_grad(model_loss)(parts, learner.target_encoder, config, as_subsequences(batch[1]))
     model, after["model"] = descend(adam, parts[0], g[0], states["model"])
     encoder, ends = learner.encoder, learner.ends
