@@ -356,12 +356,12 @@ class Planning(Policy[Memory]):
 
 def policy(config: Config, learner: Learner) -> Planning:
     """The deployable part: the network, the data's bins and the search."""
-    return Planning(learner.network.settled(), learner.facts, search_of(config), config.context, config.search)
+    return Planning(learner.network.materialise(), learner.facts, search_of(config), config.context, config.search)
 
 
 def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> Planning:
     """`policy` of what `init` gives, without what only learns."""
-    network = _network(config, spec, key).settled()
+    network = _network(config, spec, key).materialise()
     return Planning(network, Facts.none(config, spec), search_of(config), config.context, config.search)
 
 
