@@ -214,7 +214,7 @@ def gap(options: argparse.Namespace) -> None:
             if isinstance(loaded.policy, Recurrent):
                 facts, network = loaded.policy.facts, loaded.policy.network
                 assert isinstance(network, Network)
-                actions = facts.unit(jnp.asarray(data.actions[episode]))
+                actions = facts.normalise_actions(jnp.asarray(data.actions[episode]))
                 previous = jnp.concatenate([jnp.zeros_like(actions[:1]), actions[:-1]])
                 seen = facts.normaliser(jnp.asarray(data.observations[episode]))
                 given = seen, previous, facts.ask(jnp.asarray(togo))

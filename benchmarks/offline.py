@@ -34,7 +34,7 @@ from legato.data.spec import Spec
 from legato.data.streams import Stream
 from legato.data.trajectories import Trajectories, trajectories
 from legato.evaluation.latency import latency
-from legato.nn.mlp import Linear, many
+from legato.nn.mlp import Linear, apply_rows
 from legato.nn.ssm import FEW, S4D, convolved
 from legato.player import Player
 from legato.training import offline
@@ -86,7 +86,7 @@ def ways(rounds: int) -> None:
             print(f"| {name} | FFT {by_fft:.1f} | products {by_products:.1f} |", flush=True)
     x = jax.random.normal(key, (64 * 60, 128))
     wide = Linear(128, 512, key=key)
-    ours, theirs = cost(many, wide, x), cost(Linear.__call__, wide, x)
+    ours, theirs = cost(apply_rows, wide, x), cost(Linear.__call__, wide, x)
     print(f"| linear, 3,840 rows, 128 to 512 | transposed first {ours:.1f} | in passing {theirs:.1f} |", flush=True)
 
 

@@ -43,7 +43,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH)
 
 # The mathematics is run with every annotated shape and dtype enforced; what moves data between host and device is not,
 # because it hands NumPy arrays to functions that are annotated for JAX's.
-install_import_hook(["legato.nn", "legato.models", "legato.algorithms"], "beartype.beartype")
+install_import_hook(["legato.nn", "legato.models", "legato.losses", "legato.algorithms"], "beartype.beartype")
 
 from tests import probes  # noqa: E402
 

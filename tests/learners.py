@@ -39,7 +39,7 @@ def transitions(seed: int, spec: Spec, size: int, continues: float | None = None
 
 def model_loss(model: Dynamics, s: jax.Array, a: jax.Array, s_next: jax.Array) -> jax.Array:
     """A model's loss on single transitions."""
-    return dynamics.loss_along(model, s, a[None], s_next[None], jnp.ones((1, len(s))), 1.0)
+    return dynamics.multi_step_loss(model, s, a[None], s_next[None], jnp.ones((1, len(s))), 1.0)
 
 
 def noise(seed: int, *shape: int) -> jax.Array:
@@ -139,8 +139,8 @@ def acted(policy: Policy[Any], episode: Step, command: Any = ()) -> jax.Array:
     return jax.lax.scan(turn, policy.init_state(command), episode)[1]
 
 
-def wanted(target: float, episode: Step, gamma: float) -> np.ndarray:
-    """The return still to be earned at each step: what was asked for less what was earned, one step nearer."""
+def asked_returns_to_go(target: float, episode: Step, gamma: float) -> np.ndarray:
+    """The return-to-go at each step: what was asked for less what was earned, one step nearer."""
     found = [target]
     for reward in np.asarray(episode.reward, np.float64)[1:]:
         found.append((found[-1] - reward) / gamma)

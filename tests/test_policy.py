@@ -38,7 +38,7 @@ from legato.data.facts import Facts
 from legato.data.spec import Spec
 from legato.errors import LegatoError
 from legato.player import Player
-from legato.policy import OpenLoop, Policy, RandomPlans, Step, begin, play
+from legato.policy import OpenLoop, Policy, RandomPlans, Step, asks_nothing, begin, play, return_to_go
 
 SPEC = Spec(3, (-3.0, -1.0), (7.0, 2.0))
 SCRIBE = Scribe(jnp.ones(()))
@@ -606,3 +606,22 @@ def test_a_policy_that_was_taught_without_returns_refuses_one() -> None:
         player.begin()
         with pytest.raises(LegatoError, match="reads no target return"):
             player.begin(3.0)
+
+
+# --- what is asked for ---
+
+
+def test_the_return_to_go_is_the_target_less_what_was_earned_one_step_nearer() -> None:
+    def after(before: float, reward: float, first: bool, gamma: float = 1.0, delayed: bool = False) -> float:
+        step = Step(jnp.zeros(2), jnp.asarray(reward), jnp.zeros(1), jnp.asarray(first))
+        return float(return_to_go(jnp.asarray(before), step, gamma, delayed=delayed))
+
+    assert after(6.0, 0.0, True, 0.5) == 6  # what came before an episode is none of its business
+    assert after(6.0, 2.0, False) == 4
+    assert after(6.0, 2.0, False, 0.5) == 8
+    assert after(6.0, 2.0, False, 0.5, delayed=True) == 6
+
+
+def test_nothing_is_asked_for_by_an_empty_tuple_alone() -> None:
+    assert asks_nothing(())
+    assert not any(asks_nothing(command) for command in ((1.0,), [], 0.0, None, np.zeros(0)))

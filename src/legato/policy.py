@@ -21,6 +21,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
+from legato.data import returns_to_go
 from legato.data.spec import Spec
 from legato.errors import LegatoError
 
@@ -80,7 +81,7 @@ def refuse_fork() -> None:
 
 
 class Step(eqx.Module):
-    """What the world tells a policy at one primitive step t."""
+    """What the environment tells a policy at one primitive step t."""
 
     observation: Float[Array, "*batch obs"]  # o_t
     reward: Float[Array, "*batch"]  # r_{t-1}; 0 when first
@@ -141,9 +142,14 @@ class LastStep(eqx.Module):
         return cls(step.observation, step.executed)
 
 
+def asks_nothing(command: PyTree) -> bool:
+    """Is it the command `()`?"""
+    return isinstance(command, tuple) and not command
+
+
 def refuse_command(command: PyTree) -> None:
     """For policies that read no command. Raises `LegatoError` for anything but `()`."""
-    if not (isinstance(command, tuple) and not command):
+    if not asks_nothing(command):
         raise LegatoError(f"this policy reads no target return and no goal: begin without {reprlib.repr(command)}")
 
 
@@ -154,13 +160,21 @@ def target_return(command: PyTree, default: Float[Array, ""], *, read: bool = Tr
     """
     if not read:
         refuse_command(command)
-    if isinstance(command, tuple) and not command:
+    if asks_nothing(command):
         return default
     if not isinstance(command, Tracer):
         asked = as_array(command)
         if asked is None or asked.shape != () or not np.isfinite(as_float32(asked)):
             raise LegatoError(f"a target return is one finite number; {reprlib.repr(command)} was given")
     return jnp.asarray(command, jnp.float32)
+
+
+def return_to_go(before: Float[Array, ""], step: Step, gamma: float, *, delayed: bool = False) -> Float[Array, ""]:
+    """What is left of the return asked for when a step has been seen, of what was left `before`.
+
+    The target itself at an episode's first step, and always where rewards are `delayed` to its end.
+    """
+    return before if delayed else jnp.where(step.first, before, returns_to_go.after(before, step.reward, gamma))
 
 
 def numbers(values: Any, size: int) -> Float[np.ndarray, " size"] | None:
@@ -214,7 +228,7 @@ class RandomPlans(Policy[State]):
     def decide(self, state: State, key: PRNGKeyArray | None, length: int) -> tuple[Array, State]:
         if key is None:
             raise LegatoError("a random policy has no greedy action: give it a key")
-        low, high = jnp.asarray(self.spec.low), jnp.asarray(self.spec.high)
+        low, high = self.spec.bounds()
         shape = (1 if self.hold else length, self.spec.action_size)
         if self.spec.choices is not None:
             drawn = jax.random.randint(key, shape, 0, self.spec.choices).astype(jnp.float32)
@@ -240,11 +254,11 @@ class Noisy(Policy[State]):
     def decide(self, state: State, key: PRNGKeyArray | None, length: int) -> tuple[Array, State]:
         if key is None:
             raise LegatoError("noise has no greedy action: give it a key")
-        low, high = jnp.asarray(self.spec.low), jnp.asarray(self.spec.high)
+        _, half = self.spec.box()
         k_decide, k_noise = jax.random.split(key)
         actions, state = self.policy.decide(state, k_decide, length)
         noise = jax.random.normal(k_noise, actions.shape)
-        return jnp.clip(actions + self.deviation * 0.5 * (high - low) * noise, low, high), state
+        return self.spec.clip(actions + self.deviation * half * noise), state
 
 
 class OpenLoop(Policy[Int[Array, ""]]):

@@ -101,7 +101,7 @@ def test_a_policy_reads_and_writes_the_environments_units(name: str, key: int | 
         state = policy.observe(policy.init_state(()), step)
         return policy.decide(state, None if key is None else jax.random.key(key), 3)[0]
 
-    np.testing.assert_allclose(decide(ours, before), OFF.unscale(decide(theirs, OFF.scale(before))), atol=1e-6)
+    np.testing.assert_allclose(decide(ours, before), OFF.denormalise(decide(theirs, OFF.normalise(before))), atol=1e-6)
 
 
 @pytest.mark.parametrize("how", [None, Shooting(horizon=2, samples=16, elites=4)])
@@ -113,20 +113,20 @@ def test_a_planner_reads_and_writes_the_environments_units(how: Shooting | None)
 
     before = jnp.asarray([0.3, 3.1])
     unit = OFF.with_unit_bounds()
-    np.testing.assert_allclose(plan(OFF, before), OFF.unscale(plan(unit, OFF.scale(before))), atol=1e-5)
+    np.testing.assert_allclose(plan(OFF, before), OFF.denormalise(plan(unit, OFF.normalise(before))), atol=1e-5)
 
 
 def test_scaling_is_undone_by_unscaling() -> None:
     actions = np.random.default_rng(0).uniform(OFF.low, OFF.high, (50, 2)).astype(np.float32)
-    scaled = np.asarray(OFF.scale(jnp.asarray(actions)))
+    scaled = np.asarray(OFF.normalise(jnp.asarray(actions)))
     assert np.abs(scaled).max() <= 1 + 1e-5 and np.ptp(scaled) > 1.5
-    np.testing.assert_allclose(OFF.unscale(jnp.asarray(scaled)), actions, atol=1e-6)
-    np.testing.assert_allclose(OFF.scale(jnp.asarray(OFF.middle)), 0, atol=1e-5)
+    np.testing.assert_allclose(OFF.denormalise(jnp.asarray(scaled)), actions, atol=1e-6)
+    np.testing.assert_allclose(OFF.normalise(jnp.asarray(OFF.middle)), 0, atol=1e-5)
     stuck = Spec(1, (-1.0, 0.3), (1.0, 0.3))
-    np.testing.assert_array_equal(stuck.scale(jnp.asarray([0.5, 0.3])), [0.5, 0])
-    np.testing.assert_array_equal(stuck.unscale(jnp.asarray([0.5, 0.7])), np.float32([0.5, 0.3]))
+    np.testing.assert_array_equal(stuck.normalise(jnp.asarray([0.5, 0.3])), [0.5, 0])
+    np.testing.assert_array_equal(stuck.denormalise(jnp.asarray([0.5, 0.7])), np.float32([0.5, 0.3]))
     choices = Spec.discrete(2, 4)
-    np.testing.assert_array_equal(choices.scale(jnp.asarray([3.0])), [3])
+    np.testing.assert_array_equal(choices.normalise(jnp.asarray([3.0])), [3])
     assert convert_actions(actions, OFF, OFF) is actions
 
 
@@ -193,7 +193,7 @@ def test_logs_in_other_units_are_learnt_alike(algorithm: str, units: str) -> Non
         config = replace(config, action_units=units)
 
     def learnt(spec: Spec) -> tuple[Any, dict[str, Any]]:
-        actions = np.asarray(spec.unscale(jnp.asarray(unit, jnp.float32)))
+        actions = np.asarray(spec.denormalise(jnp.asarray(unit, jnp.float32)))
         about = About(low=spec.low, high=spec.high)
         data = trajectories(observations, actions, observations[:, 0], ends, np.zeros(count, bool), about=about)
         (what,) = windows.buckets(data.lengths, module.batches(config))[:1]

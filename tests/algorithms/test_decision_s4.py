@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 from tests.data.test_trajectories import raw
-from tests.learners import acted, close, episode_of, facts_of, same, size, wanted, windows_of
+from tests.learners import acted, asked_returns_to_go, close, episode_of, facts_of, same, size, windows_of
 
 from legato.algorithms.decision_s4 import decision_s4 as ds4
 from legato.data import trajectories as logs
@@ -78,7 +78,7 @@ def fed(learner: ds4.Learner, episode: Any, target: float, gamma: float = 1.0) -
     found = {
         "observations": (np.asarray(episode.observation) - mean) / deviation,
         "previous": previous,
-        "returns": wanted(target, episode, gamma) / 2.5,
+        "returns": asked_returns_to_go(target, episode, gamma) / 2.5,
     }
     return {name: value.astype(np.float32) for name, value in found.items()}
 
@@ -174,18 +174,18 @@ def test_what_is_remembered_does_not_grow() -> None:
         assert size(state.systems) == 2 * 4 * 6
 
 
-def test_the_return_still_wanted_is_what_was_asked_less_what_was_earned() -> None:
+def test_the_return_to_go_is_what_was_asked_less_what_was_earned() -> None:
     episode, learner = episode_of(3, SPEC, T), made(SMALL)
 
     @partial(jax.jit, static_argnums=(0, 1))
     def after(gamma: float, delayed: bool) -> jax.Array:
         policy = ds4.policy(replace(SMALL, gamma=gamma, delayed=delayed), learner)
         state = policy.init_state(6.0)
-        return jax.lax.scan(lambda state, step: (policy.observe(state, step), None), state, episode)[0].wanted
+        return jax.lax.scan(lambda state, step: (policy.observe(state, step), None), state, episode)[0].return_to_go
 
     earned = np.asarray(episode.reward, np.float64)
     assert after(1.0, False) == pytest.approx(6 - earned.sum(), abs=1e-5)
-    assert after(0.9, False) == pytest.approx(wanted(6.0, episode, 0.9)[-1], rel=1e-5)
+    assert after(0.9, False) == pytest.approx(asked_returns_to_go(6.0, episode, 0.9)[-1], rel=1e-5)
     assert after(1.0, True) == 6.0
     policy = ds4.policy(SMALL, learner)
     by_default = acted(policy, episode)

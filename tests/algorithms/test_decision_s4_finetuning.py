@@ -69,7 +69,7 @@ def rows(histories: Histories, count: int = LENGTH + 1) -> Moment:
 def test_three_steps_by_hand() -> None:
     """Which action came before which observation, and which the critic is told of."""
     episode = played(steps=3)
-    unit = np.asarray(begun().facts.unit(episode.actions))
+    unit = np.asarray(begun().facts.normalise_actions(episode.actions))
     found = rows(replay(TUNING, SMALL, episode)[0], 4)
     np.testing.assert_array_equal(found.observation, episode.observations[:4])
     np.testing.assert_allclose(found.previous, [0 * unit[0], unit[0], unit[1], unit[2]], rtol=1e-6)
@@ -95,7 +95,7 @@ def test_stored_states_are_those_that_the_policy_had(core: Any) -> None:
     for t in range(LENGTH + 1):
         np.testing.assert_allclose(found.state[t], ravel_pytree(state.systems)[0], atol=2e-6)
         state = policy.observe(state, jax.tree.map(lambda leaf, t=t: leaf[t], world))
-        np.testing.assert_allclose(found.ret[t], state.wanted, atol=1e-5)
+        np.testing.assert_allclose(found.ret[t], state.return_to_go, atol=1e-5)
 
 
 def test_relabelled_returns_are_what_was_earned() -> None:
@@ -207,7 +207,7 @@ def test_the_critics_loss_is_the_equation() -> None:
     assert float(value) == pytest.approx(float(q_1[there].mean()), rel=1e-4)
 
 
-def test_an_early_end_counts_what_was_still_wanted() -> None:
+def test_an_early_end_counts_the_return_to_go_that_is_lost() -> None:
     """Where the world ended the episode, and only as far as something was left to earn."""
     learner, now, after = begun(), moment(0), moment(1)
     after = Moment(**{**vars(after), "ret": jnp.asarray([3.0, -2.0, 1.0, 4.0, -1.0, 2.0])})

@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 from scipy.special import log_softmax, softmax
 from tests.data.test_trajectories import raw
-from tests.learners import acted, close, episode_of, facts_of, same, size, wanted, windows_of
+from tests.learners import acted, asked_returns_to_go, close, episode_of, facts_of, same, size, windows_of
 
 from legato.algorithms.decision_transformer import decision_transformer as dt
 from legato.data import trajectories as logs
@@ -190,7 +190,7 @@ def test_a_control_does_not_read_what_it_lacks(control: str, memory: Any) -> Non
     other = acted(policy, replace(episode, observation=episode.observation.at[3].add(1.0)), 4.0)
     np.testing.assert_array_equal(np.delete(other, 3, axis=0), np.delete(act, 3, axis=0))
     # What is left is the network at this step alone.
-    facts, asked = learner.facts, wanted(4.0, episode, 1.0)
+    facts, asked = learner.facts, asked_returns_to_go(4.0, episode, 1.0)
     for t in (0, 6):
         given = forward(
             learner.network,
@@ -226,7 +226,7 @@ def fed(learner: dt.Learner, episode: Any, target: float, gamma: float = 1.0) ->
     actions = executed[:, 0].astype(np.int32) if spec.choices is not None else 2 * (executed - low) / (high - low) - 1
     mean, deviation = map(np.asarray, (facts.normaliser.mean, facts.normaliser.deviation))
     return {
-        "returns": (wanted(target, episode, gamma) / 2.5).astype(np.float32),
+        "returns": (asked_returns_to_go(target, episode, gamma) / 2.5).astype(np.float32),
         "observations": (np.asarray(episode.observation) - mean) / deviation,
         "actions": actions.astype(np.int32 if spec.choices is not None else np.float32),
         "timesteps": np.arange(len(executed), dtype=np.int32),
@@ -300,7 +300,7 @@ def test_choices_are_drawn_as_likely_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("config", [SMALL, CACHE])
-def test_the_return_still_wanted_is_what_was_asked_less_what_was_earned(config: dt.Config) -> None:
+def test_the_return_to_go_is_what_was_asked_less_what_was_earned(config: dt.Config) -> None:
     """Never computed anew. A late reward does not change it, because it comes when nothing can be done."""
     episode = episode_of(3, SPEC, T)
 
@@ -309,12 +309,12 @@ def test_the_return_still_wanted_is_what_was_asked_less_what_was_earned(config: 
         policy = dt.policy(replace(config, gamma=gamma, delayed=delayed), learner)
         state = policy.init_state(6.0)
         state, _ = jax.lax.scan(lambda state, step: (policy.observe(state, step), None), state, episode)
-        return state.returns[-1] if config is SMALL else state.wanted
+        return state.returns[-1] if config is SMALL else state.return_to_go
 
     learner = made(config)
     earned = np.asarray(episode.reward, np.float64)
     assert after(1.0, False, learner) == pytest.approx(6 - earned.sum(), abs=1e-5)
-    assert after(0.9, False, learner) == pytest.approx(wanted(6.0, episode, 0.9)[-1], rel=1e-5)
+    assert after(0.9, False, learner) == pytest.approx(asked_returns_to_go(6.0, episode, 0.9)[-1], rel=1e-5)
     assert after(1.0, True, learner) == 6.0
 
 

@@ -19,7 +19,7 @@ from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories, trajectories
 from legato.data.transitions import Outcomes, transitions
 from legato.data.windows import Draw
-from legato.models.values import quality, worth
+from legato.models.q_functions import min_q, state_value
 from legato.nn.mlp import MLP
 from legato.nn.optimisation import descend, polyak
 from legato.training import offline
@@ -116,7 +116,7 @@ def test_targets_at_a_termination_a_truncation_and_between() -> None:
     assert facts.scale == 2
     value = MLP((1, 1), key=jax.random.key(0))
     value = jax.tree.unflatten(jax.tree.structure(value), [facts.normaliser.deviation[:, None], facts.normaliser.mean])
-    np.testing.assert_allclose(worth(value, facts, jnp.array([[7.0]])), [7], rtol=1e-5)
+    np.testing.assert_allclose(state_value(value, facts, jnp.array([[7.0]])), [7], rtol=1e-5)
     y = iql.targets(config, facts, value, food.outcomes(jnp.arange(5)))
     np.testing.assert_allclose(y, [-1 + 1, 1 + 1.5, 2, 3 + 10, 0 + 15], atol=1e-5)
     without = transitions(replace(data, ends=None))
@@ -302,9 +302,9 @@ def test_values_are_those_of_the_best_actions_and_not_of_behaviour(walked: Run) 
     policy = loaded(walked)
     s = jnp.arange(LAST, dtype=jnp.float32)[:, None]
     best = 0.9 ** (8 - np.arange(LAST))
-    found = worth(policy.value, policy.facts, s)
+    found = state_value(policy.value, policy.facts, s)
     np.testing.assert_allclose(found, best, atol=0.12)
-    right, left = (quality(policy.critic, policy.facts, s, jnp.full_like(s, a)) for a in (1.0, -1.0))
+    right, left = (min_q(policy.critic, policy.facts, s, jnp.full_like(s, a)) for a in (1.0, -1.0))
     np.testing.assert_allclose(right, best, atol=0.12)
     np.testing.assert_allclose(left[1:], 0.9 * best[:-1], atol=0.12)
     assert (right > left).all()
@@ -332,5 +332,5 @@ def test_a_saved_policy_keeps_its_critics(walked: Run) -> None:
     assert same(policy, iql.policy(config, learner))
     assert not same(learner.critic, learner.target_critic)
     s, a = jnp.array([[3.0], [8.0]]), jnp.array([[1.0], [-0.5]])
-    q = quality(policy.critic, policy.facts, s, a)
-    np.testing.assert_array_equal(q, quality(learner.target_critic, learner.facts, s, a))
+    q = min_q(policy.critic, policy.facts, s, a)
+    np.testing.assert_array_equal(q, min_q(learner.target_critic, learner.facts, s, a))

@@ -131,7 +131,7 @@ def test_the_loss_is_the_equation(batch: Window) -> None:
         learner.network, learner.facts, batch, jnp.asarray(0.3), jnp.asarray(noise, jnp.float32), None, 1e-6
     )
     mean, log_std = (np.asarray(x, np.float64) for x in odt.parted(odt.outputs(learner.network, learner.facts, batch)))
-    unit = np.asarray(learner.facts.unit(batch.actions), np.float64)
+    unit = np.asarray(learner.facts.normalise_actions(batch.actions), np.float64)
 
     def density(u: np.ndarray) -> np.ndarray:
         return (stats.norm.logpdf(u, mean, np.exp(log_std)) - np.log(1 - np.tanh(u) ** 2)).sum(-1)
@@ -214,7 +214,7 @@ def test_greedy_is_the_mean_and_a_key_draws_about_it() -> None:
     np.testing.assert_allclose(greedy[0], policy.facts.action(mean, None), rtol=1e-6)
     np.testing.assert_array_equal(greedy[0], greedy[1])
     drawn = jax.vmap(lambda key: policy.decide(state, key, 1)[0][0])(jax.random.split(jax.random.key(0), 4000))
-    unit = np.arctanh(np.clip(np.asarray(policy.facts.unit(drawn)), -1 + 1e-7, 1 - 1e-7))
+    unit = np.arctanh(np.clip(np.asarray(policy.facts.normalise_actions(drawn)), -1 + 1e-7, 1 - 1e-7))
     np.testing.assert_allclose(unit.mean(0), mean, atol=0.1)
     np.testing.assert_allclose(unit.std(0), np.exp(log_std), rtol=0.06)
 
@@ -308,7 +308,7 @@ def test_the_critics_loss_is_the_equation(n: int) -> None:
     assert learner.critic is not None and learner.target_critic is not None and learner.target_actor is not None
     found, _ = jax.jit(going_on.critic_loss, static_argnums=2)(learner.critic, learner, replace(TD3, n_step=n), drawn)
     facts, window = learner.facts, drawn.window
-    s, a = facts.normaliser(window.observations), facts.unit(window.actions)
+    s, a = facts.normaliser(window.observations), facts.normalise_actions(window.actions)
     mean, _ = odt.parted(jax.jit(odt.outputs)(learner.target_actor, facts, window))
     value = np.minimum(*(np.asarray(q) for q in learner.target_critic(s, jnp.tanh(mean))))
     q_1, q_2 = (np.asarray(q) for q in learner.critic(s, a))
@@ -361,7 +361,10 @@ def test_it_collects_with_a_share_of_its_deviation(spread: float) -> None:
     collects, acts = going_on.explorer(learner, jnp.asarray(7.0), noise), going_on.policy(learner, jnp.asarray(7.0))
     state = collects.observe(collects.init_state(()), jax.tree.map(lambda leaf: leaf[0], episode_of(0, SPEC, 1)))
     key = jax.random.key(3)
-    units = (acts.facts.unit(p.decide(state, k, 1)[0][0]) for p, k in ((acts, None), (acts, key), (collects, key)))
+    units = (
+        acts.facts.normalise_actions(p.decide(state, k, 1)[0][0])
+        for p, k in ((acts, None), (acts, key), (collects, key))
+    )
     greedy, whole, part = (np.arctanh(np.clip(np.asarray(unit), -1 + 1e-6, 1 - 1e-6)) for unit in units)
     np.testing.assert_allclose(part - greedy, spread * (whole - greedy), atol=1e-3)
     assert np.abs(whole - greedy).max() > 0.1

@@ -391,7 +391,7 @@ def test_a_model_of_differences_measures_them_as_it_learns() -> None:
     np.testing.assert_allclose(after.model.change, (change**2).mean(0), rtol=1e-5)
     kept = learner.target_model.change + GRU.tau * (after.model.change - learner.target_model.change)
     np.testing.assert_allclose(after.target_model.change, kept, rtol=1e-5)
-    before = learner.model.measured(b[1].observation, b[1].next_observation, learner.updates)
+    before = learner.model.update_delta_scale(b[1].observation, b[1].next_observation, learner.updates)
     expected = model_loss(before, b[1].observation, b[1].action, b[1].next_observation)
     assert metrics["model_loss"] == pytest.approx(float(expected), rel=1e-5)
 

@@ -32,8 +32,8 @@ update = jax.jit(srl.update, static_argnums=0)
 B = 6
 
 
-def stretches(seed: int, length: int, size: int = B, continues: float | None = 1.0) -> Sequences:
-    """Transitions that follow one another; every third stretch is cut after its first step, and holds nonsense then."""
+def subsequences(seed: int, length: int, size: int = B, continues: float | None = 1.0) -> Sequences:
+    """Transitions that follow one another; every third is cut after its first step, and holds nonsense then."""
     rng = np.random.default_rng(seed)
     steps = transitions(seed, SPEC, length * size, continues)
     steps = jax.tree.map(lambda leaf: leaf.reshape(length, size, *leaf.shape[1:]), steps)
@@ -59,7 +59,7 @@ def batch(config: srl.Config, seed: int, continues: float | None = None) -> srl.
     """As the training loop draws it."""
     of, ahead = srl.batches(config).lengths
     one, other = (
-        transitions(1000 * i + seed, SPEC, 16, continues) if n == 1 else stretches(1000 * i + seed, n, 16, continues)
+        transitions(1000 * i + seed, SPEC, 16, continues) if n == 1 else subsequences(1000 * i + seed, n, 16, continues)
         for i, n in enumerate((of, ahead))
     )
     return one, other
@@ -74,10 +74,10 @@ def teacher(found: srl.Learner, config: srl.Config) -> srl.Teacher:
 
 @pytest.mark.usefixtures("x64")
 def test_critic_loss_along_a_plan_is_its_equation() -> None:
-    """Stretch by stretch and step by step; what lies behind an episode's end does not count."""
+    """One by one and step by step; what lies behind an episode's end does not count."""
     config = TIMED
-    found, b, eps = double((learner(config), stretches(9, 3), noise(9, 3, B, 2)))
-    loss, mean_q = jax.jit(srl.critic_loss_along, static_argnums=2)(found.critic, found, config, b, eps)
+    found, b, eps = double((learner(config), subsequences(9, 3), noise(9, 3, B, 2)))
+    loss, mean_q = jax.jit(srl.plan_critic_loss, static_argnums=2)(found.critic, found, config, b, eps)
     valued, first = jax.jit(TwinCritic.__call__), jax.jit(srl.Actor.sample)
     total, q_total, count, steps = 0.0, 0.0, 0, b.steps
     for i in range(B):
@@ -98,12 +98,12 @@ def test_critic_loss_along_a_plan_is_its_equation() -> None:
 
 def test_targets_of_a_plans_critics_send_no_gradient() -> None:
     config = TIMED
-    found, b, eps = learner(config), stretches(9, 3), noise(9, 3, B, 2)
+    found, b, eps = learner(config), subsequences(9, 3), noise(9, 3, B, 2)
 
     def loss(parts: Any) -> jax.Array:
         actor, target, model = parts
         moved = replace(found, actor=actor, target_critic=target, target_model=model)
-        return srl.critic_loss_along(found.critic, moved, config, b, eps)[0]
+        return srl.plan_critic_loss(found.critic, moved, config, b, eps)[0]
 
     for leaf in jax.tree.leaves(jax.jit(jax.grad(loss))((found.actor, found.target_critic, found.target_model))):
         np.testing.assert_array_equal(leaf, 0)
@@ -111,8 +111,8 @@ def test_targets_of_a_plans_critics_send_no_gradient() -> None:
 
 def test_places_are_read_in_units_of_the_plan() -> None:
     z = noise(0, 3, B, 3)
-    assert srl.placed(z, jnp.arange(3)[:, None], PLAIN) is z
-    found = np.asarray(srl.placed(z, jnp.arange(3)[:, None], TIMED))
+    assert srl.with_step_index(z, jnp.arange(3)[:, None], PLAIN) is z
+    found = np.asarray(srl.with_step_index(z, jnp.arange(3)[:, None], TIMED))
     np.testing.assert_array_equal(found[..., :3], z)
     np.testing.assert_allclose(found[..., 3], np.broadcast_to([[0], [1 / 3], [2 / 3]], (3, B)), atol=1e-7)
 
@@ -123,9 +123,9 @@ def test_places_are_read_in_units_of_the_plan() -> None:
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("continues", [1.0, 0.0])
 def test_critic_loss_of_several_steps_is_its_equation(continues: float) -> None:
-    """Stretch by stretch; one that the episode's end, or the buffer's, has cut counts what there is."""
+    """One by one; one that the episode's end, or the buffer's, has cut counts what there is."""
     config = replace(PLAIN, n_step=4)
-    found, b, eps = double((learner(PLAIN), stretches(9, 4, continues=continues), noise(9, 1, B, 2)))
+    found, b, eps = double((learner(PLAIN), subsequences(9, 4, continues=continues), noise(9, 1, B, 2)))
     loss, mean_q = jax.jit(srl.critic_loss, static_argnums=2)(found.critic, found, config, b, eps)
     valued, sample = jax.jit(TwinCritic.__call__), jax.jit(srl.Actor.sample)
     total, q_total, steps = 0.0, 0.0, b.steps
@@ -150,7 +150,7 @@ def test_several_steps_are_drawn_together_for_the_critics_alone() -> None:
     assert isinstance(seen, Sequences)
     moved = replace(seen, steps=replace(seen.steps, reward=seen.steps.reward.at[-1].add(1.0)))
     other, _ = update(config, learner(PLAIN), (moved, batch(config, 9)[1]), jax.random.key(9))
-    assert not same(found.critic, other.critic)  # the last reward of a stretch is heeded
+    assert not same(found.critic, other.critic)  # the last reward of a subsequence is heeded
     assert same(found.model, other.model)
     assert np.isfinite(float(metrics["critic_loss"]))
 
@@ -168,7 +168,7 @@ def test_gradient_of_recall_holds_states_and_ends_still(config: srl.Config) -> N
 
     def held(actor: srl.Actor) -> jax.Array:
         a, log_pi = actor.sample(b.observation, b.previous_action, eps)
-        q = jnp.minimum(*found.critic(srl.placed(recall.states, jnp.arange(3)[:, None], config), a))
+        q = jnp.minimum(*found.critic(srl.with_step_index(recall.states, jnp.arange(3)[:, None], config), a))
         return jnp.sum(jnp.mean(counts * (found.alpha * log_pi - q), axis=1))
 
     held = jax.jit(held)
@@ -273,7 +273,7 @@ def test_through_time_the_temperature_heeds_the_entropy_that_is_taught() -> None
 
 @pytest.mark.usefixtures("x64")
 def test_temporal_consistency_is_its_equation() -> None:
-    found, b = double((learner(LATENT), stretches(9, 4)))
+    found, b = double((learner(LATENT), subsequences(9, 4)))
     config = replace(LATENT, model_decay=0.5)
     loss = srl.model_loss((found.model, found.encoder), found.target_encoder, config, b)
     total, encode, predict = 0.0, jax.jit(MLP.__call__), jax.jit(Dynamics.__call__)
@@ -292,7 +292,7 @@ def test_temporal_consistency_is_its_equation() -> None:
 @pytest.mark.usefixtures("x64")
 def test_gradient_of_temporal_consistency() -> None:
     """By finite differences, of model and encoder; the target encoder is held still."""
-    found, b = double((learner(LATENT), stretches(9, 3)))
+    found, b = double((learner(LATENT), subsequences(9, 3)))
 
     @jax.jit
     def loss(model: Any, encoder: Any) -> jax.Array:

@@ -65,7 +65,7 @@ def test_a_sequence_is_judged_by_the_critics_along_its_imagined_way(learner: srl
 def test_a_plan_is_judged_better_than_the_actors(temperature: float, learner: srl.Learner) -> None:
     """And nearly as good as the best of many thousand drawn at random."""
     policy = planner(learner, Shooting(**{**vars(HOW), "temperature": temperature, "iterations": 6}))
-    judge = jax.jit(lambda plan: policy.judged(S, SPEC.scale(plan)))
+    judge = jax.jit(lambda plan: policy.judged(S, SPEC.normalise(plan)))
     actors = judge(policy.unrolled(S, BEFORE, 4))
     found = judge(jnp.asarray(decided(policy, 4)))
     drawn = jax.random.uniform(jax.random.key(1), (5_000, 4, 2), minval=-1, maxval=1)
@@ -100,7 +100,7 @@ def test_a_planner_works_where_actor_critics_and_model_do() -> None:
     policy = ModelPlanner(learner.actor, learner.critic, learner.model, SPEC, HOW, learner.encoder, 3)
     z, total = learner.encoder(S), 0.0
     unit = np.random.default_rng(0).uniform(-1, 1, (4, 2)).astype(np.float32)
-    for a, k in zip(SPEC.unscale(jnp.asarray(unit)), (0, 1, 2, 2), strict=True):
+    for a, k in zip(SPEC.denormalise(jnp.asarray(unit)), (0, 1, 2, 2), strict=True):
         total += min(float(q) for q in learner.critic(jnp.append(z, k / 3), a))
         z = learner.model(z, a)
     assert float(policy.judged(learner.encoder(S), jnp.asarray(unit))) == pytest.approx(total, rel=1e-5)
@@ -134,7 +134,7 @@ def test_a_latent_run_is_planned_in_and_refuses_other_observations(tmp_path: Pat
     run = train("srl", tmp_path / "latent", steps=150, latent=5, critic="time_aware")
     policy = api.load(run.path, search={"planner": "mppi", "samples": 16}).policy
     learnt = policy_file.newest_learner(run, 0)
-    assert isinstance(policy, ModelPlanner) and policy.places == run.config.horizon
+    assert isinstance(policy, ModelPlanner) and policy.indexed_steps == run.config.horizon
     assert all(map(np.array_equal, jax.tree.leaves(policy.encoder), jax.tree.leaves(learnt.encoder)))
     with pytest.raises(LegatoError, match=r"4 observed numbers .* trained with 3 observed"):
         api.evaluate(run, env="InvertedPendulum-v5", episodes=1, quiet=True)

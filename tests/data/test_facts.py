@@ -35,14 +35,14 @@ def made(lengths: list[int], seed: int = 0) -> Trajectories:
 def test_units_are_the_bounds() -> None:
     of = Facts.none(SPEC)
     corners = jnp.array([[-0.2, -3.0], [0.8, 1.0], [0.3, -1.0]])
-    np.testing.assert_allclose(of.unit(corners), [[-1, -1], [1, 1], [0, 0]], atol=1e-6)
-    np.testing.assert_allclose(of.executed(corners), of.unit(corners))
+    np.testing.assert_allclose(of.normalise_actions(corners), [[-1, -1], [1, 1], [0, 0]], atol=1e-6)
+    np.testing.assert_allclose(of.executed(corners), of.normalise_actions(corners))
 
 
 def test_an_action_whose_bounds_are_equal_has_the_unit_0() -> None:
     of, actions = Facts.none(Spec(2, (-1.0, 0.3), (1.0, 0.3))), jnp.array([[0.5, 0.3], [-1.0, 0.3]])
-    np.testing.assert_array_equal(of.unit(actions), [[0.5, 0], [-1, 0]])
-    slope = jax.grad(lambda a: of.unit(a).sum())(actions)
+    np.testing.assert_array_equal(of.normalise_actions(actions), [[0.5, 0], [-1, 0]])
+    slope = jax.grad(lambda a: of.normalise_actions(a).sum())(actions)
     np.testing.assert_array_equal(slope, [[1, 0], [1, 0]])
     for squash in (False, True):
         assert of.action(jnp.array([0.0, 9.0]), None, squash=squash)[1] == np.float32(0.3)
@@ -51,8 +51,8 @@ def test_an_action_whose_bounds_are_equal_has_the_unit_0() -> None:
 @given(st.lists(st.floats(-0.99, 0.99), min_size=2, max_size=2))
 def test_an_action_and_its_unit_are_inverse(unit: list[float]) -> None:
     of, x = Facts.none(SPEC), np.array(unit, np.float32)
-    np.testing.assert_allclose(of.unit(of.action(jnp.arctanh(x), None)), x, atol=1e-5)
-    np.testing.assert_allclose(of.unit(of.action(jnp.asarray(x), None, squash=False)), x, atol=1e-6)
+    np.testing.assert_allclose(of.normalise_actions(of.action(jnp.arctanh(x), None)), x, atol=1e-5)
+    np.testing.assert_allclose(of.normalise_actions(of.action(jnp.asarray(x), None, squash=False)), x, atol=1e-6)
 
 
 def test_actions_stay_within_their_bounds() -> None:
@@ -71,7 +71,7 @@ def narrow(deviation: float = 0.01, mean: float = 0.7) -> Trajectories:
 def test_units_may_be_the_deviation_of_the_data() -> None:
     data = narrow()
     of = facts.of(data, SPEC, units="deviation")
-    unit = np.asarray(of.unit(jnp.asarray(data.actions)))
+    unit = np.asarray(of.normalise_actions(jnp.asarray(data.actions)))
     np.testing.assert_allclose(unit.mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(unit.std(axis=0), 1, rtol=2e-4)
     np.testing.assert_allclose([of.action(u, None) for u in unit], data.actions, atol=1e-5)
@@ -83,15 +83,15 @@ def test_in_units_of_the_deviation_actions_keep_to_their_bounds() -> None:
     for squash in (True, False):
         for far, bound in ((1e6, SPEC.high), (-1e6, SPEC.low)):
             np.testing.assert_allclose(of.action(jnp.full(2, far), None, squash=squash), bound, atol=1e-5)
-    np.testing.assert_allclose(of.limit(jnp.full(2, 1e6)), of.unit(jnp.asarray(SPEC.high)), rtol=1e-5)
+    np.testing.assert_allclose(of.limit(jnp.full(2, 1e6)), of.normalise_actions(jnp.asarray(SPEC.high)), rtol=1e-5)
 
 
 def test_units_of_the_deviation_do_not_depend_on_the_units_of_the_data() -> None:
     data, wide = narrow(), Spec(2, (-51.2, -3 * 512 - 256.0), (204.8, 256.0))
     scaled = replace(data, actions=data.actions * np.float32([256, 512]) - np.float32([0, 256]))
     one, other = facts.of(data, SPEC, units="deviation"), facts.of(scaled, wide, units="deviation")
-    found = other.unit(jnp.asarray(scaled.actions))
-    np.testing.assert_allclose(one.unit(jnp.asarray(data.actions)), found, rtol=1e-2, atol=1e-4)
+    found = other.normalise_actions(jnp.asarray(scaled.actions))
+    np.testing.assert_allclose(one.normalise_actions(jnp.asarray(data.actions)), found, rtol=1e-2, atol=1e-4)
 
 
 @pytest.mark.parametrize(("deviation", "units"), [(0.01, "deviation"), (0.2, "bounds")])
@@ -104,7 +104,7 @@ def test_open_units_are_those_of_the_deviation_where_it_is_small(deviation: floa
 
 def test_choices_are_numbers_and_vectors_of_one() -> None:
     of, numbers = Facts.none(CHOICE), jnp.array([3, 0], jnp.int32)
-    np.testing.assert_array_equal(of.unit(numbers), numbers)
+    np.testing.assert_array_equal(of.normalise_actions(numbers), numbers)
     found = of.executed(jnp.array([[3.0], [0.0]]))
     assert found.dtype == jnp.int32
     np.testing.assert_array_equal(found, numbers)

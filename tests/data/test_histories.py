@@ -11,6 +11,7 @@ from legato.data import histories as ring
 from legato.data.histories import Episode, Moment
 from legato.data.spec import Spec
 from legato.errors import LegatoError
+from legato.losses.returns import n_step_reward
 
 SPEC, STATE = Spec(2, (-1.0,), (1.0,)), 3
 
@@ -45,8 +46,8 @@ def test_what_is_packed_is_unpacked() -> None:
 def test_what_follows_a_step_is_the_next_of_its_episode(capacity: int, lengths: list[int]) -> None:
     """Also where the ring goes round, and where an episode's beginning is overwritten. Nothing is padding."""
     histories = filled(capacity, lengths)
-    now, after, discount = jax.jit(ring.sample, static_argnums=2)(histories, jax.random.key(0), 500)
-    assert set(discount.tolist()) == {1.0}
+    now, after, ahead = jax.jit(ring.sample, static_argnums=2)(histories, jax.random.key(0), 500)
+    np.testing.assert_array_equal(ahead.reward, now.reward[None])
     valid = np.asarray(now.valid) == 1
     assert not np.isnan(now.observation).any()
     np.testing.assert_array_equal(after.observation[valid, 0], now.observation[valid, 0] + 1)
@@ -60,34 +61,36 @@ def test_what_follows_a_step_is_the_next_of_its_episode(capacity: int, lengths: 
 
 @pytest.mark.parametrize("terminated", [True, False])
 def test_several_steps_are_one_with_their_rewards_discounted(terminated: bool) -> None:
-    """Up to the end of the episode, which is the world's or a time limit's; by a walk along the rows."""
+    """Up to the end of the episode, which is the environment's or a time limit's; by a walk along the rows."""
     lengths, gamma, steps = [4, 3, 5], 0.5, 3
     histories = filled(20, lengths)
     ends = np.cumsum(np.array(lengths) + 1) - 1
     column = SPEC.observation_size + 2 * SPEC.action_size + 2
     if terminated:
         histories = ring.Histories(histories.rows.at[ends - 1, column].set(0.0), histories.added, SPEC)
-    now, after, discount = ring.sample(histories, jax.random.key(0), 200, steps, gamma)
+    now, after, ahead = ring.sample(histories, jax.random.key(0), 200, steps)
+    reward, n = n_step_reward(ahead.reward, ahead.valid, gamma)
+    continues = ahead.continues.prod(axis=0)
     for i in np.flatnonzero(np.asarray(now.valid)):
         row = int(now.observation[i, 0])
         end = int(ends[ends >= row][0])
         last = min(row + steps, end)
         assert float(after.observation[i, 0]) == last
-        assert float(discount[i]) == gamma ** (last - row)
+        assert int(n[i]) == last - row
         paid = sum(gamma ** (k - row) * (k + 0.3) for k in range(row, last))
-        assert float(now.reward[i]) == pytest.approx(paid, rel=1e-5)
-        assert float(now.continues[i]) == (0.0 if terminated and last == end else 1.0)
+        assert float(reward[i]) == pytest.approx(paid, rel=1e-5)
+        assert float(continues[i]) == (0.0 if terminated and last == end else 1.0)
 
 
 def test_an_episodes_returns() -> None:
-    """What was still wanted and what was still earned, in steps of an episode of 3 in 6 rows."""
+    """What was asked for and what was earned from there on, in steps of an episode of 3 in 6 rows."""
     rewards = jnp.asarray([1.0, 2.0, 4.0, 9.0, 9.0, 9.0])
     shapes = jnp.zeros((6, 2)), jnp.zeros((6, 1)), rewards
     episode = Episode(*shapes, jnp.asarray(3), jnp.asarray(True), jnp.asarray(10.0))
     np.testing.assert_array_equal(episode.returns_to_go(), [7, 6, 4, 0, 0, 0])
     np.testing.assert_array_equal(episode.returns_to_go(0.5), [3, 4, 4, 0, 0, 0])
-    np.testing.assert_array_equal(episode.wanted(), [10, 9, 7, 3, 3, 3])
-    np.testing.assert_array_equal(episode.wanted(0.5)[:4], [10, 18, 32, 56])
+    np.testing.assert_array_equal(episode.asked_returns_to_go(), [10, 9, 7, 3, 3, 3])
+    np.testing.assert_array_equal(episode.asked_returns_to_go(0.5)[:4], [10, 18, 32, 56])
 
 
 def test_a_replay_that_does_not_fit_is_refused_with_what_would() -> None:

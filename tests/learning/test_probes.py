@@ -88,7 +88,7 @@ def test_probe(probe: Probe, learner: str, tmp_path: Path) -> None:
     assert (run.spec.low, run.spec.high) == ((LOW,), (HIGH,))
     where, expected = (np.array(column, np.float32) for column in zip(*probe.values, strict=True))
     q, ret = critic(run), greedy_return(run)
-    for values in q(jnp.asarray(where[:, :2]), run.spec.scale(jnp.asarray(where[:, 2:]))):
+    for values in q(jnp.asarray(where[:, :2]), run.spec.normalise(jnp.asarray(where[:, 2:]))):
         np.testing.assert_allclose(values, expected, atol=0.1)
     if probe.optimum is not None:
         assert ret == pytest.approx(probe.optimum, abs=0.05)

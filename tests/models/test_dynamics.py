@@ -61,22 +61,22 @@ def test_differences_are_predicted_in_units_of_how_much_they_usually_are() -> No
     model = Dynamics(OBS, ACT, (8, 6), differences=True, key=jax.random.key(0))
     plain = Dynamics(OBS, ACT, (8, 6), key=jax.random.key(0))
     s, a, change = numbers(7, OBS), numbers(7, ACT, seed=1), numbers(7, OBS, seed=2) * jnp.asarray([1.0, 0.1, 10.0])
-    model = model.measured(s, s + change, jnp.asarray(0))
+    model = model.update_delta_scale(s, s + change, jnp.asarray(0))
     size = np.sqrt((np.asarray(change) ** 2).mean(0))
-    np.testing.assert_allclose(model.unit, size, rtol=1e-4)
+    np.testing.assert_allclose(model.scale, size, rtol=1e-4)
     np.testing.assert_allclose(model(s, a), s + size * np.asarray(plain(s, a)), rtol=1e-4)
     error = ((np.asarray(plain(s, a)) - np.asarray(change) / size) ** 2).mean()
     assert model_loss(model, s, a, s + change) == pytest.approx(error, rel=1e-3)
-    assert plain.measured(s, s + change, jnp.asarray(0)) is plain
+    assert plain.update_delta_scale(s, s + change, jnp.asarray(0)) is plain
 
 
 def test_the_size_of_changes_is_a_mean_at_first_and_then_a_moving_one() -> None:
     model = Dynamics(OBS, ACT, (4,), differences=True, key=jax.random.key(0))
     zeros = jnp.zeros((1, OBS))
     for i, size in enumerate((1.0, 3.0, 2.0)):
-        model = model.measured(zeros, zeros + size, jnp.asarray(i))
+        model = model.update_delta_scale(zeros, zeros + size, jnp.asarray(i))
     np.testing.assert_allclose(model.change, (1 + 9 + 4) / 3, rtol=1e-6)
-    later = model.measured(zeros, zeros, jnp.asarray(10_000))
+    later = model.update_delta_scale(zeros, zeros, jnp.asarray(10_000))
     np.testing.assert_allclose(later.change, 0.99 * model.change, rtol=1e-6)
 
 
@@ -165,11 +165,11 @@ def test_the_loss_of_several_steps_feeds_predictions_on(model: Dynamics) -> None
         z = model(z, a[k])
         wrong = np.mean((np.asarray(z) - np.asarray(ahead[k])) ** 2, axis=-1)
         total += 0.7**k * wrong[valid[k] > 0].mean()
-    found = dynamics.loss_along(model, s, a, ahead, jnp.asarray(valid), 0.7)
+    found = dynamics.multi_step_loss(model, s, a, ahead, jnp.asarray(valid), 0.7)
     assert found == pytest.approx(total / (1 + 0.7 + 0.49), rel=1e-5)
-    one = dynamics.loss_along(model, s, a[:1], ahead[:1], jnp.ones((1, 5)), 0.7)
+    one = dynamics.multi_step_loss(model, s, a[:1], ahead[:1], jnp.ones((1, 5)), 0.7)
     assert one == pytest.approx(float(np.mean((np.asarray(model(s, a[0])) - np.asarray(ahead[0])) ** 2)), rel=1e-5)
-    nothing = dynamics.loss_along(model, s, a, ahead, jnp.asarray(valid).at[1:].set(0), 0.5)
+    nothing = dynamics.multi_step_loss(model, s, a, ahead, jnp.asarray(valid).at[1:].set(0), 0.5)
     assert nothing == pytest.approx(float(one) / 1.75, rel=1e-5)  # and no division by zero
 
 

@@ -12,7 +12,7 @@ from legato.algorithms.trajectory_transformer import trajectory_transformer as t
 from legato.algorithms.trajectory_transformer.config import TT
 from legato.data.spec import Spec
 from legato.data.tokens import Layout, Windows
-from legato.models.trajectory import TrajectoryModel, waves
+from legato.models.trajectory import TrajectoryModel, cosine_basis
 
 BINS = 7
 PAIRS = Layout(2, 2)
@@ -110,7 +110,7 @@ def test_from_what_is_attended_to_follow_the_logits(layout: Layout, goals: bool)
 
     def rebuilt(network: TrajectoryModel, weights: jax.Array) -> jax.Array:
         x = network.embed(found, jnp.asarray(column)) + network.positions[:places]
-        x = x if aim is None else jnp.concatenate([network.aims(aim), x], axis=1)
+        x = x if aim is None else jnp.concatenate([network.goal_embeddings(aim), x], axis=1)
         for i, block in enumerate(network.trunk.blocks):
             _, _, v = block.project(x)
             x = block.after(x, jnp.einsum("bhqk,bkhd->bqhd", weights[:, i], v).reshape(x.shape))
@@ -162,11 +162,11 @@ def test_token_by_token_is_the_whole_window(layout: Layout, goals: bool) -> None
 
 
 def test_embeddings_may_be_alike_for_bins_that_are_near() -> None:
-    """Sums of waves; worked out, the model is the same; and any table can be written so."""
+    """Sums of cosines; worked out, the model is the same; and any table can be written so."""
     bins, size = 40, 64
     made = model(Layout(2, 1), goals=True, ordered=True)
     tokens, goals = jnp.asarray(random_tokens((2, 7))), jnp.array([[1, 2], [3, 6]])
-    plain = made.settled()
+    plain = made.materialise()
     assert made.table.ordered and not plain.table.ordered
     read = eqx.filter_jit(lambda n, *args: n(*args))
     np.testing.assert_array_equal(read(made, tokens, goals), read(plain, tokens, goals))
@@ -184,4 +184,4 @@ def test_embeddings_may_be_alike_for_bins_that_are_near() -> None:
         assert alike[0] > 0.85 > alike[1] > 0.3 > abs(alike[2])
         assert abs(np.mean(unit[0] * unit[1])) < 0.05  # columns have nothing to do with each other
     np.testing.assert_array_equal(made.table.rows()[-1], made.table.weights[-1])  # the stop
-    assert np.linalg.matrix_rank(np.asarray(waves(bins), np.float64)) == bins
+    assert np.linalg.matrix_rank(np.asarray(cosine_basis(bins), np.float64)) == bins

@@ -16,8 +16,13 @@ from legato.nn.distributions import TanhNormal
 BOXES = [(-1.0, 1.0), (-2.0, 5.0), (-7.0, -3.0), (0.0, 0.25)]
 
 
+def within(mean: jax.Array, log_std: jax.Array, low: jax.Array, high: jax.Array) -> TanhNormal:
+    """A squashed Gaussian between these bounds."""
+    return TanhNormal(mean, log_std, (high + low) / 2, (high - low) / 2)
+
+
 def one_dimensional(mean: float, log_std: float, low: float, high: float) -> TanhNormal:
-    return TanhNormal(jnp.array([mean]), jnp.array([log_std]), jnp.array([low]), jnp.array([high]))
+    return within(jnp.array([mean]), jnp.array([log_std]), jnp.array([low]), jnp.array([high]))
 
 
 @pytest.mark.usefixtures("x64")
@@ -53,9 +58,9 @@ def test_density_is_the_change_of_variables(
 def test_density_of_several_dimensions_is_their_product() -> None:
     mean, log_std, noise = jax.random.normal(jax.random.key(0), (3, 5, 3))
     low, high = jnp.array([-2.0, 0.0, -1.0]), jnp.array([5.0, 0.25, 1.0])
-    together = TanhNormal(mean, log_std, low, high).sample(noise)[1]
+    together = within(mean, log_std, low, high).sample(noise)[1]
     one = [slice(i, i + 1) for i in range(3)]
-    alone = [TanhNormal(mean[:, i], log_std[:, i], low[i], high[i]).sample(noise[:, i])[1] for i in one]
+    alone = [within(mean[:, i], log_std[:, i], low[i], high[i]).sample(noise[:, i])[1] for i in one]
     np.testing.assert_allclose(together, sum(alone), rtol=1e-12)
 
 
@@ -82,7 +87,7 @@ def test_saturation_stays_finite(mean: float) -> None:
     """In single precision tanh(80) is 1 and 1 - tanh^2 is 0; neither the density nor its gradient may be infinite."""
 
     def log_density(mean: jax.Array) -> jax.Array:
-        pi = TanhNormal(mean, jnp.zeros(1), jnp.full(1, -2.0), jnp.full(1, 5.0))
+        pi = within(mean, jnp.zeros(1), jnp.full(1, -2.0), jnp.full(1, 5.0))
         return pi.sample(jnp.array([0.4]))[1]
 
     value, gradient = jax.value_and_grad(log_density)(jnp.array([mean]))
@@ -97,7 +102,7 @@ def test_gradients_of_sample_mode_and_density(low: float, high: float) -> None:
 
     @jax.jit
     def everything(mean: jax.Array, log_std: jax.Array, noise: jax.Array) -> tuple[jax.Array, ...]:
-        pi = TanhNormal(mean, log_std, jnp.full(2, low), jnp.full(2, high))
+        pi = within(mean, log_std, jnp.full(2, low), jnp.full(2, high))
         return *pi.sample(noise), pi.mode()
 
     check_grads(everything, (0.5 * mean, 0.5 * log_std, noise), order=1, modes=["rev"], atol=1e-6, rtol=1e-5)
@@ -108,7 +113,7 @@ def test_any_leading_shape_is_a_batch(leading: list[int], act: int) -> None:
     numbers = jax.ShapeDtypeStruct((*leading, act), jnp.float32)
 
     def call(mean: jax.Array, log_std: jax.Array, noise: jax.Array) -> tuple[jax.Array, ...]:
-        pi = TanhNormal(mean, log_std, jnp.zeros(act), jnp.ones(act))
+        pi = within(mean, log_std, jnp.zeros(act), jnp.ones(act))
         return *pi.sample(noise), pi.mode()
 
     a, log_density, mode = jax.eval_shape(call, numbers, numbers, numbers)
@@ -119,7 +124,7 @@ def test_any_leading_shape_is_a_batch(leading: list[int], act: int) -> None:
 def test_a_batch_is_its_members() -> None:
     mean, log_std, noise = jax.random.normal(jax.random.key(2), (3, 6, 2))
     low, high = jnp.array([-2.0, 0.0]), jnp.array([5.0, 1.0])
-    together = TanhNormal(mean, log_std, low, high).sample(noise)
-    one_by_one = [TanhNormal(mean[i], log_std[i], low, high).sample(noise[i]) for i in range(6)]
+    together = within(mean, log_std, low, high).sample(noise)
+    one_by_one = [within(mean[i], log_std[i], low, high).sample(noise[i]) for i in range(6)]
     for batch, members in zip(together, zip(*one_by_one, strict=True), strict=True):
         np.testing.assert_allclose(batch, np.stack(members), rtol=1e-5, atol=1e-5)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jax.test_util import check_grads
 from scipy import stats
 
-from legato.nn.mlp import MLP, Linear, many, orthogonal
+from legato.nn.mlp import MLP, Linear, apply_rows, orthogonal
 
 
 def matrix(layer: Linear, inputs: int) -> tuple[np.ndarray, np.ndarray]:
@@ -84,9 +84,9 @@ def test_many_rows_have_the_gradients_of_the_layer(inputs: int, outputs: int) ->
     """Whichever factor is the narrower."""
     layer = jax.tree.map(lambda leaf: leaf.astype(float), Linear(inputs, outputs, key=jax.random.key(0)))
     x, weight = (jax.random.normal(jax.random.key(k), (2, 7, n), float) for k, n in ((1, inputs), (2, outputs)))
-    np.testing.assert_allclose(many(layer, x), layer(x), atol=1e-12)
+    np.testing.assert_allclose(apply_rows(layer, x), layer(x), atol=1e-12)
     theirs = jax.grad(lambda layer, x: jnp.sum(weight * jnp.sin(layer(x))), argnums=(0, 1))(layer, x)
-    ours = jax.grad(lambda layer, x: jnp.sum(weight * jnp.sin(many(layer, x))), argnums=(0, 1))(layer, x)
+    ours = jax.grad(lambda layer, x: jnp.sum(weight * jnp.sin(apply_rows(layer, x))), argnums=(0, 1))(layer, x)
     for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-12)
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from legato.errors import LegatoError
 from legato.nn import optimisation
 from legato.nn.mlp import MLP, Linear
-from legato.nn.optimisation import FLOOR, annealed, descend, muon, polyak
+from legato.nn.optimisation import FLOOR, descend, linear_decay, muon, polyak
 
 LR = 0.01
 
@@ -74,13 +74,13 @@ def test_polyak_keeps_the_structure_of_a_network() -> None:
     ("updates", "share"), [(0, 1.0), (10, 0.9), (50, 0.5), (95, FLOOR), (100, FLOOR), (10**6, FLOOR)]
 )
 def test_an_annealed_step_size_falls_linearly_to_its_floor(updates: int, share: float) -> None:
-    assert float(annealed(LR, 100, jnp.array(updates))) == pytest.approx(LR * share, rel=1e-6)
+    assert float(linear_decay(LR, 100, jnp.array(updates))) == pytest.approx(LR * share, rel=1e-6)
 
 
 def test_a_step_size_is_constant_unless_it_is_told_over_what_to_fall() -> None:
-    assert annealed(LR, 0, jnp.array(10**6)) == LR
+    assert linear_decay(LR, 0, jnp.array(10**6)) == LR
     with pytest.raises(LegatoError, match="which only a training run knows"):
-        annealed(LR, -1, jnp.array(0))
+        linear_decay(LR, -1, jnp.array(0))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`recur` against `jax.lax.scan`, whose results and gradients it must have."""
+"""`unrolled_scan` against `jax.lax.scan`, whose results and gradients it must have."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from legato.nn.gru import GRUCell
 from legato.nn.mlp import Linear
-from legato.nn.recurrence import recur
+from legato.nn.recurrence import unrolled_scan
 
 INPUTS, HIDDEN, OUTPUTS = 1, 5, 3
 
@@ -70,8 +70,8 @@ def test_values_and_every_gradient_are_those_of_a_scan(turns: int, batch: tuple[
 
     @jax.jit
     def both(*of: Any) -> Any:
-        losses = [jax.value_and_grad(partial(loss, loop), argnums=(0, 1, 2))(*of) for loop in (recur, scan)]
-        return [loop(Network.step, *of) for loop in (recur, scan)], losses
+        losses = [jax.value_and_grad(partial(loss, loop), argnums=(0, 1, 2))(*of) for loop in (unrolled_scan, scan)]
+        return [loop(Network.step, *of) for loop in (unrolled_scan, scan)], losses
 
     (values, of_scan), (found, expected) = both(*of)
     close(values, of_scan)
@@ -86,7 +86,7 @@ def test_several_networks_side_by_side() -> None:
     _, carry, xs = problem(3, (4,))
     networks = jax.jit(jax.vmap(Network))(jax.random.split(jax.random.key(1), 2))
     networks = jax.tree.map(np.asarray, networks)
-    gradients = jax.jit(jax.vmap(jax.grad(partial(loss, recur)), in_axes=(0, None, None)))(networks, carry, xs)
+    gradients = jax.jit(jax.vmap(jax.grad(partial(loss, unrolled_scan)), in_axes=(0, None, None)))(networks, carry, xs)
     gradients, alone = jax.tree.map(np.asarray, gradients), jax.jit(jax.grad(partial(loss, scan)))
     for i in range(2):
         one = jax.tree.map(lambda leaf, i=i: leaf[i], networks)
@@ -103,6 +103,6 @@ def products(jaxpr: Any, shape: tuple[int, ...]) -> int:
 def test_a_weight_s_gradient_is_one_product_over_all_turns() -> None:
     """What it is for: a loop forms one per turn."""
     of = problem(6, (7,))
-    jaxpr = jax.make_jaxpr(jax.grad(partial(loss, recur)))(*of).jaxpr
+    jaxpr = jax.make_jaxpr(jax.grad(partial(loss, unrolled_scan)))(*of).jaxpr
     for weight in (of[0].cell.x.weight, of[0].cell.h.weight, of[0].out.weight):
         assert products(jaxpr, weight.shape) == 1

@@ -14,7 +14,7 @@ from tests.planning.test_beam import discretiser, model, window_of
 from legato.data.facts import Facts
 from legato.data.spec import Spec
 from legato.errors import LegatoError
-from legato.models.values import Judge, critics
+from legato.models.q_functions import QFunction, critics
 from legato.planning import anytime, beam
 from legato.planning.anytime import Anytime
 from legato.planning.beam import Filter, Search
@@ -54,7 +54,7 @@ def test_with_time_enough_it_is_the_search_itself(planner: Anytime) -> None:
 
 def test_a_critic_may_judge() -> None:
     spec = Spec(2, (-2.0, -2.0), (2.0, 2.0))
-    judge = Judge(critics(spec, 8, 1, key=jax.random.key(7)), Facts.none(spec), 0.7, shift=-0.5)
+    judge = QFunction(critics(spec, 8, 1, key=jax.random.key(7)), Facts.none(spec), 0.7, shift=-0.5)
     past, newest, key = window_of(np.array([[1, 2, 3, 4, 0, 1]]), 3, 6), jnp.array([1, 2]), jax.random.key(3)
     whole = eqx.filter_jit(beam.best_return)(model(), discretiser(), SEARCH, *past, newest, key, judge)
     found = asked(Anytime(model(), discretiser(), SEARCH, 4, judge=judge, clock=Clock()), 1e9)

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from legato.data.facts import Facts
 from legato.data.spec import Spec
 from legato.data.tokens import Discretiser, Layout
+from legato.models.q_functions import QFunction, critics
 from legato.models.trajectory import TrajectoryModel
-from legato.models.values import Judge, critics
 from legato.planning import beam
 from legato.planning.beam import REMOVED, Filter, Search, worth
 
@@ -204,7 +204,7 @@ def test_with_room_for_everything_the_best_plan_is_found(by_critic: bool) -> Non
     spec = Spec(1, (-2.0,), (2.0,))
     facts = replace(Facts.none(spec), scale=jnp.asarray(2.0))
     critic = critics(spec, 8, 1, key=jax.random.key(7))
-    judge = Judge(critic, facts, 0.7, shift=-0.5) if by_critic else None
+    judge = QFunction(critic, facts, 0.7, shift=-0.5) if by_critic else None
 
     def judged(actions: tuple[int, int]) -> tuple[float, np.ndarray]:
         """What the model expects of these actions, everything else being the likeliest."""

@@ -37,7 +37,7 @@ that goes on by acting with the policies of another
 
 What others may ask of a trained policy
     compose(config, policy, options, parts)                     optional: the policy, played otherwise (`Composes`)
-    q_function(config, policy) -> Judge                         optional: what actions are worth
+    q_function(config, policy) -> QFunction                     optional: what actions are worth
     attention(config, policy) -> Attention                      optional: what predictions attend to
     trajectories(config, policy) -> TrajectorySampler           optional: a model of whole trajectories
 """
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from legato.data.spec import Spec
     from legato.data.tokens import Discretiser
     from legato.data.trajectories import Trajectories
-    from legato.models.values import Judge
+    from legato.models.q_functions import QFunction
     from legato.policy import Policy
 
 OPTIONAL = frozenset(
@@ -84,7 +84,7 @@ class Parts(NamedTuple):
 
     learner: Callable[[], Any]
     """all that was learnt at the newest checkpoint of its run; raises `LegatoError` where there is none"""
-    q_function: Judge | None = None
+    q_function: QFunction | None = None
     """of another policy"""
 
 

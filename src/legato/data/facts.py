@@ -52,14 +52,21 @@ class Facts(eqx.Module):
         """Returns-to-go as a network reads them."""
         return returns / jax.lax.stop_gradient(self.scale)
 
-    def unit(
+    def normalise_actions(
         self, actions: Float[Array, "*batch act"] | Int[Array, "*batch"]
     ) -> Float[Array, "*batch act"] | Int[Array, "*batch"]:
         """Actions in units of their bounds, [-1, 1], or of their deviation in the data; choices as they are.
 
         0 where the bounds are equal, or the data's actions all the same.
         """
-        return self.spec.scale(actions) if self.actions is None else self.actions(actions)
+        return self.spec.normalise(actions) if self.actions is None else self.actions(actions)
+
+    def denormalise_actions(self, units: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
+        """The inverse of `normalise_actions`: actions in the environment's units."""
+        if self.actions is None:
+            return self.spec.denormalise(units)
+        mean, deviation = jax.lax.stop_gradient((self.actions.mean, self.actions.deviation))
+        return mean + deviation * units
 
     def squash(self, given: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
         """A network's output as an action in these units: tanh(given), or of units without bounds the output itself."""
@@ -69,12 +76,13 @@ class Facts(eqx.Module):
         """Actions in these units, moved to their bounds where they lie outside."""
         if self.actions is None:
             return jnp.clip(actions, -1, 1)
-        low, high = (self.actions(jnp.asarray(bound)) for bound in (self.spec.low, self.spec.high))
-        return jnp.clip(actions, low, high)
+        return jnp.clip(actions, *map(self.actions, self.spec.bounds()))
 
     def executed(self, action: Float[Array, "*batch act"]) -> Float[Array, "*batch act"] | Int[Array, "*batch"]:
-        """An executed action, in the environment's units, as `unit` gives logged ones."""
-        return self.unit(action) if self.spec.choices is None else jnp.rint(action[..., 0]).astype(jnp.int32)
+        """An executed action, in the environment's units, as `normalise_actions` gives logged ones."""
+        if self.spec.choices is None:
+            return self.normalise_actions(action)
+        return jnp.rint(action[..., 0]).astype(jnp.int32)
 
     def action(
         self, given: Float[Array, " act"], key: PRNGKeyArray | None, *, squash: bool = True
@@ -86,11 +94,7 @@ class Facts(eqx.Module):
         if self.spec.choices is not None:
             choice = jnp.argmax(given) if key is None else jax.random.categorical(key, given)
             return choice[None].astype(jnp.float32)
-        unit = self.limit(self.squash(given) if squash else given)
-        if self.actions is None:
-            return self.spec.unscale(unit)
-        mean, deviation = jax.lax.stop_gradient((self.actions.mean, self.actions.deviation))
-        return mean + deviation * unit
+        return self.denormalise_actions(self.limit(self.squash(given) if squash else given))
 
 
 def units_of(data: Trajectories, spec: Spec) -> Units:

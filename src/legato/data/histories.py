@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from legato.data import returns_to_go
 from legato.data.spec import Spec
 from legato.errors import LegatoError
 
@@ -26,7 +27,7 @@ class Episode(eqx.Module):
     steps: Int[Array, ""]
     """T; 0 for no episode at all"""
     terminated: Bool[Array, ""]
-    """did the world end it, or a time limit?"""
+    """did the environment end it, or a time limit?"""
     asked: Float[Array, ""]
     """the return that the policy was asked for at its beginning"""
 
@@ -36,22 +37,15 @@ class Episode(eqx.Module):
 
     def returns_to_go(self, gamma: float = 1.0) -> Float[Array, " rows"]:
         """What was earned from each step on; 0 after the last."""
-        earned = jnp.where(self.row < self.steps, self.rewards, 0)
+        return returns_to_go.earned(self._earned, gamma)
 
-        def backwards(after: Array, reward: Array) -> tuple[Array, Array]:
-            togo = reward + gamma * after
-            return togo, togo
+    def asked_returns_to_go(self, gamma: float = 1.0) -> Float[Array, " rows"]:
+        """The return-to-go that the policy read at each step: what was asked for, less what was earned before it."""
+        return returns_to_go.asked(self.asked, self._earned, gamma)
 
-        return jax.lax.scan(backwards, jnp.zeros(()), earned, reverse=True)[1]
-
-    def wanted(self, gamma: float = 1.0) -> Float[Array, " rows"]:
-        """What was still wanted at each step: what was asked for, less what was earned before it."""
-        earned = jnp.where(self.row < self.steps, self.rewards, 0)
-
-        def onwards(wanted: Array, reward: Array) -> tuple[Array, Array]:
-            return (wanted - reward) / gamma, wanted
-
-        return jax.lax.scan(onwards, self.asked, earned)[1]
+    @property
+    def _earned(self) -> Float[Array, " rows"]:
+        return jnp.where(self.row < self.steps, self.rewards, 0)
 
 
 class Moment(eqx.Module):
@@ -66,7 +60,7 @@ class Moment(eqx.Module):
     ret: Float[Array, "*batch"]
     """the return-to-go that the policy read"""
     continues: Float[Array, "*batch"]
-    """0 only where the world ended the episode with this step"""
+    """0 only where the environment ended the episode with this step"""
     valid: Float[Array, "*batch"]
     """is this a step, or the end of an episode?"""
     state: Float[Array, "*batch state"]
@@ -139,27 +133,29 @@ def add(histories: Histories, rows: Float[Array, "rows width"], count: Int[Array
     return Histories(histories.rows.at[index].set(rows, mode="drop"), histories.added + count, histories.spec)
 
 
-def sample(
-    histories: Histories, key: PRNGKeyArray, size: int, steps: int = 1, gamma: float = 1.0
-) -> tuple[Moment, Moment, Float[Array, " size"]]:
-    """`size` rows drawn uniformly, with replacement; those `steps` later, or at the episode's end if that comes first;
-    and the discount from one to the other.
+class Ahead(eqx.Module):
+    """The steps from some rows on, their own the first: `[steps, *batch]`."""
 
-    The rewards of the first are those of all steps in between, discounted by `gamma`, and their `continues` is 0 where
-    the world ended the episode on the way. Of an episode's end nothing is to be learnt: its `valid` is 0.
+    reward: Float[Array, "steps *batch"]
+    continues: Float[Array, "steps *batch"]
+    """0 where the environment ended the episode with this step; 1 behind its end"""
+    valid: Float[Array, "steps *batch"]
+    """1 for as long as the episode lasts, then 0"""
+
+
+def sample(histories: Histories, key: PRNGKeyArray, size: int, steps: int = 1) -> tuple[Moment, Moment, Ahead]:
+    """`size` rows drawn uniformly, with replacement; those `steps` later, or at the episode's end if that comes first;
+    and the steps from one to the other. Of an episode's end nothing is to be learnt: its `valid` is 0.
     """
     at = jax.random.randint(key, (size,), 0, histories.size)
     now = moment(histories, at)
     first = histories.spec.observation_size + 2 * histories.spec.action_size  # the column of rewards
-    on = (at[:, None] + jnp.arange(steps)) % histories.capacity
+    on = (at + jnp.arange(steps)[:, None]) % histories.capacity
     reward, continues, valid = (histories.rows[on, first + place] for place in (0, 2, 3))
-    there = jnp.cumprod(valid, axis=1)
-    reward = jnp.sum(reward * there * gamma ** jnp.arange(steps), axis=1)
-    continues = jnp.prod(jnp.where(there > 0, continues, 1), axis=1)
-    passed = jnp.sum(there, axis=1).astype(jnp.int32)
+    there = jnp.cumprod(valid, axis=0)
+    passed = jnp.sum(there, axis=0).astype(jnp.int32)
     after = moment(histories, (at + passed) % histories.capacity)
-    now = eqx.tree_at(lambda m: (m.reward, m.continues), now, (reward, continues))
-    return now, after, gamma**passed
+    return now, after, Ahead(reward, jnp.where(there > 0, continues, 1), there)
 
 
 def moment(histories: Histories, at: Int[Array, "*batch"]) -> Moment:

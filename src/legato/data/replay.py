@@ -49,7 +49,7 @@ def scale_actions(batch: Batch, spec: Spec) -> Batch:
     if isinstance(batch, Sequences):
         return replace(batch, steps=scale_actions(batch.steps, spec))
     assert isinstance(batch, Transition)
-    return replace(batch, action=spec.scale(batch.action), previous_action=spec.scale(batch.previous_action))
+    return replace(batch, action=spec.normalise(batch.action), previous_action=spec.normalise(batch.previous_action))
 
 
 @dataclass(frozen=True)

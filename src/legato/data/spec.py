@@ -1,4 +1,4 @@
-"""The shapes and bounds that an algorithm needs to know of a world."""
+"""The shapes and bounds that an algorithm needs to know of an environment."""
 
 from __future__ import annotations
 
@@ -79,25 +79,42 @@ class Spec:
             return self
         return replace(self, low=(-1.0,) * self.action_size, high=(1.0,) * self.action_size)
 
-    def scale(self, actions: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
-        """Actions in units of their bounds, [-1, 1]; 0 where the bounds are equal; choices as they are."""
+    # --- the box of actions, on the device ---
+
+    def bounds(self) -> tuple[Float[Array, " act"], Float[Array, " act"]]:
+        """The least and the greatest action."""
         import jax.numpy as jnp  # here, so that a spec can be read without JAX
 
-        if self.choices is not None:
-            return actions
-        low, high = jnp.asarray(self.low), jnp.asarray(self.high)
-        return jnp.where(high > low, (2 * actions - low - high) / jnp.where(high > low, high - low, 1), 0)
+        return jnp.asarray(self.low), jnp.asarray(self.high)
 
-    def unscale(self, scaled: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
-        """The inverse of `scale`: actions in the environment's units."""
+    def box(self) -> tuple[Float[Array, " act"], Float[Array, " act"]]:
+        """The box's centre and half of its width: u in [-1, 1] stands for `centre + half * u`."""
+        low, high = self.bounds()
+        return 0.5 * (low + high), 0.5 * (high - low)
+
+    def normalise(self, actions: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
+        """Actions in units of their bounds, [-1, 1]; 0 where the bounds are equal; choices as they are."""
         import jax.numpy as jnp
 
         if self.choices is not None:
-            return scaled
-        low, high = jnp.asarray(self.low), jnp.asarray(self.high)
-        return 0.5 * (low + high) + 0.5 * (high - low) * scaled
+            return actions
+        low, high = self.bounds()
+        return jnp.where(high > low, (2 * actions - low - high) / jnp.where(high > low, high - low, 1), 0)
+
+    def denormalise(self, units: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
+        """The inverse of `normalise`: actions in the environment's units."""
+        if self.choices is not None:
+            return units
+        centre, half = self.box()
+        return centre + half * units
+
+    def clip(self, actions: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
+        """Actions, moved to their bounds where they lie outside."""
+        import jax.numpy as jnp
+
+        return jnp.clip(actions, *self.bounds())
 
 
-def convert_actions(actions: Float[Array, "*batch act"], given: Spec, wanted: Spec) -> Float[Array, "*batch act"]:
-    """Actions in the units of the spec `given`, in those of the `wanted` one: as they are where these are the same."""
-    return actions if given == wanted else wanted.unscale(given.scale(actions))
+def convert_actions(actions: Float[Array, "*batch act"], given: Spec, target: Spec) -> Float[Array, "*batch act"]:
+    """Actions in the units of the spec `given`, in those of the `target`: as they are where these are the same."""
+    return actions if given == target else target.denormalise(given.normalise(actions))

@@ -42,14 +42,14 @@ class Dynamics(eqx.Module):
 
     def __call__(self, s: Float[Array, "*batch obs"], a: Float[Array, "*batch act"]) -> Float[Array, "*batch obs"]:
         out = self.mlp(jnp.concatenate([s, a], axis=-1))
-        return out if self.change is None else s + self.unit * out
+        return out if self.change is None else s + self.scale * out
 
     @property
-    def unit(self) -> Float[Array, " obs"] | float:
+    def scale(self) -> Float[Array, " obs"] | float:
         """What errors count in: the observations' own units, or how much they usually change."""
         return 1.0 if self.change is None else jnp.sqrt(jax.lax.stop_gradient(self.change)) + 1e-6
 
-    def measured(
+    def update_delta_scale(
         self, s: Float[Array, "batch obs"], s_next: Float[Array, "batch obs"], updates: Int[Array, ""]
     ) -> Dynamics:
         """The model after it has seen how much observations change; one that predicts s' itself is as it was."""
@@ -60,7 +60,7 @@ class Dynamics(eqx.Module):
         return eqx.tree_at(lambda model: model.change, self, change)
 
 
-def loss_along(
+def multi_step_loss(
     model: Dynamics,
     s: Float[Array, "batch obs"],
     actions: Float[Array, "steps batch act"],
@@ -77,7 +77,7 @@ def loss_along(
     def predict(z: Array, at: tuple[Array, Array, Array]) -> tuple[Array, Array]:
         a, s_next, counts = at
         z = model(z, a)
-        wrong = jnp.mean(((z - s_next) / model.unit) ** 2, axis=-1)
+        wrong = jnp.mean(((z - s_next) / model.scale) ** 2, axis=-1)
         return z, jnp.sum(counts * wrong) / jnp.maximum(counts.sum(), 1)
 
     _, wrong = jax.lax.scan(predict, s, (actions, ahead, valid))

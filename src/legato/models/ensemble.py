@@ -27,7 +27,7 @@ from legato.data.normaliser import Normaliser
 from legato.data.trajectories import Trajectories
 from legato.errors import LegatoError
 from legato.nn.mlp import MLP
-from legato.nn.optimisation import annealed, descend, optax
+from legato.nn.optimisation import descend, linear_decay, optax
 
 HIGH, LOW = 0.5, -10.0
 """the bounds of a log-variance at first, in units of the data's own variance"""
@@ -149,7 +149,7 @@ def _spread(rows: np.ndarray) -> Normaliser:
 def _optimiser(learning_rate: float, over: int, weight_decay: float) -> optax.GradientTransformation:
     """The same object for the same numbers, so that nothing is compiled twice."""
     return optax.adamw(
-        lambda i: annealed(learning_rate, over, jnp.asarray(i)), weight_decay=weight_decay, mask=_matrices
+        lambda i: linear_decay(learning_rate, over, jnp.asarray(i)), weight_decay=weight_decay, mask=_matrices
     )
 
 

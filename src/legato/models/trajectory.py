@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from legato.data.tokens import Layout
-from legato.nn.layers import drop, toss
+from legato.nn.layers import drop, dropout_bits
 from legato.nn.transformer import Transformer
 
 
@@ -43,7 +43,7 @@ class Now(eqx.Module):
 class Table(eqx.Module):
     """Embeddings of columns of `bins` tokens each, and of tokens behind these (the stop).
 
-    Those of an `ordered` table are sums of `waves`, and the weights say of which.
+    Those of an `ordered` table are sums of `cosine_basis`, and the weights say of which.
     """
 
     weights: Float[Array, "tokens size"]
@@ -56,9 +56,9 @@ class Table(eqx.Module):
             return self.weights
         last = len(self.weights) // self.bins * self.bins
         columns = self.weights[:last].reshape(-1, self.bins, self.weights.shape[-1])
-        return jnp.concatenate([(waves(self.bins) @ columns).reshape(last, -1), self.weights[last:]])
+        return jnp.concatenate([(cosine_basis(self.bins) @ columns).reshape(last, -1), self.weights[last:]])
 
-    def settled(self) -> Table:
+    def materialise(self) -> Table:
         """The same embeddings, worked out."""
         return Table(self.rows(), self.bins)
 
@@ -112,8 +112,8 @@ class TrajectoryModel(eqx.Module):
         """Logits of the token after each of `tokens`, which begin with a step's first. With a `key` dropout is on."""
         k_embed, k_trunk = (None, None) if key is None else jax.random.split(key)
         width, places = self.layout.width, tokens.shape[-1]
-        x, hidden = self._placed(tokens, goals)
-        x = x if k_embed is None else drop(x, self.dropout, toss(k_embed, x.shape))
+        x, hidden = self._embed_window(tokens, goals)
+        x = x if k_embed is None else drop(x, self.dropout, dropout_bits(k_embed, x.shape))
         h = self.trunk(x, hidden=hidden, key=k_trunk)[..., x.shape[-2] - places :, :]
         # Each column's positions together, so that its head is one product.
         h = jnp.pad(h, ((0, 0), (0, -places % width), (0, 0))).reshape(len(h), -1, width, h.shape[-1])
@@ -127,10 +127,10 @@ class TrajectoryModel(eqx.Module):
 
         Rows sum to 1; values are attended to by nobody. A goal's tokens stand in front, among queries and keys.
         """
-        x, hidden = self._placed(tokens, goals)
+        x, hidden = self._embed_window(tokens, goals)
         return self.trunk.attention(x, hidden=hidden)
 
-    def _placed(
+    def _embed_window(
         self, tokens: Int[Array, "batch places"], goals: Int[Array, "batch obs"] | None
     ) -> tuple[Float[Array, "batch all size"], Bool[Array, " all"] | None]:
         """What the trunk reads, the goal in front, and which of it nobody sees."""
@@ -140,7 +140,7 @@ class TrajectoryModel(eqx.Module):
         hidden = column == self.layout.value if self.layout.values else None
         if self.goal is not None:
             assert goals is not None
-            x = jnp.concatenate([self.aims(goals), x], axis=-2)
+            x = jnp.concatenate([self.goal_embeddings(goals), x], axis=-2)
             hidden = None if hidden is None else jnp.concatenate([jnp.zeros(goals.shape[-1], bool), hidden])
         return x, hidden
 
@@ -149,15 +149,17 @@ class TrajectoryModel(eqx.Module):
         table = self.table.rows()
         return table[jnp.where(tokens >= self.bins, len(table) - 1, tokens + self.bins * column)]
 
-    def aims(self, goals: Int[Array, "*batch obs"]) -> Float[Array, "*batch obs size"]:
+    def goal_embeddings(self, goals: Int[Array, "*batch obs"]) -> Float[Array, "*batch obs size"]:
         """The tokens of an observation to be reached; they have no positions."""
         assert self.goal is not None
         return self.goal.rows()[goals + self.bins * jnp.arange(goals.shape[-1])]
 
-    def settled(self) -> TrajectoryModel:
+    def materialise(self) -> TrajectoryModel:
         """The same model with its embeddings worked out, for those who only read it."""
-        goal = None if self.goal is None else self.goal.settled()
-        return eqx.tree_at(lambda m: (m.table, m.goal), self, (self.table.settled(), goal), is_leaf=lambda x: x is None)
+        goal = None if self.goal is None else self.goal.materialise()
+        return eqx.tree_at(
+            lambda m: (m.table, m.goal), self, (self.table.materialise(), goal), is_leaf=lambda x: x is None
+        )
 
     # --- token by token ---
 
@@ -189,7 +191,7 @@ class TrajectoryModel(eqx.Module):
         if self.goal is not None:
             assert goals is not None
             aims = goals.shape[-1]
-            x = jnp.concatenate([jnp.broadcast_to(self.aims(goals), (rows, aims, x.shape[-1])), x], axis=-2)
+            x = jnp.concatenate([jnp.broadcast_to(self.goal_embeddings(goals), (rows, aims, x.shape[-1])), x], axis=-2)
         sees_past = jnp.concatenate([jnp.ones(aims, bool), seen])
         valid = jnp.concatenate([jnp.ones(aims, bool), there, jnp.ones(new, bool)])
         index = jnp.arange(aims + places + new)
@@ -228,12 +230,12 @@ class TrajectoryModel(eqx.Module):
             values = jax.lax.dynamic_update_slice_in_dim(values, v[..., None, :], column, axis=-2)
             kept.append((keys, values))
             q = q * q.shape[-1] ** -0.5
-            far = jnp.where(past.sees, _match(q, past_keys[:, :, None]), -jnp.inf)
-            near = jnp.where(sees, _match(q, keys), -jnp.inf)
+            far = jnp.where(past.sees, _batched_matvec(q, past_keys[:, :, None]), -jnp.inf)
+            near = jnp.where(sees, _batched_matvec(q, keys), -jnp.inf)
             top = jnp.concatenate([far, near], axis=-1).max(-1, keepdims=True)
             far, near = jnp.exp(far - top), jnp.exp(near - top)
             total = far.sum(-1, keepdims=True) + near.sum(-1, keepdims=True)
-            read = _match(far, past_values[:, :, None]) + _match(near, values)
+            read = _batched_matvec(far, past_values[:, :, None]) + _batched_matvec(near, values)
             x = block.after(x, (read / total).swapaxes(1, 2).reshape(x.shape))
         keys, values = zip(*kept, strict=True)
         return Now(keys, values), self.trunk.norm(x)
@@ -243,7 +245,7 @@ class TrajectoryModel(eqx.Module):
         return h @ self.heads[column]
 
 
-def waves(bins: int) -> Float[Array, "bins waves"]:
+def cosine_basis(bins: int) -> Float[Array, "bins waves"]:
     """What the embeddings of an ordered model's bins are sums of: cosines over a column, the shorter the weaker.
 
     Bins that are near are then alike, at first and after few updates, and what is learnt of one holds for its
@@ -254,7 +256,7 @@ def waves(bins: int) -> Float[Array, "bins waves"]:
     return found / jnp.linalg.norm(found, axis=-1, keepdims=True)
 
 
-def _match(
+def _batched_matvec(
     x: Float[Array, "rows heads beams inner"], of: Float[Array, "rows heads #beams inner outer"]
 ) -> Float[Array, "rows heads beams outer"]:
     """Each vector of x times its own matrix, by what XLA's CPU backend is fast at: sums, or products of single rows.

@@ -24,7 +24,7 @@ class LayerNorm(eqx.Module):
         return centred * jax.lax.rsqrt(jnp.mean(centred**2, -1, keepdims=True) + 1e-5) * self.scale + self.shift
 
 
-def toss(key: PRNGKeyArray, shape: tuple[int, ...]) -> UInt8[Array, "*shape"]:
+def dropout_bits(key: PRNGKeyArray, shape: tuple[int, ...]) -> UInt8[Array, "*shape"]:
     """Random bytes for dropout: a counter, mixed twice with words of the key, four bytes to a word.
 
     JAX's own generator takes several times as long, which would show in an update. Dropout asks for no more than bytes
@@ -43,9 +43,9 @@ def _mixed(word: UInt32[Array, " words"]) -> UInt32[Array, " words"]:
     return word ^ (word >> 16)
 
 
-def drop(x: Float[Array, "*shape"], rate: float, tossed: UInt8[Array, "*shape"] | None) -> Float[Array, "*shape"]:
+def drop(x: Float[Array, "*shape"], rate: float, bits: UInt8[Array, "*shape"] | None) -> Float[Array, "*shape"]:
     """Dropout at `rate`, rounded to 1/256, where random bytes are given."""
-    if tossed is None or rate == 0:
+    if bits is None or rate == 0:
         return x
     out = round(256 * rate)
-    return jnp.where(tossed >= out, x * (256 / (256 - out)), 0)
+    return jnp.where(bits >= out, x * (256 / (256 - out)), 0)

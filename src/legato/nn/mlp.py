@@ -48,7 +48,7 @@ class Linear(eqx.Module):
         return x @ self.weight + self.bias
 
 
-def many(layer: Linear, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+def apply_rows(layer: Linear, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
     """`layer(x)` for thousands of rows, cheaper to differentiate on a CPU (in reverse, once).
 
     The weight's gradient x^T d is a product over rows, of which XLA's CPU backend computes the transposed factor anew

@@ -38,7 +38,7 @@ FLOOR = 1 / 20
 """The least share of a step size that is left."""
 
 
-def annealed(learning_rate: float, over: int, updates: Int[Array, ""]) -> float | Float[Array, ""]:
+def linear_decay(learning_rate: float, over: int, updates: Int[Array, ""]) -> float | Float[Array, ""]:
     """The step size of an update: on a line to zero over `over` updates, never below `FLOOR` of itself; 0: constant.
 
     Raises `LegatoError` for -1, which `training.online.start` replaces by a number.
@@ -56,9 +56,9 @@ def adamw(rate: optax.Schedule, decay: float, clip: float) -> optax.GradientTran
     return optax.chain(optax.clip_by_global_norm(clip), optax.adamw(rate, weight_decay=decay))
 
 
-def warmed(learning_rate: float, over: int, anneal_over: int = 0) -> optax.Schedule:
-    """The step size of the i-th update: min(1, (i + 1) / over) of what `annealed` leaves of `learning_rate`."""
-    return lambda i: annealed(learning_rate, anneal_over, jnp.asarray(i)) * jnp.minimum(1.0, (i + 1) / max(over, 1))
+def warmup_schedule(learning_rate: float, over: int, anneal_over: int = 0) -> optax.Schedule:
+    """The step size of the i-th update: min(1, (i + 1) / over) of what `linear_decay` leaves of `learning_rate`."""
+    return lambda i: linear_decay(learning_rate, anneal_over, jnp.asarray(i)) * jnp.minimum(1.0, (i + 1) / max(over, 1))
 
 
 def linear_weights(network: Any, yes: Any, no: Any) -> Any:

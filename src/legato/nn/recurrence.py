@@ -15,7 +15,7 @@ from legato.nn.mlp import Linear
 Carry = TypeVar("Carry")
 
 
-def recur(
+def unrolled_scan(
     step: Callable[[Any, Carry, Any], tuple[Carry, Any]], network: Any, carry: Carry, xs: Any
 ) -> tuple[Carry, Any]:
     """`jax.lax.scan(partial(step, network), carry, xs)`, unrolled, and cheaper to differentiate (in reverse, once).
@@ -27,11 +27,11 @@ def recur(
     `network` is a pytree whose arrays are those of `Linear` layers. `step` calls each of them at most once, with inputs
     `[*batch, inputs]` where `[*batch, ...]` is the shape of the carry's leaves.
     """
-    return _recur(step, network, carry, xs)  # type: ignore[return-value]
+    return _scan(step, network, carry, xs)  # type: ignore[return-value]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _recur(step: Any, network: Any, carry: Any, xs: Any) -> tuple[Any, Any]:
+def _scan(step: Any, network: Any, carry: Any, xs: Any) -> tuple[Any, Any]:
     return jax.lax.scan(partial(step, network), carry, xs, unroll=True)
 
 
@@ -65,7 +65,7 @@ def _backward(step: Any, saved: Any, cotangent: Any) -> tuple[Any, Any, Any]:
     return jax.tree.structure(network).unflatten(gradients), carry, _stack(turns)
 
 
-_recur.defvjp(_forward, _backward)
+_scan.defvjp(_forward, _backward)
 
 
 def _shifted(layer: Linear, shift: Array, inputs: list[Array]) -> Callable[[Array], Array]:

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from legato.nn.layers import LayerNorm, drop, toss
-from legato.nn.mlp import Linear, many
+from legato.nn.layers import LayerNorm, drop, dropout_bits
+from legato.nn.mlp import Linear, apply_rows
 
 Positions = Literal["none", "learned", "rotary"]
 Activation = Literal["relu", "gelu"]
@@ -58,7 +58,7 @@ class Block(eqx.Module):
         self, x: Float[Array, "*batch tokens size"], position: Int[Array, "*#batch tokens"] | None = None
     ) -> tuple[Array, Array, Array]:
         """Queries, keys and values `[*batch, tokens, heads, size / heads]`; `position` is for rotary ones."""
-        q, k, v = jnp.split(many(self.qkv, self.before(x)), 3, axis=-1)
+        q, k, v = jnp.split(apply_rows(self.qkv, self.before(x)), 3, axis=-1)
         q, k, v = (part.reshape(*part.shape[:-1], self.heads, -1) for part in (q, k, v))
         if not self.rotary:
             return q, k, v
@@ -79,10 +79,10 @@ class Block(eqx.Module):
         k: Array,
         v: Array,
         sees: Bool[Array, "*#batch queries keys"],
-        tossed: tuple[Array, Array, Array] | None,
+        bits: tuple[Array, Array, Array] | None,
     ) -> Float[Array, "*batch queries size"]:
-        """The block's output at the tokens `x` whose queries are `q`; `tossed` is dropout of weights and both sums."""
-        of_weight, of_out, of_mlp = tossed or (None,) * 3
+        """The block's output at the tokens `x` whose queries are `q`; `bits` is dropout of weights and both sums."""
+        of_weight, of_out, of_mlp = bits or (None,) * 3
         weight = self.weigh(q, k, sees)
         read = jnp.einsum("...hqk,...khd->...qhd", drop(weight, self.dropout, of_weight), v)
         return self.after(x, read.reshape(x.shape), of_out, of_mlp)
@@ -91,10 +91,10 @@ class Block(eqx.Module):
         self, x: Array, read: Array, of_out: Array | None = None, of_mlp: Array | None = None
     ) -> Float[Array, "*batch size"]:
         """What becomes of the tokens `x` once their queries have `read`."""
-        x = x + drop(many(self.out, read), self.dropout, of_out)
-        h = many(self.up, self.between(x))
+        x = x + drop(apply_rows(self.out, read), self.dropout, of_out)
+        h = apply_rows(self.up, self.between(x))
         h = jax.nn.relu(h) if self.activation == "relu" else gelu(h)
-        return x + drop(many(self.down, h), self.dropout, of_mlp)
+        return x + drop(apply_rows(self.down, h), self.dropout, of_mlp)
 
 
 class Cache(eqx.Module):
@@ -162,12 +162,12 @@ class Transformer(eqx.Module):
         """
         tokens = jnp.arange(x.shape[-2])
         sees = self._sees(len(tokens), valid, hidden)
-        tossed = None if key is None or not self.blocks[0].dropout else self._toss(key, x.shape)
+        bits = None if key is None or not self.blocks[0].dropout else self._dropout_bits(key, x.shape)
         x = x if self.table is None else x + self.table[: len(tokens)]
         last = len(self.blocks) - 1
         for i, block in enumerate(self.blocks):
             q, k, v = block.project(x, tokens)
-            of_block = None if tossed is None else jax.tree.map(lambda leaf, i=i: leaf[i], tossed)
+            of_block = None if bits is None else jax.tree.map(lambda leaf, i=i: leaf[i], bits)
             if i == last and read is not None:
                 x, q, sees = x[..., read, :], q[..., read, :, :], sees[..., read, :]
                 of_block = jax.tree.map(lambda leaf: leaf[..., read, :], of_block)
@@ -205,13 +205,13 @@ class Transformer(eqx.Module):
             sees = sees & valid[..., None, :] | (back == 0)
         return sees
 
-    def _toss(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> tuple[Array, Array, Array]:
+    def _dropout_bits(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> tuple[Array, Array, Array]:
         """Dropout of every block, in two draws: a generator takes longer to compile than a block."""
         *batch, tokens, size = shape
         k_weight, k_sum = jax.random.split(key)
         layers = len(self.blocks)
-        sums = toss(k_sum, (2, layers, *batch, tokens, size))
-        return toss(k_weight, (layers, *batch, self.blocks[0].heads, tokens, tokens)), sums[0], sums[1]
+        sums = dropout_bits(k_sum, (2, layers, *batch, tokens, size))
+        return dropout_bits(k_weight, (layers, *batch, self.blocks[0].heads, tokens, tokens)), sums[0], sums[1]
 
     def start(self) -> Cache:
         """A cache that has seen nothing."""

@@ -16,12 +16,12 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 from legato.data.tokens import Discretiser
 from legato.errors import LegatoError
+from legato.models.q_functions import QFunction
 from legato.models.trajectory import TrajectoryModel
-from legato.models.values import Judge
 from legato.planning import beam
 from legato.planning.beam import Beam, Search
 
-Known = tuple[TrajectoryModel, Discretiser, Judge | None]
+Known = tuple[TrajectoryModel, Discretiser, QFunction | None]
 
 
 class InTime(NamedTuple):
@@ -52,7 +52,7 @@ class Anytime:
         search: Search,
         context: int,
         *,
-        judge: Judge | None = None,
+        judge: QFunction | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ):
         if not 2 <= context <= model.window:

@@ -23,8 +23,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from legato.data.tokens import Discretiser
+from legato.models.q_functions import QFunction
 from legato.models.trajectory import Now, Past, TrajectoryModel
-from legato.models.values import Judge
 
 REMOVED = -1000.0  # the logit of a token that a filter takes out; where it takes out all, all are alike
 
@@ -124,7 +124,7 @@ def best_return(
     count: Int[Array, ""],
     newest: Int[Array, " obs"],
     key: PRNGKeyArray,
-    judge: Judge | None = None,
+    judge: QFunction | None = None,
 ) -> Plans:
     """Plans of large expected return, after the last `count` of the `past` steps, from the newest observation."""
     k_first, k_rest = jax.random.split(key)
@@ -144,7 +144,7 @@ def begin(
     count: Int[Array, ""],
     newest: Int[Array, " obs"],
     key: PRNGKeyArray,
-    judge: Judge | None = None,
+    judge: QFunction | None = None,
 ) -> Beam:
     """All beams after their first step: `beams` x `expand` continuations of one and the same state."""
     read, now, h = model.prime(past[None], count, newest[None])
@@ -166,7 +166,7 @@ def extend(
     search: Search,
     beam: Beam,
     key: PRNGKeyArray,
-    judge: Judge | None = None,
+    judge: QFunction | None = None,
 ) -> Beam:
     """All beams one step further."""
     k_observation, k_act = jax.random.split(key)
@@ -221,7 +221,7 @@ def _act(
     tokens: Int[Array, "rows 1 columns"],
     expand: int,
     key: PRNGKeyArray,
-    judge: Judge | None,
+    judge: QFunction | None,
 ) -> Beam:
     """`expand` actions for each row, what they are worth, and the best of all."""
     layout, rows = model.layout, len(h)
@@ -244,7 +244,7 @@ def _act(
     r, v = (worth(x, discretiser.centres[i], search.percentile) for x, i in ((of_reward, reward), (of_value, value)))
     gamma = search.gamma if judge is None else judge.gamma
     discount = gamma ** beam.steps.astype(jnp.float32)
-    paid = beam.paid[:, None] + discount * (r if judge is None else judge.paid(r))
+    paid = beam.paid[:, None] + discount * (r if judge is None else judge.scale_reward(r))
     if judge is None:
         expected = paid + discount * gamma * v
     else:

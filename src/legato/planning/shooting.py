@@ -1,7 +1,7 @@
 """Planning by shooting: sequences of actions are drawn, imagined and judged; the better ones say where to draw next.
 
     a^i  ~ N(mean, std^2), clipped to the bounds,  i = 1 ... samples;  proposals join them
-    J_i  = what the caller's judge says of a^i, such as its imagined return
+    J_i  = what the caller's objective says of a^i, such as its imagined return
     w_i  = softmax(temperature (J_i - max J)) over the elites
     mean = sum_i w_i a^i,  std^2 = sum_i w_i (a^i - mean)^2            and again, `iterations` times
 
@@ -20,23 +20,23 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from legato.planning.options import Shooting
 
-Judge = Callable[[Float[Array, "horizon act"]], Float[Array, ""]]
+Objective = Callable[[Float[Array, "horizon act"]], Float[Array, ""]]
 
 
 def plan(
-    judge: Judge,
+    objective: Objective,
     mean: Float[Array, "horizon act"],
     key: PRNGKeyArray,
     how: Shooting,
     proposals: Float[Array, "others horizon act"] | None = None,
 ) -> Float[Array, "horizon act"]:
-    """The mean of the last distribution; the first one's is `mean`. `judge` gives J of one sequence."""
+    """The mean of the last distribution; the first one's is `mean`. `objective` gives J of one sequence."""
 
     def turn(carry: tuple[Array, Array], key: PRNGKeyArray) -> tuple[tuple[Array, Array], None]:
         mean, std = carry
         drawn = mean + std * jax.random.normal(key, (how.samples, *mean.shape))
         drawn = jnp.clip(drawn if proposals is None else jnp.concatenate([drawn, proposals]), -1, 1)
-        value = jax.vmap(judge)(drawn)
+        value = jax.vmap(objective)(drawn)
         # A sequence that leads to nowhere finite is the worst there is.
         value = jnp.where(jnp.isfinite(value), value, jnp.finfo(value.dtype).min)
         value, best = jax.lax.top_k(value, how.elites)

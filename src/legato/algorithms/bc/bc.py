@@ -20,9 +20,11 @@ from legato.data.facts import Facts
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.data.windows import Draw, Window
-from legato.nn.layers import drop, toss
+from legato.losses.imitation import action_error
+from legato.losses.means import masked_mean
+from legato.nn.layers import drop, dropout_bits
 from legato.nn.mlp import Linear
-from legato.nn.optimisation import adamw, descend, optax, warmed
+from legato.nn.optimisation import adamw, descend, optax, warmup_schedule
 from legato.policy import LastStep, Policy, Step, held, refuse_command
 
 Metrics = dict[str, Float[Array, ""]]
@@ -43,8 +45,8 @@ class Network(eqx.Module):
     def __call__(self, s: Float[Array, "*batch obs"], key: PRNGKeyArray | None = None) -> Float[Array, "*batch act"]:
         """Actions before the tanh (`Facts.squash`), or logits."""
         hidden = len(self.layers) - 1
-        tossed = [None] * hidden if key is None else toss(key, (hidden, *s.shape[:-1], self.layers[0].bias.size))
-        for layer, of_layer in zip(self.layers[:-1], tossed, strict=True):
+        bits = [None] * hidden if key is None else dropout_bits(key, (hidden, *s.shape[:-1], self.layers[0].bias.size))
+        for layer, of_layer in zip(self.layers[:-1], bits, strict=True):
             s = drop(jax.nn.relu(layer(s)), self.dropout, of_layer)
         return self.layers[-1](s)
 
@@ -83,18 +85,14 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = No
 
 
 def _optimiser(config: Config) -> optax.GradientTransformation:
-    rate = warmed(config.learning_rate, config.warmup, config.anneal_over)
+    rate = warmup_schedule(config.learning_rate, config.warmup, config.anneal_over)
     return adamw(rate, config.weight_decay, config.clip)
 
 
 def loss(network: Network, facts: Facts, batch: Window, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
     """L. With a `key` dropout is on."""
     given = network(facts.normaliser(batch.observations), key)
-    if facts.spec.choices is None:
-        error = jnp.mean((facts.squash(given) - facts.unit(batch.actions)) ** 2, axis=-1)
-    else:
-        error = optax.softmax_cross_entropy_with_integer_labels(given, batch.actions)
-    return jnp.sum(jnp.where(batch.mask, error, 0)) / batch.mask.sum()
+    return masked_mean(action_error(given, facts.normalise_actions(batch.actions), facts.squash), batch.mask)
 
 
 def update(config: Config, learner: Learner, batch: Window, key: PRNGKeyArray) -> tuple[Learner, Metrics]:

@@ -1,8 +1,8 @@
 """Decision S4 fine-tuned by acting (Bar-David et al. 2023, arXiv 2306.05167): a deterministic actor-critic over states.
 
     a'   = X'(s', a, R', h')                       one step of the recurrence, from the stored state h'
-    y    = r + m gamma min_i C'_i(s', a', R')      m: 0 where the world ended the episode; s' may be some steps later
-           - regret (1 - m) max(R', 0)             what was still wanted there
+    y    = r + m gamma min_i C'_i(s', a', R')      m: 0 where the environment ended the episode
+           - regret (1 - m) max(R', 0)             the return-to-go that is left there; s' may be `n_step` steps later
     L_C  = MSE(C_1(s, a, R), y) + MSE(C_2(s, a, R), y)
     L_X  = -mean min_i C_i(s, X(s, a_prev, R, h), R)        / mean |C| + anchor MSE(X, the best so far), with an anchor
 
@@ -35,13 +35,17 @@ from legato.data.histories import Histories, Moment
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.errors import LegatoError
+from legato.losses import deterministic
+from legato.losses.imitation import squared_error
+from legato.losses.means import masked_mean
+from legato.losses.returns import n_step_reward
+from legato.losses.temporal_difference import td_target, twin_error
 from legato.nn.ensembles import TwinCritic
-from legato.nn.optimisation import descend, optax, polyak, warmed
+from legato.nn.optimisation import descend, optax, polyak, warmup_schedule
 from legato.nn.ssm import groups
 from legato.policy import Noisy
 
 Metrics = dict[str, Float[Array, ""]]
-SIDES = np.array([-1.0, 1.0])
 replay = stored_states
 
 
@@ -73,7 +77,7 @@ def check(config: Config, base: Base, spec: Spec, limit: int | None) -> None:
     if config.relabel and base.delayed:
         raise LegatoError("a delayed return is not relabelled: leave relabel out")
     if config.relabel and config.regret:
-        raise LegatoError("relabelled episodes leave nothing that was still wanted: give regret 0 with relabel")
+        raise LegatoError("relabelled episodes leave no return-to-go to lose: give regret 0 with relabel")
 
 
 def longest_episode(base: Base) -> int:
@@ -115,11 +119,11 @@ def init(config: Config, base: Base, policy: Recurrent, key: PRNGKeyArray) -> Le
 
 
 def _optimisers(config: Config) -> dict[str, optax.GradientTransformation]:
-    rate = warmed(config.learning_rate, config.warmup)
+    rate = warmup_schedule(config.learning_rate, config.warmup)
     moved = optax.adam(rate)
     frozen = optax.set_to_zero() if config.freeze_core else moved
     clip = optax.clip_by_global_norm(config.clip)
-    critic = optax.adamw(warmed(config.critic_learning_rate, config.warmup), weight_decay=config.weight_decay)
+    critic = optax.adamw(warmup_schedule(config.critic_learning_rate, config.warmup), weight_decay=config.weight_decay)
     return {
         "actor": optax.chain(clip, optax.multi_transform({"core": frozen, "readout": moved, "rest": moved}, groups)),
         "critic": optax.chain(clip, critic),
@@ -183,9 +187,9 @@ def critic_loss(
     a_next = learner.facts.limit(acted(learner.target_actor, learner, after) + noise)
     c_next = jnp.minimum(*judged(learner.target_critic, config, facts, after, a_next))
     lost = config.regret * (1 - now.continues) * jnp.maximum(after.ret, 0)
-    y = jax.lax.stop_gradient((now.reward - lost) / unit + now.continues * discount * c_next)
-    c_1, c_2 = judged(critic, config, facts, now, now.action)
-    return _mean((c_1 - y) ** 2 + (c_2 - y) ** 2, now), _mean(c_1, now)
+    y = td_target((now.reward - lost) / unit, now.continues, discount, c_next)
+    c, steps = judged(critic, config, facts, now, now.action), now.valid > 0
+    return masked_mean(twin_error(c, y), steps), masked_mean(c[0], steps)
 
 
 def actor_loss(actor: Network, learner: Learner, config: Config, now: Moment) -> tuple[Float[Array, ""], Array]:
@@ -194,16 +198,11 @@ def actor_loss(actor: Network, learner: Learner, config: Config, now: Moment) ->
         actor = jax.tree.map(lambda x, group: jax.lax.stop_gradient(x) if group == "core" else x, actor, groups(actor))
     action = acted(actor, learner, now)
     c = jnp.minimum(*judged(learner.critic, config, learner.facts, now, action))
-    apart = _mean(jnp.mean((action - jax.lax.stop_gradient(acted(learner.anchor, learner, now))) ** 2, axis=-1), now)
+    steps = now.valid > 0  # among the rows
+    apart = masked_mean(squared_error(action, jax.lax.stop_gradient(acted(learner.anchor, learner, now))), steps)
     if not config.anchor:
-        return -_mean(c, now), apart
-    size = jax.lax.stop_gradient(_mean(jnp.abs(c), now))
-    return -_mean(c, now) / (size + 1e-6) + config.anchor / learner.trust * apart, apart
-
-
-def _mean(values: Float[Array, " batch"], moment: Moment) -> Float[Array, ""]:
-    """Over the steps among the rows."""
-    return jnp.sum(values * moment.valid) / jnp.maximum(moment.valid.sum(), 1)
+        return -masked_mean(c, steps), apart
+    return deterministic.normalised_actor_loss(c, steps) + config.anchor / learner.trust * apart, apart
 
 
 def update(
@@ -226,10 +225,13 @@ def update(
 def critic_step(config: Config, learner: Learner, histories: Histories, key: PRNGKeyArray) -> tuple[Learner, Metrics]:
     """One gradient step of the critics, and one of their targets towards them."""
     k_sample, k_noise = jax.random.split(key)
-    now, after, discount = ring.sample(histories, k_sample, config.batch_size, config.n_step, config.gamma)
-    noise = jnp.clip(config.smoothing * jax.random.normal(k_noise, now.action.shape), *(2.5 * config.smoothing * SIDES))
+    now, after, ahead = ring.sample(histories, k_sample, config.batch_size, config.n_step)
+    reward, n = n_step_reward(ahead.reward, ahead.valid, config.gamma)
+    now = eqx.tree_at(lambda m: (m.reward, m.continues), now, (reward, ahead.continues.prod(axis=0)))
+    noise = jax.random.normal(k_noise, now.action.shape)
+    noise = deterministic.smoothing_noise(noise, config.smoothing, 2.5 * config.smoothing)
     (loss, c), g = jax.value_and_grad(critic_loss, has_aux=True)(
-        learner.critic, learner, config, now, after, discount, noise
+        learner.critic, learner, config, now, after, config.gamma**n, noise
     )
     critic, state = descend(_optimisers(config)["critic"], learner.critic, g, learner.optimisers["critic"])
     updates = learner.updates + 1

@@ -26,11 +26,13 @@ from legato.data.facts import Facts
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.data.windows import Draw, Window
-from legato.nn.layers import LayerNorm, drop, toss
-from legato.nn.mlp import Linear, many
-from legato.nn.optimisation import descend, optax, warmed
+from legato.losses.imitation import action_error
+from legato.losses.means import masked_mean, weighted_mean
+from legato.nn.layers import LayerNorm, drop, dropout_bits
+from legato.nn.mlp import Linear, apply_rows
+from legato.nn.optimisation import descend, optax, warmup_schedule
 from legato.nn.ssm import S4, S4D, S5, groups
-from legato.policy import Policy, Step, held, target_return
+from legato.policy import Policy, Step, held, return_to_go, target_return
 
 Metrics = dict[str, Float[Array, ""]]
 System = S4 | S4D | S5
@@ -102,20 +104,20 @@ class Network(eqx.Module):
         observations: Float[Array, "*batch obs"],
         previous: Float[Array, "*batch act"],
         returns: Float[Array, "*batch"],
-        tossed: Array | None = None,
+        bits: Array | None = None,
     ) -> Float[Array, "*batch H"]:
         """What enters the first block. `previous` is zero where there is none; `entry` is `entry()`."""
         previous = previous if self.history else jnp.zeros_like(previous)
         returns = returns if self.returns else jnp.zeros_like(returns)
         given = jnp.concatenate([observations, previous, returns[..., None]], axis=-1).astype(entry.weight.dtype)
-        return drop(many(self.pre, jax.nn.gelu(many(entry, given))), self.dropout, tossed)
+        return drop(apply_rows(self.pre, jax.nn.gelu(apply_rows(entry, given))), self.dropout, bits)
 
     def mixed(
-        self, block: Block, u: Float[Array, "*batch H"], y: Float[Array, "*batch H"], tossed: Array | None = None
+        self, block: Block, u: Float[Array, "*batch H"], y: Float[Array, "*batch H"], bits: Array | None = None
     ) -> Float[Array, "*batch H"]:
         """A block's output, from its input u and what its system made of that."""
-        y = drop(jax.nn.gelu(y.astype(u.dtype)), self.dropout, tossed)
-        y = jax.nn.gelu(many(block.mix, y))
+        y = drop(jax.nn.gelu(y.astype(u.dtype)), self.dropout, bits)
+        y = jax.nn.gelu(apply_rows(block.mix, y))
         return u + y if self.residual else y
 
     def __call__(
@@ -126,11 +128,11 @@ class Network(eqx.Module):
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "*batch L act"]:
         """The head's output at every step of whole episodes: actions before the tanh, or logits."""
-        tossed: Any = [None] * (1 + len(self.blocks))
+        bits: Any = [None] * (1 + len(self.blocks))
         if key is not None and self.dropout:
-            tossed = toss(key, (len(tossed), *returns.shape, self.out.shape[0]))
-        u = self.encode(self.entry(), observations, previous, returns, tossed[0])
-        for block, of_block in zip(self.blocks, tossed[1:], strict=True):
+            bits = dropout_bits(key, (len(bits), *returns.shape, self.out.shape[0]))
+        u = self.encode(self.entry(), observations, previous, returns, bits[0])
+        for block, of_block in zip(self.blocks, bits[1:], strict=True):
             x = (u if block.norm is None else block.norm(u)).astype(jnp.float32)
             if self.history:
                 y = block.system.convolve(x)
@@ -218,7 +220,8 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = No
 def _optimiser(config: Config) -> optax.GradientTransformation:
     """AdamW; the systems' parameters have no decay, and their cores a step size of their own, or none."""
     rate, core = (
-        warmed(size, config.warmup, config.anneal_over) for size in (config.learning_rate, config.core_learning_rate)
+        warmup_schedule(size, config.warmup, config.anneal_over)
+        for size in (config.learning_rate, config.core_learning_rate)
     )
     return optax.chain(
         optax.clip_by_global_norm(config.clip),
@@ -242,7 +245,7 @@ def loss(
     weight: Float[Array, "*batch"] | None = None,
 ) -> Float[Array, ""]:
     """L: the mean over valid steps (and the action's numbers), of episodes weighed. With a `key` dropout is on."""
-    actions, previous = facts.unit(batch.actions), facts.unit(batch.previous)
+    actions, previous = facts.normalise_actions(batch.actions), facts.normalise_actions(batch.previous)
     if network.choices is not None:
         previous = jax.nn.one_hot(previous, network.choices)
     previous = jnp.where(batch.timesteps[..., None] > 0, previous, 0)
@@ -251,12 +254,8 @@ def loss(
         actions, previous, observations, mask = actions[:, 1:], previous[:, 1:], observations[:, 1:], mask[:, 1:]
         returns = returns[:, :-1]
     given = network(observations, previous, returns, key).astype(jnp.float32)
-    if network.choices is not None:
-        error = optax.softmax_cross_entropy_with_integer_labels(given, actions)
-    else:
-        error = jnp.mean(((facts.squash(given) if config.squash else given) - actions) ** 2, axis=-1)
-    counts = mask if weight is None else mask * weight[..., None]
-    return jnp.sum(jnp.where(mask, error * counts, 0)) / jnp.maximum(counts.sum(), 1e-6 if weight is not None else 1)
+    error = action_error(given, actions, facts.squash if config.squash else None)
+    return masked_mean(error, mask) if weight is None else weighted_mean(error, mask, weight[..., None])
 
 
 def update(config: Config, learner: Learner, batch: Window, key: PRNGKeyArray) -> tuple[Learner, Metrics]:
@@ -279,11 +278,11 @@ def update(config: Config, learner: Learner, batch: Window, key: PRNGKeyArray) -
 
 
 class States(eqx.Module):
-    """The systems' states, what the last block made of the newest step, and the return still wanted."""
+    """The systems' states, what the last block made of the newest step, and the return-to-go."""
 
     systems: tuple[Any, ...]
     read: Float[Array, " H"]
-    wanted: Float[Array, ""]
+    return_to_go: Float[Array, ""]
 
 
 class Recurrent(Policy[States]):
@@ -303,15 +302,13 @@ class Recurrent(Policy[States]):
 
     def observe(self, state: States, step: Step) -> States:
         network, facts = self.network, self.facts
-        wanted = state.wanted
-        if not self.delayed:
-            wanted = jnp.where(step.first, wanted, (wanted - step.reward) / self.gamma)
+        togo = return_to_go(state.return_to_go, step, self.gamma, delayed=self.delayed)
         executed = facts.executed(step.executed)
         previous = executed if network.choices is None else jax.nn.one_hot(executed, network.choices)
         previous = jnp.where(step.first, 0, previous)
-        given = facts.normaliser(step.observation), previous, facts.ask(wanted)
+        given = facts.normaliser(step.observation), previous, facts.ask(togo)
         systems, u = network.step(self.entry, self.discrete, state.systems, *given)
-        return States(systems, u, wanted)
+        return States(systems, u, togo)
 
     def decide(self, state: States, key: PRNGKeyArray | None, length: int) -> tuple[Array, States]:
         given = state.read @ self.network.out

@@ -29,7 +29,7 @@ from legato.data.recent import Recent
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.errors import LegatoError
-from legato.nn.optimisation import descend, optax, warmed
+from legato.nn.optimisation import descend, optax, warmup_schedule
 from legato.nn.ssm import groups
 from legato.policy import Noisy
 
@@ -74,7 +74,7 @@ def init(config: Config, base: Base, policy: Recurrent, key: PRNGKeyArray) -> Le
 
 
 def _optimiser(config: Config, base: Base) -> optax.GradientTransformation:
-    rate = warmed(config.learning_rate, config.warmup)
+    rate = warmup_schedule(config.learning_rate, config.warmup)
     core = optax.set_to_zero() if base.freeze_core else optax.adam(rate)
     rest = optax.adamw(rate, weight_decay=config.weight_decay)
     parts = optax.multi_transform({"core": core, "readout": optax.adam(rate), "rest": rest}, groups)

@@ -49,9 +49,9 @@ def add(config: Config, learner: Any, histories: Histories, episode: Episode) ->
     earned. The metric is the largest difference between what the head gives as a recurrence and as a convolution.
     """
     base, facts = learner.base, learner.facts
-    ret = episode.returns_to_go(base.gamma) if config.relabel else episode.wanted(base.gamma)
+    ret = episode.returns_to_go(base.gamma) if config.relabel else episode.asked_returns_to_go(base.gamma)
     ret = jnp.broadcast_to(episode.asked, ret.shape) if base.delayed else ret
-    action = facts.unit(episode.actions)
+    action = facts.normalise_actions(episode.actions)
     previous = jnp.where(episode.row[:, None] > 0, jnp.roll(action, 1, axis=0), 0)
     last = episode.row == episode.steps - 1
     given = facts.normaliser(episode.observations), previous, facts.ask(ret)

@@ -44,5 +44,9 @@ def _weights(policy: Reencoding | Caching, episode: Trajectories, at: slice) -> 
 
 @eqx.filter_jit
 def _network_weights(network: Network, facts: Any, window: windows.Window) -> Any:
-    given = facts.ask(window.returns_to_go), facts.normaliser(window.observations), facts.unit(window.actions)
+    given = (
+        facts.ask(window.returns_to_go),
+        facts.normaliser(window.observations),
+        facts.normalise_actions(window.actions),
+    )
     return network.attention(*given, window.timesteps, window.mask)

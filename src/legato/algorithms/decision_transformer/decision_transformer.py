@@ -1,4 +1,4 @@
-"""Decision Transformer (Chen et al. 2021, arXiv 2106.01345): the next action, given the return that is still wanted.
+"""Decision Transformer (Chen et al. 2021, arXiv 2106.01345): the next action, given the return-to-go.
 
     tokens  R_1 s_1 a_1  R_2 s_2 a_2 ...      R_t = sum_{u >= t} r_u, the return-to-go
     x       = dropout(norm(W_token token + time_t))
@@ -29,11 +29,13 @@ from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.data.windows import Draw, Window
 from legato.errors import LegatoError
-from legato.nn.layers import LayerNorm, drop, toss
+from legato.losses.imitation import action_error
+from legato.losses.means import masked_mean
+from legato.nn.layers import LayerNorm, drop, dropout_bits
 from legato.nn.mlp import Linear
-from legato.nn.optimisation import adamw, descend, mean_gradient, optax, warmed
+from legato.nn.optimisation import adamw, descend, mean_gradient, optax, warmup_schedule
 from legato.nn.transformer import Cache, Transformer
-from legato.policy import Policy, Step, held, target_return
+from legato.policy import Policy, Step, held, return_to_go, target_return
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -122,7 +124,7 @@ class Network(eqx.Module):
         """What the head gives at each step, or at the last one only: actions before the tanh, or logits."""
         k_embed, k_trunk = (None, None) if key is None else jax.random.split(key)
         x = self.triples(returns, observations, actions, timesteps)
-        x = x if k_embed is None else drop(x, self.dropout, toss(k_embed, x.shape))
+        x = x if k_embed is None else drop(x, self.dropout, dropout_bits(k_embed, x.shape))
         if not self.history:  # each step alone
             x, mask = (x[..., -1:, :, :], mask[..., -1:]) if last else (x, mask)
             x, mask = x.reshape(-1, 3, x.shape[-1]), mask.reshape(-1, 1)
@@ -207,13 +209,13 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = No
 
 
 def _optimiser(config: Config) -> optax.GradientTransformation:
-    rate = warmed(config.learning_rate, config.warmup, config.anneal_over)
+    rate = warmup_schedule(config.learning_rate, config.warmup, config.anneal_over)
     return adamw(rate, config.weight_decay, config.clip)
 
 
 def loss(network: Network, facts: Facts, batch: Window, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
     """L: the mean over valid steps (and the action's numbers). With a `key` dropout is on."""
-    actions = facts.unit(batch.actions)
+    actions = facts.normalise_actions(batch.actions)
     given = network(
         facts.ask(batch.returns_to_go),
         facts.normaliser(batch.observations),
@@ -222,11 +224,7 @@ def loss(network: Network, facts: Facts, batch: Window, key: PRNGKeyArray | None
         batch.mask,
         key=key,
     ).astype(jnp.float32)
-    if network.choices is None:
-        error = jnp.mean((facts.squash(given) - actions) ** 2, axis=-1)
-    else:
-        error = optax.softmax_cross_entropy_with_integer_labels(given, actions)
-    return jnp.sum(jnp.where(batch.mask, error, 0)) / batch.mask.sum()
+    return masked_mean(action_error(given, actions, facts.squash), batch.mask)
 
 
 def update(config: Config, learner: Learner, batch: Window, key: PRNGKeyArray) -> tuple[Learner, Metrics]:
@@ -255,9 +253,9 @@ class Acting(eqx.Module):
     gamma: float = eqx.field(static=True)
     delayed: bool = eqx.field(static=True)
 
-    def wanted(self, before: Float[Array, ""], step: Step) -> Float[Array, ""]:
-        """The return still wanted: as asked at first, then less each reward."""
-        return before if self.delayed else jnp.where(step.first, before, (before - step.reward) / self.gamma)
+    def return_to_go(self, before: Float[Array, ""], step: Step) -> Float[Array, ""]:
+        """The return asked for at first, then less each reward."""
+        return return_to_go(before, step, self.gamma, delayed=self.delayed)
 
     def remark(self, timestep: Int[Array, "*members"]) -> str | None:
         """What to say of an episode that is longer than the table of steps, for which time then stands still."""
@@ -297,7 +295,7 @@ class Reencoding(Policy[History]):
 
         actions = state.actions.at[-1].set(self.acting.facts.executed(step.executed))
         return History(
-            pushed(state.returns, self.acting.wanted(state.returns[-1], step)),
+            pushed(state.returns, self.acting.return_to_go(state.returns[-1], step)),
             pushed(state.observations, self.acting.facts.normaliser(step.observation)),
             pushed(actions, jnp.zeros_like(actions[0])),
             state.timestep + 1,
@@ -322,7 +320,7 @@ class Reading(eqx.Module):
 
     cache: Cache
     read: Float[Array, " size"]
-    wanted: Float[Array, ""]
+    return_to_go: Float[Array, ""]
     timestep: Int[Array, ""]
 
 
@@ -340,12 +338,12 @@ class Caching(Policy[Reading]):
 
     def observe(self, state: Reading, step: Step) -> Reading:
         network, facts, t = self.acting.network, self.acting.facts, state.timestep + 1
-        wanted = self.acting.wanted(state.wanted, step)
+        togo = self.acting.return_to_go(state.return_to_go, step)
         a = network.token(network.action, network.done(self.acting.facts.executed(step.executed)), t - 1)
-        r = network.token(network.ret, network.asked(facts.ask(wanted)), t)
+        r = network.token(network.ret, network.asked(facts.ask(togo)), t)
         s = network.token(network.observation, facts.normaliser(step.observation), t)
         cache, y = network.trunk.step(state.cache, jnp.stack([a, r, s]))
-        return Reading(cache, y[-1], wanted, t)
+        return Reading(cache, y[-1], togo, t)
 
     def given(self, state: Reading) -> Float[Array, " outputs"]:
         """What the head gives."""

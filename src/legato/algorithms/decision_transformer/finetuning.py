@@ -4,7 +4,7 @@ It asks for more than the logs hold, draws actions, and imitates what came of it
 knows: returns-to-go in the replay are those that were earned. L and lambda are those of `online_decision_transformer`.
 From poor logs imitation leads nowhere; with `td3` there is a gradient that does (Yan et al. 2024, arXiv 2410.24108):
 
-    y_t  = r_t + m gamma min_i Q'_i(s_{t+1}, tanh mu'_{t+1})         m: 0 where the world ended the episode, and
+    y_t  = r_t + m gamma min_i Q'_i(s_{t+1}, tanh mu'_{t+1})         m: 0 where the environment ended the episode, and
                                                                      s_{t+1} may be some steps later (`n_step`)
     L_Q  = MSE(Q_1(s_t, a_t), y_t) + MSE(Q_2(s_t, a_t), y_t)
     L   += td3 (-mean Q_1(s_t, tanh mu_t) / mean |Q_1|)              over the steps of windows
@@ -32,8 +32,12 @@ from legato.data.facts import Facts
 from legato.data.recent import Drawn, Recent
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
+from legato.losses import deterministic
+from legato.losses.means import masked_mean
+from legato.losses.returns import n_step_return
+from legato.losses.temporal_difference import twin_error
 from legato.nn.ensembles import TwinCritic
-from legato.nn.optimisation import descend, mean_gradient, optax, polyak, warmed
+from legato.nn.optimisation import descend, mean_gradient, optax, polyak, warmup_schedule
 
 Metrics = dict[str, Float[Array, ""]]
 replay = whole_episodes
@@ -119,11 +123,11 @@ def continued(learner: Learner, before: odt.Learner) -> Learner:
 
 
 def _optimisers(config: Config, base: Base) -> dict[str, optax.GradientTransformation]:
-    rate = warmed(config.learning_rate or base.learning_rate, config.warmup)
-    critic = warmed(config.critic_learning_rate, config.warmup)
+    rate = warmup_schedule(config.learning_rate or base.learning_rate, config.warmup)
+    critic = warmup_schedule(config.critic_learning_rate, config.warmup)
     decay = base.weight_decay if config.weight_decay == -1 else config.weight_decay
     return {
-        "actor": odt.moved(base.optimiser, rate, decay, config.clip),
+        "actor": odt.make_optimiser(base.optimiser, rate, decay, config.clip),
         "multiplier": optax.adam(base.multiplier_learning_rate),
         "critic": optax.chain(optax.clip_by_global_norm(config.clip), optax.adamw(critic, weight_decay=0.0)),
     }
@@ -138,24 +142,13 @@ def critic_loss(
     """L_Q over the steps whose next one is in the window or that end the episode, and the mean Q_1."""
     assert learner.target_actor is not None and learner.target_critic is not None
     facts, window = learner.facts, drawn.window
-    s, a = facts.normaliser(window.observations), facts.unit(window.actions)
+    s, a = facts.normaliser(window.observations), facts.normalise_actions(window.actions)
     mean, _ = odt.parted(odt.outputs(learner.target_actor, facts, window))
     unit, known = config.reward_scale or facts.scale / 10, drawn.goes_on | drawn.ends
-    y = looked_ahead(config, drawn, drawn.rewards / unit, jnp.minimum(*learner.target_critic(s, jnp.tanh(mean))))
-    q_1, q_2 = critic(s, a)
-    error = (q_1 - jax.lax.stop_gradient(y)) ** 2 + (q_2 - jax.lax.stop_gradient(y)) ** 2
-    return _mean(error, known), _mean(q_1, known)
-
-
-def looked_ahead(
-    config: Config, drawn: Drawn, r: Float[Array, "batch K"], v: Float[Array, "batch K"]
-) -> Float[Array, "batch K"]:
-    """y_t: the rewards of `n_step` steps, or up to the window's last state, and what is known of v there."""
-    y = v
-    for _ in range(config.n_step):
-        after = jnp.concatenate([y[:, 1:], jnp.zeros_like(y[:, :1])], axis=1)
-        y = jnp.where(drawn.goes_on, r + config.gamma * after, jnp.where(drawn.ends, r, v))
-    return y
+    v = jnp.minimum(*learner.target_critic(s, jnp.tanh(mean)))
+    y = n_step_return(drawn.rewards / unit, v, drawn.goes_on, drawn.ends, config.gamma, config.n_step)
+    q = critic(s, a)
+    return masked_mean(twin_error(q, jax.lax.stop_gradient(y)), known), masked_mean(q[0], known)
 
 
 def policy_gradient(actor: Network, learner: Learner, drawn: Drawn) -> Float[Array, ""]:
@@ -164,11 +157,7 @@ def policy_gradient(actor: Network, learner: Learner, drawn: Drawn) -> Float[Arr
     window = drawn.window
     mean, _ = odt.parted(odt.outputs(actor, learner.facts, window))
     q_1, _ = learner.critic(learner.facts.normaliser(window.observations), jnp.tanh(mean))
-    return -_mean(q_1, window.mask) / (jax.lax.stop_gradient(_mean(jnp.abs(q_1), window.mask)) + 1e-6)
-
-
-def _mean(values: Float[Array, "batch K"], where: Array) -> Float[Array, ""]:
-    return jnp.sum(jnp.where(where, values, 0)) / jnp.maximum(where.sum(), 1)
+    return deterministic.normalised_actor_loss(q_1, window.mask)
 
 
 def update(config: Config, learner: Learner, replay: Recent, key: PRNGKeyArray, joint: bool) -> tuple[Learner, Metrics]:

@@ -30,8 +30,9 @@ from legato.data.facts import Facts
 from legato.data.spec import Spec
 from legato.data.windows import Draw, Window
 from legato.errors import LegatoError
+from legato.losses.means import masked_mean
 from legato.nn.mlp import Linear
-from legato.nn.optimisation import descend, mean_gradient, optax, warmed
+from legato.nn.optimisation import descend, mean_gradient, optax, warmup_schedule
 from legato.policy import Policy, Step, held
 
 Metrics = dict[str, Float[Array, ""]]
@@ -73,11 +74,12 @@ def _network(config: Config, spec: Spec, key: PRNGKeyArray) -> Network:
 
 def optimisers(config: Config) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
     """Of the network and of log lambda."""
-    rate = warmed(config.learning_rate, config.warmup, config.anneal_over)
-    return moved(config.optimiser, rate, config.weight_decay, config.clip), optax.adam(config.multiplier_learning_rate)
+    rate = warmup_schedule(config.learning_rate, config.warmup, config.anneal_over)
+    of_network = make_optimiser(config.optimiser, rate, config.weight_decay, config.clip)
+    return of_network, optax.adam(config.multiplier_learning_rate)
 
 
-def moved(optimiser: str, rate: optax.Schedule, decay: float, clip: float) -> optax.GradientTransformation:
+def make_optimiser(optimiser: str, rate: optax.Schedule, decay: float, clip: float) -> optax.GradientTransformation:
     """LAMB or AdamW, on a gradient of global norm `clip` at most."""
     of = lamb if optimiser == "lamb" else optax.adamw
     return optax.chain(optax.clip_by_global_norm(clip), of(rate, weight_decay=decay))
@@ -130,15 +132,12 @@ def loss(
     edge: float,
 ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, ""]]]:
     """L, and with it -mean log pi(a) and the mean entropy. With a `key` dropout is on; `noise` is standard normal."""
-    actions = facts.unit(batch.actions)
+    actions = facts.normalise_actions(batch.actions)
     given = outputs(network, facts, batch, key)
     mean, log_std = parted(given)
     likelihood = log_density(mean, log_std, jnp.arctanh(jnp.clip(actions, edge - 1, 1 - edge)))
     entropy = -log_density(mean, log_std, mean + jnp.exp(log_std) * noise)
-    nll, entropy = (
-        jnp.sum(jnp.where(batch.mask, values, 0)) / jnp.maximum(batch.mask.sum(), 1)
-        for values in (-likelihood, entropy)
-    )
+    nll, entropy = (masked_mean(values, batch.mask) for values in (-likelihood, entropy))
     return nll - multiplier * entropy, (nll, entropy)
 
 
@@ -149,7 +148,7 @@ def outputs(
     return network(
         facts.ask(batch.returns_to_go),
         facts.normaliser(batch.observations),
-        facts.unit(batch.actions),
+        facts.normalise_actions(batch.actions),
         batch.timesteps,
         batch.mask,
         key=key,

@@ -30,11 +30,13 @@ from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.data.transitions import Outcomes, Transitions, transitions
 from legato.data.windows import Draw
-from legato.models.values import Judge, critics, qualities, quality, worth
+from legato.losses.imitation import cross_entropy
+from legato.losses.temporal_difference import td_target, twin_loss
+from legato.models.q_functions import QFunction, critics, min_q, q_values, state_value
 from legato.nn.ensembles import TwinCritic
-from legato.nn.layers import drop, toss
+from legato.nn.layers import drop, dropout_bits
 from legato.nn.mlp import MLP, Linear, orthogonal
-from legato.nn.optimisation import annealed, descend, optax, polyak
+from legato.nn.optimisation import descend, linear_decay, optax, polyak
 from legato.policy import LastStep, Policy, Step, held, refuse_command
 
 Metrics = dict[str, Float[Array, ""]]
@@ -60,10 +62,10 @@ class Actor(eqx.Module):
     def __call__(self, s: Float[Array, "*batch obs"], key: PRNGKeyArray | None = None) -> Float[Array, "*batch act"]:
         """Actions before the tanh, or logits."""
         hidden = len(self.layers) - 1
-        tossed = [None] * hidden
+        bits = [None] * hidden
         if key is not None and self.dropout:
-            tossed = toss(key, (hidden, *s.shape[:-1], self.layers[0].bias.size))
-        for layer, of_layer in zip(self.layers[:-1], tossed, strict=True):
+            bits = dropout_bits(key, (hidden, *s.shape[:-1], self.layers[0].bias.size))
+        for layer, of_layer in zip(self.layers[:-1], bits, strict=True):
             s = drop(jax.nn.relu(layer(s)), self.dropout, of_layer)
         return self.layers[-1](s)
 
@@ -127,8 +129,8 @@ def _networks(config: Config, spec: Spec, key: PRNGKeyArray) -> dict[str, Any]:
 
 
 def step_sizes(config: Config, updates: Int[Array, ""]) -> tuple[Any, Any]:
-    """Of the actor, on a cosine to zero, and of critics and V: constant, or on `annealed`'s line."""
-    line = annealed(config.learning_rate, config.anneal_over, updates)
+    """Of the actor, on a cosine to zero, and of critics and V: constant, or on `linear_decay`'s line."""
+    line = linear_decay(config.learning_rate, config.anneal_over, updates)
     if config.anneal_over == 0:
         return line, line
     cosine = optax.cosine_decay_schedule(config.learning_rate, config.anneal_over)(updates)
@@ -144,22 +146,22 @@ def value_loss(
     value: MLP, facts: Facts, s: Float[Array, "batch obs"], q: Float[Array, " batch"], expectile: float
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """L_V and the mean V."""
-    v = worth(value, facts, s)
+    v = state_value(value, facts, s)
     return jnp.mean(asymmetric(q - v, expectile)), v.mean()
 
 
 def targets(config: Config, facts: Facts, value: MLP, batch: Outcomes) -> Float[Array, " batch"]:
     """y: what a step was paid, and what its next observation is worth where the episode goes on."""
     r = facts.ask(batch.reward) + config.reward_shift
-    return r + config.gamma * batch.continues * worth(value, facts, batch.following)
+    return td_target(r, batch.continues, config.gamma, state_value(value, facts, batch.following))
 
 
 def critic_loss(
     critic: TwinCritic, facts: Facts, batch: Outcomes, y: Float[Array, " batch"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """L_Q and the mean Q_1."""
-    q1, q2 = qualities(critic, facts, batch.observation, batch.action)
-    return jnp.mean((q1 - y) ** 2) + jnp.mean((q2 - y) ** 2), q1.mean()
+    q = q_values(critic, facts, batch.observation, batch.action)
+    return twin_loss(q, y), q[0].mean()
 
 
 def weights(advantage: Float[Array, "*batch"], beta: float) -> Float[Array, "*batch"]:
@@ -173,9 +175,9 @@ def log_likelihood(
     """log pi(a|s), per unit of the actions' bounds. With a `key` dropout is on."""
     given = actor(facts.normaliser(batch.observation), key)
     if facts.spec.choices is not None:
-        return -optax.softmax_cross_entropy_with_integer_labels(given, batch.action)
+        return -cross_entropy(given, batch.action)
     deviation = actor.deviation()
-    off = (facts.unit(batch.action) - jnp.tanh(given)) / deviation
+    off = (facts.normalise_actions(batch.action) - jnp.tanh(given)) / deviation
     return jnp.sum(-0.5 * off**2 - jnp.log(deviation) - 0.5 * jnp.log(2 * jnp.pi), axis=-1)
 
 
@@ -190,12 +192,12 @@ def update(config: Config, learner: Learner, batch: Outcomes, key: PRNGKeyArray)
     """One gradient step of V, actor and critics, and one Polyak step of the target critics."""
     facts, states, s = learner.facts, learner.optimisers, batch.observation
     of_actor, of_critics = map(optax.adam, step_sizes(config, learner.updates))
-    q = quality(learner.target_critic, facts, s, batch.action)
+    q = min_q(learner.target_critic, facts, s, batch.action)
 
     (loss_v, v), g = jax.value_and_grad(value_loss, has_aux=True)(learner.value, facts, s, q, config.expectile)
     value, value_state = descend(of_critics, learner.value, g, states["value"])
 
-    weight = weights(q - worth(value, facts, s), config.beta)
+    weight = weights(q - state_value(value, facts, s), config.beta)
     loss_pi, g = jax.value_and_grad(actor_loss)(learner.actor, facts, batch, weight, key)
     actor, actor_state = descend(of_actor, learner.actor, g, states["actor"])
 
@@ -255,9 +257,9 @@ def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> Extracted:
     return Extracted(*_networks(config, spec, key).values(), facts=Facts.none(spec))
 
 
-def q_function(config: Config, policy: Extracted) -> Judge:
+def q_function(config: Config, policy: Extracted) -> QFunction:
     """What another algorithm's search may ask: Q, in this algorithm's own units of reward."""
-    return Judge(policy.critic, policy.facts, config.gamma, config.reward_shift)
+    return QFunction(policy.critic, policy.facts, config.gamma, config.reward_shift)
 
 
 def batches(config: Config) -> Draw:

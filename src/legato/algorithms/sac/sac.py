@@ -23,10 +23,11 @@ from legato.algorithms.action_units import warn_of_units
 from legato.algorithms.sac.config import SAC as Config
 from legato.data.replay import Minibatches, Transition, scale_actions
 from legato.data.spec import Spec, convert_actions
+from legato.losses import soft
 from legato.nn.distributions import TanhNormal
 from legato.nn.ensembles import TwinCritic
 from legato.nn.mlp import Linear
-from legato.nn.optimisation import annealed, descend, optax, polyak
+from legato.nn.optimisation import descend, linear_decay, optax, polyak
 from legato.policy import LastStep, Policy, Step, held, refuse_command
 
 Metrics = dict[str, Float[Array, ""]]
@@ -51,7 +52,7 @@ class Actor(eqx.Module):
 
     def __call__(self, s: Float[Array, "*batch obs"]) -> TanhNormal:
         h = jax.nn.relu(self.l2(jax.nn.relu(self.l1(s))))
-        return TanhNormal(self.mean(h), self.log_std(h), jnp.asarray(self.spec.low), jnp.asarray(self.spec.high))
+        return TanhNormal(self.mean(h), self.log_std(h), *self.spec.box())
 
 
 class Learner(eqx.Module):
@@ -100,11 +101,7 @@ def critic_loss(
     critic: TwinCritic, learner: Learner, config: Config, batch: Transition, noise: Float[Array, "batch act"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """L_Q and the mean Q_1. `noise` is standard normal and picks a'."""
-    a_next, log_pi = learner.actor(batch.next_observation).sample(noise)
-    q_next = jnp.minimum(*learner.target_critic(batch.next_observation, a_next)) - learner.alpha * log_pi
-    y = jax.lax.stop_gradient(batch.reward + batch.continues * config.gamma * q_next)
-    q1, q2 = critic(batch.observation, batch.action)
-    return jnp.mean((q1 - y) ** 2) + jnp.mean((q2 - y) ** 2), q1.mean()
+    return soft.critic_loss(critic, learner.target_critic, learner.actor, learner.alpha, config.gamma, batch, noise)
 
 
 def actor_loss(
@@ -114,10 +111,8 @@ def actor_loss(
     s: Float[Array, "batch obs"],
     noise: Float[Array, "batch act"],
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """L_pi and the mean log pi."""
-    a, log_pi = actor(s).sample(noise)
-    q = jnp.minimum(*critic(s, a))
-    return jnp.mean(alpha * log_pi - q), log_pi.mean()
+    """L_pi and the mean log pi. `noise` is standard normal and picks a~."""
+    return soft.actor_loss(actor, critic, alpha, s, noise)
 
 
 def update(config: Config, learner: Learner, batch: tuple[Transition], key: PRNGKeyArray) -> tuple[Learner, Metrics]:
@@ -125,7 +120,7 @@ def update(config: Config, learner: Learner, batch: tuple[Transition], key: PRNG
     (batch_t,) = batch
     if config.action_units == "bounds":
         batch_t = scale_actions(batch_t, learner.spec)
-    adam = optax.adam(annealed(config.learning_rate, config.anneal_over, learner.updates))
+    adam = optax.adam(linear_decay(config.learning_rate, config.anneal_over, learner.updates))
     states = learner.optimisers
     noise_next, noise = jax.random.normal(key, (2, *batch_t.action.shape))
 
@@ -138,7 +133,7 @@ def update(config: Config, learner: Learner, batch: tuple[Transition], key: PRNG
     actor, actor_state = descend(adam, learner.actor, g, states["actor"])
 
     target_entropy = -batch_t.action.shape[-1]
-    g_alpha = -(log_pi + target_entropy)
+    g_alpha = soft.temperature_gradient(log_pi, target_entropy)
     log_alpha, alpha_state = descend(adam, learner.log_alpha, g_alpha, states["log_alpha"])
 
     metrics = {

@@ -46,7 +46,7 @@ class ModelPlanner(Policy[LastStep]):
     how: Shooting | None = eqx.field(static=True)
     encoder: MLP | None = None
     """of observations into the state that actor, critics and model work in; None where that is the observation"""
-    places: int = eqx.field(static=True, default=0)
+    indexed_steps: int = eqx.field(static=True, default=0)
     """J, for critics that read an action's place in a plan, in units of J, beside the state"""
 
     def init_state(self, command: Any) -> LastStep:
@@ -61,10 +61,10 @@ class ModelPlanner(Policy[LastStep]):
         s, a_prev = s if self.encoder is None else self.encoder(s), convert_actions(state.executed, self.spec, own)
         if self.how is None:
             return convert_actions(self.unrolled(s, a_prev, length), own, self.spec), state
-        begin = own.scale(self.unrolled(s, a_prev, self.how.horizon))
+        begin = own.normalise(self.unrolled(s, a_prev, self.how.horizon))
         key = jax.random.key(0) if key is None else key  # the draws of a greedy decision are always the same
         plan = shooting.plan(lambda actions: self.judged(s, actions), begin, key, self.how, begin[None])
-        actions = own.unscale(plan)
+        actions = own.denormalise(plan)
         if length > self.how.horizon:
             end = jax.lax.scan(lambda z, a: (self.model(z, a), None), s, actions)[0]
             rest = self.unrolled(end, actions[-1], length - self.how.horizon)
@@ -86,10 +86,10 @@ class ModelPlanner(Policy[LastStep]):
 
     def judged(self, s: Float[Array, " obs"], unit: Float[Array, "horizon act"]) -> Float[Array, ""]:
         """J of actions in units of their bounds."""
-        actions = self.actor.spec.unscale(unit)
+        actions = self.actor.spec.denormalise(unit)
         z = dynamics.unroll(self.model, s, actions)
-        if self.places:
-            k = jnp.minimum(jnp.arange(len(unit)), self.places - 1) / self.places
+        if self.indexed_steps:
+            k = jnp.minimum(jnp.arange(len(unit)), self.indexed_steps - 1) / self.indexed_steps
             z = jnp.concatenate([z, k[:, None]], axis=-1)
         return jnp.minimum(*self.critic(z, actions)).sum()  # all steps at once: one product per layer
 
@@ -124,7 +124,7 @@ def compose(config: SRL, policy: ActionSequence, options: Mapping[str, Any], par
     if name != "unrolled":
         how = Shooting(**{"temperature": 0.0 if name == "cem" else Shooting.temperature, **others})
     learner = parts.learner()
-    places = 0 if config.critic == "one_step" else config.horizon
-    found = ModelPlanner(policy.actor, learner.critic, learner.model, policy.spec, how, learner.encoder, places)
+    indexed_steps = 0 if config.critic == "one_step" else config.horizon
+    found = ModelPlanner(policy.actor, learner.critic, learner.model, policy.spec, how, learner.encoder, indexed_steps)
     found.check()
     return config, found

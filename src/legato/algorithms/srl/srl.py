@@ -37,14 +37,18 @@ from legato.algorithms.action_units import warn_of_units
 from legato.algorithms.srl.config import SRL as Config
 from legato.data.replay import Minibatches, Sequences, Transition, scale_actions
 from legato.data.spec import Spec, convert_actions
+from legato.losses import soft
+from legato.losses.means import masked_mean
+from legato.losses.returns import n_step_reward
+from legato.losses.temporal_difference import td_target, twin_error, twin_loss
 from legato.models import dynamics
 from legato.models.dynamics import Dynamics, Ends
 from legato.nn.distributions import TanhNormal
 from legato.nn.ensembles import TwinCritic
 from legato.nn.gru import GRUCell, RNNCell
 from legato.nn.mlp import MLP, Linear
-from legato.nn.optimisation import annealed, descend, optax, polyak
-from legato.nn.recurrence import recur
+from legato.nn.optimisation import descend, linear_decay, optax, polyak
+from legato.nn.recurrence import unrolled_scan
 from legato.policy import LastStep, Policy, RandomPlans, Step, refuse_command
 
 Metrics = dict[str, Float[Array, ""]]
@@ -81,7 +85,7 @@ class Actor(eqx.Module):
         return self.l2(jax.nn.relu(self.l1(s)))
 
     def head(self, h: Float[Array, "*batch hidden"]) -> TanhNormal:
-        return TanhNormal(self.mean(h), self.log_std(h), jnp.asarray(self.spec.low), jnp.asarray(self.spec.high))
+        return TanhNormal(self.mean(h), self.log_std(h), *self.spec.box())
 
     def sample(
         self,
@@ -90,7 +94,7 @@ class Actor(eqx.Module):
         noise: Float[Array, "J *batch act"],
     ) -> tuple[Float[Array, "J *batch act"], Float[Array, "J *batch"]]:
         """A plan of J actions that standard-normal `noise` selects, differentiable, and each action's log-density."""
-        _, (a, log_pi) = recur(Actor.step, self, (self.start(s), a_prev), noise)
+        _, (a, log_pi) = unrolled_scan(Actor.step, self, (self.start(s), a_prev), noise)
         return a, log_pi
 
     def step(self, carry: tuple[Array, Array], noise_k: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
@@ -193,22 +197,22 @@ def critic_loss(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """L_Q and the mean Q_1: TD on real transitions, for the policy that decides anew at every step.
 
-    With stretches of n steps, or of as many as the episode had left, as they were really acted, by whichever policy:
+    With subsequences of n steps, or of as many as the episode had left, as they were really acted, by whichever policy:
 
         y = sum_i gamma^i r_i + m gamma^n (min_i Qbar_i(s_n, a') - alpha log pi(a'|s_n, a_{n-1}))
     """
-    steps, valid = along(batch).steps, along(batch).valid
-    n = valid.sum(axis=0).astype(int)
+    batch = as_subsequences(batch)
+    steps, valid = batch.steps, batch.valid
+    rewards, n = n_step_reward(steps.reward, valid, config.gamma)
     last: Transition = jax.tree.map(lambda leaf: leaf[n - 1, jnp.arange(len(n))], steps)
     a_next, log_pi = learner.actor.sample(last.next_observation, last.action, noise)
-    q_next = jnp.minimum(*learner.target_critic(last.next_observation, a_next[0])) - learner.alpha * log_pi[0]
-    rewards = jnp.sum(valid * config.gamma ** jnp.arange(len(valid))[:, None] * steps.reward, axis=0)
-    y = jax.lax.stop_gradient(rewards + last.continues * config.gamma**n * q_next)
-    q1, q2 = critic(steps.observation[0], steps.action[0])
-    return jnp.mean((q1 - y) ** 2) + jnp.mean((q2 - y) ** 2), q1.mean()
+    v_next = soft.state_value(learner.target_critic(last.next_observation, a_next[0]), log_pi[0], learner.alpha)
+    y = td_target(rewards, last.continues, config.gamma**n, v_next)
+    q = critic(steps.observation[0], steps.action[0])
+    return twin_loss(q, y), q[0].mean()
 
 
-def critic_loss_along(
+def plan_critic_loss(
     critic: TwinCritic,
     learner: Learner,
     config: Config,
@@ -224,15 +228,14 @@ def critic_loss_along(
     steps, j = batch.steps, len(batch.steps.action)
     z = dynamics.unroll(learner.target_model, steps.observation[0], steps.action)
     a_next, log_pi = learner.actor.sample(steps.next_observation, steps.action, noise[None])
-    q_next = jnp.minimum(*learner.target_critic(placed(steps.next_observation, jnp.zeros((j, 1)), config), a_next[0]))
-    y = steps.reward + steps.continues * config.gamma * (q_next - learner.alpha * log_pi[0])
-    y = jax.lax.stop_gradient(y)
-    q1, q2 = critic(placed(z, jnp.arange(j)[:, None], config), steps.action)
-    counted = batch.valid.sum()
-    return jnp.sum(batch.valid * ((q1 - y) ** 2 + (q2 - y) ** 2)) / counted, jnp.sum(batch.valid * q1) / counted
+    q_next = learner.target_critic(with_step_index(steps.next_observation, jnp.zeros((j, 1)), config), a_next[0])
+    y = td_target(steps.reward, steps.continues, config.gamma, soft.state_value(q_next, log_pi[0], learner.alpha))
+    q = critic(with_step_index(z, jnp.arange(j)[:, None], config), steps.action)
+    valid = batch.valid > 0
+    return masked_mean(twin_error(q, y), valid), masked_mean(q[0], valid)
 
 
-def placed(z: Float[Array, "J batch obs"], k: Array, config: Config) -> Float[Array, "J batch in"]:
+def with_step_index(z: Float[Array, "J batch obs"], k: Array, config: Config) -> Float[Array, "J batch in"]:
     """States as critics read them: with the place k in the plan beside them, in units of J, where they know it."""
     if config.critic == "one_step":
         return z
@@ -248,16 +251,16 @@ def model_loss(
         s, ahead = steps.observation[0], steps.next_observation
     else:
         s, ahead = encoder(steps.observation[0]), jax.lax.stop_gradient(target_encoder(steps.next_observation))
-    return dynamics.loss_along(model, s, steps.action, ahead, batch.valid, config.model_decay)
+    return dynamics.multi_step_loss(model, s, steps.action, ahead, batch.valid, config.model_decay)
 
 
 def first(batch: Transition | Sequences) -> Transition:
-    """The steps that stretches begin with."""
+    """The steps that subsequences begin with."""
     return jax.tree.map(lambda leaf: leaf[0], batch.steps) if isinstance(batch, Sequences) else batch
 
 
-def along(batch: Transition | Sequences) -> Sequences:
-    """Single steps as stretches of one."""
+def as_subsequences(batch: Transition | Sequences) -> Sequences:
+    """Single steps as subsequences of one."""
     if isinstance(batch, Sequences):
         return batch
     return Sequences(jax.tree.map(lambda leaf: leaf[None], batch), jnp.ones((1, *batch.reward.shape)))
@@ -335,8 +338,8 @@ def actor_loss(
     a, log_pi = actor.sample(batch.observation, batch.previous_action, noise)
     z = dynamics.unroll(teacher.model, batch.observation, a)
     recall = Recall(z, a, log_pi)
-    q = value(teacher.critic, placed(z, jnp.arange(len(a))[:, None], teacher.config), a)
-    return jnp.sum(jnp.mean(teacher.counted(recall) * (teacher.alpha * log_pi - q), axis=1)), recall
+    q = value(teacher.critic, with_step_index(z, jnp.arange(len(a))[:, None], teacher.config), a)
+    return jnp.sum(jnp.mean(teacher.counted(recall) * soft.action_cost(q, log_pi, teacher.alpha), axis=1)), recall
 
 
 def actor_loss_through_time(
@@ -349,8 +352,8 @@ def actor_loss_through_time(
     a, log_pi = actor.sample(batch.observation, batch.previous_action, noise)
     z = dynamics.unroll(teacher.model, batch.observation, a, through=True)
     recall = Recall(z, a, log_pi)
-    q = jnp.minimum(*teacher.critic(placed(z, jnp.arange(len(a))[:, None], teacher.config)[-1], a[-1]))
-    return jnp.mean(teacher.counted(recall)[-1] * (teacher.alpha * log_pi[-1] - q)), recall
+    q = jnp.minimum(*teacher.critic(with_step_index(z, jnp.arange(len(a))[:, None], teacher.config)[-1], a[-1]))
+    return jnp.mean(teacher.counted(recall)[-1] * soft.action_cost(q, log_pi[-1], teacher.alpha)), recall
 
 
 def update(config: Config, learner: Learner, batch: Batch, key: PRNGKeyArray) -> tuple[Learner, Metrics]:
@@ -358,7 +361,7 @@ def update(config: Config, learner: Learner, batch: Batch, key: PRNGKeyArray) ->
     if config.action_units == "bounds":
         batch = scale_actions(batch[0], learner.spec), scale_actions(batch[1], learner.spec)
     batch_q, batch_m = (encoded(learner.encoder, each) for each in batch)
-    adam = optax.adam(annealed(config.learning_rate, config.anneal_over, learner.updates))
+    adam = optax.adam(linear_decay(config.learning_rate, config.anneal_over, learner.updates))
     states, after = learner.optimisers, {}
     here = first(batch_m)
     noise = jax.random.normal(key, (1 + config.horizon, *here.action.shape))
@@ -367,13 +370,13 @@ def update(config: Config, learner: Learner, batch: Batch, key: PRNGKeyArray) ->
     if config.critic == "one_step":
         loss, seen, drawn = critic_loss, batch_q, noise[:1]
     else:
-        loss, seen, drawn = critic_loss_along, along(batch_q), jax.random.normal(k_critic, noise[1:].shape)
+        loss, seen, drawn = plan_critic_loss, as_subsequences(batch_q), jax.random.normal(k_critic, noise[1:].shape)
     (loss_q, q), g = jax.value_and_grad(loss, has_aux=True)(learner.critic, learner, config, seen, drawn)
     critic, after["critic"] = descend(adam, learner.critic, g, states["critic"])
     metrics = {"critic_loss": loss_q, "q": q}
 
-    parts = learner.model.measured(here.observation, here.next_observation, learner.updates), learner.encoder
-    loss_m, g = jax.value_and_grad(model_loss)(parts, learner.target_encoder, config, along(batch[1]))
+    parts = learner.model.update_delta_scale(here.observation, here.next_observation, learner.updates), learner.encoder
+    loss_m, g = jax.value_and_grad(model_loss)(parts, learner.target_encoder, config, as_subsequences(batch[1]))
     model, after["model"] = descend(adam, parts[0], g[0], states["model"])
     encoder, ends = learner.encoder, learner.ends
     if encoder is not None:
@@ -391,7 +394,7 @@ def update(config: Config, learner: Learner, batch: Batch, key: PRNGKeyArray) ->
         actor, actor_state = descend(adam, learner.actor, g, states["actor"])
         log_pi = jnp.average(recall.log_pi, weights=teacher.counted(recall))
         target_entropy = -here.action.shape[-1]
-        g_alpha = -(log_pi + target_entropy)
+        g_alpha = soft.temperature_gradient(log_pi, target_entropy)
         log_alpha, alpha_state = descend(adam, learner.log_alpha, g_alpha, states["log_alpha"])
         return (actor, actor_state, log_alpha, alpha_state, jnp.exp(log_alpha)), (loss_pi, -log_pi)
 

@@ -1,7 +1,7 @@
 """Twin delayed deep deterministic policy gradients, TD3 (Fujimoto, van Hoof & Meger 2018, arXiv 1802.09477).
 
 a'   = clip(mu'(s') + clip(eps, -c, c))               eps ~ N(0, smoothing^2), in units of the bounds
-y    = r + m gamma min_i Q'_i(s', a')                 m: 0 where the world ended the episode
+y    = r + m gamma min_i Q'_i(s', a')                 m: 0 where the environment ended the episode
 L_Q  = MSE(Q_1(s, a), y) + MSE(Q_2(s, a), y)
 L_mu = -mean Q_1(s, mu(s))                            every second update, and with it a step of all targets
 
@@ -22,9 +22,10 @@ from legato.algorithms.action_units import warn_of_units
 from legato.algorithms.td3.config import TD3 as Config
 from legato.data.replay import Minibatches, Transition, scale_actions
 from legato.data.spec import Spec, convert_actions
+from legato.losses import deterministic
 from legato.nn.ensembles import TwinCritic
 from legato.nn.mlp import MLP
-from legato.nn.optimisation import annealed, descend, optax, polyak
+from legato.nn.optimisation import descend, linear_decay, optax, polyak
 from legato.policy import LastStep, Policy, Step, held, refuse_command
 
 Metrics = dict[str, Float[Array, ""]]
@@ -40,7 +41,7 @@ class Actor(eqx.Module):
         self, s: Float[Array, "*batch obs"], noise: Float[Array, "*batch act"] | float = 0.0
     ) -> Float[Array, "*batch act"]:
         """The action, moved by `noise` in units of the bounds and clipped to them."""
-        return self.spec.unscale(jnp.clip(jnp.tanh(self.network(s)) + noise, -1, 1))
+        return self.spec.denormalise(jnp.clip(jnp.tanh(self.network(s)) + noise, -1, 1))
 
 
 class Learner(eqx.Module):
@@ -90,18 +91,13 @@ def critic_loss(
     critic: TwinCritic, learner: Learner, config: Config, batch: Transition, noise: Float[Array, "batch act"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """L_Q and the mean Q_1. `noise` is standard normal and moves a'."""
-    epsilon = jnp.clip(config.smoothing * noise, -config.smoothing_clip, config.smoothing_clip)
-    a_next = learner.target_actor(batch.next_observation, epsilon)
-    q_next = jnp.minimum(*learner.target_critic(batch.next_observation, a_next))
-    y = jax.lax.stop_gradient(batch.reward + batch.continues * config.gamma * q_next)
-    q1, q2 = critic(batch.observation, batch.action)
-    return jnp.mean((q1 - y) ** 2) + jnp.mean((q2 - y) ** 2), q1.mean()
+    epsilon = deterministic.smoothing_noise(noise, config.smoothing, config.smoothing_clip)
+    return deterministic.critic_loss(critic, learner.target_critic, learner.target_actor, config.gamma, batch, epsilon)
 
 
 def actor_loss(actor: Actor, critic: TwinCritic, s: Float[Array, "batch obs"]) -> Float[Array, ""]:
     """L_mu."""
-    q1, _ = critic(s, actor(s))
-    return -q1.mean()
+    return deterministic.actor_loss(actor, critic, s)
 
 
 def update(config: Config, learner: Learner, batch: tuple[Transition], key: PRNGKeyArray) -> tuple[Learner, Metrics]:
@@ -112,7 +108,7 @@ def update(config: Config, learner: Learner, batch: tuple[Transition], key: PRNG
     (batch_t,) = batch
     if config.action_units == "bounds":
         batch_t = scale_actions(batch_t, learner.spec)
-    adam = optax.adam(annealed(config.learning_rate, config.anneal_over, learner.updates))
+    adam = optax.adam(linear_decay(config.learning_rate, config.anneal_over, learner.updates))
     states = learner.optimisers
     noise = jax.random.normal(key, batch_t.action.shape)
     (loss_q, q), g = jax.value_and_grad(critic_loss, has_aux=True)(learner.critic, learner, config, batch_t, noise)

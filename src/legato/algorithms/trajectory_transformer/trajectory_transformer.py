@@ -33,8 +33,10 @@ from legato.data.tokens import Discretiser, Encoded, Layout, Recipe, Windows
 from legato.data.trajectories import Trajectories
 from legato.data.windows import Draw
 from legato.errors import LegatoError
+from legato.losses.imitation import cross_entropy
+from legato.losses.means import masked_mean
+from legato.models.q_functions import QFunction
 from legato.models.trajectory import TrajectoryModel
-from legato.models.values import Judge
 from legato.nn.optimisation import descend, linear_weights, mean_gradient, muon, optax
 from legato.planning import beam
 from legato.planning.beam import Filter, Plans, Search
@@ -166,13 +168,12 @@ def loss(
     logits = network(flat[:, :-1], batch.goals if network.goal is not None else None, key=key).astype(jnp.float32)
     column = jnp.arange(1, flat.shape[-1]) % layout.width
     if targets is None:
-        error = optax.softmax_cross_entropy_with_integer_labels(logits, flat[:, 1:])
+        error = cross_entropy(logits, flat[:, 1:])
     else:
         error = optax.softmax_cross_entropy(logits, targets[column, flat[:, 1:]])
     acts = (column >= layout.observations) & (column < layout.observations + layout.actions)
-    count = known.sum()
-    weighted = jnp.sum(jnp.where(known, error * jnp.where(acts, action_weight, 1.0), 0)) / count
-    return weighted, {"cross_entropy": jnp.sum(jnp.where(known, error, 0)) / count}
+    weighted = masked_mean(error * jnp.where(acts, action_weight, 1.0), known)
+    return weighted, {"cross_entropy": masked_mean(error, known)}
 
 
 def blurred(
@@ -246,21 +247,21 @@ class Planning(Policy[Memory]):
     search: Search = eqx.field(static=True)
     context: int = eqx.field(static=True)
     by: Literal["return", "likelihood", "mean"] = eqx.field(static=True)
-    judge: Judge | None = None
+    judge: QFunction | None = None
     """a critic of another algorithm, whose Q takes the place of values: TT(+Q)"""
 
     def init_state(self, command: Any) -> Memory:
         layout, spec = self.network.layout, self.facts.spec
         goal = jnp.zeros(spec.observation_size, jnp.int32)
         if self.network.goal is not None:
-            goal = self.observed.encode(self._wanted(command))
+            goal = self.observed.encode(self._known_goal(command))
         else:
             refuse_command(command)
         zero = jnp.zeros((), jnp.int32)
         newest = jnp.zeros(spec.observation_size, jnp.int32)
         return Memory(jnp.zeros((self.context - 1, layout.width), jnp.int32), zero, newest, goal, zero - 1, zero)
 
-    def _wanted(self, goal: Any) -> Float[Array, " obs"]:
+    def _known_goal(self, goal: Any) -> Float[Array, " obs"]:
         """A goal that the data knows. Raises `LegatoError` for none, and for one beyond what was observed."""
         size = self.facts.spec.observation_size
         given = goal if isinstance(goal, Tracer) else numbers(goal, size)
@@ -355,12 +356,12 @@ class Planning(Policy[Memory]):
 
 def policy(config: Config, learner: Learner) -> Planning:
     """The deployable part: the network, the data's bins and the search."""
-    return Planning(learner.network.settled(), learner.facts, search_of(config), config.context, config.search)
+    return Planning(learner.network.materialise(), learner.facts, search_of(config), config.context, config.search)
 
 
 def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> Planning:
     """`policy` of what `init` gives, without what only learns."""
-    network = _network(config, spec, key).settled()
+    network = _network(config, spec, key).materialise()
     return Planning(network, Facts.none(config, spec), search_of(config), config.context, config.search)
 
 

@@ -1,7 +1,7 @@
 """What is still to be earned: V(s), and Q(s, a) by two critics, over observations and actions as they were logged.
 
 Any algorithm that learns them from logs keeps `critic`, `value` and `facts` in its policy, and others search by them:
-`quality(loaded.policy.critic, loaded.policy.facts, s, a)`.
+`min_q(loaded.policy.critic, loaded.policy.facts, s, a)`.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ def critics(spec: Spec, hidden: int, layers: int, *, key: PRNGKeyArray) -> TwinC
     return TwinCritic(spec.observation_size, spec.choices or spec.action_size, [hidden] * layers, key=key)
 
 
-def qualities(
+def q_values(
     critic: TwinCritic,
     facts: Facts,
     s: Float[Array, "*batch obs"],
     a: Float[Array, "*batch act"] | Int[Array, "*batch"],
 ) -> tuple[Float[Array, "*batch"], Float[Array, "*batch"]]:
     """Q_1(s, a) and Q_2(s, a). Actions are in the environment's units; choices are numbers."""
-    read = facts.unit(a) if facts.spec.choices is None else jax.nn.one_hot(a, facts.spec.choices)
+    read = facts.normalise_actions(a) if facts.spec.choices is None else jax.nn.one_hot(a, facts.spec.choices)
     return critic(facts.normaliser(s), read)
 
 
-def quality(
+def min_q(
     critic: TwinCritic,
     facts: Facts,
     s: Float[Array, "*batch obs"],
     a: Float[Array, "*batch act"] | Int[Array, "*batch"],
 ) -> Float[Array, "*batch"]:
     """min_i Q_i(s, a)."""
-    return jnp.minimum(*qualities(critic, facts, s, a))
+    return jnp.minimum(*q_values(critic, facts, s, a))
 
 
-class Judge(eqx.Module):
+class QFunction(eqx.Module):
     """What an action is worth, to whoever searches: min_i Q_i, in the critics' own units.
 
     Rewards of the environment are r / `facts.scale` + `shift` in these.
@@ -55,15 +55,15 @@ class Judge(eqx.Module):
     """discount per primitive step"""
     shift: float = eqx.field(static=True)
 
-    def paid(self, reward: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    def scale_reward(self, reward: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
         """Rewards in the critics' units."""
         return self.facts.ask(reward) + self.shift
 
     def __call__(self, s: Float[Array, "*batch obs"], a: Float[Array, "*batch act"]) -> Float[Array, "*batch"]:
         """min_i Q_i(s, a)."""
-        return quality(self.critic, self.facts, s, a if self.facts.spec.choices is None else a[..., 0].astype(int))
+        return min_q(self.critic, self.facts, s, a if self.facts.spec.choices is None else a[..., 0].astype(int))
 
 
-def worth(value: MLP, facts: Facts, s: Float[Array, "*batch obs"]) -> Float[Array, "*batch"]:
+def state_value(value: MLP, facts: Facts, s: Float[Array, "*batch obs"]) -> Float[Array, "*batch"]:
     """V(s)."""
     return value(facts.normaliser(s))[..., 0]
