@@ -314,7 +314,7 @@ def test_prompts_vary_about_the_target(offline: dict[str, Run], tmp_path: Path) 
         ({"env": "Acrobot-v1"}, "differ in observations"),
         ({"method": "odt-online"}, "a policy of ds4 is fine-tuned by ds4-ac or ds4-rw, not by 'odt-online'"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
-        ({"noise": (0.1, -0.2, 0.1)}, "noise is three deviations"),
+        ({"noise": (0.1, -0.2, 0.1)}, "noise must be at least 0"),
         ({"tau": 2.0}, r"tau must lie in \[0, 1\]"),
         ({"seeds": 3}, "has no seed 2"),
         ({"capacityy": 3}, "unknown option 'capacityy'"),
@@ -356,7 +356,7 @@ def test_as_published_the_optimiser_of_the_run_goes_on(
 
 
 def test_a_run_without_an_offline_policy_is_refused(offline: dict[str, Run], dataset: str, tmp_path: Path) -> None:
-    with pytest.raises(LegatoError, match="is a run of sac, which cannot be fine-tuned: ds4 and odt can"):
+    with pytest.raises(LegatoError, match="is a run of sac, which cannot be fine-tuned: odt and ds4 can"):
         api.finetune(train("sac", tmp_path / "sac", steps=150), "Pendulum-v1")
     bare = Run.create(
         tmp_path / "bare", "ds4", "cpu", offline["ds4"].config, offline["ds4"].settings, offline["ds4"].spec

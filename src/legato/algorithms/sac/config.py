@@ -1,6 +1,7 @@
 """SAC: hyper-parameters, presets and entry.
 
-Sources: [SAC] Haarnoja et al., arXiv 1812.05905; [SRL] the official code of Patel & Siegelmann, arXiv 2410.08979.
+Sources: [SAC] Haarnoja et al., arXiv 1812.05905; [SRL] the official code of Patel & Siegelmann, arXiv 2410.08979;
+[Christodoulou] arXiv 1910.07207.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ class SAC:
     action_units: Literal["bounds", "environment"] = field(default="bounds", metadata={"before": "environment"})
     """in which actions are learnt: those of their bounds, [-1, 1], or the environment's, as published [SAC, SRL]"""
 
+    entropy_share: PositiveShare = 0.98
+    """where actions are choices: the entropy to keep, as a share of that of uniform draws [Christodoulou]"""
+
     def __post_init__(self) -> None:
         validate(self)
 
@@ -57,6 +61,7 @@ ENTRIES = (
         learns="online",
         module="legato.algorithms.sac.sac",
         presets={"paper": paper, "cpu": cpu},
+        discrete=True,
         offers={"check": "sac"},
         title=lambda config: "SAC" if config.action_repeat == 1 else f"SAC-{config.action_repeat}",
     ),

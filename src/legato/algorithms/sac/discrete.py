@@ -5,7 +5,7 @@
     L_pi = mean sum_a pi(a|s) (alpha log pi(a|s) - min_i Q_i(s, a))
     L_al = -log alpha * mean(sum_a pi log pi + H),                     H = h log |A|
 
-The critics give the values of all choices at once. h is `entropy_share`; 0.98, as published, keeps pi close to uniform.
+The critics give the values of all choices at once. h is `entropy_share`, 0.98 as published.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from legato.algorithms.sac.config import SAC as Config
 from legato.data.replay import Transition
 from legato.data.spec import Spec
+from legato.losses.temporal_difference import td_target, twin_loss
 from legato.nn.mlp import MLP
 from legato.policy import LastStep, Policy, Step, held, refuse_command
 
@@ -55,31 +56,29 @@ class Critics(eqx.Module):
         return q1, q2
 
 
-def target(
-    actor: Actor, target_critic: Critics, config: Config, alpha: Float[Array, ""], batch: Transition
-) -> Float[Array, " batch"]:
-    """y."""
-    log_pi = actor(batch.next_observation)
-    value = jnp.sum(jnp.exp(log_pi) * (jnp.minimum(*target_critic(batch.next_observation)) - alpha * log_pi), axis=-1)
-    return batch.reward + batch.continues * config.gamma * value
-
-
 def critic_loss(
-    critic: Critics, batch: Transition, y: Float[Array, " batch"]
+    critic: Critics, learner: Any, config: Config, batch: Transition, noise: Float[Array, "batch act"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """L_Q and the mean Q_1 of the actions that were taken."""
+    """L_Q and the mean Q_1 of the actions that were taken; nothing is drawn."""
+    log_pi = learner.actor(batch.next_observation)
+    q_next = jnp.minimum(*learner.target_critic(batch.next_observation))
+    v_next = jnp.sum(jnp.exp(log_pi) * (q_next - learner.alpha * log_pi), axis=-1)
+    y = td_target(batch.reward, batch.continues, config.gamma, v_next)
     taken = batch.action.astype(int)
     q1, q2 = (jnp.take_along_axis(q, taken, axis=-1)[..., 0] for q in critic(batch.observation))
-    return jnp.mean((q1 - y) ** 2) + jnp.mean((q2 - y) ** 2), q1.mean()
+    return twin_loss((q1, q2), y), q1.mean()
 
 
 def actor_loss(
-    actor: Actor, critic: Critics, alpha: Float[Array, ""], s: Float[Array, "batch obs"]
+    actor: Actor,
+    critic: Critics,
+    alpha: Float[Array, ""],
+    s: Float[Array, "batch obs"],
+    noise: Float[Array, "batch act"],
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """L_pi and the mean of sum_a pi log pi, the entropy's negative."""
+    """L_pi and the mean of sum_a pi log pi, the entropy's negative; nothing is drawn."""
     log_pi = actor(s)
-    pi = jnp.exp(log_pi)
-    q = jax.lax.stop_gradient(jnp.minimum(*critic(s)))
+    pi, q = jnp.exp(log_pi), jax.lax.stop_gradient(jnp.minimum(*critic(s)))
     return jnp.mean(jnp.sum(pi * (alpha * log_pi - q), axis=-1)), jnp.mean(jnp.sum(pi * log_pi, axis=-1))
 
 

@@ -7,11 +7,13 @@
 
 As in Patel & Siegelmann (arXiv 2410.08979), whose rival this is, alpha is 0.2 for the first update and exp(log alpha)
 afterwards. Actions, and so densities and H, are in units of their bounds, [-1, 1]: what is learnt does not depend on
-the unit in which an environment counts. `action_units = "environment"` is the published form.
+the unit in which an environment counts. `action_units = "environment"` is the published form. For choices see
+`discrete`.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -20,6 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.algorithms.action_units import warn_of_units
+from legato.algorithms.sac import discrete
 from legato.algorithms.sac.config import SAC as Config
 from legato.data.replay import Minibatches, Transition, scale_actions
 from legato.data.spec import Spec, convert_actions
@@ -56,11 +59,11 @@ class Actor(eqx.Module):
 
 
 class Learner(eqx.Module):
-    """Everything SAC carries while training."""
+    """Everything SAC carries while training; where actions are choices, with the networks of `discrete`."""
 
-    actor: Actor
-    critic: TwinCritic
-    target_critic: TwinCritic
+    actor: Any
+    critic: Any
+    target_critic: Any
     log_alpha: Float[Array, ""]
     alpha: Float[Array, ""]
     optimisers: dict[str, optax.OptState]
@@ -78,7 +81,10 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
     """A learner before its first update."""
     k_actor, k_critic = jax.random.split(key)
     actor = _actor(config, spec, k_actor)
-    critic = TwinCritic(spec.observation_size, spec.action_size, (config.hidden, config.hidden), key=k_critic)
+    if spec.choices is None:
+        critic = TwinCritic(spec.observation_size, spec.action_size, (config.hidden, config.hidden), key=k_critic)
+    else:
+        critic = discrete.Critics(spec, config.hidden, key=k_critic)
     log_alpha = jnp.zeros(())
     trained = {"actor": actor, "critic": critic, "log_alpha": log_alpha}
     return Learner(
@@ -93,7 +99,9 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
     )
 
 
-def _actor(config: Config, spec: Spec, key: PRNGKeyArray) -> Actor:
+def _actor(config: Config, spec: Spec, key: PRNGKeyArray) -> Any:
+    if spec.choices is not None:
+        return discrete.Actor(spec, config.hidden, key=key)
     return Actor(spec.with_unit_bounds() if config.action_units == "bounds" else spec, config.hidden, key=key)
 
 
@@ -118,21 +126,26 @@ def actor_loss(
 def update(config: Config, learner: Learner, batch: tuple[Transition], key: PRNGKeyArray) -> tuple[Learner, Metrics]:
     """One gradient step of critics, actor and temperature, and one Polyak step of the target critics."""
     (batch_t,) = batch
-    if config.action_units == "bounds":
+    if learner.spec.choices is None and config.action_units == "bounds":
         batch_t = scale_actions(batch_t, learner.spec)
     adam = optax.adam(linear_decay(config.learning_rate, config.anneal_over, learner.updates))
     states = learner.optimisers
     noise_next, noise = jax.random.normal(key, (2, *batch_t.action.shape))
 
-    (loss_q, q), g = jax.value_and_grad(critic_loss, has_aux=True)(learner.critic, learner, config, batch_t, noise_next)
+    of_critic, of_actor = critic_loss, actor_loss
+    target_entropy: float | int = -batch_t.action.shape[-1]
+    if learner.spec.choices is not None:
+        of_critic, of_actor = discrete.critic_loss, discrete.actor_loss
+        target_entropy = config.entropy_share * math.log(learner.spec.choices)
+
+    (loss_q, q), g = jax.value_and_grad(of_critic, has_aux=True)(learner.critic, learner, config, batch_t, noise_next)
     critic, critic_state = descend(adam, learner.critic, g, states["critic"])
 
-    (loss_pi, log_pi), g = jax.value_and_grad(actor_loss, has_aux=True)(
+    (loss_pi, log_pi), g = jax.value_and_grad(of_actor, has_aux=True)(
         learner.actor, critic, learner.alpha, batch_t.observation, noise
     )
     actor, actor_state = descend(adam, learner.actor, g, states["actor"])
 
-    target_entropy = -batch_t.action.shape[-1]
     g_alpha = soft.temperature_gradient(log_pi, target_entropy)
     log_alpha, alpha_state = descend(adam, learner.log_alpha, g_alpha, states["log_alpha"])
 
@@ -174,14 +187,18 @@ class HeldAction(Policy[LastStep]):
         return held(convert_actions(a, self.actor.spec, self.spec), length), state
 
 
-def policy(config: Config, learner: Learner) -> HeldAction:
+def policy(config: Config, learner: Learner) -> HeldAction | discrete.HeldChoice:
     """The deployable part: the actor alone."""
-    return HeldAction(learner.actor, learner.spec)
+    return _held(learner.actor, learner.spec)
 
 
-def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> HeldAction:
+def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> HeldAction | discrete.HeldChoice:
     """`policy` of what `init` gives, without what only learns."""
-    return HeldAction(_actor(config, spec, jax.random.split(key)[0]), spec)
+    return _held(_actor(config, spec, jax.random.split(key)[0]), spec)
+
+
+def _held(actor: Any, spec: Spec) -> HeldAction | discrete.HeldChoice:
+    return HeldAction(actor, spec) if spec.choices is None else discrete.HeldChoice(actor, spec)
 
 
 def batches(config: Config) -> Minibatches:

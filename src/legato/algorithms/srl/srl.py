@@ -34,90 +34,24 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.algorithms.action_units import warn_of_units
+from legato.algorithms.srl.actor import Actor
 from legato.algorithms.srl.config import SRL as Config
+from legato.algorithms.srl.plan_critic import plan_critic_loss, with_step_index
 from legato.data.replay import Minibatches, Sequences, Transition, scale_actions
 from legato.data.spec import Spec, convert_actions
 from legato.losses import soft
-from legato.losses.means import masked_mean
 from legato.losses.returns import n_step_reward
-from legato.losses.temporal_difference import td_target, twin_error, twin_loss
+from legato.losses.temporal_difference import td_target, twin_loss
 from legato.models import dynamics
 from legato.models.dynamics import Dynamics, Ends
-from legato.nn.distributions import TanhNormal
 from legato.nn.ensembles import TwinCritic
-from legato.nn.gru import GRUCell, RNNCell
-from legato.nn.mlp import MLP, Linear
+from legato.nn.mlp import MLP
 from legato.nn.optimisation import descend, linear_decay, optax, polyak
-from legato.nn.recurrence import unrolled_scan
 from legato.policy import LastStep, Policy, RandomPlans, Step, refuse_command
 
 Metrics = dict[str, Float[Array, ""]]
 Batch = tuple[Transition | Sequences, Transition | Sequences]
 LATENT_STEPS = 5  # that a model of latent states learns to predict from its own predictions
-
-
-class Actor(eqx.Module):
-    """pi(a_0 ... a_{J-1} | s, a_prev): the state enters only as the cell's first hidden vector.
-
-    h_0 = W_2 relu(W_1 s + b_1) + b_2;  h_{k+1} = cell(h_k, a_{k-1}), a_{-1} the action executed before the decision;
-    mean and log-std are linear in h_{k+1}, the same for every k.
-    """
-
-    l1: Linear
-    l2: Linear
-    cell: GRUCell | RNNCell
-    mean: Linear
-    log_std: Linear
-    spec: Spec = eqx.field(static=True)
-
-    def __init__(self, spec: Spec, config: Config, *, key: PRNGKeyArray):
-        k1, k2, k3, k4, k5 = jax.random.split(key, 5)
-        cell = {"gru": GRUCell, "rnn": RNNCell}[config.cell]
-        self.l1 = Linear(config.latent or spec.observation_size, config.hidden, key=k1)
-        self.l2 = Linear(config.hidden, config.hidden, key=k2)
-        self.cell = cell(spec.action_size, config.hidden, key=k3)
-        self.mean = Linear(config.hidden, spec.action_size, key=k4)
-        self.log_std = Linear(config.hidden, spec.action_size, key=k5)
-        self.spec = spec
-
-    def start(self, s: Float[Array, "*batch obs"]) -> Float[Array, "*batch hidden"]:
-        """h_0 of a state."""
-        return self.l2(jax.nn.relu(self.l1(s)))
-
-    def head(self, h: Float[Array, "*batch hidden"]) -> TanhNormal:
-        return TanhNormal(self.mean(h), self.log_std(h), *self.spec.box())
-
-    def sample(
-        self,
-        s: Float[Array, "*batch obs"],
-        a_prev: Float[Array, "*batch act"],
-        noise: Float[Array, "J *batch act"],
-    ) -> tuple[Float[Array, "J *batch act"], Float[Array, "J *batch"]]:
-        """A plan of J actions that standard-normal `noise` selects, differentiable, and each action's log-density."""
-        _, (a, log_pi) = unrolled_scan(Actor.step, self, (self.start(s), a_prev), noise)
-        return a, log_pi
-
-    def step(self, carry: tuple[Array, Array], noise_k: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-        """(h_k, a_{k-1}) -> (h_{k+1}, a_k), and the k-th action with its log-density."""
-        h, a = carry
-        h = self.cell(h, a)
-        a, log_pi = self.head(h).sample(noise_k)
-        return (h, a), (a, log_pi)
-
-    def greedy(
-        self, s: Float[Array, "*batch obs"], a_prev: Float[Array, "*batch act"], length: int
-    ) -> Float[Array, "J *batch act"]:
-        """The plan of the most likely actions, each fed to the next."""
-
-        def step(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
-            h, a = carry
-            h = self.cell(h, a)
-            a = self.head(h).mode()
-            return (h, a), a
-
-        # One turn would be compiled without a loop and round otherwise; with two, all lengths agree to the bit.
-        _, a = jax.lax.scan(step, (self.start(s), a_prev), None, max(length, 2))
-        return a[:length]
 
 
 class Learner(eqx.Module):
@@ -210,36 +144,6 @@ def critic_loss(
     y = td_target(rewards, last.continues, config.gamma**n, v_next)
     q = critic(steps.observation[0], steps.action[0])
     return twin_loss(q, y), q[0].mean()
-
-
-def plan_critic_loss(
-    critic: TwinCritic,
-    learner: Learner,
-    config: Config,
-    batch: Sequences,
-    noise: Float[Array, "J batch act"],
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The same for critics that know an action's place k in a plan, and see what the model makes of the state there.
-
-        y_k = r_k + m_k gamma (min_i Qbar_i(s_{k+1}, 0, a') - alpha log pi(a'))
-
-    with a' the first action of a plan made in s_{k+1}.
-    """
-    steps, j = batch.steps, len(batch.steps.action)
-    z = dynamics.unroll(learner.target_model, steps.observation[0], steps.action)
-    a_next, log_pi = learner.actor.sample(steps.next_observation, steps.action, noise[None])
-    q_next = learner.target_critic(with_step_index(steps.next_observation, jnp.zeros((j, 1)), config), a_next[0])
-    y = td_target(steps.reward, steps.continues, config.gamma, soft.state_value(q_next, log_pi[0], learner.alpha))
-    q = critic(with_step_index(z, jnp.arange(j)[:, None], config), steps.action)
-    valid = batch.valid > 0
-    return masked_mean(twin_error(q, y), valid), masked_mean(q[0], valid)
-
-
-def with_step_index(z: Float[Array, "J batch obs"], k: Array, config: Config) -> Float[Array, "J batch in"]:
-    """States as critics read them: with the place k in the plan beside them, in units of J, where they know it."""
-    if config.critic == "one_step":
-        return z
-    return jnp.concatenate([z, jnp.broadcast_to(k / config.horizon, z.shape[:-1])[..., None]], axis=-1)
 
 
 def model_loss(
