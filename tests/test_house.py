@@ -15,16 +15,17 @@ import jax
 import pytest
 
 import legato
-from legato.algorithms import algorithm, entries
+from legato.algorithms import FOLDERS, algorithm, entries
 from legato.algorithms.decision_s4.config import DS4
 from legato.algorithms.decision_transformer.config import DT
+from legato.algorithms.protocol import OPTIONAL
 from legato.algorithms.sac.config import SAC
 from legato.algorithms.srl.config import SRL
 from legato.cli import main
 from legato.data.spec import Spec
 from legato.options import documentation
 from legato.training import policy_file
-from legato.training.settings import KINDS
+from legato.training.settings import KINDS, PRESETS
 
 SOURCE = Path(legato.__file__).parent
 
@@ -132,6 +133,60 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
     paths = [str(SOURCE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
+
+
+# --- who asks which algorithm it is ---
+
+# The list of folders; what the demo trains; and where the word means something else: the seconds of a step.
+MAY_NAME = {"algorithms/__init__.py", "cli/demo.py"}
+OTHER_WORDS = {("envs/environments.py", "dt")}
+
+
+def named(source: str) -> list[str]:
+    """Names of algorithms that stand in code as they are, and imports from their folders."""
+    names, found = {*entries("online", "offline", "finetuning")}, []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and node.value in names:
+            found.append(node.value)
+        elif isinstance(node, ast.ImportFrom):
+            folder = (node.module or "").removeprefix("legato.algorithms.").split(".")[0]
+            below = node.module == "legato.algorithms" and any(alias.name in FOLDERS for alias in node.names)
+            if below or ((node.module or "").startswith("legato.algorithms.") and folder in FOLDERS):
+                found.append(node.module or "")
+    return found
+
+
+def test_nobody_outside_its_folder_asks_which_algorithm_it_is() -> None:
+    found = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        where = path.relative_to(SOURCE).as_posix()
+        if where in MAY_NAME or where.startswith(tuple(f"algorithms/{folder}/" for folder in FOLDERS)):
+            continue
+        names = [name for name in named(path.read_text()) if (where, name) not in OTHER_WORDS]
+        found |= {where: names} if names else {}
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ('if run.algorithm == "tt":\n    pass', ["tt"]),
+        ('if name in ("dt", "odt"):\n    pass', ["dt", "odt"]),
+        ("from legato.algorithms.srl.srl import Actor", ["legato.algorithms.srl.srl"]),
+        ("from legato.algorithms import sac", ["legato.algorithms"]),
+        ('from legato.algorithms import entry\nprint("legato train srl --help")', []),
+    ],
+)
+def test_who_asks_would_be_caught(source: str, found: list[str]) -> None:
+    assert named(source) == found
+
+
+def test_what_an_entry_offers_is_there() -> None:
+    for name, found in entries("online", "offline", "finetuning").items():
+        assert set(found.offers) <= OPTIONAL, name
+        for function in found.offers:
+            assert callable(found.function(function)), f"{name}: {function}"
+        assert set(found.presets) == set(PRESETS), name
 
 
 # --- what runs nothing but itself ---

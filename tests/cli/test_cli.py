@@ -107,8 +107,8 @@ BAD = {
     "play RUN --target 3": "the policies of 'RUN' (SRL-4) read no target return: leave out target",
     "play RUN --episode -1": "episodes are numbered from 0; -1 was given",
     # worlds
-    "train srl --env CartPole-v1": "discrete actions of 'CartPole-v1' are not supported by srl; from logs "
-    "(--dataset) bc, dt, ds4, tt, iql learn them",
+    "train srl --env CartPole-v1": "discrete actions of 'CartPole-v1' are not supported by srl; learn "
+    "them by acting with sac, or from logs (--dataset) with bc, dt, ds4, tt, iql",
     "train sac --env FrozenLake-v1": "discrete observations of 'FrozenLake-v1' are not supported; wrap it in",
     "compare RUN OTHER": "runs of different environments cannot be compared: MountainCarContinuous-v0, Pendulum-v1",
     # places

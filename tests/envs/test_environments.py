@@ -85,8 +85,8 @@ def test_other_spaces_are_refused_by_kind(kind: str) -> None:
     expected += "in a function that makes it"
     assert refusal(problem) == expected
     with pytest.raises(LegatoError) as problem:
-        describe(World(action=OTHERS[kind]), "W-v1", supporters=["dqn", "muzero"])
-    expected = f"{kind} actions of 'W-v1' are not supported; algorithms that support it: dqn, muzero"
+        describe(World(action=OTHERS[kind]), "W-v1")
+    expected = f"{kind} actions of 'W-v1' are not supported; no algorithm supports it yet"
     assert refusal(problem) == expected
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,25 +15,20 @@ def describe(
     environment: Any,
     name: str,
     user: str = "",
-    supporters: Sequence[str] = (),
     *,
     discrete: bool = False,
-    choosers: Sequence[str] = (),
+    instead: str = "",
 ) -> Spec:
     """The environment's spec: a flat observation and a bounded continuous action, or a choice where that is supported.
 
-    `user` is the algorithm that asks and `supporters` those that would take what it cannot, `choosers` those that learn
-    choices from logs; all only word the error.
+    `user` is the algorithm that asks, and `instead` says who learns choices; both only word the error.
     Raises `LegatoError` for dict and other spaces, for actions without finite bounds, and for choices unless
     `discrete`.
     """
 
     def refuse(what: str) -> LegatoError:
         who = f" by {user}" if user else ""
-        instead = (
-            f"algorithms that support it: {', '.join(supporters)}" if supporters else "no algorithm supports it yet"
-        )
-        return LegatoError(f"{what} of '{name}' are not supported{who}; {instead}")
+        return LegatoError(f"{what} of '{name}' are not supported{who}; no algorithm supports it yet")
 
     observation, action = environment.observation_space, environment.action_space
     if not isinstance(observation, spaces.Box):
@@ -43,9 +37,8 @@ def describe(
     size = int(np.prod(observation.shape))
     if discrete and isinstance(action, spaces.Discrete):
         return Spec.discrete(size, int(action.n))
-    if isinstance(action, spaces.Discrete) and choosers:
-        able = f"from logs (--dataset) {', '.join(choosers)} learn them"
-        raise LegatoError(f"discrete actions of '{name}' are not supported by {user}; {able}")
+    if isinstance(action, spaces.Discrete) and instead:
+        raise LegatoError(f"discrete actions of '{name}' are not supported by {user}; {instead}")
     if not isinstance(action, spaces.Box):
         raise refuse(f"{type(action).__name__.lower()} actions")
     if len(action.shape) != 1:

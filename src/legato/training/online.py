@@ -106,9 +106,12 @@ def check(algorithm: str, config: Any, settings: Settings) -> Spec:
     module = algorithm_module(algorithm)
     world = world_of(settings)
     environment = make(world)
-    choosers = [name for name, found in entries().items() if found.discrete]
+    by_acting, from_logs = (
+        ", ".join(name for name, found in entries(learns).items() if found.discrete) for learns in ("online", "offline")
+    )
+    instead = f"learn them by acting with {by_acting}, or from logs (--dataset) with {from_logs}"
     discrete = entry(algorithm).discrete
-    spec = describe(environment, settings.env, user=algorithm, discrete=discrete, choosers=choosers)
+    spec = describe(environment, settings.env, user=algorithm, discrete=discrete, instead=instead)
     limit = episode_limit(environment)
     try_environment(environment, settings.env)
     plan = module.plan_length(config)
