@@ -22,6 +22,7 @@ from legato.data.windows import Draw, Window
 from legato.errors import LegatoError
 
 DEPTH = 2  # windows prepared ahead
+MAPPED = 2 << 30  # bytes of mapped files from which on these are streamed instead of put on the device
 
 
 class Stream:
@@ -175,3 +176,10 @@ def returns_to_go(data: Trajectories, gamma: float = 1.0) -> Float32[np.ndarray,
 def _episode(data: Trajectories, rows: Int[np.ndarray, "*batch"]) -> Int[np.ndarray, "*batch"]:
     """The numbers of the episodes in which these rows lie."""
     return np.searchsorted(data.offsets, rows, side="right") - 1
+
+
+def streamed(data: Trajectories, when: str) -> bool:
+    """Is this set drawn from on the host? Of `auto`: if it is mapped and large."""
+    arrays = [array for array in (data.observations, data.actions, data.rewards) if array is not None]
+    mapped = any(isinstance(array, np.memmap) for array in arrays)
+    return when == "always" or (when == "auto" and mapped and sum(array.nbytes for array in arrays) > MAPPED)

@@ -23,16 +23,16 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from legato.algorithms import finetuner
 from legato.data import trajectories as logs
 from legato.data.histories import Episode
-from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.envs import make_vec
 from legato.errors import LegatoError, plain
 from legato.policy import Policy
-from legato.rollout import Clock, Experience, Rollout, episodes, stack
+from legato.rollout import Clock, Rollout, episodes, stack
 from legato.training import policy_file
 from legato.training.policy_file import fill, named_leaves
 from legato.training.progress import Progress
 from legato.training.run import Run
+from legato.training.running_episodes import SHORTEST, RunningEpisodes, padded_episode, with_padding
 from legato.training.session import Session
 from legato.training.settings import FinetuneSettings, environment_card, from_scratch, world_of
 from legato.training.starting_point import (
@@ -44,8 +44,7 @@ from legato.training.starting_point import (
     new_initial,
 )
 
-SHORTEST = 64  # rows of the shortest padding that an episode is put into the replay with
-NUMBERS = ("level", "best_asks", "trust", "asks", "tries", "prompt", "stored")  # of a loop, as checkpoints keep them
+NUMBERS = ("level", "best_asks", "trust", "asks", "tries", "stored")  # of a loop, as checkpoints keep them
 
 
 def start(
@@ -123,7 +122,7 @@ class FinetuningLoop:
         init_keys, self.act_keys, self.update_keys = keys[:, 0], keys[:, 1], keys[:, 2]
         offline = stack([policy_file.load(run.policy_path(seed, "start")).policy for seed in seeds])
         session.init_learner(self.module, (tuning, base), (offline, init_keys), members=self.members)
-        self.kept = self._copied(self.module.deployed(session.learner))  # of each seed, the best so far
+        self.kept = jax.tree.map(jnp.copy, self.module.deployed(session.learner))  # of each seed, the best so far
         room = describe_environment(world_of(s), run.label)[1] or self.module.longest_episode(base)
         empty = jax.jit(jax.vmap(lambda _: self.replay.create(tuning, base, spec, s.capacity, room)))
         self.memory = empty(jnp.arange(len(seeds)))
@@ -137,8 +136,7 @@ class FinetuningLoop:
         self.level = np.full(len(seeds), -np.inf)  # what the offline policies earn
         self.best_asks = self.first.copy()  # what the best were asked for
         self.trust = np.ones(len(seeds))  # how much more than that may be asked for: halved by every fall
-        self.open: list[list[tuple[np.ndarray, ...]]] = [[] for _ in range(self.members)]
-        self.prompt = np.zeros(self.members, np.float32)  # what each running episode was asked for
+        self.running = RunningEpisodes(self.members, len(seeds), spec)
         self.stored = np.zeros(len(seeds), np.int64)
         self.recent: list[list[tuple[float, float]]] = [[] for _ in seeds]
         self.improved = jax.jit(jax.vmap(partial(self.module.improved, tuning)))
@@ -148,7 +146,7 @@ class FinetuningLoop:
         carried = True, session.learner, self.memory, self.update_keys, 0, 1
         metrics = sorted(advance.eval_shape(self.module, tuning, *carried)[1])
         one = jax.eval_shape(lambda t: jax.tree.map(lambda leaf: leaf[0], t), (session.learner, self.memory))
-        padded = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, _padded([], spec, 0.0, SHORTEST)))
+        padded = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, padded_episode([], spec, 0.0, SHORTEST)))
         self.met_names = sorted(jax.eval_shape(partial(self.replay.add, tuning), *one, padded)[1])
         self.met: dict[str, np.ndarray] = {name: np.zeros(len(seeds)) for name in self.met_names}  # since the last row
         self.columns = ["return", "length", "episodes", "eval_return", "target", *metrics, *self.met_names]
@@ -167,11 +165,9 @@ class FinetuningLoop:
             end = data.observations[at.stop - 1] if data.ends is None else data.ends[i]
             terminated = bool(data.terminations[at.stop - 1])
             steps = [(*row, end) for row in rows]
-            self._remember([[_padded(steps, self.run.spec, float(ask), terminated=terminated)] for ask in self.first])
-
-    @staticmethod
-    def _copied(tree: Any) -> Any:
-        return jax.tree.map(jnp.copy, tree)
+            self._remember(
+                [[padded_episode(steps, self.run.spec, float(ask), terminated=terminated)] for ask in self.first]
+            )
 
     # --- the loop ---
 
@@ -218,7 +214,7 @@ class FinetuningLoop:
             raise
         for episode in ended:
             self.recent[episode.member // s.environments].append((episode.ret, episode.length))
-        self._remember(self._episodes(experience, np.repeat(asked, s.environments)))
+        self._remember(self.running.add(experience, np.repeat(asked, s.environments)))
         session.step += len(experience.reward) * s.environments
         count = phase.updates if self.stored.min() > 0 else 0
         if count:
@@ -250,28 +246,14 @@ class FinetuningLoop:
         ]
         return (self.tries * (1 + np.array(draw))).astype(np.float32)
 
-    def _episodes(self, experience: Experience, asked: np.ndarray) -> list[list[Episode]]:
-        """The episodes that ended, by seed; the others stay open."""
-        done: list[list[Episode]] = [[] for _ in self.run.seeds]
-        fields = (experience.observation, experience.action, experience.reward, experience.next_observation)
-        for t in range(len(experience.reward)):
-            for member, rows in enumerate(self.open):
-                if not rows:
-                    self.prompt[member] = asked[member]
-                rows.append(tuple(field[t, member] for field in fields))
-                terminated = bool(experience.terminated[t, member])
-                if terminated or experience.truncated[t, member]:
-                    episode = _padded(rows, self.run.spec, float(self.prompt[member]), terminated=terminated)
-                    done[member // self.settings.environments].append(episode)
-                    self.open[member] = []
-        return done
-
     def _remember(self, done: list[list[Episode]]) -> None:
         """Put episodes into the replays, one of each seed at a time."""
         for turn in range(max(map(len, done))):
             there = [found[turn] if turn < len(found) else None for found in done]
             rows = max(len(episode.rewards) for episode in there if episode is not None)
-            batch = [_resized(e, rows) if e is not None else _padded([], self.run.spec, 0.0, rows) for e in there]
+            batch = [
+                with_padding(e, rows) if e is not None else padded_episode([], self.run.spec, 0.0, rows) for e in there
+            ]
             stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *batch)
             self.memory, metrics = put(self.replay, self.tuning, self.session.learner, self.memory, stacked)
             for name, values in jax.device_get(metrics).items():
@@ -342,18 +324,13 @@ class FinetuningLoop:
     def state(self) -> dict[str, Any]:
         """The replay, the best so far, the episodes in progress, and what is asked for."""
         recent = [(i, *episode) for i, of_seed in enumerate(self.recent) for episode in of_seed]
-        rows = [row for of_member in self.open for row in of_member]
-        fields = zip(*rows, strict=True) if rows else ([] for _ in range(4))
-        names = ("observation", "action", "reward", "next_observation")
         return {
             "kept": named_leaves(self.kept),
             "memory": self.replay.state(self.memory),
             "rollout": self.rollout.state(),
-            "open": {
-                "lengths": np.array([len(of_member) for of_member in self.open]),
-                **{name: np.array(field, np.float32) for name, field in zip(names, fields, strict=True)},
-            },
+            "open": self.running.state(),
             "loop": {
+                "prompt": self.running.targets.copy(),
                 **{name: getattr(self, name).copy() for name in NUMBERS},
                 "recent": np.array(recent, np.float64).reshape(-1, 3),
             },
@@ -363,48 +340,16 @@ class FinetuningLoop:
     def restore(self, state: dict[str, Any], fresh_episodes: bool) -> None:
         self.kept = fill(self.kept, state["kept"], str(self.session.checkpoints.folder))
         self.memory = self.replay.restore(self.memory, state["memory"])
-        loop, kept = state["loop"], state["open"]
+        loop = state["loop"]
         for name in NUMBERS:
             setattr(self, name, loop[name].copy())
         self.met = {name: values.copy() for name, values in state.get("met", {}).items()}
         for i, ret, length in loop["recent"]:
             self.recent[int(i)].append((float(ret), float(length)))
-        ends = np.cumsum(kept["lengths"])
-        if fresh_episodes:
-            kept = {**kept, "lengths": np.zeros_like(kept["lengths"])}
-        names = ("observation", "action", "reward", "next_observation")
-        for member, (end, length) in enumerate(zip(ends, kept["lengths"], strict=True)):
-            self.open[member] = [tuple(kept[name][t] for name in names) for t in range(end - length, end)]
+        self.running.restore(state["open"], loop["prompt"], fresh_episodes)
         noise = jnp.asarray(0.0, jnp.float32)
         explorers = self.explorers(self.session.learner, jnp.asarray(self.tries), noise)
         self.rollout.restore(state["rollout"], explorers, fresh=fresh_episodes)
-
-
-def _padded(
-    rows: list[tuple[np.ndarray, ...]], spec: Spec, asked: float, length: int | None = None, terminated: bool = False
-) -> Episode:
-    """An episode from its steps, in host memory; no steps are no episode."""
-    steps = len(rows)
-    length = length or max(SHORTEST, 1 << steps.bit_length())  # a power of two above T: few shapes are compiled
-    observations = np.zeros((length, spec.observation_size), np.float32)
-    actions = np.zeros((length, spec.action_size), np.float32)
-    rewards = np.zeros(length, np.float32)
-    for t, (observation, action, reward, _) in enumerate(rows):
-        observations[t], actions[t], rewards[t] = observation, action, reward
-    if steps:
-        observations[steps] = rows[-1][3]
-    fields: tuple[Any, ...] = (np.int32(steps), np.bool_(terminated), np.float32(asked))
-    return Episode(observations, actions, rewards, *fields)  # type: ignore[arg-type]
-
-
-def _resized(episode: Episode, rows: int) -> Episode:
-    """With more padding."""
-    more = rows - len(episode.rewards)
-    if not more:
-        return episode
-    arrays = (np.asarray(array) for array in (episode.observations, episode.actions, episode.rewards))
-    wider = (np.concatenate([array, np.zeros((more, *array.shape[1:]), array.dtype)]) for array in arrays)
-    return Episode(*wider, episode.steps, episode.terminated, episode.asked)  # type: ignore[arg-type]
 
 
 @jax.jit

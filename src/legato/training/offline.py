@@ -8,7 +8,6 @@ one does. An environment is needed only to evaluate.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -28,9 +27,9 @@ from legato.data import facts as data_facts
 from legato.data import trajectories as logs
 from legato.data.arrays import warn_of_length
 from legato.data.spec import Spec
-from legato.data.streams import Stream
+from legato.data.streams import Stream, streamed
 from legato.data.tokens import Encoded
-from legato.data.trajectories import Trajectories
+from legato.data.trajectories import Trajectories, fingerprint
 from legato.data.transitions import Transitions
 from legato.data.windows import Draw, Episodes, Window
 from legato.envs import describe, episode_limit, make, make_vec, try_environment
@@ -46,7 +45,6 @@ from legato.training.settings import OfflineSettings, environment_card, world_of
 HELD = "held_out_error"  # the column of metrics
 HELD_STEPS = 2_000  # of the held-out episodes that are predicted at an evaluation, at most, but for the first episode
 DISPATCH = 50  # updates per compiled call: seconds at most, so that Ctrl-C is answered
-MAPPED = 2 << 30  # bytes of mapped files from which on these are streamed instead of put on the device
 
 
 def start(
@@ -210,24 +208,6 @@ def check(
         earned = logs.returns(data, module.batches(config).discount)
         data_facts.warn(settings.targets, float(earned.min()), float(earned.max()))
     return spec, module.select_data(config, data, limit)
-
-
-def fingerprint(data: Trajectories) -> str:
-    """A short name for the very numbers of a dataset: of sizes, episodes, and up to some ten thousand of its steps."""
-    rows = slice(None, None, max(1, data.steps // 10_000))
-    digest = hashlib.blake2b(np.ascontiguousarray(data.offsets).tobytes(), digest_size=8)
-    for array in (data.observations, data.actions, data.rewards):
-        if array is not None:
-            digest.update(str(array.shape).encode())
-            digest.update(np.ascontiguousarray(array[rows]).tobytes())
-    return digest.hexdigest()
-
-
-def streamed(data: Trajectories, when: str) -> bool:
-    """Is this set drawn from on the host? Of `auto`: if it is mapped and large."""
-    arrays = [array for array in (data.observations, data.actions, data.rewards) if array is not None]
-    mapped = any(isinstance(array, np.memmap) for array in arrays)
-    return when == "always" or (when == "auto" and mapped and sum(array.nbytes for array in arrays) > MAPPED)
 
 
 class OfflineLoop:
