@@ -144,7 +144,8 @@ def read_all(path: Path, name: str | None = None) -> dict[str, np.ndarray]:
     from legato import api
     from legato.evaluation import store
     from legato.training.checkpoint import Checkpoints, _flatten
-    from legato.training.run import Run, kept_history
+    from legato.training.metrics import kept_history
+    from legato.training.run import Run
 
     run, found = Run(path), {}
     if name in (None, "config.json"):

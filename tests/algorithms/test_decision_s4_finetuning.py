@@ -29,7 +29,7 @@ LENGTH, ROWS, ASKED = 5, 8, 4.0
 
 update = jax.jit(ac.update, static_argnums=(0, 4))
 remember = jax.jit(ac.replay.add, static_argnums=0)
-refreshed = jax.jit(ac.replay.refresh)
+refreshed = jax.jit(ac.replay.renew)
 
 
 @cache
@@ -400,5 +400,5 @@ def test_what_cannot_be_fine_tuned_is_refused() -> None:
         check(replace(SMALL, history=False), SPEC)
     with pytest.raises(LegatoError, match="delayed return"):
         ac.check(replace(TUNING, relabel=True), replace(SMALL, delayed=True), SPEC, None)
-    with pytest.raises(LegatoError, match="--regret 0 with --relabel"):
+    with pytest.raises(LegatoError, match="regret 0 with relabel"):
         ac.check(replace(TUNING, relabel=True, regret=0.1), SMALL, SPEC, None)

@@ -23,6 +23,8 @@ from legato.models.q_functions import min_q, state_value
 from legato.nn.mlp import MLP
 from legato.nn.optimisation import descend, polyak
 from legato.training import offline
+from legato.training.checkpoint import Checkpoints
+from legato.training.policy_file import fill
 from legato.training.run import Run
 from legato.training.settings import OfflineSettings, preset
 
@@ -326,9 +328,9 @@ def test_a_saved_policy_keeps_its_critics(walked: Run) -> None:
     """What was loaded judges as what was trained: the targets of the checkpoint."""
     policy, config = loaded(walked), walked.config
     assert isinstance(config, iql.Config)
-    _, state = offline.Checkpoints(walked.path / "checkpoints").load(None)
+    _, state = Checkpoints(walked.path / "checkpoints").load(None)
     skeleton = jax.eval_shape(jax.vmap(partial(iql.init, config, walked.spec)), jax.random.split(keys(1)[0], 1))
-    learner = jax.tree.map(lambda leaf: leaf[0], offline.fill(skeleton, state["learner"], "checkpoint"))
+    learner = jax.tree.map(lambda leaf: leaf[0], fill(skeleton, state["learner"], "checkpoint"))
     assert same(policy, iql.policy(config, learner))
     assert not same(learner.critic, learner.target_critic)
     s, a = jnp.array([[3.0], [8.0]]), jnp.array([[1.0], [-0.5]])

@@ -24,7 +24,8 @@ from legato.algorithms.sac.config import SAC
 from legato.algorithms.srl.config import SRL
 from legato.data.spec import Spec
 from legato.errors import LegatoError, LegatoWarning
-from legato.training.run import Metrics, Run, kept_history, label, write_text
+from legato.training.metrics import Metrics, kept_history
+from legato.training.run import Run, label, write_text
 from legato.training.settings import Settings
 
 SPEC = Spec(3, (-2.0, 0.1), (2.0, 1 / 3))
