@@ -32,10 +32,6 @@ class Rule(Protocol):
         """What is wrong with it, such as "must be positive"; None where nothing is."""
         ...
 
-    def __str__(self) -> str:
-        """The rule for a help text: "in [0, 1)"; empty where it goes without saying."""
-        ...
-
 
 @dataclass(frozen=True)
 class Interval:
@@ -48,9 +44,6 @@ class Interval:
         above = value >= low if self.ends[0] == "[" else value > low
         below = value <= high if self.ends[-1] == "]" else value < high
         return None if above and below else f"must lie in {self.ends}"
-
-    def __str__(self) -> str:
-        return f"in {self.ends}"
 
 
 @dataclass(frozen=True)
@@ -72,9 +65,6 @@ class AtLeast:
         finite = " and finite" if isinstance(value, float) else ""
         return f"must be at least {self.low:g}{finite}" + _or(self.otherwise)
 
-    def __str__(self) -> str:
-        return f"at least {self.low:g}" if self.otherwise is None and self.low > 1 else ""
-
 
 @dataclass(frozen=True)
 class Positive:
@@ -88,9 +78,6 @@ class Positive:
             return None
         return None if 0 < value < math.inf else "must be positive" + _or(self.otherwise)
 
-    def __str__(self) -> str:
-        return ""
-
 
 @dataclass(frozen=True)
 class Finite:
@@ -98,9 +85,6 @@ class Finite:
 
     def problem(self, value: float) -> str | None:
         return None if math.isfinite(value) else "must be finite"
-
-    def __str__(self) -> str:
-        return ""
 
 
 def _or(otherwise: tuple[float, str] | None) -> str:

@@ -14,6 +14,7 @@ import legato
 from legato.algorithms.sac import discrete, sac
 from legato.data.replay import Transition
 from legato.data.spec import Spec
+from legato.errors import LegatoWarning
 
 SPEC, CONFIG, B = Spec.discrete(2, 3), sac.Config(hidden=8, batch_size=16, gamma=0.9), 5
 
@@ -76,3 +77,11 @@ def test_it_trains_holds_and_is_loaded(tmp_path: Path) -> None:
     assert actions.shape == (3, 1) and set(actions.ravel().tolist()) <= {0.0, 1.0}
     data = legato.collect(run, 50, quiet=True)
     assert data.discrete and data.steps == 50
+
+
+def test_units_of_actions_mean_nothing_to_choices() -> None:
+    """Of twenty choices the last is far from 1, which is no unit: as published nothing is warned of."""
+    published = sac.Config(action_units="environment")
+    sac.check(published, Spec.discrete(2, 20), "Lever-v0")
+    with pytest.warns(LegatoWarning, match="is learnt in these units"):
+        sac.check(published, Spec(2, (0.0,), (19.0,)), "Valve-v0")

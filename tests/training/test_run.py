@@ -24,6 +24,7 @@ from legato.algorithms.sac.config import SAC
 from legato.algorithms.srl.config import SRL
 from legato.data.spec import Spec
 from legato.errors import LegatoError, LegatoWarning
+from legato.training import files
 from legato.training.metrics import Metrics, kept_history
 from legato.training.run import Run, label, write_text
 from legato.training.settings import Settings
@@ -440,3 +441,14 @@ def test_how_to_go_on_says_what_has_to_be_said_again(env: str, dataset: str | No
     run = object.__new__(Run)
     run.place, run.settings = "r", Settings(env=env)
     assert run.resume_command("train", dataset) == words
+
+
+def test_options_that_were_retired_are_left_out_where_they_changed_nothing(tmp_path: Path) -> None:
+    """As files of the commits that had them hold them."""
+    body = {**dataclasses.asdict(CONFIG), "vary": False, "grow_over": 0, "model_steps": 0}
+    assert files.instance(SRL, json.loads(json.dumps(body)), "config") == CONFIG
+    for option, value in (("vary", True), ("grow_over", 100), ("model_steps", 5)):
+        with pytest.raises(files.Unfit, match=rf"config.{option} is an option that was retired: CHANGELOG names"):
+            files.instance(SRL, {**body, option: value}, "config")
+    with pytest.raises(files.Unfit, match=r"config.critic must be 'one_step' or 'time_aware'; 'open_loop' was given"):
+        files.instance(SRL, {**body, "critic": "open_loop"}, "config")

@@ -1,12 +1,16 @@
-"""What algorithms share that can learn actions in the units of the environment."""
+"""In which units actions are learnt: what algorithms share that have the option `action_units`."""
 
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from legato.data import facts
 from legato.data.spec import Spec
+from legato.data.trajectories import Trajectories
 from legato.errors import LegatoWarning
 
 
@@ -23,3 +27,10 @@ def warn_of_units(spec: Spec, environment: str) -> None:
             LegatoWarning,
             stacklevel=4,
         )
+
+
+def for_data(config: Any, spec: Spec, data: Trajectories) -> Any:
+    """The hyper-parameters with `action_units` as the data decides, where they leave it to the data ("auto")."""
+    if config.action_units != "auto":
+        return config
+    return replace(config, action_units=facts.units_of(data, spec))

@@ -15,7 +15,9 @@ Every algorithm
                                                                 updates, when it was after `last` (None: never)?
     refresh(config, learner, source, keys, show) -> (learner, source)
                                                                 optional: work on the host between turns, for the
-                                                                learners of all seeds, with the replay or the data
+                                                                learners of all seeds, with the replay or the data;
+                                                                `show(done, total, what)` may stop it, so that what it
+                                                                was given must still be whole then
 
 that learns by acting
     check(config, spec, environment)                            optional: refuses or warns of what does not fit
@@ -36,7 +38,7 @@ that goes on by acting with the policies of another
     continues(config) -> bool                                   optional: does the optimiser of pre-training go on?
 
 What others may ask of a trained policy
-    compose(config, policy, options, parts)                     optional: the policy, played otherwise (`Composes`)
+    compose(config, policy, options, parts)                     optional: (config, policy), played otherwise
     q_function(config, policy) -> QFunction                     optional: what actions are worth
     attention(config, policy) -> Attention                      optional: what predictions attend to
     trajectories(config, policy) -> TrajectorySampler           optional: a model of whole trajectories
@@ -44,7 +46,7 @@ What others may ask of a trained policy
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -53,11 +55,9 @@ from jaxtyping import Bool, Float, Float32
 
 if TYPE_CHECKING:
     from legato.data.masking import Mask
-    from legato.data.spec import Spec
     from legato.data.tokens import Discretiser
     from legato.data.trajectories import Trajectories
     from legato.models.q_functions import QFunction
-    from legato.policy import Policy
 
 OPTIONAL = frozenset(
     {"check", "collect_interval", "explorer", "prepare", "for_data", "refresh", "refresh_due", "continues"}
@@ -68,17 +68,6 @@ OPTIONAL = frozenset(
 POWERS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-class Algorithm(Protocol):
-    """The functions that every algorithm's module has."""
-
-    def init(self, config: Any, spec: Spec, key: Any) -> Any: ...
-    def update(self, config: Any, learner: Any, batch: Any, key: Any) -> tuple[Any, dict[str, Any]]: ...
-    def policy(self, config: Any, learner: Any) -> Policy[Any]: ...
-    def new_policy(self, config: Any, spec: Spec, key: Any) -> Policy[Any]: ...
-    def batches(self, config: Any) -> Any: ...
-    def plan_length(self, config: Any) -> int: ...
-
-
 class Parts(NamedTuple):
     """What a trained policy may be composed with, to be played otherwise than it was trained."""
 
@@ -86,17 +75,6 @@ class Parts(NamedTuple):
     """all that was learnt at the newest checkpoint of its run; raises `LegatoError` where there is none"""
     q_function: QFunction | None = None
     """of another policy"""
-
-
-class Composes(Protocol):
-    """`compose`: hyper-parameters and policy as `options` (those of `Entry.play`) and `parts` say.
-
-    Raises `LegatoError` for options that are none or make no sense.
-    """
-
-    def __call__(
-        self, config: Any, policy: Policy[Any], options: Mapping[str, Any], parts: Parts
-    ) -> tuple[Any, Policy[Any]]: ...
 
 
 # --- attention ---

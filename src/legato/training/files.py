@@ -166,13 +166,11 @@ def instance(kind: Any, value: Any, name: str) -> Any:
 
 
 def _today(kind: Any, value: dict[str, Any], name: str) -> dict[str, Any]:
-    """Values with the names that options have now. Raises `Unfit` for one of an option that there is no more.
+    """Values of the options that there are now. Raises `Unfit` for one of an option that there is no more.
 
-    A field says what it was called in `metadata["formerly"]`; a dataclass's `RETIRED` are options that are gone, each
-    with the value that changed nothing.
+    A dataclass's `RETIRED` are options that are gone, each with the value that changed nothing.
     """
-    renamed = {f.metadata["formerly"]: f.name for f in dataclasses.fields(kind) if "formerly" in f.metadata}
-    found = {renamed.get(option, option): x for option, x in value.items()}
+    found = dict(value)
     for option, neutral in getattr(kind, "RETIRED", {}).items():
         if option in found and found.pop(option) != neutral:
             raise Unfit(f"{name}.{option} is an option that was retired: CHANGELOG names the last version that has it")

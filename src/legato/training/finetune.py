@@ -233,11 +233,14 @@ class FinetuningLoop:
         if not phase.joint:  # what acts did not change
             session.refreshed = session.updates
 
-    def refreshes(self, update: Callable[[Any, Any], tuple[Any, Any]] | None) -> bool:
-        """Is there an episode of every seed? With `update`, apply it to learner and replay."""
-        if update is not None:
-            self.session.learner, self.memory = update(self.session.learner, self.memory)
+    @property
+    def ready(self) -> bool:
+        """Is there an episode of every seed?"""
         return bool(self.stored.min() > 0)
+
+    def apply(self, change: Callable[[Any, Any], tuple[Any, Any]]) -> None:
+        """Replace learner and source of batches."""
+        self.session.learner, self.memory = change(self.session.learner, self.memory)
 
     def _prompts(self, variation: float) -> np.ndarray:
         """What an episode that begins in this turn is asked for, by seed."""

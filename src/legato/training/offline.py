@@ -271,8 +271,7 @@ class OfflineLoop:
         """A dispatch of updates."""
         session = self.session
         count = min(DISPATCH, self.settings.updates - session.step)
-        source: Any = self.data
-        if source is None:
+        if (source := self.data) is None:
             self.stream = self.stream or self.open(session.step)
             source = jax.tree.map(lambda leaf: leaf[:count], self.stream.take())
         session.learner, metrics = advance(
@@ -282,11 +281,14 @@ class OfflineLoop:
         session.updates += count
         session.averages.add(session.step, metrics, count)
 
-    def refreshes(self, update: Callable[[Any, Any], tuple[Any, Any]] | None) -> bool:
-        """The data is there from the first. With `update`, apply it to learner and source of batches."""
-        if update is not None:
-            self.session.learner, self.data = update(self.session.learner, self.data)
+    @property
+    def ready(self) -> bool:
+        """The data is there from the first."""
         return True
+
+    def apply(self, change: Callable[[Any, Any], tuple[Any, Any]]) -> None:
+        """Replace learner and source of batches."""
+        self.session.learner, self.data = change(self.session.learner, self.data)
 
     def evaluate(self, progress: Progress) -> tuple[np.ndarray | None, np.ndarray | None] | None:
         """Mean greedy return `[seeds, targets]` and held-out error `[seeds]`; keeps the `last` and the `best` policy.

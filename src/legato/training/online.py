@@ -215,7 +215,7 @@ class OnlineLoop:
         rows, counts = self._rows(experience)
         self.stored += counts
         waits = "refresh" in session.entry.offers and session.refreshed is None  # for what is fitted first
-        count = self.turn_updates if self.refreshes(None) and not waits else 0
+        count = self.turn_updates if self.ready and not waits else 0
         session.learner, self.replay, metrics = advance(
             self.algorithm,
             self.config,
@@ -241,11 +241,14 @@ class OnlineLoop:
         policies = self.algorithm.policy(self.config, self.session.learner)
         return RandomPlans(policies, self.run.spec, hold=True) if random else policies
 
-    def refreshes(self, update: Callable[[Any, Any], tuple[Any, Any]] | None) -> bool:
-        """Is there a whole minibatch? With `update`, apply it to learner and replay."""
-        if update is not None:
-            self.session.learner, self.replay = update(self.session.learner, self.replay)
+    @property
+    def ready(self) -> bool:
+        """Is there a whole minibatch?"""
         return bool(self.stored.min() >= self.batches.size)
+
+    def apply(self, change: Callable[[Any, Any], tuple[Any, Any]]) -> None:
+        """Replace learner and source of batches."""
+        self.session.learner, self.replay = change(self.session.learner, self.replay)
 
     def _rows(self, experience: Experience) -> tuple[np.ndarray, np.ndarray]:
         """What to store of each seed, `[seeds, rows, width]`, and how many of the rows are real, not padding."""

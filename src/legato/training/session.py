@@ -71,8 +71,13 @@ class Loop(Protocol):
         """Each seed's row of metrics: the means of its updates' metrics, with what else there is to say."""
         ...
 
-    def refreshes(self, update: Callable[[Any, Any], Refreshed] | None) -> bool:
-        """Is there what an update needs? With `update`, a function of learner and source of batches, apply it."""
+    @property
+    def ready(self) -> bool:
+        """Is there what an update needs?"""
+        ...
+
+    def apply(self, change: Callable[[Any, Any], Refreshed]) -> None:
+        """Replace learner and source of batches by what `change` makes of them."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -184,7 +189,7 @@ class Session:
 
         A signal stops it: the checkpoint is one of before, and who resumes begins it again.
         """
-        if "refresh" not in self.entry.offers or not self.loop.refreshes(None):
+        if "refresh" not in self.entry.offers or not self.loop.ready:
             return
         if not self.entry.function("refresh_due")(self.config, self.learner, self.refreshed, self.updates):
             return
@@ -193,12 +198,12 @@ class Session:
             progress.remark(f"{what}: {100 * done // max(total, 1)} %")
             self.pause(self.step)
 
-        def update(learner: Any, source: Any) -> Refreshed:
+        def refreshed(learner: Any, source: Any) -> Refreshed:
             keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), 2**31 - 1))(np.array(self.run.seeds))
             keys = jax.vmap(lambda key: jax.random.fold_in(key, self.updates))(keys)
             return self.entry.function("refresh")(self.config, learner, source, keys, show)
 
-        self.loop.refreshes(update)
+        self.loop.apply(refreshed)
         self.refreshed = self.updates
 
     def _report(self, before: int, progress: Progress) -> None:

@@ -5,7 +5,6 @@ L = MSE(tanh(f(s)), a),  cross-entropy for a choice
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, cast
 
 import equinox as eqx
@@ -13,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from legato.algorithms import action_units
 from legato.algorithms.bc.config import BC as Config
 from legato.data import facts as data_facts
 from legato.data import sets
@@ -28,6 +28,7 @@ from legato.nn.optimisation import adamw, descend, optax, warmup_schedule
 from legato.policy import LastStep, Policy, Step, held, refuse_command
 
 Metrics = dict[str, Float[Array, ""]]
+for_data = action_units.for_data
 
 
 class Network(eqx.Module):
@@ -63,13 +64,6 @@ class Learner(eqx.Module):
 def select_data(config: Config, data: Trajectories, limit: int | None = None) -> Trajectories:
     """The data as it is learnt from: all of it, or the best episodes, for which rewards are needed."""
     return data if config.fraction == 1 else sets.top(data, config.fraction)
-
-
-def for_data(config: Config, spec: Spec, data: Trajectories) -> Config:
-    """The hyper-parameters, with what the data decides."""
-    if config.action_units != "auto":
-        return config
-    return replace(config, action_units=data_facts.units_of(data, spec))
 
 
 def statistics(config: Config, spec: Spec, data: Trajectories) -> Facts:

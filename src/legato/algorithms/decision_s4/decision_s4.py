@@ -11,7 +11,6 @@ One vector per step, where the Decision Transformer has three tokens. Acting cos
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, cast
 
 import equinox as eqx
@@ -19,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from legato.algorithms import action_units
 from legato.algorithms.decision_s4.config import DS4 as Config
 from legato.data import facts as data_facts
 from legato.data import trajectories as logs
@@ -35,6 +35,7 @@ from legato.nn.ssm import S4, S4D, S5, groups
 from legato.policy import Policy, Step, held, return_to_go, target_return
 
 Metrics = dict[str, Float[Array, ""]]
+for_data = action_units.for_data
 System = S4 | S4D | S5
 
 
@@ -196,13 +197,6 @@ def select_data(config: Config, data: Trajectories, limit: int | None = None) ->
     """The data as it is learnt from. Raises `LegatoError` where rewards are missing that are read."""
     data = logs.require_rewards(data, config.returns)
     return logs.delayed(data) if config.delayed else data
-
-
-def for_data(config: Config, spec: Spec, data: Trajectories) -> Config:
-    """The hyper-parameters, with what the data decides."""
-    if config.action_units != "auto":
-        return config
-    return replace(config, action_units=data_facts.units_of(data, spec))
 
 
 def statistics(config: Config, spec: Spec, data: Trajectories) -> Facts:

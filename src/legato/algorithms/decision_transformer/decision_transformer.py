@@ -12,7 +12,6 @@ token sees the 3K - 1 before it, and a cache of keys and values computes what wa
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, cast
 
 import equinox as eqx
@@ -21,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from legato.algorithms import action_units
 from legato.algorithms.decision_transformer.config import DT as Config
 from legato.data import facts as data_facts
 from legato.data import trajectories as logs
@@ -38,6 +38,7 @@ from legato.nn.transformer import Cache, Transformer
 from legato.policy import Policy, Step, held, return_to_go, target_return
 
 Metrics = dict[str, Float[Array, ""]]
+for_data = action_units.for_data
 
 
 class Unused(eqx.Module):
@@ -187,13 +188,6 @@ def select_data(config: Config, data: Trajectories, limit: int | None = None) ->
             f"raise --episode-length, or choose --positions rotary"
         )
     return logs.delayed(data) if config.delayed else data
-
-
-def for_data(config: Config, spec: Spec, data: Trajectories) -> Config:
-    """The hyper-parameters, with what the data decides."""
-    if config.action_units != "auto":
-        return config
-    return replace(config, action_units=data_facts.units_of(data, spec))
 
 
 def statistics(config: Config, spec: Spec, data: Trajectories) -> Facts:

@@ -73,7 +73,7 @@ class Learner(eqx.Module):
 
 def check(config: Config, spec: Spec, environment: str) -> None:
     """Warns of units in which the published form learns badly."""
-    if config.action_units == "environment":
+    if spec.choices is None and config.action_units == "environment":
         warn_of_units(spec, environment)
 
 
