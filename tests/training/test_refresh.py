@@ -18,7 +18,8 @@ from legato import api
 from legato.training.run import Run
 
 ACT = {"steps": 60, "start_steps": 10, "eval_every": 20, "log_every": 10, "checkpoint_every": 20, "eval_episodes": 1}
-READ = {"updates": 300, "eval_every": 100, "log_every": 50, "checkpoint_every": 100, "refresh_every": 100}
+ACT |= {"refresh_every": 6}
+READ = {"updates": 500, "eval_every": 100, "log_every": 50, "checkpoint_every": 100, "refresh_every": 150}
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +37,7 @@ def train(kind: str, path: Path, **options: Any) -> Run:
     return api.train("reader", dataset=dataset, out=path, quiet=True, seeds=2, **{**READ, **options})
 
 
-@pytest.mark.parametrize(("kind", "asked"), [("online", [0, *range(8, 56, 8)]), ("offline", [0, 100, 200])])
+@pytest.mark.parametrize(("kind", "asked"), [("online", [0, *range(6, 56, 6)]), ("offline", [0, 150, 300, 450])])
 def test_refreshes_come_on_their_clock_and_before_the_first_update(kind: str, asked: list[int], tmp_path: Path) -> None:
     """Metrics hold what the model said, which is no number before the first refresh."""
     run = train(kind, tmp_path / "run")
@@ -50,7 +51,9 @@ def test_refreshes_come_on_their_clock_and_before_the_first_update(kind: str, as
 def test_a_run_that_is_stopped_in_a_refresh_ends_like_one_left_alone(
     kind: str, sent: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One signal stops it half-way and saves; a second is as a kill: it goes on from the last checkpoint."""
+    """One signal stops it half-way and saves; a second is as a kill: it goes on from the last checkpoint, at which
+    no refresh is due.
+    """
     whole = train(kind, tmp_path / "whole")
     refresh, count = common.refresh, []
 
@@ -58,7 +61,7 @@ def test_a_run_that_is_stopped_in_a_refresh_ends_like_one_left_alone(
         count.append(int(learner.updates[0]))
 
         def half_way(done: int, total: int, what: str) -> None:
-            if len(count) == 3 and done == 1:
+            if len(count) == 4 and done == 1:
                 for _ in range(sent):
                     signal.raise_signal(signal.SIGINT)
             show(done, total, what)
@@ -68,10 +71,10 @@ def test_a_run_that_is_stopped_in_a_refresh_ends_like_one_left_alone(
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(common, "refresh", stopped)
         train(kind, tmp_path / "run")
-    assert len(count) == 3
+    assert len(count) == 4
     left = load(tmp_path / "run")[1]["loop"]
     if sent == 1:
-        assert int(left["refreshed"]) == count[1]
-    assert saved(tmp_path / "run")[-1] < (60 if kind == "online" else 300)
+        assert int(left["refreshed"]) == count[2]
+    assert saved(tmp_path / "run")[-1] < (60 if kind == "online" else 500)
     api.train(resume=tmp_path / "run", quiet=True)
     same_end(tmp_path / "run", whole.path)
