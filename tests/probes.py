@@ -110,8 +110,53 @@ class Credit(Probe):
         return closeness(self.x, 1.5)
 
 
+SIDE = 8  # pixels of an image
+
+
+class Dot(gymnasium.Env):
+    """Shows a bright dot in an image; the best action is its column, from -1 at the left to 1 at the right.
+
+    Each of three steps shows another dot, in any row, among dark noise; then the episode is truncated.
+    """
+
+    observation_space = spaces.Box(0, 255, (SIDE, SIDE, 1), np.uint8)
+    action_space: spaces.Space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+    length = 3
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.time = 0
+        return self.observation(), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
+        reward = self.reward(action)
+        self.time += 1
+        return self.observation(), reward, False, self.time == self.length, {}
+
+    def observation(self) -> np.ndarray:
+        image = self.np_random.integers(60, size=(SIDE, SIDE, 1), dtype=np.uint8)
+        row, self.column = (int(n) for n in self.np_random.integers(SIDE, size=2))
+        image[row, self.column] = 255
+        return image
+
+    def best(self) -> float:
+        return 2 * self.column / (SIDE - 1) - 1
+
+    def reward(self, action: Any) -> float:
+        return 1 - (float(action[0]) - self.best()) ** 2
+
+
+class DotChoice(Dot):
+    """The same with three choices: left, middle and right. A right one earns 1."""
+
+    action_space = spaces.Discrete(3)
+
+    def reward(self, action: Any) -> float:
+        return float(int(action) == 3 * self.column // SIDE)
+
+
 def register() -> None:
     """Make `probe/OneStep-v0` and the others known to Gymnasium in this process."""
-    for kind in (OneStep, Constant, Endless, Delayed, Sign, Credit):
+    for kind in (OneStep, Constant, Endless, Delayed, Sign, Credit, Dot, DotChoice):
         if f"probe/{kind.__name__}-v0" not in gymnasium.registry:
             gymnasium.register(f"probe/{kind.__name__}-v0", entry_point=kind)

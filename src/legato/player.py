@@ -138,6 +138,8 @@ class Player:
         given = observation if type(observation) is np.ndarray else as_array(observation)
         if given is None or given.dtype.kind not in "fiub":
             raise LegatoError(f"the policy reads {size} numbers; the observation {reprlib.repr(observation)} is none")
+        if self.spec.images:
+            given = self._image(given)
         if given.shape != (size,):
             raise LegatoError(f"the policy reads {size} numbers; the observation has shape {given.shape}")
         if type(reward) is not float:
@@ -152,6 +154,16 @@ class Player:
         read = np.empty(size + 1, np.float32)
         read[:-1], read[-1] = given, reward
         return read, ordinary
+
+    def _image(self, given: np.ndarray) -> np.ndarray:
+        """An image as a row of numbers. Raises `LegatoError` for what is no image of the shape that is read."""
+        if given.dtype != np.uint8 or given.shape not in (self.spec.shape, (self._size,)):
+            shape = " x ".join(map(str, self.spec.shape or ()))
+            raise LegatoError(
+                f"the policy reads images of {shape} bytes (uint8); the observation has shape {given.shape} and type "
+                f"{given.dtype}"
+            )
+        return given.reshape(-1).astype(np.float32)
 
     def _executed(self, action: Any) -> np.ndarray:
         """An executed action within its bounds; what is not finite stays so."""
@@ -204,7 +216,8 @@ class Player:
                 self._own(memory)  # once for each kind of memory
                 policy = eqx.combine(jax.tree.unflatten(self._structure, weights), self._static)
                 state = jax.tree.unflatten(self._memory, memory.state)
-                step = Step(read[:-1], read[-1], jnp.asarray(memory.executed), jnp.asarray(memory.first))
+                seen = read[:-1].astype(jnp.uint8) if self.spec.images else read[:-1]
+                step = Step(seen, read[-1], jnp.asarray(memory.executed), jnp.asarray(memory.first))
                 actions, state = policy.decide(policy.observe(state, step), None, length)
                 actions = jnp.clip(actions, *self.spec.float32_bounds)
                 return actions, Memory(tuple(jax.tree.leaves(state)), actions[-1], jnp.zeros((), bool))

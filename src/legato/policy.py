@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, UInt8
 
 from legato.data import returns_to_go
 from legato.data.spec import Spec
@@ -83,7 +83,7 @@ def refuse_fork() -> None:
 class Step(eqx.Module):
     """What the environment tells a policy at one primitive step t."""
 
-    observation: Float[Array, "*batch obs"]  # o_t
+    observation: Float[Array, "*batch obs"] | UInt8[Array, "*batch obs"]  # o_t
     reward: Float[Array, "*batch"]  # r_{t-1}; 0 when first
     executed: Float[Array, "*batch act"]  # a_{t-1} as really applied; `Spec.middle` when first
     first: Bool[Array, "*batch"]  # t == 0
@@ -126,15 +126,15 @@ class Policy(eqx.Module, Generic[State]):
 class LastStep(eqx.Module):
     """The memory of a policy that reads only the newest observation and the action executed before it."""
 
-    observation: Float[Array, " obs"]
+    observation: Float[Array, " obs"] | UInt8[Array, " obs"]
     executed: Float[Array, " act"]
 
     @classmethod
     def empty(cls, spec: Spec) -> LastStep:
         """Memory before an episode's first step."""
         single = jnp.result_type(float)  # or double, where the program computes in it
-        sizes = spec.observation_size, spec.action_size
-        return cls(*(jax.device_put(np.zeros(size, single)) for size in sizes))  # which compiles nothing
+        seen = np.zeros(spec.observation_size, np.uint8 if spec.images else single)
+        return cls(*(jax.device_put(zeros) for zeros in (seen, np.zeros(spec.action_size, single))))  # compiles nothing
 
     @classmethod
     def of(cls, step: Step) -> LastStep:

@@ -67,6 +67,8 @@ class Entry:
     """of hyper-parameters, what its policies are told when an episode begins"""
     discrete: bool = False
     """may actions be choices?"""
+    images: bool = False
+    """may observations be images?"""
     continues: tuple[str, ...] = ()
     """of a fine-tuning, the algorithms whose policies it goes on with"""
     play: Mapping[str, type] = field(default_factory=dict)

@@ -190,6 +190,9 @@ def to_arrays(data: Trajectories) -> dict[str, np.ndarray]:
     names = ("observations", "actions", "rewards", "terminations", "truncations", "offsets", "ends")
     about = {name: value for name, value in asdict(data.about).items() if name != "name"}
     found = {**{name: getattr(data, name) for name in names}, **about}
+    if (shape := found.pop("shape")) is not None:  # images are written as images
+        for name in ("observations", "ends"):
+            found[name] = None if found[name] is None else np.reshape(found[name], (-1, *shape))
     if data.about.start:
         found["actions"] = data.actions + data.about.start
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -36,8 +37,16 @@ def warn_of_digits(name: str, column: str, values: np.ndarray) -> None:
         )
 
 
-def check_table(name: str, array: np.ndarray) -> np.ndarray:
+def check_table(name: str, array: np.ndarray, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """Rows of float32 numbers, or of the bytes of images of this `shape`."""
     array = np.asarray(array)
+    if shape is not None:
+        if array.dtype != np.uint8 or array.shape[1:] not in (shape, (math.prod(shape),)):
+            raise LegatoError(
+                f"{name} are images of shape {shape} in bytes (uint8), not of shape {array.shape[1:]} and type "
+                f"{array.dtype}"
+            )
+        return array.reshape(len(array), math.prod(shape))
     if array.dtype.kind not in "iuf":
         raise LegatoError(f"{name} are numbers, not {array.dtype}")
     if array.ndim == 1:
@@ -82,6 +91,9 @@ def rounding_of(*stored: np.ndarray) -> float:
 def contradictions(observations: np.ndarray, following: np.ndarray, rounding: float) -> np.ndarray:
     """The steps whose next observation is not the next step's, by more than `rounding` of a column's largest number."""
     found = [np.zeros(0, np.int64)]
+    if observations.dtype == np.uint8:
+        parts = ((i, following[i : i + len(part)] != part) for i, part in chunks(observations[1:]))
+        return np.concatenate([*found, *(i + np.flatnonzero(apart.any(axis=1)) for i, apart in parts)])
     with np.errstate(all="ignore"):  # what is not finite is refused later
         size = np.max([np.abs(part).max(axis=0) for _, part in chunks(observations)], axis=0)
         for i, part in chunks(observations[1:]):
@@ -148,7 +160,7 @@ def check_actions(about: About, actions: np.ndarray, offsets: np.ndarray, clip: 
 
 
 def check_finite(about: About, name: str, array: np.ndarray, offsets: np.ndarray) -> None:
-    for i, part in chunks(array):
+    for i, part in chunks(array) if array.dtype.kind == "f" else ():
         bad = ~np.isfinite(part).reshape(len(part), -1).all(axis=1)
         if bad.any():
             raise LegatoError(f"{about.name}: the {name} of {place_of(offsets, i + bad.argmax())} are not finite")

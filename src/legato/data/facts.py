@@ -46,7 +46,8 @@ class Facts(eqx.Module):
         """Of no data: everything stays as it is."""
         zeros = jnp.zeros(len(DECILES))
         actions = normalisers.none(spec.action_size) if units == "deviation" and spec.choices is None else None
-        return cls(normalisers.none(spec.observation_size), jnp.ones(()), jnp.zeros(()), zeros, spec, actions)
+        normaliser = normalisers.of_bytes() if spec.images else normalisers.none(spec.observation_size)
+        return cls(normaliser, jnp.ones(()), jnp.zeros(()), zeros, spec, actions)
 
     def ask(self, returns: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
         """Returns-to-go as a network reads them."""
@@ -168,7 +169,7 @@ def support(
     if starts is not None:
         from scipy.spatial import KDTree
 
-        begun = data.observations[data.offsets[:-1]]
+        begun = data.observations[data.offsets[:-1]].astype(np.float32)
         with np.errstate(over="ignore"):  # of squares that float32 has no place for
             spread = begun.std(axis=0)
         spread = spread if np.isfinite(spread).all() else begun.std(axis=0, dtype=np.float64)

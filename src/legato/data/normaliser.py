@@ -12,10 +12,13 @@ CHUNK = 1 << 16  # rows read at once, so that a memory-mapped set does not have 
 
 
 class Normaliser(eqx.Module):
-    """(x - mean) / deviation, each number of an observation by its own. No gradient changes the statistics."""
+    """(x - mean) / deviation, each number of an observation by its own. No gradient changes the statistics.
 
-    mean: Float[Array, " obs"]
-    deviation: Float[Array, " obs"]
+    For images they are one number each, 0 and 255: bytes become numbers from 0 to 1.
+    """
+
+    mean: Float[Array, " obs"] | Float[Array, " 1"]
+    deviation: Float[Array, " obs"] | Float[Array, " 1"]
 
     def __call__(self, x: Float[Array, "*batch obs"]) -> Float[Array, "*batch obs"]:
         mean, deviation = jax.lax.stop_gradient((self.mean, self.deviation))
@@ -28,13 +31,17 @@ def of(observations: Float[np.ndarray, "steps obs"]) -> Normaliser:
     It is 1 for a number that never changes, or by rounding only: in the data it becomes 0 all the same, and where it
     moves after all it is no number of a thousand deviations.
     """
+    if observations.dtype == np.uint8:
+        return of_bytes()
     mean, deviation = _moments(observations)
     unit = np.where(is_constant(mean, deviation), 1.0, deviation + 1e-6)
     return Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(unit, jnp.float32))
 
 
 def constant_numbers(observations: Float[np.ndarray, "steps obs"]) -> list[int]:
-    """Which numbers of an observation never change, or by rounding only."""
+    """Which numbers of an observation never change, or by rounding only. Of images none are named."""
+    if observations.dtype == np.uint8:
+        return []
     return np.flatnonzero(is_constant(*_moments(observations))).tolist()
 
 
@@ -54,3 +61,8 @@ def _moments(observations: Float[np.ndarray, "steps obs"]) -> tuple[np.ndarray, 
 def none(size: int) -> Normaliser:
     """Leaves observations as they are."""
     return Normaliser(jnp.zeros(size), jnp.ones(size))
+
+
+def of_bytes() -> Normaliser:
+    """Of images, whatever they show."""
+    return Normaliser(jnp.zeros(1), jnp.full(1, 255.0))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
+from legato.data import frames as image_frames
+from legato.data.frames import SPARE, Frames
 from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories, from_members
 
@@ -22,11 +25,11 @@ class Transition(eqx.Module):
     where the episode truly terminated: a truncated episode goes on in the eyes of a critic.
     """
 
-    observation: Float[Array, "*batch obs"]
+    observation: Float[Array, "*batch obs"] | UInt8[Array, "*batch obs"]
     action: Float[Array, "*batch act"]
     previous_action: Float[Array, "*batch act"]
     reward: Float[Array, "*batch"]
-    next_observation: Float[Array, "*batch obs"]
+    next_observation: Float[Array, "*batch obs"] | UInt8[Array, "*batch obs"]
     continues: Float[Array, "*batch"]
 
 
@@ -68,13 +71,16 @@ class Minibatches:
 class Replay(eqx.Module):
     """The newest `capacity` transitions; older ones are overwritten.
 
-    Rows are packed `[s | a | a_prev | r | s' | continues]`, so that a minibatch is one gather.
+    Rows are packed `[s | a | a_prev | r | s' | continues]`, so that a minibatch is one gather; images lie apart, in
+    bytes.
     """
 
     rows: Float[Array, "capacity width"]
     added: Int[Array, ""]  # how many were ever added; the next goes to added % capacity
     spec: Spec = eqx.field(static=True)
     members: int = eqx.field(static=True, default=1)  # environments that add their rows in turn
+    frames: Frames | None = None
+    """of images; then a row is `[a | a_prev | r | continues]`"""
 
     @property
     def capacity(self) -> int:
@@ -82,32 +88,104 @@ class Replay(eqx.Module):
 
     @property
     def size(self) -> Int[Array, ""]:
+        """Transitions that can be drawn."""
+        if self.frames is not None:
+            return self.added - self.frames.oldest
         return jnp.minimum(self.added, self.capacity)
 
+    def transitions(self, index: Int[Array, "*batch"]) -> Transition:
+        """The transitions in these rows."""
+        if self.frames is None:
+            return unpack(self.rows[index], self.spec)
+        s, s_next = self.frames.pair(index)
+        return replace(unpack(self.rows[index], self.spec.with_vector(0)), observation=s, next_observation=s_next)
 
-def width(spec: Spec) -> int:
-    """Numbers of a row."""
+
+def row_bytes(spec: Spec) -> float:
+    """Bytes that a transition takes, its images included."""
+    images = spec.observation_size * (1 + 1 / SPARE) if spec.images else 0
+    return 4 * _width(spec.with_vector(0) if spec.images else spec) + images
+
+
+def _width(spec: Spec) -> int:
+    """Numbers of a packed row."""
     return 2 * spec.observation_size + 2 * spec.action_size + 2
 
 
 def create(spec: Spec, capacity: int, members: int = 1) -> Replay:
     """An empty buffer, to which so many environments add their rows in turn."""
-    return Replay(jnp.zeros((capacity, width(spec))), jnp.zeros((), jnp.int32), spec, members)
+    none = jnp.zeros((), jnp.int32)
+    if not spec.images:
+        return Replay(jnp.zeros((capacity, _width(spec))), none, spec, members)
+    frames = image_frames.create(capacity, members, spec.observation_size)
+    return Replay(jnp.zeros((capacity, _width(spec.with_vector(0)))), none, spec, members, frames)
 
 
-def add(replay: Replay, rows: Float[Array, "rows width"], count: Int[Array, ""]) -> Replay:
-    """Append the first `count` of the packed `rows`; the others are padding."""
+def filled_part(replay: Replay, filled: int) -> dict[str, Any]:
+    """The arrays of replays stacked over seeds as a checkpoint keeps them: of `filled` rows each."""
+    found: dict[str, Any] = {"rows": np.array(replay.rows[:, :filled]), "added": np.array(replay.added)}
+    if (frames := replay.frames) is not None:
+        part = int(min(frames.added.max(), frames.bytes.shape[1]))
+        found["frames"] = {
+            "bytes": np.array(frames.bytes[:, :part]),
+            "shown": np.array(frames.shown[:, :filled]),
+            "added": np.array(frames.added),
+            "oldest": np.array(frames.oldest),
+        }
+    return found
+
+
+def refill(replay: Replay, state: Mapping[str, Any]) -> Replay:
+    """The inverse of `filled_part`, into empty replays."""
+
+    def put(empty: Array, kept: np.ndarray) -> Array:
+        return empty.at[:, : kept.shape[1]].set(kept) if kept.ndim > 1 else jnp.asarray(kept)
+
+    frames = replay.frames
+    if frames is not None:
+        names = [field.name for field in fields(frames)]
+        frames = Frames(*(put(getattr(frames, name), state["frames"][name]) for name in names))
+    rows, added = put(replay.rows, state["rows"]), jnp.asarray(state["added"])
+    return Replay(rows, added, replay.spec, replay.members, frames)
+
+
+Rows = np.ndarray | tuple[np.ndarray, np.ndarray]
+"""packed rows as they are added, or rows without images, and the images s and s' of each, in bytes"""
+
+
+def split_images(rows: np.ndarray, spec: Spec) -> Rows:
+    """Packed rows `[*batch, width]` as `add` takes them: images apart."""
+    if not spec.images:
+        return rows
+    s, a, previous, r, s_next, continues = np.split(rows, _borders(spec), axis=-1)
+    images = np.stack([s, s_next], axis=-2).astype(np.uint8)
+    return np.concatenate([a, previous, r, continues], axis=-1), images
+
+
+def add(
+    replay: Replay,
+    rows: Float[Array, "rows width"] | tuple[Float[Array, "rows width"], UInt8[Array, "rows 2 obs"]],
+    count: Int[Array, ""],
+) -> Replay:
+    """Append the first `count` of the packed `rows` (see `split_images`); the others are padding."""
+    frames = replay.frames
+    if isinstance(rows, tuple):
+        rows, images = rows
+        assert frames is not None
+        frames = image_frames.add(frames, images, replay.added, count, replay.members)
     offset = jnp.arange(rows.shape[0])
     # Padding is sent out of bounds, where a scatter drops it.
     index = jnp.where(offset < count, (replay.added + offset) % replay.capacity, replay.capacity)
     rows = replay.rows.at[index].set(rows, mode="drop")
-    return Replay(rows, replay.added + count, replay.spec, replay.members)
+    return Replay(rows, replay.added + count, replay.spec, replay.members, frames)
 
 
 def sample(replay: Replay, key: PRNGKeyArray, size: int) -> Transition:
     """`size` transitions drawn uniformly, with replacement. At least one must have been added."""
     index = jax.random.randint(key, (size,), 0, replay.size)
-    return unpack(replay.rows[index], replay.spec)
+    if replay.frames is not None:  # of which the oldest may no longer be whole
+        index = (replay.frames.oldest + index) % replay.capacity
+    return replay.transitions(index)
 
 
 def sequences(replay: Replay, key: PRNGKeyArray, size: int, length: int) -> Sequences:
@@ -117,7 +195,7 @@ def sequences(replay: Replay, key: PRNGKeyArray, size: int, length: int) -> Sequ
     """
     first = replay.added - replay.size + jax.random.randint(key, (size,), 0, replay.size)
     number = first + replay.members * jnp.arange(length)[:, None]  # counted since the first row ever added
-    steps = unpack(replay.rows[number % replay.capacity], replay.spec)
+    steps = replay.transitions(number % replay.capacity)
     before, after = (jax.tree.map(lambda leaf, cut=cut: leaf[cut], steps) for cut in (slice(-1), slice(1, None)))
     same = jnp.all(before.next_observation == after.observation, axis=-1)
     same &= jnp.all(before.action == after.previous_action, axis=-1)
@@ -151,23 +229,30 @@ def unpack(rows: Float[Array, "*batch width"], spec: Spec) -> Transition:
     return Transition(s, act, prev, r[..., 0], s_next, continues[..., 0])
 
 
-def logged(rows: np.ndarray, added: int, members: int, spec: Spec, about: About) -> Trajectories:
+def logged(
+    rows: np.ndarray, added: int, members: int, spec: Spec, about: About, frames: Mapping[str, np.ndarray] | None = None
+) -> Trajectories:
     """The episodes in the filled `rows` `[filled, width]` of a ring to which `added` rows ever went.
 
     Rows are those of single primitive steps; `members` environments added theirs in turn. An episode ends where
     `continues` is 0, and where the same environment's next row does not go on from this one: it begins at another
     observation, or after another action. (A truncation goes unseen only where the next episode begins just where this
     one ended and the last action was `spec.middle`.) The newest episode of each environment is cut, and the oldest
-    begins where the ring does: what came before was overwritten.
+    begins where the ring does: what came before was overwritten. Images are in `frames`, by the names of `Frames`.
     """
     filled = len(rows)
-    number = np.arange(max(added - filled, 0), added)  # oldest first
+    oldest = max(added - filled, 0) if frames is None else int(frames["oldest"])
+    number = np.arange(oldest, added)
     rows = rows[number % filled]
-    observation, action, previous, reward, following, continues = np.split(rows, _borders(spec), axis=-1)
+    kept = spec if frames is None else spec.with_vector(0)
+    observation, action, previous, reward, following, continues = np.split(rows, _borders(kept), axis=-1)
+    if frames is not None:
+        shown = frames["shown"][number % filled] % len(frames["bytes"])
+        observation, following = frames["bytes"][shown[:, 0]], frames["bytes"][shown[:, 1]]
     goes_on = (observation[members:] == following[:-members]).all(axis=-1)
     goes_on &= (previous[members:] == action[:-members]).all(axis=-1)
     terminated = continues[:, 0] == 0
-    truncated = np.zeros(filled, bool)
+    truncated = np.zeros(len(rows), bool)
     truncated[:-members] = ~goes_on
     return from_members(
         number % members, observation, action, reward, following, terminated, truncated & ~terminated, about
@@ -182,7 +267,7 @@ class HeldDecisions:
     """
 
     def __init__(self, members: int, spec: Spec):
-        self.open = np.zeros((members, 2 * spec.observation_size + 2 * spec.action_size + 2), np.float32)
+        self.open = np.zeros((members, _width(spec)), np.float32)
         self.reward = spec.observation_size + 2 * spec.action_size  # column
 
     def fold(self, rows: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> list[list[np.ndarray]]:

@@ -55,7 +55,7 @@ def summarise(data: Trajectories) -> list[tuple[str, str]]:
         ),
         ("steps", str(data.steps)),
         ("steps per episode", _spread(data.lengths)),
-        ("observation", quantity(data.observations.shape[1], "number")),
+        ("observation", _observation(data)),
     ]
     if still := constant_numbers(data.observations):
         said.append(("never change", f"of the observation, {_numbers(still)}: nothing is learnt of what they do"))
@@ -98,7 +98,7 @@ def ranges(data: Trajectories) -> list[tuple[str, ...]]:
     """Range, mean and deviation of every number of observations and actions, and what is notable about it."""
     about = data.about
     still = set(constant_numbers(data.observations))
-    tables = [("observation", data.observations, {i: "constant" for i in still})]
+    tables = [("observation", data.observations, {i: "constant" for i in still})] if about.shape is None else []
     if about.choices is None:
         used: dict[int, str] = {}
         if about.low is not None and about.high is not None:
@@ -116,6 +116,12 @@ def ranges(data: Trajectories) -> list[tuple[str, ...]]:
         if size > MOST:
             found.append((f"and {size - MOST} more", "", "", "", "", ""))
     return found
+
+
+def _observation(data: Trajectories) -> str:
+    if data.about.shape is None:
+        return quantity(data.observations.shape[1], "number")
+    return f"image of {' x '.join(map(str, data.about.shape))} bytes"
 
 
 def _spread(values: Any) -> str:

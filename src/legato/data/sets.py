@@ -62,6 +62,7 @@ def merge(sets: Sequence[Trajectories], name: str) -> Trajectories:
     for other in sets[1:]:
         for what, a, b in (
             ("numbers per observation", first.observations.shape[1], other.observations.shape[1]),
+            ("shapes of images", first.about.shape, other.about.shape),
             ("numbers per action", first.actions.shape[1:], other.actions.shape[1:]),
             ("discrete actions", first.about.choices, other.about.choices),
             ("the number of the first discrete action", first.about.start, other.about.start),
@@ -108,7 +109,8 @@ def _warn_of_units(one: Trajectories, other: Trajectories) -> None:
         what = f"{a.name} bounds its actions by {here}, {b.name} by {there}: the widest are kept"
         warnings.warn(what, LegatoWarning, stacklevel=3)
     for name in ("observations", "actions"):
-        if min(one.steps, other.steps) < 100 or (name == "actions" and one.discrete):
+        kind = one.discrete if name == "actions" else a.shape is not None
+        if min(one.steps, other.steps) < 100 or kind:
             continue
         spreads = [getattr(data, name).std(axis=0, dtype=np.float64) for data in (one, other)]
         large, small = np.maximum(*spreads), np.minimum(*spreads)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -17,7 +18,10 @@ UNBOUNDED = 1e30  # of a bound: float32 holds no sum and no product of larger on
 
 @dataclass(frozen=True)
 class Spec:
-    """A flat observation and a bounded action.
+    """An observation and a bounded action.
+
+    An observation is kept as a row of `observation_size` numbers of the type `dtype`: float32, or for an image of this
+    `shape` bytes (uint8), which only the network that reads it arranges as an image again.
 
     `low` and `high` are the action's bounds in the environment's own units, one pair per dimension. Of `choices`
     discrete actions, one is a vector of one number: 0 to `choices` - 1, its bounds, from whatever number on the
@@ -28,6 +32,8 @@ class Spec:
     low: tuple[float, ...]
     high: tuple[float, ...]
     choices: int | None = None
+    shape: tuple[int, ...] | None = None
+    dtype: Literal["float32", "uint8"] = "float32"
 
     @classmethod
     def discrete(cls, observation_size: int, choices: int) -> Spec:
@@ -37,6 +43,21 @@ class Spec:
     @property
     def action_size(self) -> int:
         return len(self.low)
+
+    @property
+    def images(self) -> bool:
+        """Are observations images, in bytes?"""
+        return self.dtype == "uint8"
+
+    def with_images(self, shape: tuple[int, ...] | None) -> Spec:
+        """The same with images of this shape for observations; None changes nothing."""
+        if shape is None:
+            return self
+        return replace(self, observation_size=math.prod(shape), shape=tuple(shape), dtype="uint8")
+
+    def with_vector(self, size: int) -> Spec:
+        """The same with so many float32 numbers for an observation."""
+        return replace(self, observation_size=size, shape=None, dtype="float32")
 
     def describe(self) -> str:
         """Its sizes and bounds, for people."""
@@ -48,6 +69,8 @@ class Spec:
         else:
             pairs = ", ".join(f"{low:g} to {high:g}" for low, high in zip(self.low, self.high, strict=True))
             actions = f"actions within {pairs}"
+        if self.shape is not None:
+            return f"images of {' x '.join(map(str, self.shape))} and {actions}"
         return f"{self.observation_size} observed numbers and {actions}"
 
     @cached_property
@@ -117,4 +140,5 @@ class Spec:
 
 def convert_actions(actions: Float[Array, "*batch act"], given: Spec, target: Spec) -> Float[Array, "*batch act"]:
     """Actions in the units of the spec `given`, in those of the `target`: as they are where these are the same."""
-    return actions if given == target else target.denormalise(given.normalise(actions))
+    same = (given.low, given.high, given.choices) == (target.low, target.high, target.choices)
+    return actions if same else target.denormalise(given.normalise(actions))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int, Int64
+from jaxtyping import Bool, Float, Float32, Int, Int64, UInt8
 
 from legato.data.checks import (
     check_actions,
@@ -48,13 +48,15 @@ class About:
     """number of discrete actions; then there are no bounds"""
     start: int = 0
     """the environment's number of the first discrete action; `Trajectories` count them from 0, files as it does"""
+    shape: tuple[int, ...] | None = None
+    """of images, of which an observation holds the bytes; None where it holds float32 numbers"""
 
     @classmethod
     def of(cls, name: str, environment: str, spec: Spec) -> About:
         """What is known of episodes played in an environment of this spec."""
         if spec.choices is not None:
-            return cls(name, environment, choices=spec.choices)
-        return cls(name, environment, low=spec.low, high=spec.high)
+            return cls(name, environment, choices=spec.choices, shape=spec.shape)
+        return cls(name, environment, low=spec.low, high=spec.high, shape=spec.shape)
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,13 @@ class Trajectories:
     actions. `ends` holds, per episode, the observation after its last step. The arrays may be memory-mapped files.
     """
 
-    observations: Float32[np.ndarray, "steps obs"]
+    observations: Float32[np.ndarray, "steps obs"] | UInt8[np.ndarray, "steps obs"]
     actions: Float32[np.ndarray, "steps act"] | Int[np.ndarray, " steps"]
     rewards: Float32[np.ndarray, " steps"] | None
     terminations: Bool[np.ndarray, " steps"]
     truncations: Bool[np.ndarray, " steps"]
     offsets: Int64[np.ndarray, " episodes_and_one"]
-    ends: Float32[np.ndarray, "episodes obs"] | None = None
+    ends: Float32[np.ndarray, "episodes obs"] | UInt8[np.ndarray, "episodes obs"] | None = None
     about: About = field(default_factory=About)
 
     def __len__(self) -> int:
@@ -123,7 +125,9 @@ def trajectories(
     Raises `LegatoError`, naming episode and step, for anything that could not be learnt from.
     """
     about, given = about or About(), np.asarray(observations)
-    observations = check_table("observations", observations)
+    if given.dtype == np.uint8 and given.ndim > 2:  # images
+        about = replace(about, shape=given.shape[1:])
+    observations = check_table("observations", observations, about.shape)
     steps = len(observations)
     if steps == 0:
         raise LegatoError(f"{about.name} holds no steps")
@@ -134,7 +138,7 @@ def trajectories(
         raise LegatoError(f"{about.name} has {steps} observations but actions of shape {np.shape(actions)}")
     over = np.union1d(flagged_steps(terminations), flagged_steps(truncations))
     if ends is None and following is not None:
-        stored, following = np.asarray(following), check_table("next observations", following)
+        stored, following = np.asarray(following), check_table("next observations", following, about.shape)
         if following.shape != observations.shape:
             raise LegatoError(f"{about.name} has observations {observations.shape} but next ones {following.shape}")
         torn = np.setdiff1d(contradictions(observations, following, rounding_of(given, stored)), over)
@@ -185,7 +189,7 @@ def trajectories(
     if ends is None and following is not None:
         ends = following[offsets[1:] - 1]
     if ends is not None:
-        ends = check_table("the observations after the last steps", ends)
+        ends = check_table("the observations after the last steps", ends, about.shape)
         if ends.shape != (len(offsets) - 1, observations.shape[1]):
             raise LegatoError(
                 f"{about.name} has {len(offsets) - 1} episodes of {observations.shape[1]} numbers a step, "

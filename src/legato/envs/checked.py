@@ -6,8 +6,9 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium import error
+from gymnasium import error, spaces
 
+from legato.envs.description import is_image
 from legato.envs.failures import in_one_line, missing_package
 from legato.errors import LegatoError
 
@@ -19,6 +20,8 @@ class Checked(gymnasium.Wrapper):
         super().__init__(env)
         self.name = name
         self.step_number = 0
+        space = env.observation_space
+        self.dtype = np.uint8 if isinstance(space, spaces.Box) and is_image(space) else np.float32  # as rows are kept
 
     def reset(self, **kwargs: Any) -> Any:
         self.step_number = 0
@@ -59,7 +62,7 @@ class Checked(gymnasium.Wrapper):
     def _checked(self, observation: Any) -> np.ndarray:
         try:
             with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused below
-                array = np.asarray(observation, np.float32)
+                array = np.asarray(observation, self.dtype)
         except (TypeError, ValueError) as problem:
             raise LegatoError(
                 f"environment '{self.name}' returned an observation that is no array of numbers "

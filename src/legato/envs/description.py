@@ -17,10 +17,12 @@ def describe(
     user: str = "",
     *,
     discrete: bool = False,
+    images: bool = False,
     instead: str = "",
 ) -> Spec:
     """The environment's spec: a flat observation and a bounded continuous action, or a choice where that is supported.
 
+    Observations of bytes in two or more dimensions are images where these are supported, and as many numbers elsewhere.
     `user` is the algorithm that asks, and `instead` says who learns choices; both only word the error.
     Raises `LegatoError` for dict and other spaces, for actions without finite bounds, and for choices unless
     `discrete`.
@@ -35,8 +37,9 @@ def describe(
         what = f"{type(observation).__name__.lower()} observations of '{name}' are not supported"
         raise LegatoError(f"{what}; wrap it in gymnasium.wrappers.FlattenObservation, in a function that makes it")
     size = int(np.prod(observation.shape))
+    shape = observation.shape if images and is_image(observation) else None
     if discrete and isinstance(action, spaces.Discrete):
-        return Spec.discrete(size, int(action.n))
+        return Spec.discrete(size, int(action.n)).with_images(shape)
     if isinstance(action, spaces.Discrete) and instead:
         raise LegatoError(f"discrete actions of '{name}' are not supported by {user}; {instead}")
     if not isinstance(action, spaces.Box):
@@ -60,4 +63,9 @@ def describe(
             f"action[{bad}] of '{name}' is bounded by {low[bad]:g} and {high[bad]:g}, beyond {UNBOUNDED:g}, which "
             "is no bound: give its Box the limits that are meant"
         )
-    return Spec(size, tuple(low.tolist()), tuple(high.tolist()))
+    return Spec(size, tuple(low.tolist()), tuple(high.tolist())).with_images(shape)
+
+
+def is_image(space: spaces.Box) -> bool:
+    """Does a space hold images: bytes in two dimensions or more?"""
+    return space.dtype == np.uint8 and len(space.shape) > 1

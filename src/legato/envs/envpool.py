@@ -56,7 +56,8 @@ class EnvPoolEnvironments:
     def _checked(self, observations: np.ndarray, count: int) -> np.ndarray:
         if not np.isfinite(observations).all():
             raise LegatoError(f"EnvPool environment '{self.name}' returned an observation that is not finite")
-        return observations.reshape(count, -1).astype(np.float32)
+        rows = observations.reshape(count, -1)
+        return rows if rows.dtype == np.uint8 else rows.astype(np.float32)
 
     def close(self) -> None:
         if self.pool is not None:

@@ -29,7 +29,7 @@ def choose_environment(
 def require_fit(environment: World, spec: Spec, path: Path, user: str) -> None:
     """Raise `LegatoError` for an environment that the policy in `path`, of this spec, does not fit."""
     made = make(environment)
-    found = describe(made, environment.name, user=user, discrete=spec.choices is not None)
+    found = describe(made, environment.name, user=user, discrete=spec.choices is not None, images=spec.images)
     try_environment(made, environment.name)
     if found != spec:
         raise LegatoError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import PyTree
 
+from legato.data.spec import Spec
 from legato.player import Player
 
 
@@ -29,7 +30,7 @@ class Latency:
 def latency(player: Player, length: int, *, calls: int = 1000, warmup: int = 100) -> Latency:
     """Time `calls` decisions of `length` actions, memory carried from each to the next."""
     rng = np.random.default_rng(0)
-    observations = rng.standard_normal((warmup + calls, player.spec.observation_size)).astype(np.float32)
+    observations = random_observations(rng, player.spec, warmup + calls)
     memory = player.begin()
     seconds = np.empty(len(observations))
     for i, observation in enumerate(observations):
@@ -82,7 +83,7 @@ def history(
     Before them, `warmup` steps of an episode are played that is not timed.
     """
     rng = np.random.default_rng(0)
-    observations = rng.standard_normal((steps, player.spec.observation_size)).astype(np.float32)
+    observations = random_observations(rng, player.spec, steps)
     memory = player.begin(command)
     carried = sum(int(leaf.nbytes) for leaf in memory.state)
     for i in range(warmup):
@@ -95,3 +96,10 @@ def history(
             _, memory = player.act(memory, observation)
             episode[i] = time.perf_counter() - before
     return History(1000 * seconds, carried)
+
+
+def random_observations(rng: np.random.Generator, spec: Spec, steps: int) -> np.ndarray:
+    """Observations `[steps, obs]` that mean nothing: standard normal numbers, or bytes for images."""
+    if spec.images:
+        return rng.integers(256, size=(steps, spec.observation_size), dtype=np.uint8)
+    return rng.standard_normal((steps, spec.observation_size)).astype(np.float32)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
 from legato.data.replay import Transition
 from legato.losses.temporal_difference import TwinValues, td_target, twin_loss
@@ -61,7 +61,7 @@ def actor_loss(
     actor: Actor,
     critic: Critic,
     alpha: Float[Array, ""],
-    s: Float[Array, "batch obs"],
+    s: Float[Array, "batch obs"] | UInt8[Array, "batch obs"],
     noise: Float[Array, "batch act"],
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """L_pi and the mean log pi. `noise` is standard normal and picks a~."""

@@ -74,7 +74,7 @@ class Rollout:
     def _begin(self) -> Members:
         n, a, length = self.environments.count, self.spec.action_size, self.length
         members = Members(
-            observation=np.zeros((n, self.spec.observation_size), np.float32),
+            observation=np.zeros((n, self.spec.observation_size), self.spec.dtype),
             reward=np.zeros(n, np.float32),
             executed=np.zeros((n, a), np.float32),
             first=np.ones(n, bool),

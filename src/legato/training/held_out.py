@@ -93,7 +93,7 @@ def predict(
 
 
 def _padded(array: np.ndarray, data: Trajectories, episodes: np.ndarray, longest: int) -> np.ndarray:
-    found = np.zeros((len(episodes), longest, *array.shape[1:]), np.float32)
+    found = np.zeros((len(episodes), longest, *array.shape[1:]), array.dtype)
     for row, episode in zip(found, episodes, strict=True):
         at = data.episode(int(episode))
         row[: at.stop - at.start] = array[at]

@@ -21,7 +21,7 @@ from gymnasium.spaces import Discrete
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from legato.algorithms import algorithm as algorithm_module
-from legato.algorithms import entry
+from legato.algorithms import entries, entry
 from legato.data import bounds, formats, sets, windows
 from legato.data import facts as data_facts
 from legato.data import trajectories as logs
@@ -172,6 +172,9 @@ def check(
     about, size, limit = data.about, data.observations.shape[1], None
     found = entry(algorithm)
     module, told = found.load(), found.command(config)
+    if about.shape is not None and not found.images:
+        able = ", ".join(name for name, other in entries("offline").items() if other.images)
+        raise LegatoError(f"{about.name} holds images, of which '{algorithm}' does not learn; {able} does")
     if settings.holdout and told == "goal":
         raise LegatoError("a policy with goals is told one, which held-out episodes do not name: leave holdout out")
     if settings.env and told == "goal":
@@ -179,13 +182,14 @@ def check(
     if settings.env:
         if spec is None:
             environment = make(world_of(settings))
-            spec = describe(environment, settings.env, user=algorithm, discrete=True)
+            spec = describe(environment, settings.env, user=algorithm, discrete=True, images=about.shape is not None)
             limit = episode_limit(environment)
             if settings.env != about.environment and settings.max_episode_steps is None:
                 warn_of_length(data, settings.env, environment.spec)
             try_environment(environment, settings.env)
         for what, here, there in (
             ("observations of so many numbers", size, spec.observation_size),
+            ("the shape of images", about.shape, spec.shape),
             ("discrete actions", about.choices, spec.choices),
             ("actions of so many numbers", 1 if data.discrete else data.actions.shape[1], spec.action_size),
         ):
@@ -194,14 +198,14 @@ def check(
         if not data.discrete:
             data = bounds.bounded(data, spec.low, spec.high, settings.clip_actions)
     elif about.choices is not None:
-        spec = Spec.discrete(size, about.choices)
+        spec = Spec.discrete(size, about.choices).with_images(about.shape)
     elif about.low is None or about.high is None:
         raise LegatoError(
             f"{about.name} does not say how its actions are bounded; name its environment with --env, or import it "
             "with --low and --high (arrays 'low' and 'high' in the file), or --choices for discrete actions"
         )
     else:
-        spec = Spec(size, about.low, about.high)
+        spec = Spec(size, about.low, about.high).with_images(about.shape)
     if settings.stream == "always" and "prepare" in found.offers:
         raise LegatoError(f"'{algorithm}' prepares its data on the device: leave out stream")
     if settings.targets and told == "return" and data.rewards is not None:

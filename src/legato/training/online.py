@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from legato.algorithms import algorithm as algorithm_module
 from legato.algorithms import entries, entry
@@ -96,9 +96,11 @@ def replayed(run: Run, seed: int | None = None) -> Trajectories:
     checkpoints = Checkpoints(run.path / "checkpoints", create=False)
     _, state = checkpoints.load()
     checkpoints.close()
-    rows, added = (state["replay"][name][place] for name in ("rows", "added"))
+    kept = jax.tree.map(lambda array: array[place], state["replay"])
     about = About.of(f"the replay buffer of '{run.place}'", run.settings.env, run.spec)
-    return replay_buffer.logged(rows, int(added), run.settings.environments, run.spec, about)
+    return replay_buffer.logged(
+        kept["rows"], int(kept["added"]), run.settings.environments, run.spec, about, kept.get("frames")
+    )
 
 
 def check(algorithm: str, config: Any, settings: Settings) -> Spec:
@@ -111,7 +113,9 @@ def check(algorithm: str, config: Any, settings: Settings) -> Spec:
     )
     instead = f"learn them by acting with {by_acting}, or from logs (--dataset) with {from_logs}"
     discrete = entry(algorithm).discrete
-    spec = describe(environment, settings.env, user=algorithm, discrete=discrete, instead=instead)
+    spec = describe(
+        environment, settings.env, user=algorithm, discrete=discrete, images=entry(algorithm).images, instead=instead
+    )
     limit = episode_limit(environment)
     try_environment(environment, settings.env)
     plan = module.plan_length(config)
@@ -137,9 +141,9 @@ def replay_rows(settings: Settings, turn_steps: int) -> int:
 
 def refuse_large(settings: Settings, spec: Spec, turn_steps: int) -> None:
     """Raises `LegatoError` where the replay buffers are larger than the memory."""
-    rows, width = replay_rows(settings, turn_steps), replay_buffer.width(spec)
-    what = f"a replay of {rows} transitions of {width} numbers" + (f", {settings.seeds} times" * (settings.seeds > 1))
-    refuse_beyond(4 * settings.seeds * rows * width, what, "lower --capacity, or --seeds")
+    rows, size = replay_rows(settings, turn_steps), replay_buffer.row_bytes(spec)
+    what = f"a replay of {rows} transitions of {size:.0f} bytes" + (f", {settings.seeds} times" * (settings.seeds > 1))
+    refuse_beyond(round(settings.seeds * rows * size), what, "lower --capacity, or --seeds")
 
 
 def collecting(algorithm: str, config: Any) -> Clock:
@@ -188,7 +192,8 @@ class OnlineLoop:
         self.held = HeldDecisions(self.members, spec)
         self.recent: list[list[tuple[float, float]]] = [[] for _ in seeds]  # (return, length) since the last row
         # Traced as the loop will call it: the first turn finds the trace.
-        fresh = jax.ShapeDtypeStruct((len(seeds), self.turn_steps, self.replay.rows.shape[-1]), jnp.float32)
+        row = np.zeros((len(seeds), self.turn_steps, self.held.open.shape[-1]), np.float32)
+        fresh = replay_buffer.split_images(row, spec)
         counts = jax.ShapeDtypeStruct((len(seeds),), jnp.int32)
         carried = self.turn_updates, session.learner, self.replay, fresh, counts, self.update_keys, 0
         metrics = sorted(advance.eval_shape(self.algorithm, self.config, *carried)[2])
@@ -250,8 +255,12 @@ class OnlineLoop:
         """Replace learner and source of batches."""
         self.session.learner, self.replay = change(self.session.learner, self.replay)
 
-    def _rows(self, experience: Experience) -> tuple[np.ndarray, np.ndarray]:
+    def _rows(self, experience: Experience) -> tuple[replay_buffer.Rows, np.ndarray]:
         """What to store of each seed, `[seeds, rows, width]`, and how many of the rows are real, not padding."""
+        rows, counts = self._packed(experience)
+        return replay_buffer.split_images(rows, self.run.spec), counts
+
+    def _packed(self, experience: Experience) -> tuple[np.ndarray, np.ndarray]:
         seeds, rows = len(self.run.seeds), experience.rows()
         if not self.batches.per_decision:  # [steps, members, width] -> [seeds, steps * environments, width]
             rows = rows.reshape(len(rows), seeds, -1, rows.shape[-1]).swapaxes(0, 1)
@@ -295,7 +304,7 @@ class OnlineLoop:
         filled = int(min(self.stored.max(), self.replay.capacity))
         recent = [(i, *episode) for i, of_seed in enumerate(self.recent) for episode in of_seed]
         return {
-            "replay": {"rows": np.array(self.replay.rows[:, :filled]), "added": np.array(self.replay.added)},
+            "replay": replay_buffer.filled_part(self.replay, filled),
             "rollout": self.rollout.state(),
             "loop": {
                 "stored": self.stored.copy(),
@@ -305,9 +314,7 @@ class OnlineLoop:
         }
 
     def restore(self, state: dict[str, Any], fresh_episodes: bool) -> None:
-        filled = state["replay"]["rows"]
-        rows = self.replay.rows.at[:, : filled.shape[1]].set(filled)
-        self.replay = Replay(rows, jnp.asarray(state["replay"]["added"]), self.run.spec, self.replay.members)
+        self.replay = replay_buffer.refill(self.replay, state["replay"])
         loop = state["loop"]
         self.stored = loop["stored"].copy()
         for i, ret, length in loop["recent"]:
@@ -324,18 +331,18 @@ def advance(
     count: int,
     learner: Any,
     replay: Replay,
-    rows: Float[Array, "seeds rows width"],
+    rows: PyTree,
     counts: Int[Array, " seeds"],
     keys: PRNGKeyArray,
     first_update: int,
 ) -> tuple[Any, Replay, dict[str, Float[Array, " seeds"]]]:
     """Store the rows and make `count` updates, for every seed, in one dispatch. Returns the metrics' means too.
 
-    The i-th update of a run draws from `fold_in(key, i)`, whichever call makes it.
+    The rows are those of `replay.add`. The i-th update of a run draws from `fold_in(key, i)`, whichever call makes it.
     """
     batches: Minibatches = algorithm.batches(config)
 
-    def one_seed(learner: Any, replay: Replay, rows: Array, n: Array, key: PRNGKeyArray):
+    def one_seed(learner: Any, replay: Replay, rows: Any, n: Array, key: PRNGKeyArray):
         replay = replay_buffer.add(replay, rows, n)
 
         def update(learner: Any, i: Array) -> tuple[Any, dict[str, Array]]:

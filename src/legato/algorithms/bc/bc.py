@@ -5,6 +5,7 @@ L = MSE(tanh(f(s)), a),  cross-entropy for a choice
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 import equinox as eqx
@@ -22,6 +23,7 @@ from legato.data.trajectories import Trajectories
 from legato.data.windows import Draw, Window
 from legato.losses.imitation import action_error
 from legato.losses.means import masked_mean
+from legato.models.image_network import ImageNetwork, with_encoder
 from legato.nn.layers import drop, dropout_bits
 from legato.nn.mlp import Linear
 from legato.nn.optimisation import adamw, descend, optax, warmup_schedule
@@ -55,7 +57,7 @@ class Network(eqx.Module):
 class Learner(eqx.Module):
     """Everything behaviour cloning carries while training."""
 
-    network: Network
+    network: Network | ImageNetwork
     facts: Facts
     optimiser: optax.OptState
     updates: Int[Array, ""]
@@ -73,9 +75,13 @@ def statistics(config: Config, spec: Spec, data: Trajectories) -> Facts:
 
 def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = None) -> Learner:
     """A learner before its first update. `facts` say what the data is like."""
-    network = Network(config, spec, key=key)
+    network = _network(config, spec, key)
     facts = Facts.none(spec, config.action_units) if facts is None else facts
     return Learner(network, facts, _optimiser(config).init(cast(Any, network)), jnp.zeros((), jnp.int32))
+
+
+def _network(config: Config, spec: Spec, key: PRNGKeyArray) -> Network | ImageNetwork:
+    return with_encoder(partial(Network, config), spec, key=key)
 
 
 def _optimiser(config: Config) -> optax.GradientTransformation:
@@ -83,7 +89,9 @@ def _optimiser(config: Config) -> optax.GradientTransformation:
     return adamw(rate, config.weight_decay, config.clip)
 
 
-def loss(network: Network, facts: Facts, batch: Window, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
+def loss(
+    network: Network | ImageNetwork, facts: Facts, batch: Window, key: PRNGKeyArray | None = None
+) -> Float[Array, ""]:
     """L. With a `key` dropout is on."""
     given = network(facts.normaliser(batch.observations), key)
     return masked_mean(action_error(given, facts.normalise_actions(batch.actions), facts.squash), batch.mask)
@@ -100,7 +108,7 @@ def update(config: Config, learner: Learner, batch: Window, key: PRNGKeyArray) -
 class Cloned(Policy[LastStep]):
     """Decides one action from the newest observation, and holds it."""
 
-    network: Network
+    network: Network | ImageNetwork
     facts: Facts
 
     def init_state(self, command: Any) -> LastStep:
@@ -122,7 +130,7 @@ def policy(config: Config, learner: Learner) -> Cloned:
 
 def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> Cloned:
     """`policy` of what `init` gives, without what only learns."""
-    return Cloned(Network(config, spec, key=key), Facts.none(spec, config.action_units))
+    return Cloned(_network(config, spec, key), Facts.none(spec, config.action_units))
 
 
 def batches(config: Config) -> Draw:

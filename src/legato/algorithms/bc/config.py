@@ -74,6 +74,7 @@ ENTRIES = (
         presets={"paper": paper, "cpu": cpu},
         title=lambda config: "BC" if config.fraction == 1 else f"{100 * config.fraction:g}%BC",
         discrete=True,
+        images=True,
         offers={"for_data": "bc"},
     ),
 )

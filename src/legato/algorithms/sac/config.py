@@ -62,6 +62,7 @@ ENTRIES = (
         module="legato.algorithms.sac.sac",
         presets={"paper": paper, "cpu": cpu},
         discrete=True,
+        images=True,
         offers={"check": "sac"},
         title=lambda config: "SAC" if config.action_repeat == 1 else f"SAC-{config.action_repeat}",
     ),

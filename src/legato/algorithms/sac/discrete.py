@@ -15,12 +15,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
 from legato.algorithms.sac.config import SAC as Config
 from legato.data.replay import Transition
 from legato.data.spec import Spec
 from legato.losses.temporal_difference import td_target, twin_loss
+from legato.models.image_network import ImageNetwork
 from legato.nn.mlp import MLP
 from legato.policy import LastStep, Policy, Step, held, refuse_command
 
@@ -57,7 +58,7 @@ class Critics(eqx.Module):
 
 
 def critic_loss(
-    critic: Critics, learner: Any, config: Config, batch: Transition, noise: Float[Array, "batch act"]
+    critic: Critics | ImageNetwork, learner: Any, config: Config, batch: Transition, noise: Float[Array, "batch act"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """L_Q and the mean Q_1 of the actions that were taken; nothing is drawn."""
     log_pi = learner.actor(batch.next_observation)
@@ -70,10 +71,10 @@ def critic_loss(
 
 
 def actor_loss(
-    actor: Actor,
-    critic: Critics,
+    actor: Actor | ImageNetwork,
+    critic: Critics | ImageNetwork,
     alpha: Float[Array, ""],
-    s: Float[Array, "batch obs"],
+    s: Float[Array, "batch obs"] | UInt8[Array, "batch obs"],
     noise: Float[Array, "batch act"],
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """L_pi and the mean of sum_a pi log pi, the entropy's negative; nothing is drawn."""
@@ -85,7 +86,7 @@ def actor_loss(
 class HeldChoice(Policy[LastStep]):
     """Decides one choice and holds it."""
 
-    actor: Actor
+    actor: Actor | ImageNetwork
     spec: Spec = eqx.field(static=True)
 
     def init_state(self, command: Any) -> LastStep:

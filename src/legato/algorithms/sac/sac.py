@@ -8,18 +8,19 @@
 As in Patel & Siegelmann (arXiv 2410.08979), whose rival this is, alpha is 0.2 for the first update and exp(log alpha)
 afterwards. Actions, and so densities and H, are in units of their bounds, [-1, 1]: what is learnt does not depend on
 the unit in which an environment counts. `action_units = "environment"` is the published form. For choices see
-`discrete`.
+`discrete`. Where observations are images, actor and critics have an encoder each.
 """
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
 from legato.algorithms.action_units import warn_of_units
 from legato.algorithms.sac import discrete
@@ -27,6 +28,7 @@ from legato.algorithms.sac.config import SAC as Config
 from legato.data.replay import Minibatches, Transition, scale_actions
 from legato.data.spec import Spec, convert_actions
 from legato.losses import soft
+from legato.models.image_network import ImageNetwork, with_encoder
 from legato.nn.distributions import TanhNormal
 from legato.nn.ensembles import TwinCritic
 from legato.nn.mlp import Linear
@@ -80,11 +82,8 @@ def check(config: Config, spec: Spec, environment: str) -> None:
 def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
     """A learner before its first update."""
     k_actor, k_critic = jax.random.split(key)
-    actor = _actor(config, spec, k_actor)
-    if spec.choices is None:
-        critic = TwinCritic(spec.observation_size, spec.action_size, (config.hidden, config.hidden), key=k_critic)
-    else:
-        critic = discrete.Critics(spec, config.hidden, key=k_critic)
+    actor = with_encoder(partial(_actor, config), spec, key=k_actor)
+    critic = with_encoder(partial(_critic, config), spec, key=k_critic)
     log_alpha = jnp.zeros(())
     trained = {"actor": actor, "critic": critic, "log_alpha": log_alpha}
     return Learner(
@@ -99,24 +98,34 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
     )
 
 
-def _actor(config: Config, spec: Spec, key: PRNGKeyArray) -> Any:
+def _actor(config: Config, spec: Spec, *, key: PRNGKeyArray) -> Any:
     if spec.choices is not None:
         return discrete.Actor(spec, config.hidden, key=key)
     return Actor(spec.with_unit_bounds() if config.action_units == "bounds" else spec, config.hidden, key=key)
 
 
+def _critic(config: Config, spec: Spec, *, key: PRNGKeyArray) -> Any:
+    if spec.choices is not None:
+        return discrete.Critics(spec, config.hidden, key=key)
+    return TwinCritic(spec.observation_size, spec.action_size, (config.hidden, config.hidden), key=key)
+
+
 def critic_loss(
-    critic: TwinCritic, learner: Learner, config: Config, batch: Transition, noise: Float[Array, "batch act"]
+    critic: TwinCritic | ImageNetwork,
+    learner: Learner,
+    config: Config,
+    batch: Transition,
+    noise: Float[Array, "batch act"],
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """L_Q and the mean Q_1. `noise` is standard normal and picks a'."""
     return soft.critic_loss(critic, learner.target_critic, learner.actor, learner.alpha, config.gamma, batch, noise)
 
 
 def actor_loss(
-    actor: Actor,
-    critic: TwinCritic,
+    actor: Actor | ImageNetwork,
+    critic: TwinCritic | ImageNetwork,
     alpha: Float[Array, ""],
-    s: Float[Array, "batch obs"],
+    s: Float[Array, "batch obs"] | UInt8[Array, "batch obs"],
     noise: Float[Array, "batch act"],
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """L_pi and the mean log pi. `noise` is standard normal and picks a~."""
@@ -171,7 +180,7 @@ def update(config: Config, learner: Learner, batch: tuple[Transition], key: PRNG
 class HeldAction(Policy[LastStep]):
     """Decides one action and holds it."""
 
-    actor: Actor
+    actor: Actor | ImageNetwork
     spec: Spec = eqx.field(static=True)
 
     def init_state(self, command: Any) -> LastStep:
@@ -194,7 +203,7 @@ def policy(config: Config, learner: Learner) -> HeldAction | discrete.HeldChoice
 
 def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> HeldAction | discrete.HeldChoice:
     """`policy` of what `init` gives, without what only learns."""
-    return _held(_actor(config, spec, jax.random.split(key)[0]), spec)
+    return _held(with_encoder(partial(_actor, config), spec, key=jax.random.split(key)[0]), spec)
 
 
 def _held(actor: Any, spec: Spec) -> HeldAction | discrete.HeldChoice:

@@ -51,7 +51,7 @@ def read_flat(path: Path, arrays: Arrays, held: list[str], layout: str | None) -
 def _members(path: Path, found: Arrays, said: list[str]) -> int:
     """How many environments were recorded side by side; brings `[steps, environments, ...]` to `[rows, ...]`."""
     observations, actions = found["observations"], found["actions"]
-    if observations.ndim != 3:
+    if observations.ndim != 3 or observations.dtype == np.uint8:  # those are images
         return 1
     steps, members = observations.shape[:2]
     said.append(f"the second of {observations.ndim} dimensions counts {members} environments side by side")
