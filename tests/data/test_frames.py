@@ -121,6 +121,14 @@ def test_an_episode_that_begins_where_the_last_one_ended_is_told_apart_by_what_i
     held_against(replay, rows, np.arange(2))
 
 
+def test_a_black_image_is_no_empty_place() -> None:
+    """The first of each environment, where the ring is still all zeros."""
+    black, seen = np.zeros(6), np.arange(1, 7)
+    rows = np.array([[*black, 0.5, 0.0, float(i), *(seen + i), 1.0] for i in range(2)], np.float32)
+    replay = add(buffer.create(SPEC, 8, 2), buffer.split_images(rows, SPEC), jnp.array(2))
+    held_against(replay, rows, np.arange(2))
+
+
 def test_sequences_end_where_an_episode_was_truncated() -> None:
     found = life(1, 80, ends=0.2)
     replay = filled(found, 200, 1, 8)

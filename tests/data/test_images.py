@@ -159,6 +159,11 @@ def test_single_episodes_of_images_are_joined() -> None:
     np.testing.assert_array_equal(data.ends, images[-1:].repeat(2, axis=0).reshape(2, BYTES))
 
 
+def test_images_are_not_written_where_they_would_change() -> None:
+    with pytest.raises(LegatoError, match="Minari keeps images as JPEG"):
+        formats.save(logs(steps=16), "mine/images/some-v0")
+
+
 def test_a_report_names_the_shape() -> None:
     found = report.report(logs(steps=40))
     assert dict(found.summary)["observation"] == "image of 5 x 4 x 3 bytes"

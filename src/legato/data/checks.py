@@ -91,9 +91,6 @@ def rounding_of(*stored: np.ndarray) -> float:
 def contradictions(observations: np.ndarray, following: np.ndarray, rounding: float) -> np.ndarray:
     """The steps whose next observation is not the next step's, by more than `rounding` of a column's largest number."""
     found = [np.zeros(0, np.int64)]
-    if observations.dtype == np.uint8:
-        parts = ((i, following[i : i + len(part)] != part) for i, part in chunks(observations[1:]))
-        return np.concatenate([*found, *(i + np.flatnonzero(apart.any(axis=1)) for i, apart in parts)])
     with np.errstate(all="ignore"):  # what is not finite is refused later
         size = np.max([np.abs(part).max(axis=0) for _, part in chunks(observations)], axis=0)
         for i, part in chunks(observations[1:]):

@@ -91,8 +91,8 @@ def _about(name: str, metadata: dict[str, Any]) -> tuple[dict[str, Any], int]:
             )
         spaces[which] = storage.object_of(metadata[which], which)
     observed, acted = spaces["observation_space"], spaces["action_space"]
-    if observed.get("type") != "Box" or not (_flat(observed) or _images(observed)):
-        raise LegatoError(f"'{name}' observes {_space(observed)}; flat boxes of numbers and images in bytes are read")
+    if observed.get("type") != "Box" or not _flat(observed):
+        raise LegatoError(f"'{name}' observes {_space(observed)}; flat boxes of numbers are read")
     about: dict[str, Any] = {}
     start = 0
     try:
@@ -125,11 +125,6 @@ def _flat(space: dict[str, Any]) -> bool:
     return isinstance(shape, list) and len(shape) == 1
 
 
-def _images(space: dict[str, Any]) -> bool:
-    shape = space.get("shape")
-    return space.get("dtype") == "uint8" and isinstance(shape, list) and len(shape) > 1
-
-
 def save_minari(data: Trajectories, name: str) -> None:
     """Write trajectories to a new Minari dataset of this id (see `formats.save`)."""
     import gymnasium
@@ -143,6 +138,8 @@ def save_minari(data: Trajectories, name: str) -> None:
         )
     if data.rewards is None:
         raise LegatoError(f"Minari keeps rewards, which {about.name} does not have")
+    if about.shape is not None:
+        raise LegatoError(f"Minari keeps images as JPEG, which would change those of {about.name}: write another kind")
     if about.choices is not None:
         actions = gymnasium.spaces.Discrete(about.choices, start=about.start)
     elif about.low is None or about.high is None:
@@ -150,17 +147,14 @@ def save_minari(data: Trajectories, name: str) -> None:
     else:
         actions = gymnasium.spaces.Box(np.array(about.low, np.float32), np.array(about.high, np.float32))
     specification = None if about.environment is None else _specification(about.environment)
-    shape = about.shape or data.observations.shape[1:]
-    if about.shape is None:
-        observations = gymnasium.spaces.Box(-np.inf, np.inf, shape, np.float32)
-    else:
-        observations = gymnasium.spaces.Box(0, 255, shape, np.uint8)
+    size = data.observations.shape[1]
+    observations = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
     buffers = []
     for i in range(len(data)):
         at = data.episode(i)
         steps = {field: getattr(data, field)[at] for field in _STEPWISE}
         steps["actions"] = steps["actions"] + about.start if about.start else steps["actions"]
-        seen: Any = np.vstack([data.observations[at], data.ends[i]]).reshape(-1, *shape)
+        seen: Any = np.vstack([data.observations[at], data.ends[i]])
         buffers.append(EpisodeBuffer(id=None, observations=seen, infos={}, **steps))
     specification = None if about.environment is None else _specification(about.environment)
     folder = minari_folder(name)
