@@ -523,7 +523,7 @@ def test_data_that_cannot_be_learnt_from_are_refused() -> None:
         dt.select_data(dt.Config(episode_length=4), data)
     assert dt.select_data(dt.Config(episode_length=4, positions="rotary"), data) is data
     with pytest.raises(
-        LegatoError, match=r"^logs has no rewards: it can be imitated \(bc; dt and ds4 with --no-returns"
+        LegatoError, match=r"^logs has no rewards: it can be imitated \(bc; dt and ds4 with `returns=False`"
     ):
         dt.select_data(dt.Config(), replace(data, rewards=None))
     found = dt.select_data(dt.Config(returns=False), replace(data, rewards=None)).rewards
