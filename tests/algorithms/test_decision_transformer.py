@@ -519,7 +519,7 @@ def test_a_window_or_twice_the_band() -> None:
 def test_data_that_cannot_be_learnt_from_are_refused() -> None:
     data = trajectories(**raw([5, 2]), about=About("logs"))
     assert dt.select_data(dt.Config(episode_length=5), data) is data
-    with pytest.raises(LegatoError, match=r"^logs has an episode of 5 steps, this model a table of 4: raise --"):
+    with pytest.raises(LegatoError, match=r"^logs has an episode of 5 steps, this model a table of 4: raise `episode_length`"):
         dt.select_data(dt.Config(episode_length=4), data)
     assert dt.select_data(dt.Config(episode_length=4, positions="rotary"), data) is data
     with pytest.raises(
