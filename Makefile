@@ -19,7 +19,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs
+.PHONY: help demo test lint format readme docs
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ lint: $(VENV)/.dev ## check style (ruff) and types (pyright)
 format: $(VENV)/.dev ## sort imports, mend what ruff can mend, lay out the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+readme: $(VENV)/.dev ## write the README's table of algorithms anew
+	@PYTHONPATH=. $(BIN)/python docs/readme_table.py
 
 docs: $(VENV)/.docs ## build the documentation into site/, where a broken link or an undocumented name fails
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

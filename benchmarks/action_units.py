@@ -22,6 +22,8 @@ import numpy as np
 from gymnasium import spaces
 
 import legato
+from legato.algorithms import algorithm as algorithm_module
+from legato.algorithms import entries
 from legato.envs import make_vec
 from legato.evaluation.statistics import bootstrap
 from legato.rollout import Clock, episodes, stack
@@ -52,7 +54,6 @@ PLANTS = {
 }
 # Half-width and middle of a box. Powers of two, so that the change itself costs no digits.
 BOXES = {"[-1, 1]": (1.0, 0.0), "/ 1024": (2.0**-10, 0.0), "x 1024": (2.0**10, 0.0), "[3, 4]": (0.5, 3.5)}
-ALGORITHMS: dict[str, dict[str, Any]] = {"sac": {}, "td3": {}, "srl": {"horizon": 4}}
 
 
 class Box(gymnasium.Wrapper):
@@ -79,12 +80,12 @@ def earned(algorithm: str, name: str, steps: int, args: argparse.Namespace) -> n
         "eval_every": steps,
         "checkpoint_every": steps,
     }
-    options |= {"eval_episodes": 1, "seeds": args.seeds, "action_units": args.units, **ALGORITHMS[algorithm]}
+    options |= {"eval_episodes": 1, "seeds": args.seeds, "action_units": args.units}
     with tempfile.TemporaryDirectory() as folder:
         run = legato.train(algorithm, name, out=Path(folder) / "run", quiet=True, **options)
         policies = stack([legato.load(run.path, seed).policy for seed in run.seeds])
     world = make_vec(name, args.seeds * args.episodes)
-    clock = Clock(ALGORITHMS[algorithm].get("horizon", 1))
+    clock = Clock(algorithm_module(algorithm).plan_length(run.config))
     found = episodes(policies, world, run.spec, clock, run.seeds, "test").mean(axis=1)
     world.close()
     return found
@@ -95,7 +96,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--episodes", type=int, default=20, help="test episodes per seed")
     parser.add_argument("--plants", nargs="+", choices=PLANTS, default=list(PLANTS))
-    parser.add_argument("--algorithms", nargs="+", choices=ALGORITHMS, default=list(ALGORITHMS))
+    parser.add_argument("--algorithms", nargs="+", choices=entries("online"), default=[*entries("online")])
     parser.add_argument("--units", choices=("bounds", "environment"), default="bounds", help="action_units")
     args = parser.parse_args()
 

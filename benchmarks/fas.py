@@ -25,11 +25,14 @@ from naming import assigned
 from scipy import stats
 
 from legato import api
+from legato.algorithms import entry
 from legato.evaluation.compare import evaluation_of
 from legato.evaluation.fas import GRID
 from legato.evaluation.sweep_figures import draw
 from legato.evaluation.sweeps import INTERVALS, Evaluation
+from legato.options import types
 from legato.training.run import Which
+from legato.training.settings import Settings
 
 DEFAULT = [f"sac:action_repeat={j}" for j in (1, 2, 4, 8, 16)] + [f"srl:horizon={j}" for j in (4, 8, 16)]
 
@@ -45,6 +48,8 @@ def main() -> None:
     parser.add_argument("--preset", default="cpu")
     parser.add_argument("--which", nargs="+", default=["last", "best"], choices=["last", "best"])
     options = parser.parse_args()
+    if strange := set(assigned(options.common)) - set().union(*map(known_options, options.algorithms)):
+        parser.error(f"none of the algorithms has an option {min(strange)}")
     together: dict[str, list[float]] = {}
     for task in options.tasks:
         found = {name: trained(name, task, options) for name in options.algorithms}
@@ -69,14 +74,19 @@ def label(name: str, e: Evaluation) -> str:
     return ", ".join([e.label, *others])
 
 
+def known_options(name: str) -> set[str]:
+    """What the algorithm of `srl:horizon=8@mppi` and its runs may be told."""
+    algorithm = re.split("[:@]", name)[0]
+    return {*types(entry(algorithm).config), *types(Settings)}
+
+
 def trained(name: str, task: str, options: argparse.Namespace) -> Path:
     """The run of a policy such as `srl:horizon=8@mppi`, made now unless it is there."""
     name = name.partition("@")[0]
     algorithm, _, given = name.partition(":")
     changes = assigned(given.split(","))
     common = {k: v for k, v in assigned(options.common).items() if k not in changes}
-    if algorithm != "srl":
-        common = {k: v for k, v in common.items() if k in ("hidden", "batch_size", "learning_rate", "tau")}
+    common = {k: v for k, v in common.items() if k in known_options(name)}
     out = options.out / task / re.sub(r"[^\w:=,.+-]", "", name)
     if out.exists():
         return Path(api.train(resume=out, quiet=True).path)

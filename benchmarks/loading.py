@@ -48,7 +48,7 @@ print(sorted(spent)[200] * 1e6)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--algorithms", nargs="+", choices=list(entries()), default=["sac", "srl", "dt", "ds4"])
+    parser.add_argument("--algorithms", nargs="+", choices=entries(), default=[*entries()])
     parser.add_argument("--preset", default="cpu")
     parser.add_argument("--length", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)

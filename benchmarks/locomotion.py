@@ -26,7 +26,7 @@ import numpy as np
 from naming import assigned
 
 import legato
-from legato.algorithms import entry
+from legato.algorithms import entries, entry
 from legato.data import formats
 from legato.data import trajectories as logs
 from legato.envs import make_vec
@@ -37,13 +37,9 @@ from legato.rollout import Clock, episodes, stack
 from legato.training.policy_file import LoadedPolicy
 from legato.training.run import Run
 
-ALGORITHMS: dict[str, tuple[str, dict[str, Any]]] = {
-    "bc": ("bc", {}),
+# All that learn from logs, and the variants that the tables compare them with.
+ALGORITHMS: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in entries("offline")} | {
     "10%bc": ("bc", {"fraction": 0.1}),
-    "dt": ("dt", {}),
-    "ds4": ("ds4", {}),
-    "iql": ("iql", {}),
-    "tt": ("tt", {}),
     "dt-blind": ("dt", {"returns": False}),
     "dt-markov": ("dt", {"history": False}),
     "ds4-blind": ("ds4", {"returns": False}),

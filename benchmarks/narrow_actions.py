@@ -19,9 +19,11 @@ import gymnasium
 import numpy as np
 
 import legato
+from legato.algorithms import entries
 from legato.data import formats
 from legato.data.trajectories import About, from_episodes
 from legato.evaluation.statistics import bootstrap
+from legato.options import types
 
 ENV = "InvertedPendulum-v5"
 GAIN = np.array([1.8125, 9.9361, 1.8642, 1.7557])  # of a regulator that weighs positions 1, speeds 0.1, actions 0.1
@@ -49,10 +51,11 @@ def record(push: float, path: Path) -> None:
 
 
 def main() -> None:
+    known = [name for name, found in entries("offline").items() if "action_units" in types(found.config)]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--updates", type=int, default=1_000)
-    parser.add_argument("--algorithms", nargs="+", default=["bc"], help="bc, dt, ds4")
+    parser.add_argument("--algorithms", nargs="+", choices=known, default=["bc"])
     parser.add_argument("--data", nargs="*", type=Path, help="logs of InvertedPendulum-v5")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

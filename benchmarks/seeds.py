@@ -12,10 +12,12 @@ import sys
 import tempfile
 import time
 
+from legato.algorithms import entries
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--algorithm", default="srl")
+    parser.add_argument("--algorithm", choices=entries("online"), default="srl")
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--env", default="Pendulum-v1")

@@ -23,7 +23,7 @@ from legato.algorithms.sac.config import SAC
 from legato.algorithms.srl.config import SRL
 from legato.cli import main
 from legato.data.spec import Spec
-from legato.options import documentation
+from legato.options import documentation, rules
 from legato.training import policy_file
 from legato.training.settings import KINDS, PRESETS
 
@@ -181,12 +181,139 @@ def test_who_asks_would_be_caught(source: str, found: list[str]) -> None:
     assert named(source) == found
 
 
+# Benchmarks that are about one algorithm, or lay several beside each other that a page of the documentation compares.
+BENCHMARKS = {
+    "decision.py": "what decisions of SAC, SRL and SRL's planner cost",
+    "finetune.py": "Decision S4's two forms, and a Decision Transformer beside it",
+    "history.py": "a window against a recurrence: Decision Transformer and Decision S4",
+    "locomotion.py": "columns of the table: variants of algorithms that learn from logs",
+    "narrow_actions.py": "a table of behaviour cloning",
+    "offline.py": "operations of updates, counted by hand for BC, DT and DS4",
+    "online.py": "SAC beside SRL at several horizons",
+    "planning.py": "the Trajectory Transformer's search",
+    "prediction.py": "the Trajectory Transformer's model",
+    "same_numbers.py": "a small command for every algorithm; it checks that none is missing",
+    "seeds.py": "a table of SRL",
+    "toys.py": "one experiment for every claim of a paper",
+    "updates.py": "operations of updates, counted by hand for SAC and SRL",
+}
+
+
+def test_benchmarks_take_their_choices_from_entries() -> None:
+    files = sorted((Path(__file__).parents[1] / "benchmarks").glob("*.py"))
+    assert files
+    assert {file.name for file in files if named(file.read_text())} == {*BENCHMARKS}
+
+
+# Where one of several cases is of another kind than the others: it holds its action, has no returns, or is a rival.
+MAY_ASK = {"tests/test_policy.py", "benchmarks/finetune.py"}
+MAY_ASK |= {f"tests/training/test_{what}.py" for what in ("offline", "online", "settings")}
+
+
+def asked(source: str) -> list[str]:
+    """Where code decides by an algorithm's name, and lists by hand of all that learn in one way."""
+    ways = [{*entries("online")}, {*entries("offline")}, {*entries("finetuning")}]
+    names, found = set().union(*ways), []
+
+    def known(nodes: list[ast.expr]) -> set[str]:
+        return {node.value for node in nodes if isinstance(node, ast.Constant) and node.value in names}
+
+    def decides(test: ast.expr) -> bool:
+        compared = [node for node in ast.walk(test) if isinstance(node, ast.Compare)]
+        sides = [side for node in compared for side in (node.left, *node.comparators)]
+        return any(known([side, *getattr(side, "elts", [])]) for side in sides)
+
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.If | ast.IfExp | ast.While):
+            found += [ast.unparse(node.test)] * decides(node.test)
+        elif isinstance(node, ast.comprehension):
+            found += [ast.unparse(test) for test in node.ifs if decides(test)]
+        elif isinstance(node, ast.match_case):
+            parts = [part for part in ast.walk(node.pattern) if isinstance(part, ast.expr)]
+            found += [ast.unparse(node.pattern)] * bool(known(parts))
+        elif isinstance(node, ast.List | ast.Tuple | ast.Set):
+            found += [ast.unparse(node)] * any(way <= known(node.elts) for way in ways)
+    return found
+
+
+@pytest.mark.parametrize("part", ["tests", "benchmarks"])
+def test_nobody_decides_by_an_algorithm_s_name_or_lists_them_by_hand(part: str) -> None:
+    """They may take one for their subject. Tests of one algorithm stand in `tests/algorithms`."""
+    root, found = Path(__file__).parents[1], {}
+    for path in sorted((root / part).rglob("*.py")):
+        where = path.relative_to(root).as_posix()
+        if not where.startswith("tests/algorithms/") and where not in {*MAY_ASK, "tests/test_house.py"}:
+            places = asked(path.read_text())
+            found |= {where: places} if places else {}
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ('if algorithm == "dt":\n    pass', ["algorithm == 'dt'"]),
+        ('x = 1 if not (a and run.algorithm in ("dt", "bc")) else 2', ["not (a and run.algorithm in ('dt', 'bc'))"]),
+        ('x = [n for n in y if n != "sac"]', ["n != 'sac'"]),
+        ('match x:\n    case "tt":\n        pass', ["'tt'"]),
+        ('for name in ("sac", "td3", "srl"):\n    pass', ["('sac', 'td3', 'srl')"]),
+        ('assert run.algorithm == "sac"', []),
+        ('train("sac")\nSIZES = {"sac": 1, "td3": 2, "srl": 3}\nfor name in ("sac", "td3"):\n    pass', []),
+    ],
+)
+def test_who_decides_by_name_would_be_caught(source: str, found: list[str]) -> None:
+    assert asked(source) == found
+
+
 def test_what_an_entry_offers_is_there() -> None:
     for name, found in entries("online", "offline", "finetuning").items():
         assert set(found.offers) <= OPTIONAL, name
         for function in found.offers:
             assert callable(found.function(function)), f"{name}: {function}"
         assert set(found.presets) == set(PRESETS), name
+
+
+# --- who speaks the command line ---
+
+# A run that was stopped prints the line that goes on with it, which is a command's whatever began the run.
+MAY_TYPE = {("training/run.py", "resume_command")}
+
+
+def flags(source: str, allowed: set[str]) -> list[str]:
+    """Texts in which an option stands as it is typed, docstrings included, outside the functions that may have such."""
+    found, left = [], [ast.parse(source)]
+    while left:
+        node = left.pop()
+        if isinstance(node, ast.FunctionDef) and node.name in allowed:
+            continue
+        if isinstance(node, ast.Constant) and re.search(r"(?<![\w-])--([a-z]|$)", str(node.value)):
+            found.append(str(node.value))
+        left += ast.iter_child_nodes(node)
+    return found
+
+
+def test_only_commands_speak_the_command_line() -> None:
+    """A user of Python never typed a flag: messages name `capacity`, and the command makes --capacity of it."""
+    found = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        where = path.relative_to(SOURCE).as_posix()
+        if not where.startswith("cli/"):
+            texts = flags(path.read_text(), {function for file, function in MAY_TYPE if file == where})
+            found |= {where: texts} if texts else {}
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ('raise LegatoError("lower --capacity")', ["lower --capacity"]),
+        ('raise LegatoError(f"give --{name}")', ["give --"]),
+        ('def f():\n    """As --help says."""', ["As --help says."]),
+        ('def g():\n    return "--resume"', []),
+        ('raise LegatoError("lower `capacity` -- or wait; well-known --- nothing")', []),
+    ],
+)
+def test_who_types_flags_would_be_caught(source: str, found: list[str]) -> None:
+    assert flags(source, {"g"}) == found
 
 
 # --- what runs nothing but itself ---
@@ -252,11 +379,24 @@ def test_unpickling_and_evaluating_would_be_caught(source: str, lines: list[int]
         "from legato.cli import main; main(['compare', '--help'])",
         "from legato.cli import main; main(['play', '--help'])",
         "from legato.cli import main; main(['attention', '--help'])",
+        "from legato.cli import main; main(['demo', '--help'])",
+        "from legato.cli import main; main(['predict', '--help'])",
+        "from legato.cli import main; main(['data', 'import', '--help'])",
         "from legato.cli import main; main(['train', 'srll', '--env', 'Pendulum-v1'])",
     ],
 )
 def test_nothing_heavy_is_imported_before_it_is_needed(code: str) -> None:
-    heavy = ("jax", "gymnasium", "matplotlib", "scipy", "orbax", "tensorboardX")
+    heavy = (
+        "jax",
+        "gymnasium",
+        "matplotlib",
+        "scipy",
+        "orbax",
+        "tensorboardX",
+        "typeguard",
+        "unittest.mock",
+        "asyncio",
+    )
     script = f"import atexit, sys\natexit.register(lambda: print('AWAKE', *set(sys.modules) & set({heavy})))\n{code}"
     done = python(script)
     assert done.returncode == (2 if "srll" in code else 0), done.stderr
@@ -330,3 +470,6 @@ def test_every_option_is_explained_in_the_help(
             assert len(text) > 10, f"{config.__name__}.{name} has no docstring"
             assert f"--{name.replace('_', '-').replace('env-options', 'env-option')}" in shown
             assert " ".join(text.split()) in shown, f"{config.__name__}.{name} is not explained by --help"
+            for rule in rules(config).get(name, ()):
+                told = rf"{re.escape(' '.join(text.split()))} \((default: [^()]*, )?{re.escape(rule.range)}\)"
+                assert re.search(told, shown), f"{config.__name__}.{name} does not say {rule.range}"

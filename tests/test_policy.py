@@ -23,7 +23,7 @@ from tests.tiny import WIDE, Scribe
 
 from legato import api
 from legato import player as player_module
-from legato.algorithms import algorithm
+from legato.algorithms import algorithm, entries
 from legato.algorithms.bc.config import BC
 from legato.algorithms.decision_s4.config import DS4
 from legato.algorithms.decision_transformer.config import DT, ODT
@@ -277,7 +277,7 @@ def players() -> dict[str, Player]:
     found = {}
     for name, config in SMALL.items():
         module = algorithm({"cache": "dt"}.get(name, name))
-        facts = () if name in ("sac", "td3", "srl") else (Facts.none(SPEC),)
+        facts = () if name in entries("online") else (Facts.none(SPEC),)
         policy = module.policy(config, module.init(config, SPEC, jax.random.key(0), *facts))
         found[name] = Player(policy, SPEC)
     return found

@@ -549,7 +549,7 @@ def test_an_evaluation_of_episodes_without_an_end_says_so_and_gives_up(monkeypat
         episodes(stack([SCRIBE]), world(ends, goes_on), WIDE, Clock(1), [7], "test", first_episode=4, length=LENGTH)
     said = "episode 5 of seed 7 has not ended after {} steps: 'Diary' has no time limit; "
     assert [str(w.message) for w in warned] == [said.format(5) + "after 9 it is given up"]
-    assert str(problem.value) == said.format(9) + "give one with --max-episode-steps"
+    assert str(problem.value) == said.format(9) + "give one with `max_episode_steps`"
     assert len(goes_on.episodes[-1]) == 9
     limited = gymnasium.wrappers.TimeLimit(Diary(limit=10**9), 12)
     episodes(stack([SCRIBE]), world(limited), WIDE, Clock(1), [7], "test", length=LENGTH)

@@ -20,7 +20,7 @@ __all__ += ["load", "play", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    """The functions load on first use, so that `import legato` and `legato --help` stay quick."""
+    """The functions load on first use, so that `import legato` and the commands' help stay quick."""
     if name == "load":  # without what trains
         from legato.loading import load
 

@@ -36,6 +36,7 @@ def train(
     preset: str = "cpu",
     out: str | Path | None = None,
     resume: str | Path | None = None,
+    from_step: int | None = None,
     fresh_episodes: bool = False,
     quiet: bool = False,
     **options: Any,
@@ -51,13 +52,14 @@ def train(
     run in another process gives them again (`train(resume=run, env=make_env)`).
 
     A run is resumed to the end that it was given, with the numbers of one never stopped, or to a later one:
-    `train(resume=run, steps=20_000)`, or `updates` of what learns from logs. Where its dataset is now, if
-    it was moved, `dataset` says; an environment that does not repeat itself from its seed goes on with
-    `fresh_episodes`, and then the numbers differ.
+    `train(resume=run, steps=20_000)`, or `updates` of what learns from logs. It goes on from its newest checkpoint, or
+    from the older one of `from_step`, and newer ones are discarded. Where its dataset is now, if it was moved,
+    `dataset` says; an environment that does not repeat itself from its seed goes on with `fresh_episodes`, and then the
+    numbers differ.
 
     Raises `LegatoError` for anything that does not fit, before the folder is made.
     """
-    how = {"fresh_episodes": fresh_episodes, "quiet": quiet}
+    how = {"from_step": from_step, "fresh_episodes": fresh_episodes, "quiet": quiet}
     if resume is not None:
         return dispatch.resume_training(resume, (algorithm, out), env, dataset, options, **how)
     return dispatch.start_training(algorithm, env, dataset, preset, out, options, **how)
@@ -73,6 +75,7 @@ def finetune(
     base: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     resume: str | Path | None = None,
+    from_step: int | None = None,
     dataset: str | Path | None = None,
     fresh_episodes: bool = False,
     quiet: bool = False,
@@ -86,11 +89,11 @@ def finetune(
     `finetune(run, "Hopper-v4", steps=50_000)`. With the name of an algorithm for a source it begins from scratch:
     `finetune("ds4", "Pendulum-v1", target=-150)`, with hyper-parameters of its own that are the preset's, but for those
     in `base`: `base={"channels": 32, "layers": 1}`.
-    Some ways to fine-tune read the logs again, which may have moved to another `dataset`. `fresh_episodes` is of
-    `train`.
+    Some ways to fine-tune read the logs again, which may have moved to another `dataset`. `from_step` and
+    `fresh_episodes` are those of `train`.
     Raises `LegatoError` for anything that does not fit, before the folder is made or the replay allocated.
     """
-    how = {"fresh_episodes": fresh_episodes, "quiet": quiet}
+    how = {"from_step": from_step, "fresh_episodes": fresh_episodes, "quiet": quiet}
     if resume is not None:
         kept = (source, method, out, base or None)
         return drawn(dispatch.resume_finetuning(resume, kept, env, dataset, options, **how))

@@ -28,6 +28,11 @@ Config = TypeVar("Config")
 class Rule(Protocol):
     """What one number must fulfil."""
 
+    @property
+    def range(self) -> str:
+        """The same in a few characters, for help texts, where a line may break at spaces: `in [0,1)`, `≥1`."""
+        ...
+
     def problem(self, value: float) -> str | None:
         """What is wrong with it, such as "must be positive"; None where nothing is."""
         ...
@@ -38,6 +43,10 @@ class Interval:
     """Between two ends, which belong to it or not: `Interval("[0, 1)")`."""
 
     ends: str
+
+    @property
+    def range(self) -> str:
+        return f"in {self.ends.replace(' ', '')}"
 
     def problem(self, value: float) -> str | None:
         low, high = map(float, self.ends[1:-1].split(","))
@@ -54,6 +63,10 @@ class AtLeast:
     most: float = math.inf
     otherwise: tuple[float, str] | None = None
     """a value below that has a meaning, and which"""
+
+    @property
+    def range(self) -> str:
+        return f"≥{self.low:g}" + _or_value(self.otherwise)
 
     def problem(self, value: float) -> str | None:
         if self.otherwise is not None and value == self.otherwise[0]:
@@ -73,6 +86,10 @@ class Positive:
     otherwise: tuple[float, str] | None = None
     """a value that is not and has a meaning, and which"""
 
+    @property
+    def range(self) -> str:
+        return ">0" + _or_value(self.otherwise)
+
     def problem(self, value: float) -> str | None:
         if self.otherwise is not None and value == self.otherwise[0]:
             return None
@@ -83,8 +100,16 @@ class Positive:
 class Finite:
     """Any number but infinity and NaN."""
 
+    @property
+    def range(self) -> str:
+        return "finite"
+
     def problem(self, value: float) -> str | None:
         return None if math.isfinite(value) else "must be finite"
+
+
+def _or_value(otherwise: tuple[float, str] | None) -> str:
+    return "" if otherwise is None else f" or {otherwise[0]:g}"
 
 
 def _or(otherwise: tuple[float, str] | None) -> str:

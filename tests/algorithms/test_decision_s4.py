@@ -463,7 +463,7 @@ def test_data_that_cannot_be_learnt_from_are_refused() -> None:
     data = trajectories(**raw([5, 2]), about=About("logs"))
     assert ds4.select_data(ds4.Config(length=3), data) is data  # a longer episode is cut, not refused
     with pytest.raises(
-        LegatoError, match=r"^logs has no rewards: it can be imitated \(bc; dt and ds4 with --no-returns"
+        LegatoError, match=r"^logs has no rewards: it can be imitated \(bc; dt and ds4 with `returns=False`"
     ):
         ds4.select_data(ds4.Config(), replace(data, rewards=None))
     found = ds4.select_data(ds4.Config(returns=False), replace(data, rewards=None)).rewards

@@ -519,11 +519,13 @@ def test_a_window_or_twice_the_band() -> None:
 def test_data_that_cannot_be_learnt_from_are_refused() -> None:
     data = trajectories(**raw([5, 2]), about=About("logs"))
     assert dt.select_data(dt.Config(episode_length=5), data) is data
-    with pytest.raises(LegatoError, match=r"^logs has an episode of 5 steps, this model a table of 4: raise --"):
+    with pytest.raises(
+        LegatoError, match=r"^logs has an episode of 5 steps, this model a table of 4: raise `episode_length`"
+    ):
         dt.select_data(dt.Config(episode_length=4), data)
     assert dt.select_data(dt.Config(episode_length=4, positions="rotary"), data) is data
     with pytest.raises(
-        LegatoError, match=r"^logs has no rewards: it can be imitated \(bc; dt and ds4 with --no-returns"
+        LegatoError, match=r"^logs has no rewards: it can be imitated \(bc; dt and ds4 with `returns=False`"
     ):
         dt.select_data(dt.Config(), replace(data, rewards=None))
     found = dt.select_data(dt.Config(returns=False), replace(data, rewards=None)).rewards

@@ -284,7 +284,7 @@ def test_a_goal_is_one_that_the_data_knows(tmp_path: Path) -> None:
     with pytest.raises(LegatoError, match="reads no target return and no goal"):
         tt.policy(TINY, learner(TINY)).init_state(np.zeros(2))
     settings = OfflineSettings(dataset="bandit", env="legato/FourRooms-v0", updates=1)
-    with pytest.raises(LegatoError, match="leave --env out"):
+    with pytest.raises(LegatoError, match="leave `env` out"):
         offline.start("tt", "cpu", config, settings, tmp_path / "run", data=bandit(), quiet=True)
 
 

@@ -108,7 +108,7 @@ BAD = {
     "play RUN --episode -1": "episodes are numbered from 0; -1 was given",
     # worlds
     "train srl --env CartPole-v1": "discrete actions of 'CartPole-v1' are not supported by srl; learn "
-    "them by acting with sac, or from logs (--dataset) with bc, dt, ds4, tt, iql",
+    "them by acting with sac, or from logs with bc, dt, ds4, tt, iql",
     "train sac --env FrozenLake-v1": "discrete observations of 'FrozenLake-v1' are not supported; wrap it in",
     "compare RUN OTHER": "runs of different environments cannot be compared: MountainCarContinuous-v0, Pendulum-v1",
     # places
@@ -125,7 +125,7 @@ BAD = {
     "evaluate FILE": "'FILE' is not a run folder: it has no config.json",
     "compare RUN FILE": "'FILE' is not a run folder: it has no config.json",
     "compare nowhere": "'nowhere' is not a run folder: it has no config.json",
-    "compare": "compare needs at least one run folder",
+    "compare": "legato compare needs ",
     "play nowhere": "'nowhere' is not a run folder: it has no config.json",
     "play FILE": "'FILE' is not a run folder: it has no config.json",
     "train --resume nowhere": "'nowhere' is not a run folder: it has no config.json",
@@ -287,7 +287,7 @@ def test_defaults_in_the_help_are_those_of_preset_and_environment(capsys: pytest
     for args, steps in (("--env Hopper-v5 --preset paper", "1000000"), ("--env Pendulum-v1", "8000")):
         code, out, _ = stop(["train", "srl", *args.split(), "--help"], capsys)
         assert code == 0
-        assert f"(default: {steps})" in out
+        assert f"(default: {steps}, ≥1)" in " ".join(out.split())
 
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:

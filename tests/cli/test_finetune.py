@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tests.tiny import UPDATES, flags, learn, logs
 
+from legato.algorithms import entries
 from legato.cli import main
 from legato.training.run import Run
 from legato.training.settings import preset as named
@@ -66,7 +67,7 @@ def test_a_name_of_an_algorithm_begins_from_scratch(here: Path, capsys: pytest.C
 def test_the_help_says_what_there_is_without_a_run(capsys: pytest.CaptureFixture[str]) -> None:
     main(["finetune"])
     text = capsys.readouterr().out
-    for word in ("ds4-ac", "ds4-rw", "odt-online", "--resume", "paper", "cpu"):
+    for word in (*entries("finetuning"), "--resume", "paper", "cpu"):
         assert word in text
 
 
@@ -76,7 +77,7 @@ def test_the_preset_decides_the_defaults_that_help_shows(offline: Run, capsys: p
         with pytest.raises(SystemExit):
             main(["finetune", str(offline.path), "--preset", preset, "--help"])
         shown.append(" ".join(capsys.readouterr().out.split()))
-    assert "--steps" in shown[0] and "(default: 1000000)" in shown[1] and "(default: 1000000)" not in shown[0]
+    assert "--steps" in shown[0] and "(default: 1000000, ≥1)" in shown[1] and "(default: 1000000, ≥1)" not in shown[0]
 
 
 @pytest.mark.parametrize(
@@ -105,4 +106,4 @@ def test_a_fine_tuning_is_not_resumed_as_a_training(
 ) -> None:
     main(["finetune", str(offline.path), "--env", "Pendulum-v1", "--out", "tuned", "--quiet", *flags(QUICK)])
     capsys.readouterr()
-    assert "legato finetune --resume tuned" in failed(["train", "--resume", "tuned"], capsys)
+    assert "resume it with finetune" in failed(["train", "--resume", "tuned"], capsys)

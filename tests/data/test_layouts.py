@@ -227,7 +227,7 @@ def test_what_was_not_read_is_named(tmp_path: Path) -> None:
 def test_states_of_ogbench_are_not_taken_for_terminations(tmp_path: Path) -> None:
     npz(tmp_path / "logs.npz", ogbench())
     for read in (formats.load, importing.read):
-        with pytest.raises(LegatoError, match=r"looks like OGBench's.*--layout ogbench"):
+        with pytest.raises(LegatoError, match=r"looks like OGBench's.*`layout=ogbench`"):
             read(tmp_path / "logs.npz")
 
 
@@ -312,7 +312,7 @@ def test_marks_that_cannot_be_read_may_be_left_out(tmp_path: Path) -> None:
 def test_robomimic_needs_to_know_which_observations(tmp_path: Path) -> None:
     hdf5(tmp_path / "logs.hdf5", robomimic())
     for columns, words in (
-        (None, "--observe|--observations with some of: arm, hand"),
+        (None, "give `observations` some of: arm, hand"),
         (Columns(("leg",)), "no observation 'leg'"),
     ):
         with pytest.raises(LegatoError, match=words):
@@ -329,7 +329,7 @@ def test_time_limits_that_are_marked_as_terminations_are_warned_of(environment: 
     ends = {"terminals": np.arange(400) % 200 == 199}
     ends |= {"environment": np.array(environment)} if environment else {}
     npz(tmp_path / "logs.npz", {**LONG, **ends})
-    with pytest.warns(UserWarning, match=r"2 (of 2 )?episodes terminate after 200 steps.*--ends truncated"):
+    with pytest.warns(UserWarning, match=r"2 (of 2 )?episodes terminate after 200 steps.*`ends=truncated`"):
         formats.load(tmp_path / "logs.npz")
     data, _ = importing.read(tmp_path / "logs.npz", ends="truncated")
     assert data.truncations.sum() == 2 and not data.terminations.any()

@@ -186,7 +186,7 @@ def test_what_does_not_fit_is_refused_in_one_line(name: str) -> None:
 
 def test_a_row_that_is_missing_in_a_long_log_is_named() -> None:
     table = {"t": np.delete(np.arange(101.0), 50), "x": np.arange(100.0), "u": np.zeros(100)}
-    with pytest.raises(LegatoError, match="row 50: 2 s after the one before, where the period is 1 s: --gap 2"):
+    with pytest.raises(LegatoError, match="row 50: 2 s after the one before, where the period is 1 s: `gap=2"):
         from_table(table, Columns(("x",), ("u",), episode_length=100, time="t"))
 
 

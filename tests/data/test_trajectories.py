@@ -158,7 +158,7 @@ def with_value(name: str, index: Any, value: float) -> dict[str, Any]:
         (
             {**with_value("actions", (2, 1), 1.5), "about": About("logs", low=(-1.0,) * 3, high=(1.0,) * 3)},
             r"logs: 1 of 5 actions lie outside their bounds, first in step 0 of episode 1: number 1 is 1.5, not in "
-            r"\[-1, 1\]; --clip-actions",
+            r"\[-1, 1\]; `clip_actions`",
         ),
         ({"actions": np.array([0, 1, 2, 3, 1]), "about": About(choices=3)}, "step 1 of episode 1 has action 3 of 3"),
         (

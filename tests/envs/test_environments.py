@@ -242,7 +242,7 @@ def test_a_module_that_the_user_names_is_found_beside_him(tmp_path: Path, monkey
     monkeypatch.setattr(gymnasium, "registry", gymnasium.envs.registration.registry)
     for module in ("beside_me", "sibling", "broken"):
         monkeypatch.delitem(sys.modules, module, raising=False)
-    with pytest.raises(LegatoError, match="pass --env beside_me:Beside-v0"):
+    with pytest.raises(LegatoError, match="pass `env=beside_me:Beside-v0`"):
         make("beside_me:Beside-v0")
     assert "beside_me" not in sys.modules
     for name in ("beside_me:Beside-v0", "beside_me:Inner.make"):
@@ -351,7 +351,7 @@ def test_an_argument_that_a_constructor_misses_is_said(monkeypatch: pytest.Monke
     with pytest.raises(LegatoError) as problem:
         make("Port-v0")
     assert "missing 1 required positional argument: 'port'" in refusal(problem)
-    assert refusal(problem).endswith("; give its arguments with --env-option NAME=VALUE")
+    assert refusal(problem).endswith("; give its arguments with `env_options`")
     make(Asked("Port-v0", check_options({"port": 7})))
 
 

@@ -273,7 +273,7 @@ def test_what_reads_no_target_is_not_asked(tmp_path: Path) -> None:
 def test_a_run_without_environment_is_told_where_to_play(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     homeless = untrained_on_logs("dt", tmp_path / "dt", facts=facts(), data={"environment": None})
     words = f"neither '{homeless.path}' nor its data names an environment: name one with --env, or measure its "
-    words += "predictions of logged actions with evaluate --dataset FILE"
+    words += "predictions of logged actions with evaluate and a dataset"
     for command in ("evaluate", "play", "compare"):
         with pytest.raises(SystemExit):
             main([command, str(homeless.path)])

@@ -123,7 +123,7 @@ def test_what_is_not_known_is_left_out_and_said(capsys: pytest.CaptureFixture[st
     row = cells(text, "SRL-4")
     assert row[1] == "unknown"
     assert row[-2:] == ["", ""]
-    assert "FAS needs reference values for Mine-v0: legato evaluate RUN --max-return R --offset O" in text
+    assert "FAS needs reference values for Mine-v0: evaluate it with max_return and offset" in text
     assert "FAS needs" not in shown([ONE], capsys)
 
 

@@ -171,7 +171,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_older_one_named(checkpoints: Ch
     with pytest.raises(LegatoError) as problem:
         later.load()
     place = checkpoints.folder / "20"
-    assert str(problem.value) == f"the checkpoint '{place}' is damaged; resume from an older one with --from-step 10"
+    assert str(problem.value) == f"the checkpoint '{place}' is damaged; resume from an older one with `from_step=10`"
     same(later.load(10)[1], tree(10))
     later.close()
 
@@ -228,7 +228,7 @@ def test_what_orbax_does_not_check_is_checked(checkpoints: Checkpoints, what: st
         shutil.rmtree(later)
         shutil.copytree(other, later)
     again = Checkpoints(checkpoints.folder)
-    with pytest.raises(LegatoError, match="is damaged; resume from an older one with --from-step 10"):
+    with pytest.raises(LegatoError, match="is damaged; resume from an older one with `from_step=10`"):
         again.load()
     same(again.load(10)[1], tree(10))
     again.close()
@@ -259,7 +259,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_the_damaged_one(unbroken: Run,
     path = tmp_path / "damaged"
     shutil.copytree(unbroken.path, path)
     halve(data(path / "checkpoints" / "600"))
-    with pytest.raises(LegatoError, match="resume from an older one with --from-step 400"):
+    with pytest.raises(LegatoError, match="resume from an older one with `from_step=400`"):
         online.resume(path, quiet=True)
     assert (path / "metrics.csv").read_bytes() == (unbroken.path / "metrics.csv").read_bytes()  # nothing was touched
     online.resume(path, 400, quiet=True)

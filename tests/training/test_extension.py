@@ -97,8 +97,8 @@ def test_an_end_that_is_none_is_refused_and_changes_nothing(tmp_path: Path) -> N
         ("acts", {"steps": 1e6}, "above 200"),
         ("acts", {"steps": "300"}, "above 200"),
         ("acts", {"steps": True}, "above 200"),
-        ("acts", {"updates": 300}, "is counted in steps: give --steps"),
-        ("learns", {"steps": 300}, "is counted in updates: give --updates"),
+        ("acts", {"updates": 300}, "is counted in steps: give `steps`"),
+        ("learns", {"steps": 300}, "is counted in updates: give `updates`"),
     ):
         with pytest.raises(LegatoError, match=words):
             api.train(resume=tmp_path / run, quiet=True, **given)

@@ -171,7 +171,7 @@ def test_it_is_resumed_by_its_own_command_alone(unbroken: dict[str, Run]) -> Non
     path = unbroken["ds4"].path
     with pytest.raises(LegatoError, match="is a fine-tuning"):
         api.train(resume=path)
-    with pytest.raises(LegatoError, match="give only resume"):
+    with pytest.raises(LegatoError, match="give only `resume`"):
         api.finetune(resume=path, updates=5)
 
 
@@ -309,7 +309,7 @@ def test_prompts_vary_about_the_target(offline: dict[str, Run], tmp_path: Path) 
     ("options", "message"),
     [
         ({"capacity": 100}, "does not hold one episode"),
-        ({"capacity": 10_000_000, "memory": 0.01}, r"lower --capacity to \d+, train the policy with core s5"),
+        ({"capacity": 10_000_000, "memory": 0.01}, r"lower `capacity` to \d+, train the policy with core s5"),
         ({"env": "MountainCarContinuous-v0"}, "differ in observations of so many numbers: 3 and 2"),
         ({"env": "Acrobot-v1"}, "differ in observations"),
         ({"method": "odt-online"}, "a policy of ds4 is fine-tuned by ds4-ac or ds4-rw, not by 'odt-online'"),
@@ -363,12 +363,12 @@ def test_a_run_without_an_offline_policy_is_refused(offline: dict[str, Run], dat
     )
     with pytest.raises(LegatoError, match="has no 'last' policy of seed 0 yet"):
         api.finetune(bare, "Pendulum-v1")
-    with pytest.raises(LegatoError, match="names an environment: name one with --env"):
+    with pytest.raises(LegatoError, match="names an environment: name one with `env`"):
         api.finetune(offline["ds4"])
 
 
 def test_a_fine_tuning_is_not_fine_tuned_again(unbroken: dict[str, Run], offline: dict[str, Run]) -> None:
-    with pytest.raises(LegatoError, match="is a fine-tuning itself: go on with --resume") as refused:
+    with pytest.raises(LegatoError, match="is a fine-tuning itself: go on with `resume=") as refused:
         api.finetune(unbroken["ds4"])
     assert str(offline["ds4"].path) in str(refused.value)
 
@@ -410,7 +410,7 @@ def test_a_policy_may_begin_from_scratch(tmp_path: Path) -> None:
     run = api.finetune("ds4", "Pendulum-v1", out=tmp_path / "run", seeds=2, base=BASES["ds4"], **SCRATCH)
     assert run.config == replace(preset("cpu", "ds4", "Pendulum-v1")[0], **BASES["ds4"])
     assert (run.algorithm, run.method, run.data) == ("ds4", "ds4-ac", {"environment": "Pendulum-v1", "start": None})
-    with pytest.raises(LegatoError, match=r"is a fine-tuning itself: go on with --resume \S+$"):
+    with pytest.raises(LegatoError, match=r"is a fine-tuning itself: go on with `resume=\S+`$"):
         api.finetune(run, **SCRATCH)
     begun = [api.load(run.path, seed, "start").policy for seed in run.seeds]
     assert not same(begun[0].network, begun[1].network)
@@ -424,8 +424,8 @@ def test_a_policy_may_begin_from_scratch(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
-        ("ds4", {"target": None}, "must be told what return to ask for: give --target"),
-        ("ds4", {"env": None}, "^name one with --env"),
+        ("ds4", {"target": None}, "must be told what return to ask for: give `target`"),
+        ("ds4", {"env": None}, "^name one with `env`"),
         ("ds4", {"method": "odt-online"}, "a policy of ds4 is fine-tuned by ds4-ac or ds4-rw"),
         ("sac", {}, "'sac' is not a run folder"),
         ("ds4", {"base": {"chanels": 8}}, "unknown option of ds4 'chanels'; did you mean 'channels'"),

@@ -155,14 +155,12 @@ def test_a_dataset_that_changed_is_refused(alone: Run, dataset: str, tmp_path: P
     changed.actions[17] += 0.001
     with pytest.raises(LegatoError) as problem:
         offline.resume(tmp_path / "run", quiet=True, data=changed)
-    words = "train anew, or name with --dataset where that is now"
+    words = "train anew, or name with `dataset` where that is now"
     assert str(problem.value) == f"'{dataset}' is not what it was when '{tmp_path}/run' began; {words}"
     body["settings"]["dataset"] = str(tmp_path / "gone.npz")
     del body["digests"], body["data"]["path"]
     (tmp_path / "run" / "config.json").write_text(json.dumps(body))
-    with pytest.raises(
-        LegatoError, match=r"^there is no file '.*gone\.npz'; where it is now can be said: --dataset FILE$"
-    ):
+    with pytest.raises(LegatoError, match=r"^there is no file '.*gone\.npz'; `dataset` says where it is now$"):
         offline.resume(tmp_path / "run", quiet=True)
 
 
@@ -179,9 +177,7 @@ def test_a_run_finds_its_dataset_from_any_folder_and_is_told_where_it_was_moved(
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert offline.learnt(run).steps == swings().steps
     (tmp_path / "there" / "logs.npz").rename(tmp_path / "moved" / "logs.npz")
-    with pytest.raises(
-        LegatoError, match=r"^there is no file 'logs.npz'; where it is now can be said: --dataset FILE$"
-    ):
+    with pytest.raises(LegatoError, match=r"^there is no file 'logs.npz'; `dataset` says where it is now$"):
         offline.learnt(run)
     assert offline.learnt(run, "../moved/logs.npz").steps == swings().steps
     logs(tmp_path / "other.npz", rewards=np.zeros(swings().steps))
@@ -456,7 +452,7 @@ class Cell(gymnasium.Env):
         (
             {"action": spaces.Box(-1.0, 1.0, (1,), np.float32)},
             "swings: 53 of 102 actions lie outside their bounds, first in step 2 of episode 0: number 0 is -1.49057, "
-            "not in [-1, 1]; --clip-actions moves them to the bounds",
+            "not in [-1, 1]; `clip_actions` moves them to the bounds",
         ),
         ({"action": spaces.Box(-1.0, np.inf, (1,), np.float32)}, "action[0] of 'Cell-v0' has no finite bounds"),
     ],
@@ -525,8 +521,13 @@ def test_an_environments_bounds_stand_above_the_datas() -> None:
 @pytest.mark.parametrize(
     ("algorithm", "options", "changes", "words"),
     [
-        ("dt", {}, {"rewards": None}, "swings has no rewards: it can be imitated (bc; dt and ds4 with --no-returns"),
-        ("ds4", {}, {"rewards": None}, "swings has no rewards: it can be imitated (bc; dt and ds4 with --no-returns"),
+        ("dt", {}, {"rewards": None}, "swings has no rewards: it can be imitated (bc; dt and ds4 with `returns=False`"),
+        (
+            "ds4",
+            {},
+            {"rewards": None},
+            "swings has no rewards: it can be imitated (bc; dt and ds4 with `returns=False`",
+        ),
         ("bc", {"fraction": 0.1}, {"rewards": None}, "swings has no rewards"),
         ("iql", {}, {"rewards": None}, "swings has no rewards"),
         ("iql", {"expectile": 1.0}, {}, "expectile must lie in (0, 1); 1.0 was given"),
@@ -534,13 +535,13 @@ def test_an_environments_bounds_stand_above_the_datas() -> None:
             "dt",
             {"episode_length": 13, "positions": "timestep"},
             {},
-            "swings has an episode of 14 steps, this model a table of 13: raise --ep",
+            "swings has an episode of 14 steps, this model a table of 13: raise `episode_length`",
         ),
         (
             "bc",
             {},
             {"about": About("swings")},
-            "swings does not say how its actions are bounded; name its environment with --env",
+            "swings does not say how its actions are bounded; name its environment with `env`",
         ),
         ("bc", {"env": "Hoper-v5"}, {}, "unknown environment 'Hoper-v5'; did you mean 'Hopper-v5'?"),
         ("bc", {"hiden": 3}, {}, "unknown option 'hiden'; did you mean 'hidden'?"),
@@ -562,7 +563,7 @@ def test_an_environments_bounds_stand_above_the_datas() -> None:
             "dt",
             {"env": "Pendulum-v1", "episode_length": 199, "positions": "timestep", "clip_actions": True},
             {},
-            "its environment has episodes of 200 steps, this model a table of 199: raise --episode-length",
+            "its environment has episodes of 200 steps, this model a table of 199: raise `episode_length`",
         ),
     ],
 )

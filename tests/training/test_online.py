@@ -218,7 +218,7 @@ def test_an_environment_that_does_not_repeat_itself_goes_on_with_fresh_episodes(
     del body["digests"]
     (run.path / "config.json").write_text(json.dumps(body))
     before = (run.path / "metrics.csv").read_bytes()
-    with pytest.raises(LegatoError, match=r"it is not deterministic, .*--fresh-episodes goes on with new ones"):
+    with pytest.raises(LegatoError, match=r"it is not deterministic, .*`fresh_episodes` goes on with new ones"):
         api.train(resume=run.path, quiet=True)
     assert (run.path / "metrics.csv").read_bytes() == before
     with warnings.catch_warnings():
@@ -236,7 +236,7 @@ def test_a_replay_larger_than_memory_is_refused_before_the_folder_is_made(
     tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "available", lambda: 100_000)
-    with pytest.raises(LegatoError, match=r"^a replay of \d+ transitions of 10 numbers.* takes .* lower --capacity"):
+    with pytest.raises(LegatoError, match=r"^a replay of \d+ transitions of 10 numbers.* takes .* lower `capacity`"):
         train("sac", tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
     assert memory.available() == 100_000
@@ -660,9 +660,9 @@ def test_an_existing_folder_is_not_touched(unbroken: Run, tmp_path: Path) -> Non
 
 def test_a_resumed_run_takes_no_options(unbroken: Run) -> None:
     for extra in ({"algorithm": "srl"}, {"out": "x"}, {"horizon": 8}):
-        with pytest.raises(LegatoError, match="give only resume"):
+        with pytest.raises(LegatoError, match="give only `resume`"):
             api.train(resume=unbroken.path, **extra)  # type: ignore[arg-type]
-    with pytest.raises(LegatoError, match="leave out dataset"):
+    with pytest.raises(LegatoError, match="leave out `dataset`"):
         api.train(resume=unbroken.path, dataset="x")
     with pytest.raises(LegatoError, match="needs an algorithm and an environment"):
         api.train("srl")

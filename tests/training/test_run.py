@@ -116,7 +116,9 @@ def test_what_exists_is_not_overwritten(tmp_path: Path, kind: str) -> None:
     else:
         path.mkdir()
     before = tree(tmp_path)
-    with pytest.raises(LegatoError, match="exists and is not overwritten; choose another --out"):
+    with pytest.raises(
+        LegatoError, match="exists and is not overwritten; choose another `out`, or continue it with `resume="
+    ):
         create(path, SAC())
     assert tree(tmp_path) == before
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -44,6 +45,34 @@ options:
 """
 
 
+options_at_hand: dict[str, str] = {}  # how the options of the command at hand are typed, by their names
+
+
+def spell(message: str) -> str:
+    """A message as a command says it: its `batch_size`, `edges=uniform` and `returns=False` as they are typed.
+
+    What neither the command at hand nor `legato data import` has stays the word that it is.
+    """
+
+    def typed(found: re.Match[str]) -> str:
+        name, value = found[1], found[2]
+        flag = options_at_hand.get(name) or _options_of_import().get(name)
+        if flag is None:
+            return found[0].strip("`")
+        if value in ("True", "False"):
+            return flag if value == "True" else f"--no{flag[1:]}"
+        return flag if value is None else f"{flag} {value}"
+
+    return re.sub(r"`(\w+)(?:=([^`]*))?`", typed, message)
+
+
+def _options_of_import() -> dict[str, str]:
+    """What logs are told when they are imported, which messages of other commands advise."""
+    from legato.cli import data, parsing
+
+    return {option.name: option.typed for option in parsing.of_function(data.bring)}
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """The entry point. Bad input ends with one line on stderr and exit code 2; a signal with 128 and its number.
 
@@ -51,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = [*(sys.argv[1:] if argv is None else argv)]  # once its command was imported, `list` is that module here
     debug = "--debug" in args
+    options_at_hand.clear()
     for name in ("stdout", "stderr"):  # of a daemon, which has none
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
@@ -147,7 +177,7 @@ def _explain(problem: Exception, debug: bool) -> NoReturn:
     if isinstance(problem, OSError):  # a full disk, a folder that may not be written to
         where = f"'{problem.filename}': " if problem.filename else ""
         words = f"{where}{problem.strerror or problem}"
-    print(plain(f"error: {' '.join(words.split())}"), file=sys.stderr)
+    print(plain(f"error: {spell(' '.join(words.split()))}"), file=sys.stderr)
     sys.exit(2)
 
 
@@ -157,7 +187,7 @@ def _shorten_warnings() -> None:
 
     def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
         if issubclass(category, LegatoWarning):
-            print(f"warning: {message}", file=sys.stderr)
+            print(f"warning: {spell(str(message))}", file=sys.stderr)
         else:
             usual(message, category, *rest)
 

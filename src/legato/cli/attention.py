@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-
 from legato.cli.options import next_free_path
+from legato.cli.parsing import Positional, call
 from legato.errors import plain
 
 
 def attention(
-    run: Annotated[str, tyro.conf.Positional],
+    run: Annotated[str, Positional],
     dataset: str | None = None,
     episode: int = 0,
     step: int | None = None,
@@ -55,4 +54,4 @@ def attention(
 
 
 def run(args: list[str]) -> None:
-    tyro.cli(attention, args=args, prog="legato attention")
+    call(attention, args, "legato attention")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import tyro
-
 from legato.cli.options import EnvOption, values
+from legato.cli.parsing import Positional, call
 from legato.errors import plain, quantity
 
 
 def collect(
-    source: Annotated[str, tyro.conf.Positional],
+    source: Annotated[str, Positional],
     out: str,
     steps: int | None = None,
     replay: bool = False,
@@ -69,4 +68,4 @@ def collect(
 
 
 def run(args: list[str]) -> None:
-    tyro.cli(collect, args=args, prog="legato collect")
+    call(collect, args, "legato collect")

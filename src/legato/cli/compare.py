@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-
 from legato.cli.options import EnvOption, next_free_path, values
-from legato.errors import LegatoError, plain
+from legato.cli.parsing import Positional, call
+from legato.errors import plain
 
 
 def compare(
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional],
+    runs: Annotated[tuple[str, ...], Positional],
     which: Literal["last", "best", "start"] = "last",
     out: Path | None = None,
     env: str | None = None,
@@ -34,8 +33,6 @@ def compare(
         searches: also the searches that `legato evaluate RUN --search` has measured of them
         quiet: show no progress
     """
-    if not runs:
-        raise LegatoError("compare needs at least one run folder")
     figure = next_free_path(out, "comparison.png")
 
     from legato import api
@@ -56,4 +53,4 @@ def compare(
 
 
 def run(args: list[str]) -> None:
-    tyro.cli(compare, args=args, prog="legato compare")
+    call(compare, args, "legato compare")

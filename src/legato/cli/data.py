@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import tyro
-
-from legato.errors import LegatoError, escape_markup, plain, quantity, unknown
+from legato.cli import spell
+from legato.cli.parsing import Positional, call
+from legato.errors import escape_markup, plain, quantity, unknown
 
 if TYPE_CHECKING:
     from legato.data.trajectories import Trajectories
 
-Source = Annotated[str, tyro.conf.Positional]
-Sources = Annotated[tuple[str, ...], tyro.conf.Positional]
+Source = Annotated[str, Positional]
+Sources = Annotated[tuple[str, ...], Positional]
 
 
 def info(source: Source, clip_actions: bool = False, download: bool = False) -> None:
@@ -51,8 +51,6 @@ def check(sources: Sources, clip_actions: bool = False) -> None:
     """
     from legato.data.formats import load
 
-    if not sources:
-        raise LegatoError("check needs at least one dataset")
     for source in sources:
         data = load(source, clip_actions=clip_actions)
         rewards = "" if data.rewards is not None else ", no rewards: it can be imitated only"
@@ -152,7 +150,7 @@ def bring(
         download=download,
     )
     for decision in decisions:
-        print(plain(decision))
+        print(plain(spell(decision)))
     _say(data, target)
 
 
@@ -255,4 +253,4 @@ def run(args: list[str]) -> None:
     command, *rest = args
     if command not in COMMANDS:
         raise unknown("data command", command, COMMANDS)
-    tyro.cli(COMMANDS[command][0], args=rest, prog=f"legato data {command}")
+    call(COMMANDS[command][0], rest, f"legato data {command}")

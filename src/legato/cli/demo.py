@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import tyro
-
+from legato.cli.parsing import call
 from legato.errors import plain
 
 LINE_UP: tuple[tuple[str, dict[str, Any]], ...] = (("srl", {"horizon": 8}), ("sac", {}), ("sac", {"action_repeat": 4}))
@@ -49,4 +48,4 @@ def _next_free_folder() -> Path:
 
 
 def run(args: list[str]) -> None:
-    tyro.cli(demo, args=args, prog="legato demo")
+    call(demo, args, "legato demo")

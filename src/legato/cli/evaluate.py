@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import tyro
-
 from legato.cli.options import EnvOption, parse_search, values
+from legato.cli.parsing import Positional, call
 from legato.errors import plain
 
 
 def evaluate(
-    run: Annotated[str, tyro.conf.Positional],
+    run: Annotated[str, Positional],
     which: Literal["last", "best", "start"] = "last",
     episodes: int = 10,
     max_return: float | None = None,
@@ -83,4 +82,4 @@ def evaluate(
 
 
 def run(args: list[str]) -> None:
-    tyro.cli(evaluate, args=args, prog="legato evaluate")
+    call(evaluate, args, "legato evaluate")

@@ -2,15 +2,16 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
-
-import tyro
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
 from legato.algorithms import entries, entry, finetuners_of
+from legato.cli import parsing
 from legato.cli.options import EnvOption, values
 from legato.errors import LegatoError, plain
-from legato.training.settings import PRESETS, from_scratch, tuning_preset
+from legato.training.finetuning_defaults import choose_method, finetuning_defaults
+from legato.training.run import Run
+from legato.training.settings import PRESETS, FinetuneSettings, from_scratch
 
 HELP = """usage: legato finetune RUN [--env ENVIRONMENT] [--method METHOD] [--preset PRESET] [options]
        legato finetune ALGORITHM --env ENVIRONMENT --target RETURN [options]
@@ -36,6 +37,8 @@ examples:
   legato finetune --resume runs/ds4-ac-Hopper-v4-0-1
 """
 
+Name = Literal["cpu", "paper"]  # of a preset
+
 
 @dataclass(frozen=True)
 class Resume:
@@ -60,14 +63,36 @@ class Resume:
     """show no progress"""
 
 
+@dataclass(frozen=True)
+class Begin:
+    """What a new fine-tuning is told beside hyper-parameters and settings."""
+
+    env_option: EnvOption = ()
+    """arguments of the environment's constructor, each with an --env-option of its own"""
+    method: str = ""
+    """how: one of those that 'legato finetune --help' lists for the run's algorithm"""
+    preset: Name = "cpu"
+    """where the defaults below come from"""
+    base: tuple[str, ...] = ()
+    """of an algorithm in the place of a run, its own hyper-parameters where they are not the preset's,
+    as 'legato train ALGORITHM --help' lists them: channels=32 layers=1"""
+    out: str | None = None
+    """the new run folder; by default the first free runs/METHOD-ENV-SEED-N"""
+    dataset: str | None = None
+    """where the logs that the run learnt from are now, if they were moved and are read again"""
+    quiet: bool = False
+    """show no progress"""
+
+
 def run(args: list[str]) -> None:
+    parsing.expect(parsing.of_dataclass(Resume))
     if not args or args[0] in ("-h", "--help"):
         methods = [f"  {name:<8} {found.summary}" for name, found in entries("finetuning").items()]
         presets = [f"  {name:<8} {text}" for name, text in PRESETS.items()]
         algorithms = ", ".join(name for name in entries() if finetuners_of(name))
         print(HELP.format(methods="\n".join(methods), presets="\n".join(presets), algorithms=algorithms), end="")
     elif args[0].startswith("--resume"):
-        _resume(tyro.cli(Resume, args=args, prog="legato finetune"))
+        _resume(args)
     elif args[0].startswith("-"):
         raise LegatoError("finetune needs a run first: legato finetune runs/ds4-... --env Hopper-v4")
     else:
@@ -76,59 +101,22 @@ def run(args: list[str]) -> None:
 
 def _finetune(source: str, args: list[str]) -> None:
     preset, method, env = _asked(args)
-    scratch = from_scratch(source)
-    algorithm, known, seeds = (source, None, [0]) if scratch else _source(source)
-    inherited = {} if scratch or (env or known) != known else _inherited(source)
-    method = method or next(iter(finetuners_of(algorithm)), None)
-    if method not in finetuners_of(algorithm):
-        from legato.training.run import Run
-        from legato.training.starting_point import choose_method
+    parsing.expect(parsing.of_dataclass(FinetuneSettings))
+    before = source if from_scratch(source) else Run(source)
+    algorithm = before.algorithm if isinstance(before, Run) else before
+    method = choose_method(before, method)
+    config, settings = finetuning_defaults(before, method, preset, env)
+    options = [
+        *parsing.of_dataclass(Begin, Begin(method=method, preset=cast(Name, preset))),
+        *parsing.of_dataclass(type(config), config),
+        *parsing.of_dataclass(type(settings), settings, without=("env_options",)),
+    ]
+    given = parsing.parse(options, args, f"legato finetune {source}", entry(method, "finetuning").summary)
 
-        choose_method(source if scratch else Run(source), method)  # says what is wrong
-        raise AssertionError(method)
-    chosen: str = method
-    defaults, schedule = tuning_preset(preset, chosen, env or known or "", scratch=scratch)
-    schedule = replace(schedule, seed=seeds[0], seeds=len(seeds), **inherited)
-
-    @dataclass(frozen=True)
-    class Options:
-        tuning: Annotated[type(defaults), tyro.conf.arg(name="")]  # type: ignore[valid-type]
-        settings: Annotated[type(schedule), tyro.conf.arg(name="")]  # type: ignore[valid-type]
-        env_option: EnvOption = ()
-        """arguments of the environment's constructor, each with an --env-option of its own"""
-        method: str = ""
-        """how: one of those that 'legato finetune --help' lists for the run's algorithm"""
-        preset: Literal["cpu", "paper"] = "cpu"
-        """where the defaults below come from"""
-        base: tuple[str, ...] = ()
-        """of an algorithm in the place of a run, its own hyper-parameters where they are not the preset's,
-        as 'legato train ALGORITHM --help' lists them: channels=32 layers=1"""
-        out: str | None = None
-        """the new run folder; by default the first free runs/METHOD-ENV-SEED-N"""
-        dataset: str | None = None
-        """where the logs that the run learnt from are now, if they were moved and are read again"""
-        quiet: bool = False
-        """show no progress"""
-
-    options: Any = tyro.cli(
-        Options,
-        args=args,
-        default=Options(defaults, schedule, method=chosen, preset=preset),  # type: ignore[arg-type]
-        prog=f"legato finetune {source}",
-        description=(type(defaults).__doc__ or "").strip(),
-    )
     from legato import api
-    from legato.envs import check_options, resolve_environment
-    from legato.training import finetune
 
-    settings = options.settings
-    if env is not None:
-        settings = replace(settings, env=resolve_environment(settings.env))
-    if options.env_option:
-        settings = replace(settings, env_options={**settings.env_options, **check_options(values(options.env_option))})
-    how = {"base": _base(algorithm, options.base), "quiet": options.quiet, "dataset": options.dataset}
-    made = finetune.start(source, chosen, options.preset, options.tuning, settings, options.out, **how)
-    print(plain(api.drawn(made).place))
+    given |= {"env": env, "env_options": values(given.pop("env_option")), "base": _base(algorithm, given["base"])}
+    print(plain(api.finetune(source, **given).place))
 
 
 def _base(algorithm: str, pairs: Sequence[str]) -> dict[str, Any]:
@@ -147,33 +135,13 @@ def _base(algorithm: str, pairs: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _resume(options: Resume) -> None:
+def _resume(args: list[str]) -> None:
+    given = parsing.parse(parsing.of_dataclass(Resume), args, "legato finetune", Resume.__doc__ or "")
+
     from legato import api
-    from legato.training import finetune
-    from legato.training.run import Run
 
-    stopped = Run(options.resume)
-    if stopped.method is None:
-        raise LegatoError(f"'{options.resume}' is no fine-tuning: legato train --resume {options.resume}")
-    stopped.confirm(options.env, values(options.env_option))
-    how = {"steps": options.steps, "quiet": options.quiet, "fresh_episodes": options.fresh_episodes}
-    print(plain(api.drawn(finetune.resume(options.resume, options.from_step, **how)).place))
-
-
-def _source(source: str) -> tuple[str, str | None, list[int]]:
-    """Algorithm, environment and seeds of a run, without JAX. Raises `LegatoError` for what is no run."""
-    from legato.training.run import Run
-
-    run = Run(source)
-    return run.algorithm, run.environment, run.seeds
-
-
-def _inherited(source: str) -> dict[str, Any]:
-    """Options and time limit of the run's own environment."""
-    from legato.training.run import Run
-
-    settings = Run(source).settings
-    return {"env_options": settings.env_options, "max_episode_steps": settings.max_episode_steps}
+    given["env_options"] = values(given.pop("env_option"))
+    print(plain(api.finetune(**{name: value for name, value in given.items() if value is not None}).place))
 
 
 def _asked(args: Sequence[str]) -> tuple[str, str | None, str | None]:

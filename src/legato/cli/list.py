@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import tyro
-
 from legato.algorithms import entries
+from legato.cli.parsing import Positional, call
 from legato.errors import unknown
 from legato.training.settings import PRESETS
 
 KINDS = ("algorithms", "envs", "presets")
 
 
-def show(kind: Annotated[Literal["algorithms", "envs", "presets"], tyro.conf.Positional], match: str = "") -> None:
+def show(kind: Annotated[Literal["algorithms", "envs", "presets"], Positional], match: str = "") -> None:
     """List algorithms, environments or presets.
 
     Args:
@@ -36,4 +35,4 @@ def show(kind: Annotated[Literal["algorithms", "envs", "presets"], tyro.conf.Pos
 def run(args: list[str]) -> None:
     if args and not args[0].startswith("-") and args[0] not in KINDS:
         raise unknown("list", args[0], KINDS)
-    tyro.cli(show, args=args, prog="legato list")
+    call(show, args, "legato list")

@@ -9,14 +9,11 @@ from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
 
-import tyro
-
 from legato.algorithms import entry
+from legato.cli.parsing import Repeated
 from legato.errors import LegatoError
-from legato.training import settings
 
-settings.Options = Annotated[dict[str, Any], tyro.conf.Suppress]  # set here, so that acting imports no tyro
-EnvOption = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=VALUE")]
+EnvOption = Annotated[tuple[str, ...], Repeated("NAME=VALUE")]
 
 
 def next_free_path(picture: Path | None, usual: str) -> Path:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import tyro
-
 from legato.cli.options import EnvOption, parse_search, values
+from legato.cli.parsing import Positional, call
 from legato.errors import plain
 
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def play(
-    run: Annotated[str, tyro.conf.Positional],
+    run: Annotated[str, Positional],
     out: Path | None = None,
     every: int | None = None,
     delay: int = 0,
@@ -100,4 +99,4 @@ def lines(report: PlayReport) -> list[str]:
 
 
 def run(args: list[str]) -> None:
-    tyro.cli(play, args=args, prog="legato play")
+    call(play, args, "legato play")

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-
+from legato.cli.parsing import Positional, call
 from legato.errors import plain
 
 
 def predict(
-    run: Annotated[str, tyro.conf.Positional],
+    run: Annotated[str, Positional],
     dataset: str | None = None,
     which: Literal["last", "best"] = "last",
     seed: int | None = None,
@@ -75,4 +74,4 @@ def predict(
 
 
 def run(args: list[str]) -> None:
-    tyro.cli(predict, args=args, prog="legato predict")
+    call(predict, args, "legato predict")

@@ -2,12 +2,11 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, Literal
-
-import tyro
+from dataclasses import dataclass
+from typing import Literal, cast
 
 from legato.algorithms import entries, entry
+from legato.cli import parsing
 from legato.cli.options import EnvOption, values
 from legato.errors import LegatoError, plain, unknown
 from legato.training.settings import PRESETS, preset
@@ -35,6 +34,8 @@ examples:
   legato train bc --dataset D4RL/door/human-v2 --download
   legato train --resume runs/srl-8-Pendulum-v1-0-1
 """
+
+Name = Literal["cpu", "paper"]  # of a preset
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,22 @@ class Resume:
     """show no progress"""
 
 
+@dataclass(frozen=True)
+class Begin:
+    """What a new run is told beside hyper-parameters and settings."""
+
+    env_option: EnvOption = ()
+    """arguments of the environment's constructor, each with an --env-option of its own"""
+    preset: Name = "cpu"
+    """where the defaults below come from"""
+    out: str | None = None
+    """the new run folder; by default the first free runs/ALGORITHM-ENV-SEED-N"""
+    quiet: bool = False
+    """show no progress"""
+
+
 def run(args: list[str]) -> None:
+    parsing.expect(parsing.of_dataclass(Resume))
     if not args or args[0] in ("-h", "--help"):
         online, offline = (
             _listing({name: found.summary for name, found in entries(learns).items()})
@@ -73,7 +89,7 @@ def run(args: list[str]) -> None:
         print(HELP.format(online=online, offline=offline, presets=_listing(PRESETS)), end="")
         return
     if args[0].startswith("--resume"):
-        _resume(tyro.cli(Resume, args=args, prog="legato train"))
+        _resume(args)
         return
     if args[0].startswith("-"):
         raise LegatoError("train needs an algorithm first: legato train srl --env Pendulum-v1")
@@ -83,71 +99,36 @@ def run(args: list[str]) -> None:
 
 
 def _train(algorithm: str, args: list[str]) -> None:
-    chosen, env, dataset = _world(args)
+    chosen, env, dataset = _asked(args)
     logged = algorithm in entries("offline")
-    defaults, schedule = preset(chosen, algorithm, (dataset or "") if logged else (env or "Pendulum-v1"))
-
-    @dataclass(frozen=True)
-    class Options:
-        config: Annotated[type(defaults), tyro.conf.arg(name="")]  # type: ignore[valid-type]
-        settings: Annotated[type(schedule), tyro.conf.arg(name="")]  # type: ignore[valid-type]
-        env_option: EnvOption = ()
-        """arguments of the environment's constructor, each with an --env-option of its own"""
-        preset: Literal["cpu", "paper"] = "cpu"
-        """where the defaults below come from"""
-        out: str | None = None
-        """the new run folder; by default the first free runs/ALGORITHM-ENV-SEED-N"""
-        quiet: bool = False
-        """show no progress"""
-
-    options = tyro.cli(
-        Options,
-        args=args,
-        default=Options(defaults, schedule, preset=chosen),  # type: ignore[arg-type]
-        prog=f"legato train {algorithm}",
-        description=(type(defaults).__doc__ or "").strip(),
-    )
+    config, settings = preset(chosen, algorithm, (dataset or "") if logged else (env or "Pendulum-v1"))
+    options = [
+        *parsing.of_dataclass(Begin, Begin(preset=chosen)),
+        *parsing.of_dataclass(type(config), config),
+        *parsing.of_dataclass(type(settings), settings, without=("env_options",)),
+    ]
+    given = parsing.parse(options, args, f"legato train {algorithm}", entry(algorithm).summary)
     if logged and dataset is None:
         raise LegatoError(f"which logs? legato train {algorithm} --dataset my_logs.hdf5")
     if not logged and env is None:
         raise LegatoError(f"which environment? legato train {algorithm} --env Pendulum-v1")
 
-    from legato.envs import check_options, resolve_environment
-    from legato.training import offline, online
+    from legato import api
 
-    settings = options.settings
-    if env is not None:
-        settings = replace(settings, env=resolve_environment(settings.env))
-    if options.env_option:
-        settings = replace(settings, env_options=check_options(values(options.env_option)))
-    start = offline.start if logged else online.start
-    run = start(algorithm, options.preset, options.config, settings, options.out, quiet=options.quiet)
-    print(plain(run.place))
+    given |= {"env": env, "env_options": values(given.pop("env_option"))}
+    print(plain(api.train(algorithm, **given).place))
 
 
-def _resume(options: Resume) -> None:
-    from legato.training import offline, online
-    from legato.training.run import Run
+def _resume(args: list[str]) -> None:
+    given = parsing.parse(parsing.of_dataclass(Resume), args, "legato train", Resume.__doc__ or "")
 
-    stopped = Run(options.resume)
-    if stopped.method is not None:
-        raise LegatoError(f"'{options.resume}' is a fine-tuning: legato finetune --resume {options.resume}")
-    stopped.confirm(options.env, values(options.env_option))
-    common = {"from_step": options.from_step, "quiet": options.quiet}
-    if stopped.algorithm in entries("offline"):
-        if options.fresh_episodes:
-            raise LegatoError(f"'{options.resume}' learns from logs and plays no episodes: leave out --fresh-episodes")
-        stopped.extend("steps", options.steps)  # to say that these are counted in updates
-        run = offline.resume(options.resume, updates=options.updates, dataset=options.dataset, **common)
-    else:
-        if options.dataset is not None:
-            raise LegatoError(f"'{options.resume}' learns by acting, not from logs: leave out --dataset")
-        stopped.extend("updates", options.updates)  # to say that these are counted in steps
-        run = online.resume(options.resume, steps=options.steps, fresh_episodes=options.fresh_episodes, **common)
-    print(plain(run.place))
+    from legato import api
+
+    given["env_options"] = values(given.pop("env_option"))
+    print(plain(api.train(**{name: value for name, value in given.items() if value is not None}).place))
 
 
-def _world(args: Sequence[str]) -> tuple[str, str | None, str | None]:
+def _asked(args: Sequence[str]) -> tuple[Name, str | None, str | None]:
     """What `--preset`, `--env` and `--dataset` say; they decide the defaults of all other options."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--preset", default="cpu", nargs="?")
@@ -156,7 +137,7 @@ def _world(args: Sequence[str]) -> tuple[str, str | None, str | None]:
     known, _ = parser.parse_known_args(args)
     if known.preset not in PRESETS:
         raise unknown("preset", str(known.preset), PRESETS)
-    return known.preset, known.env, known.dataset
+    return cast(Name, known.preset), known.env, known.dataset
 
 
 def _listing(texts: dict[str, str]) -> str:

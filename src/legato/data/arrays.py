@@ -54,7 +54,7 @@ def from_arrays(
     if actions.dtype.kind in "iu" and environment is None and about.choices is None and about.low is None:
         raise LegatoError(
             f"'{path}' has whole numbers ({actions.dtype}) for actions: add an array 'choices', how many discrete ones "
-            "there are, or 'low' and 'high' if they are continuous, or name the environment with --env"
+            "there are, or 'low' and 'high' if they are continuous, or name the environment with `env`"
         )
     data = trajectories(
         arrays["observations"],
@@ -86,7 +86,7 @@ def _warn_of_equal_ends(data: Trajectories) -> None:
     if len(data) > 1 and length >= MANY and over.all() and (data.lengths == length).all():
         warnings.warn(
             f"{data.about.name}: all {len(data)} episodes terminate after {length} steps: if a time limit cut them, "
-            "they are truncated ('legato data import --ends truncated')",
+            "they are truncated: import it with `ends=truncated`",
             LegatoWarning,
             stacklevel=3,
         )
@@ -97,7 +97,7 @@ def check_clipped(data: Trajectories, clip_actions: bool, environment: str | Non
     if clip_actions and environment is None and data.about.choices is None and data.about.low is None:
         raise LegatoError(
             f"{data.about.name} does not say how its actions are bounded, so that there is nothing to clip them to: "
-            "add arrays 'low' and 'high', or 'legato data import --low ... --high ...'"
+            "add arrays 'low' and 'high', or import it with `low` and `high`"
         )
     return data
 
@@ -128,7 +128,7 @@ def warn_of_length(data: Trajectories, name: str, spec: Any) -> None:
     if cut > 1 and cut == over.sum():  # none of them terminates earlier
         warnings.warn(
             f"{data.about.name}: {cut} of {len(data)} episodes terminate after {limit} steps, the time limit of "
-            f"'{name}': if it cut them, they are truncated ('legato data import --ends truncated')",
+            f"'{name}': if it cut them, they are truncated: import it with `ends=truncated`",
             LegatoWarning,
             stacklevel=2,
         )

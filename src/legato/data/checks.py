@@ -152,7 +152,7 @@ def check_actions(about: About, actions: np.ndarray, offsets: np.ndarray, clip: 
     raise LegatoError(
         f"{about.name}: {len(outside)} of {len(actions)} actions lie outside their bounds, first in "
         f"{place_of(offsets, step)}: number {dimension} is {actions[step, dimension]:g}, not in "
-        f"[{low[dimension]:g}, {high[dimension]:g}]; --clip-actions moves them to the bounds"
+        f"[{low[dimension]:g}, {high[dimension]:g}]; `clip_actions` moves them to the bounds"
     )
 
 

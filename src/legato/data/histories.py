@@ -102,10 +102,10 @@ def fitting(rows: int, row: int, limit: float, capacity: int, *, smaller: str) -
     """
     needed = 4 * rows * row
     if needed > limit:
-        least = f"lower --capacity to {int(limit // (4 * row))}, " if rows == capacity else ""
+        least = f"lower `capacity` to {int(limit // (4 * row))}, " if rows == capacity else ""
         raise LegatoError(
             f"a replay of {rows} steps takes {needed / 2**30:.1f} GiB ({4 * row / 1024:.1f} KiB each), more than the "
-            f"{limit / 2**30:.1f} GiB allowed: {least}{smaller}, or raise --memory"
+            f"{limit / 2**30:.1f} GiB allowed: {least}{smaller}, or raise `memory`"
         )
     return needed
 

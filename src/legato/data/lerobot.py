@@ -57,7 +57,7 @@ def read(path: Path, columns: Columns) -> tuple[Trajectories, list[str]]:
         episode="episode_index",
     )
     if not columns.observations:
-        raise LegatoError(f"'{path}' has no {STATES[0]}: --observations with some of: {some(list(features))}")
+        raise LegatoError(f"'{path}' has no {STATES[0]}: give `observations` some of: {some(list(features))}")
     order = replace(columns, time="frame_index")  # read beside the others, and sorted by
     parts = [read_parquet(file, order) for file in files]
     if len({tuple(part.header) for part in parts}) > 1:

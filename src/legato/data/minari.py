@@ -25,7 +25,7 @@ _STEPWISE = ("actions", "rewards", "terminations", "truncations")
 
 def load_minari(name: str, clip_actions: bool, download: bool) -> Trajectories:
     """Trajectories of the Minari dataset of this id (see `formats.load`)."""
-    hint = "no file and no local Minari dataset has this name; --download fetches it"
+    hint = "no file and no local Minari dataset has this name; `download` fetches it"
     try:
         data = minari_folder(name) / "data"
     except LegatoError:

@@ -125,9 +125,9 @@ def enough(rows: int, bins: int, kind: Bins, choices: int | None = None) -> None
     if bins < 2:
         raise LegatoError(f"a column has at least 2 bins; {bins} were asked for")
     if rows < (bins if kind == "quantile" else 1):
-        raise LegatoError(f"{rows} steps cannot fill {bins} bins equally: lower --bins, or choose --edges uniform")
+        raise LegatoError(f"{rows} steps cannot fill {bins} bins equally: lower `bins`, or choose `edges=uniform`")
     if choices is not None and choices > bins:
-        raise LegatoError(f"{choices} discrete actions need as many bins; there are {bins}: raise --bins")
+        raise LegatoError(f"{choices} discrete actions need as many bins; there are {bins}: raise `bins`")
 
 
 def _edges(x: np.ndarray, bins: int, kind: Bins) -> np.ndarray:

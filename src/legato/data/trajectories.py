@@ -149,7 +149,7 @@ def trajectories(
         if 2 * np.isin(torn + 1, over).sum() > len(over) > 0:
             raise LegatoError(
                 f"{about.name} marks ends one row late: by its next_observations {len(torn)} episodes end at a row "
-                "without a mark; 'legato data import --late-ends' moves the marks"
+                "without a mark: import it with `late_ends`, which moves the marks"
             )
         if len(torn):
             over = np.union1d(over, torn)
@@ -298,8 +298,8 @@ def require_rewards(data: Trajectories, returns: bool) -> Trajectories:
         return replace(data, rewards=np.zeros(data.steps, np.float32))
     if data.rewards is None:
         raise LegatoError(
-            f"{data.about.name} has no rewards: it can be imitated (bc; dt and ds4 with --no-returns; tt with "
-            "--no-returns --search mean), but no return can be asked for"
+            f"{data.about.name} has no rewards: it can be imitated (bc; dt and ds4 with `returns=False`; tt with "
+            "`returns=False` and `search=mean`), but no return can be asked for"
         )
     return data
 

@@ -133,7 +133,7 @@ def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
         if not str(name).isidentifier() or name in RESERVED - {"max_episode_steps", "render_mode"}:
             raise LegatoError(f"'{name}' is no option of an environment")
         if name in ("max_episode_steps", "render_mode"):
-            instead = "--max-episode-steps" if name == "max_episode_steps" else "legato play --out film.gif"
+            instead = "`max_episode_steps`" if name == "max_episode_steps" else "the `out` of play"
             raise LegatoError(f"'{name}' is no option of an environment here: see {instead}")
     try:
         found = json.loads(json.dumps(dict(options)))
@@ -177,7 +177,7 @@ def make(asked: str | World, **kwargs: Any) -> Any:
         if not _harmless(value) and _option(option, value) not in _given:
             raise LegatoError(
                 f"option {option}={value!r} of '{name}' may name a file or a module, and a file asks for it: pass "
-                f"--env-option {option}={value} yourself, in Python env_options"
+                f"`env_options` {option}={value} yourself"
             )
     with warnings.catch_warnings(), _quiet_mujoco(name):
         warnings.simplefilter("ignore")  # 'v4 is out of date': the caller chose the version
@@ -197,7 +197,7 @@ def make(asked: str | World, **kwargs: Any) -> Any:
         except error.Error as problem:
             raise LegatoError(f"environment '{name}': {' '.join(str(problem).split())}") from problem
         except Exception as problem:  # whatever a constructor does
-            advice = "; give its arguments with --env-option NAME=VALUE" if "argument" in str(problem) else ""
+            advice = "; give its arguments with `env_options`" if "argument" in str(problem) else ""
             raise LegatoError(f"environment '{name}' could not be made: {in_one_line(problem)}{advice}") from problem
     return Checked(environment, name)
 
@@ -216,7 +216,7 @@ def _made(world: World, options: dict[str, Any]) -> gymnasium.Env:
         function = "" if re.search(r"-v\d+$", name) else ", or where a function makes it, env=that function,"
         raise LegatoError(
             f"environment '{world.name}' is not made: its module is imported only when you name it yourself: pass "
-            f"--env {world.name}, in Python env='{world.name}'{function} if you trust it"
+            f"`env={world.name}`{function} if you trust it"
         )
     if name.startswith(_ROBOTICS):
         gymnasium.register_envs(_installed("gymnasium_robotics"))

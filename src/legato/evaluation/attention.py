@@ -113,7 +113,7 @@ def attention(
     elif dataset is not None:
         source, data = dataset, formats.load(dataset)
     else:
-        raise LegatoError(f"'{run.place}' learnt by acting and names no logs: give --dataset")
+        raise LegatoError(f"'{run.place}' learnt by acting and names no logs: give `dataset`")
     found = attended(run.algorithm, run.config, policy, run.spec, data, episode, step, context)
     if figure is not None:
         title = f"{run.label} on {source}: attention"

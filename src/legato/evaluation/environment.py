@@ -24,8 +24,8 @@ def environment_of(
     """
     found = env if isinstance(env, World) else choose_environment(run.world, env, options, limit)
     if found is None:
-        without = ", or measure its predictions of logged actions with evaluate --dataset FILE"
-        advice = f"name one with --env{without if isinstance(run.settings, OfflineSettings) else ''}"
+        without = ", or measure its predictions of logged actions with evaluate and a dataset"
+        advice = f"name one with `env`{without if isinstance(run.settings, OfflineSettings) else ''}"
         raise LegatoError(f"neither '{run.place}' nor its data names an environment: {advice}")
     if not run.settings.env or found != run.world:  # which was seen to fit before training
         require_fit(found, run.spec, run.path, run.algorithm)

@@ -109,7 +109,7 @@ def play(
     drawing = out is not None and out.suffix not in FORMATS
     if run.goals or start is not None or drawing or episodes != 1:
         if out is not None and not drawing:
-            raise LegatoError(f"journeys to a goal are drawn, not filmed: --out {out.with_suffix('.png')}")
+            raise LegatoError(f"journeys to a goal are drawn, not filmed: `out={out.with_suffix('.png')}`")
         if episodes < 1:
             raise LegatoError(f"at least one episode is played; {episodes} was given")
         if start is not None and goal is not None and episodes > 1:
@@ -145,5 +145,5 @@ def _plan(figure: Path, environment: Any) -> Any:
         kinds = f"a film ends in {' or '.join(FORMATS)}, a drawing in {', '.join(METADATA)}"
         raise LegatoError(f"{kinds}; '{figure}' was given")
     if figure.exists():
-        raise LegatoError(f"'{figure}' exists and is not overwritten; choose another --out")
+        raise LegatoError(f"'{figure}' exists and is not overwritten; choose another `out`")
     return floor(environment)

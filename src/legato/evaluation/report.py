@@ -160,4 +160,4 @@ def show(evaluations: Sequence[Evaluation]) -> None:
         console.print(answers(asked))
     if any(e.reference is None and e.asl.x == GRID for e in evaluations):
         where = escape_markup(evaluations[0].environment)
-        console.print(f"FAS needs reference values for {where}: legato evaluate RUN --max-return R --offset O")
+        console.print(f"FAS needs reference values for {where}: evaluate it with max_return and offset")

@@ -130,7 +130,7 @@ def check_film(video: Path) -> None:
     if video.suffix not in FORMATS:
         raise LegatoError(f"a video ends in {' or '.join(FORMATS)}; '{video}' was given")
     if video.exists():
-        raise LegatoError(f"'{video}' exists and is not overwritten; choose another --out")
+        raise LegatoError(f"'{video}' exists and is not overwritten; choose another `out`")
     if video.suffix == ".mp4":
         try:
             import imageio_ffmpeg  # noqa: F401

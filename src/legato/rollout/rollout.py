@@ -196,7 +196,7 @@ class Rollout:
             f"steps: '{self.environments.name}' has no time limit"
         )
         if steps == ENDLESS:
-            raise LegatoError(f"{said}; give one with --max-episode-steps")
+            raise LegatoError(f"{said}; give one with `max_episode_steps`")
         warnings.warn(f"{said}; after {ENDLESS} it is given up", LegatoWarning, stacklevel=5)
 
     def _consult(self, weights: tuple[Array, ...], structure: Structure, keys: PRNGKeyArray | None) -> np.ndarray:
@@ -300,7 +300,7 @@ class Rollout:
         if not np.array_equal(m.observation, state["observation"]):
             raise LegatoError(
                 f"'{self.environments.name}' did not replay to where it was: it is not deterministic, "
-                "so the run cannot be resumed exactly; --fresh-episodes goes on with new ones"
+                "so the run cannot be resumed exactly; `fresh_episodes` goes on with new ones"
             )
         for name in ("due", "decisions", "plan", "cursor", "pending", "pending_at"):
             getattr(m, name)[:] = state[name]

@@ -84,7 +84,7 @@ class Checkpoints:
                 raise ValueError("the arrays are not those that were written")
         except Exception as problem:  # Orbax and TensorStore raise many kinds; each means that it cannot be read
             older = [s for s in steps if s < step]
-            advice = f"resume from an older one with --from-step {older[-1]}" if older else "there is no older one"
+            advice = f"resume from an older one with `from_step={older[-1]}`" if older else "there is no older one"
             raise LegatoError(f"the checkpoint '{self.folder / str(step)}' is damaged; {advice}") from problem
         return step, _unflatten(arrays)
 

@@ -66,7 +66,7 @@ def start(
     """
     if not settings.env:
         known = "" if from_scratch(source) else f"neither '{source}' nor its data names an environment: "
-        raise LegatoError(f"{known}name one with --env")
+        raise LegatoError(f"{known}name one with `env`")
     if from_scratch(source):
         origin = new_initial(str(source), method, preset, settings, base or {})
     elif base:

@@ -132,14 +132,14 @@ def parts(
         except LegatoError as problem:
             if source is not None or Path(settings.dataset).exists():
                 raise
-            raise LegatoError(f"{problem}; where it is now can be said: --dataset FILE") from problem
+            raise LegatoError(f"{problem}; `dataset` says where it is now") from problem
     data, held = divided(settings, data)
     _, data = check(run.algorithm, run.config, settings, data, run.spec)
     if fingerprint(data) != known.get("fingerprint", fingerprint(data)):
         if dataset is not None:
             raise LegatoError(f"'{dataset}' is not the dataset that '{run.place}' began with")
         what = f"'{settings.dataset}' is not what it was when '{run.place}' began"
-        raise LegatoError(f"{what}; train anew, or name with --dataset where that is now")
+        raise LegatoError(f"{what}; train anew, or name with `dataset` where that is now")
     return data, held
 
 
@@ -178,7 +178,7 @@ def check(
     if settings.holdout and told == "goal":
         raise LegatoError("a policy with goals is told one, which held-out episodes do not name: leave holdout out")
     if settings.env and told == "goal":
-        raise LegatoError("a policy with goals is measured with goals of its own: leave --env out")
+        raise LegatoError("a policy with goals is measured with goals of its own: leave `env` out")
     if settings.env:
         if spec is None:
             environment = make(world_of(settings))
@@ -201,8 +201,8 @@ def check(
         spec = Spec.discrete(size, about.choices).with_images(about.shape)
     elif about.low is None or about.high is None:
         raise LegatoError(
-            f"{about.name} does not say how its actions are bounded; name its environment with --env, or import it "
-            "with --low and --high (arrays 'low' and 'high' in the file), or --choices for discrete actions"
+            f"{about.name} does not say how its actions are bounded; name its environment with `env`, or import it "
+            "with `low` and `high` (arrays 'low' and 'high' in the file), or `choices` for discrete actions"
         )
     else:
         spec = Spec(size, about.low, about.high).with_images(about.shape)

@@ -87,11 +87,11 @@ def replayed(run: Run, seed: int | None = None) -> Trajectories:
     if isinstance(run.settings, OfflineSettings):
         raise LegatoError(f"'{run.place}' learnt from '{run.settings.dataset}' and has no replay buffer")
     if not isinstance(run.settings, Settings):
-        raise LegatoError(f"the replay of '{run.place}' is a fine-tuning's: play its policy instead, with --steps")
+        raise LegatoError(f"the replay of '{run.place}' is a fine-tuning's: play its policy instead, with `steps`")
     if algorithm_module(run.algorithm).batches(run.config).per_decision:
         raise LegatoError(
             f"'{run.place}' kept one row per decision (updates decision), not the steps between: "
-            "play its policy instead, with --steps"
+            "play its policy instead, with `steps`"
         )
     checkpoints = Checkpoints(run.path / "checkpoints", create=False)
     _, state = checkpoints.load()
@@ -111,7 +111,7 @@ def check(algorithm: str, config: Any, settings: Settings) -> Spec:
     by_acting, from_logs = (
         ", ".join(name for name, found in entries(learns).items() if found.discrete) for learns in ("online", "offline")
     )
-    instead = f"learn them by acting with {by_acting}, or from logs (--dataset) with {from_logs}"
+    instead = f"learn them by acting with {by_acting}, or from logs with {from_logs}"
     discrete = entry(algorithm).discrete
     spec = describe(
         environment, settings.env, user=algorithm, discrete=discrete, images=entry(algorithm).images, instead=instead
@@ -143,7 +143,7 @@ def refuse_large(settings: Settings, spec: Spec, turn_steps: int) -> None:
     """Raises `LegatoError` where the replay buffers are larger than the memory."""
     rows, size = replay_rows(settings, turn_steps), replay_buffer.row_bytes(spec)
     what = f"a replay of {rows} transitions of {size:.0f} bytes" + (f", {settings.seeds} times" * (settings.seeds > 1))
-    refuse_beyond(round(settings.seeds * rows * size), what, "lower --capacity, or --seeds")
+    refuse_beyond(round(settings.seeds * rows * size), what, "lower `capacity`, or `seeds`")
 
 
 def collecting(algorithm: str, config: Any) -> Clock:

@@ -133,7 +133,7 @@ class Run:
         old = getattr(self.settings, name, None)
         if old is None:
             other = "updates" if name == "steps" else "steps"
-            raise LegatoError(f"the end of '{self.place}' is counted in {other}: give --{other}")
+            raise LegatoError(f"the end of '{self.place}' is counted in {other}: give `{other}`")
         if isinstance(end, bool) or not isinstance(end, int) or end < old:
             raise LegatoError(
                 f"'{self.place}' ends after {old} {name} as it is: a later end is a whole number above {old}"
@@ -159,7 +159,7 @@ class Run:
             text = (
                 f"'{self.place}' goes on with the small step sizes that it came to by {old} (anneal_over): it learns "
             )
-            text += "slowly now; a run that is to go on is begun with --anneal-over 0"
+            text += "slowly now; a run that is to go on is begun with `anneal_over=0`"
             warnings.warn(LegatoWarning(text), stacklevel=2)
 
     def mark_fresh_episodes(self, step: int) -> None:
@@ -314,8 +314,8 @@ def _make_folder(path: str | Path | None, name: str, settings: AnySettings) -> P
         except FileExistsError:
             if path is not None:
                 raise LegatoError(
-                    f"'{found}' exists and is not overwritten; choose another --out, or continue it with "
-                    f"--resume {found}"
+                    f"'{found}' exists and is not overwritten; choose another `out`, or continue it with "
+                    f"`resume={found}`"
                 ) from None
             n += 1
         except OSError as problem:

@@ -19,7 +19,6 @@ from legato.options import AtLeast, Count, NonNegative, Rate, ShareBelowOne, Who
 if TYPE_CHECKING:
     from legato.envs import World
 
-Options = dict[str, Any]  # the commands have --env-option NAME=VALUE, and `cli.options` hides this from them
 SEEDS = 2**31  # what seeds are counted below: randomness derives from 32 bits
 TOGETHER = 65_536  # environments that one process may hold
 
@@ -41,8 +40,8 @@ class Settings:
 
     env: str = "Pendulum-v1"
     """Gymnasium id of the environment, or module:Id of one that a module registers"""
-    env_options: Options = field(default_factory=dict)
-    """arguments of the environment's constructor, each with an --env-option of its own"""
+    env_options: dict[str, Any] = field(default_factory=dict)
+    """arguments of the environment's constructor"""
     max_episode_steps: int | None = None
     """primitive steps after which an episode is truncated; by default the environment's own limit"""
     seed: Whole = 0
@@ -84,8 +83,8 @@ class OfflineSettings:
     """logged episodes: an .npz or .hdf5 file, an .arrays folder, or a Minari id"""
     env: str = ""
     """Gymnasium id of the environment to evaluate in; without one, nothing is played while training"""
-    env_options: Options = field(default_factory=dict)
-    """arguments of the environment's constructor, each with an --env-option of its own"""
+    env_options: dict[str, Any] = field(default_factory=dict)
+    """arguments of the environment's constructor"""
     max_episode_steps: int | None = None
     """primitive steps after which an episode is truncated; by default the environment's own limit"""
     clip_actions: bool = False
@@ -128,8 +127,8 @@ class FinetuneSettings:
 
     env: str = ""
     """Gymnasium id of the environment; by default the one that the run's data came from"""
-    env_options: Options = field(default_factory=dict)
-    """arguments of the environment's constructor, each with an --env-option of its own"""
+    env_options: dict[str, Any] = field(default_factory=dict)
+    """arguments of the environment's constructor"""
     max_episode_steps: int | None = None
     """primitive steps after which an episode is truncated; by default the environment's own limit"""
     which: Literal["last", "best"] = "last"
@@ -177,7 +176,7 @@ def _check_world(settings: AnySettings) -> None:
     if not isinstance(settings.env, str) or not isinstance(settings.env_options, dict):
         raise LegatoError(f"an environment is named by a text and its options by name, not by {settings.env_options!r}")
     if not settings.env and (settings.env_options or limit is not None) and isinstance(settings, OfflineSettings):
-        raise LegatoError("options and time limit belong to an environment: name it with --env")
+        raise LegatoError("options and time limit belong to an environment: name it with `env`")
 
 
 def environment_card(settings: AnySettings) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from legato.algorithms import algorithm as algorithm_module
-from legato.algorithms import entries, entry, finetuner, finetuners_of
+from legato.algorithms import entry, finetuner
 from legato.data import facts as data_facts
 from legato.data import histories
 from legato.data.spec import Spec
@@ -24,26 +24,6 @@ from legato.training.policy_file import LoadedPolicy
 from legato.training.run import Run
 from legato.training.settings import FinetuneSettings, change_options, environment_card, world_of
 from legato.training.settings import preset as named_preset
-
-
-def choose_method(source: Run | str, method: str | None) -> str:
-    """The tuner of the policies of a run, or of an algorithm: this, or the usual one.
-
-    Raises `LegatoError` where there is none.
-    """
-    algorithm = source if isinstance(source, str) else source.algorithm
-    known = finetuners_of(algorithm)
-    if isinstance(source, Run):
-        if source.method is not None:
-            start = (source.data or {}).get("start")
-            again = f", or from '{start}', where it began" if start else ""
-            raise LegatoError(f"'{source.place}' is a fine-tuning itself: go on with --resume {source.place}{again}")
-        if not known:
-            able = " and ".join(name for name in entries() if finetuners_of(name))
-            raise LegatoError(f"'{source.place}' is a run of {algorithm}, which cannot be fine-tuned: {able} can")
-    if method is not None and method not in known:
-        raise LegatoError(f"a policy of {algorithm} is fine-tuned by {' or '.join(known)}, not by '{method}'")
-    return method or known[0]
 
 
 @dataclass(frozen=True)
@@ -77,7 +57,7 @@ def new_initial(
     Raises `LegatoError` where nobody says what return to ask for.
     """
     if settings.target is None:
-        raise LegatoError("policies that begin from scratch must be told what return to ask for: give --target")
+        raise LegatoError("policies that begin from scratch must be told what return to ask for: give `target`")
     spec, _ = describe_environment(world_of(settings), method)
     config = change_options(algorithm, named_preset(preset, algorithm, settings.env)[0], base)
     module = algorithm_module(algorithm)
@@ -90,13 +70,6 @@ def new_initial(
         learner = eqx.tree_at(lambda whole: (whole.facts.scale, whole.facts.target), learner, numbers)
         policies.append(LoadedPolicy(module.policy(config, learner), card))
     return InitialPolicies(algorithm, algorithm, config, policies)
-
-
-def inherited_environment(before: Run, env: str) -> dict[str, Any]:
-    """Options and time limit of a run's environment, where it is fine-tuned in the same."""
-    if not before.settings.env or before.settings.env != env:
-        return {}
-    return {"env_options": before.settings.env_options, "max_episode_steps": before.settings.max_episode_steps}
 
 
 def check(

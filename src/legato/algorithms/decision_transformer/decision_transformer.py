@@ -185,7 +185,7 @@ def select_data(config: Config, data: Trajectories, limit: int | None = None) ->
         who = f"{data.about.name} has an episode" if held else "its environment has episodes"
         raise LegatoError(
             f"{who} of {longest} steps, this model a table of {config.episode_length}: "
-            f"raise --episode-length, or choose --positions rotary"
+            "raise `episode_length`, or choose `positions=rotary`"
         )
     return logs.delayed(data) if config.delayed else data
 

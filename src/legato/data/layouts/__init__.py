@@ -60,8 +60,7 @@ def refuse_states(path: Path, held: Sequence[str]) -> None:
     """Refuse OGBench's files where nobody says that they are: their `terminals` are no terminations."""
     if {"qpos", "terminals"} <= set(held) and "rewards" not in held:
         raise LegatoError(
-            f"'{path}' looks like OGBench's, whose 'terminals' mark a final state: 'legato data import --layout "
-            "ogbench' reads it"
+            f"'{path}' looks like OGBench's, whose 'terminals' mark a final state: import it with `layout=ogbench`"
         )
 
 

@@ -109,7 +109,7 @@ def _ends(path: Path, flags: Mapping[str, np.ndarray], steps: int, said: list[st
         said.append(
             f"an episode terminates where '{done}' is set and '{cut}' is not"
             if cut
-            else f"an episode terminates where '{done}' is set; if these are time limits, say --ends truncated"
+            else f"an episode terminates where '{done}' is set; if these are time limits, say `ends=truncated`"
         )
     else:
         terminated = nowhere

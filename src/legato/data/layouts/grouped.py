@@ -46,7 +46,7 @@ def read_robomimic(path: Path, observe: Sequence[str]) -> Reading:
         )
     parts = hdf5.names_in(path, f"data/{groups[0]}/obs")
     if not observe:
-        raise LegatoError(f"which observations of '{path}'? --observations with some of: {some(parts)}")
+        raise LegatoError(f"which observations of '{path}'? give `observations` some of: {some(parts)}")
     if missing := [name for name in observe if name not in parts]:
         raise LegatoError(f"'{path}' has no observation '{missing[0]}'; it has {some(parts)}")
     follows = "next_obs" in inside
@@ -77,7 +77,7 @@ def read_robomimic(path: Path, observe: Sequence[str]) -> Reading:
     found |= {"rewards": of("rewards")} if "rewards" in inside else {}
     found |= {"ends": seen("next_obs")[offsets[1:] - 1]} if follows else {}
     said = [f"{len(groups)} demonstrations, each an episode that is truncated at its end"]
-    said += ["'dones' are not read: they may mark success; --ends terminated"] if "dones" in inside else []
+    said += ["'dones' are not read: they may mark success; `ends=terminated`"] if "dones" in inside else []
     unused = [f"obs/{name}" for name in parts if name not in observe]
     unused += [n for n in inside if n not in ("actions", "rewards", "obs", "next_obs")]
     return Reading(found, said, sorted(unused))

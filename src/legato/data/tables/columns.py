@@ -119,8 +119,8 @@ def needed_columns(name: str, header: Sequence[str], columns: Columns) -> list[s
     """The columns that are needed, each once."""
     if not columns.observations or not columns.actions:
         raise LegatoError(
-            f"which columns of '{name}' are observations, which actions? --observations and --actions with some of: "
-            f"{some(header, 40)}"
+            f"which columns of '{name}' are observations, which actions? give `observations` and `actions` some "
+            f"of: {some(header, 40)}"
         )
     found = [*matched(name, header, columns.observations), *matched(name, header, columns.actions)]
     if twice := {column for column in found if found.count(column) > 1}:

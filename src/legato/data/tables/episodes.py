@@ -110,9 +110,9 @@ def _begins(table: Table, columns: Columns, terminal: np.ndarray, said: list[str
         rest = rows % columns.episode_length
         said.append(f"an episode has {columns.episode_length} rows" + (f", the last one {rest}" if rest else ""))
     elif columns.gap is None and columns.terminal is None:
-        ways = "--episode COLUMN, --episode-length ROWS, or --time COLUMN --gap SECONDS"
+        ways = "give `episode` a column, `episode_length` the rows of each, or `time` a column and `gap` seconds"
         raise LegatoError(
-            f"where do the episodes of '{table.name}' end? {ways}; --episode-length {rows} takes all for one"
+            f"where do the episodes of '{table.name}' end? {ways}; `episode_length={rows}` takes all for one"
         )
     if columns.time is not None:
         _time(table, columns, begins, said)
@@ -146,7 +146,7 @@ def _time(table: Table, columns: Columns, begins: np.ndarray, said: list[str]) -
         row = int(late.argmax()) + 1
         raise LegatoError(
             f"'{name}', row {row}: {apart[row - 1]:g} s after the one before, where the period is {period:.4g} s: "
-            f"--gap {2 * period:.4g} ends an episode there (instead of --episode and --episode-length)"
+            f"`gap={2 * period:.4g}` ends an episode there (instead of `episode` and `episode_length`)"
         )
     if early.any() or late.any():
         odd = int((early | late).sum())
@@ -200,7 +200,7 @@ def _without_missing(
     if columns.missing == "error":
         raise LegatoError(
             f"'{table.name}', row {first[0]}: '{first[1]}' is empty, and so are cells of {int(empty.sum())} rows in "
-            "all: --missing drop leaves such rows out, --missing hold repeats the value before"
+            "all: `missing=drop` leaves such rows out, `missing=hold` repeats the value before"
         )
     if columns.missing == "hold":
         offsets = np.append(np.flatnonzero(begins), rows)
@@ -246,5 +246,5 @@ def _about(name: str, columns: Columns, actions: np.ndarray, said: list[str]) ->
     if np.abs(actions).max() <= 1:
         said.append(f"bounds of actions are not given: -1 and 1, as all lie there ({used})")
     else:
-        said.append(f"bounds of actions are not given, and the logs use {used}: --low and --high say them")
+        said.append(f"bounds of actions are not given, and the logs use {used}: `low` and `high` say them")
     return About(stem, columns.environment)
