@@ -10,6 +10,7 @@ import tyro
 from legato.algorithms import entries, entry, finetuners_of
 from legato.cli.options import EnvOption, values
 from legato.errors import LegatoError, plain
+from legato.options import hints, refuse_old_names
 from legato.training.settings import PRESETS, from_scratch, tuning_preset
 
 HELP = """usage: legato finetune RUN [--env ENVIRONMENT] [--method METHOD] [--preset PRESET] [options]
@@ -89,6 +90,8 @@ def _finetune(source: str, args: list[str]) -> None:
     chosen: str = method
     defaults, schedule = tuning_preset(preset, chosen, env or known or "", scratch=scratch)
     schedule = replace(schedule, seed=seeds[0], seeds=len(seeds), **inherited)
+
+    refuse_old_names(args, {*hints(type(defaults)), *hints(type(schedule))})
 
     @dataclass(frozen=True)
     class Options:

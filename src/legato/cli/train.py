@@ -10,6 +10,7 @@ import tyro
 from legato.algorithms import entries, entry
 from legato.cli.options import EnvOption, values
 from legato.errors import LegatoError, plain, unknown
+from legato.options import hints, refuse_old_names
 from legato.training.settings import PRESETS, preset
 
 HELP = """usage: legato train ALGORITHM --env ENVIRONMENT [--preset PRESET] [options]
@@ -86,6 +87,8 @@ def _train(algorithm: str, args: list[str]) -> None:
     chosen, env, dataset = _world(args)
     logged = algorithm in entries("offline")
     defaults, schedule = preset(chosen, algorithm, (dataset or "") if logged else (env or "Pendulum-v1"))
+
+    refuse_old_names(args, {*hints(type(defaults)), *hints(type(schedule))})
 
     @dataclass(frozen=True)
     class Options:
