@@ -43,7 +43,7 @@ def test_values_of_files_come_under_the_names_of_today() -> None:
     assert files.instance(Config, {"window": 8, "memory": 7}, "config").window == 8
     with pytest.raises(files.Unfit, match="config has 'tampo', which there is not"):
         files.instance(Config, {"tampo": 0.25}, "config")
-    with pytest.raises(files.Unfit, match="config.window must be a whole number"):
+    with pytest.raises(files.Unfit, match=r"config\.window must be a whole number"):
         files.instance(Config, {"memory": "much"}, "config")
 
 
@@ -55,7 +55,7 @@ def test_whoever_names_an_option_as_it_was_called_is_told_its_name() -> None:
         change_options("dt", Config(), {"tempo": 0.1})
     with pytest.raises(LegatoError, match=told):
         options.require_types({"rate": float}, {"tempo": 0.1}, "search")
-    with pytest.raises(LegatoError, match="unknown option 'rote'; did you mean 'rate'"):
+    with pytest.raises(LegatoError, match=r"unknown option 'rote'; did you mean 'rate'"):
         override(Config(), Settings(), rote=0.1)
     assert override(Config(), Settings(), steps=5)[0].steps == 5  # a name that is in use
 
@@ -63,7 +63,7 @@ def test_whoever_names_an_option_as_it_was_called_is_told_its_name() -> None:
 def test_commands_with_an_old_option_are_refused_before_they_are_read() -> None:
     known = {"window", "rate", "steps"}
     for words in (["--tempo", "1"], ["--tempo=1"], ["x", "--no-tempo"]):
-        with pytest.raises(LegatoError, match="^`tempo` is called `rate` now: --rate$"):
+        with pytest.raises(LegatoError, match=r"^`tempo` is called `rate` now: --rate$"):
             options.refuse_old_names(words, known)
     options.refuse_old_names(["tempo", "--steps", "5", "--rate", "1", "--unheard-of"], known)
 
