@@ -11,7 +11,7 @@ from typing import Any
 # Parts of the path to an array of a policy or a learner, such as `facts` in `network.facts.scale`.
 LEAVES = {
     "anchor": "reference_actor",
-    "change": "delta_rms",
+    "change": "mean_square_delta",
     "ends": "termination_model",
     "facts": "statistics",
     "trust": "regularisation_scale",
