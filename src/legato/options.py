@@ -16,7 +16,7 @@ import inspect
 import math
 import textwrap
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol, TypeVar
 
@@ -121,6 +121,54 @@ class WholeRun:
     """Marks a number of updates that may be -1: as many as the run makes."""
 
 
+# What options are called now, after what they were called once. Files that name them as they were called then are read;
+# whoever types such a name, or writes it in Python, is told today's. One line for each dataclass that had it.
+RENAMED = (
+    ("above", "pivot_deviations"),
+    ("ahead", "target_increment"),
+    ("anchor", "regularisation_weight"),
+    ("anchor_at", "regularise_towards"),
+    ("blur", "label_smoothing_bins"),
+    ("delayed", "delay_rewards"),
+    ("drop", "regression_tolerance"),
+    ("edge", "action_clip"),
+    ("elite", "elite_fraction"),
+    ("logged", "offline_steps"),
+    ("logs", "offline_episodes"),
+    ("memory", "decoding"),
+    ("memory", "replay_gib"),
+    ("mppi", "plan_temperature"),
+    ("ordered", "cosine_embeddings"),
+    ("prompt", "collect_target_scale"),
+    ("reads", "eval_context"),
+    ("recall_ends", "predict_terminations"),
+    ("regret", "termination_penalty"),
+    ("shortest", "min_regularisation_scale"),
+    ("spread", "exploration_scale"),
+    ("variation", "target_variation"),
+)
+
+
+def renamed(name: str, known: Collection[str]) -> str | None:
+    """What an option is called now, among those that are `known`; None where it was never called otherwise."""
+    if name in known:
+        return None
+    return next((now for old, now in RENAMED if old == name and now in known), None)
+
+
+def with_present_names(values: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """Values by the names that options have now. A name that is given beside its old one counts."""
+    present = {renamed(name, known) or name: value for name, value in values.items()}
+    return {**present, **{name: value for name, value in values.items() if name in known}}
+
+
+def unknown_option(kind: str, name: str, known: Collection[str]) -> LegatoError:
+    """An error for an option that there is not: what it is called now, or the nearest name."""
+    if (now := renamed(name, known)) is not None:
+        return LegatoError(f"`{name}` is called `{now}` now")
+    return unknown(kind, name, known)
+
+
 Size = Annotated[int, AtLeast(1, most=10**6)]
 """widths, batch sizes and other numbers of things"""
 Layers = Annotated[int, AtLeast(1, most=1_000)]
@@ -186,7 +234,7 @@ def require_types(known: Mapping[str, type], given: Mapping[str, Any], what: str
     """Raises `LegatoError` for a name that is not known, with the nearest, and for a value of another type."""
     for name, value in given.items():
         if name not in known:
-            raise unknown(f"option of a {what}", name, known)
+            raise unknown_option(f"option of a {what}", name, known)
         kind = known[name]
         if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool) != (kind is bool):
             raise LegatoError(f"{name} of a {what} is of type {kind.__name__}; {value!r} was given")

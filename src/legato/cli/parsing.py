@@ -20,7 +20,7 @@ import tyro
 
 from legato import cli
 from legato.errors import LegatoError, quantity, unknown
-from legato.options import documentation, hints
+from legato.options import documentation, hints, renamed
 
 Positional = tyro.conf.Positional  # marks a word that is known by its place
 REQUIRED = ...  # in the place of a default
@@ -154,7 +154,12 @@ def _check_flags(options: Sequence[Option], args: Sequence[str], command: str) -
 
 
 def unknown_option(flag: str, known: Iterable[str], command: str) -> LegatoError:
-    """The error for an option that a command does not have, with the nearest that it has."""
+    """The error for an option that a command does not have: what it is called now, or the nearest that there is."""
+    known = list(known)
+    name = flag.removeprefix("--").replace("-", "_")
+    for old in (name, name.removeprefix("no_")):
+        if (now := renamed(old, [option.removeprefix("--").replace("-", "_") for option in known])) is not None:
+            return LegatoError(f"'--{old.replace('_', '-')}' is called '--{now.replace('_', '-')}' now")
     return unknown("option", flag, known, f"'{command} --help' lists what there is")
 
 

@@ -22,6 +22,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from legato.errors import LegatoError
+from legato.training.renamed import with_present_states
 
 Tree = dict[str, Any]  # nested dicts of NumPy arrays
 _DIGEST = "digest"  # no name of an array, all of which have a slash
@@ -86,7 +87,7 @@ class Checkpoints:
             older = [s for s in steps if s < step]
             advice = f"resume from an older one with `from_step={older[-1]}`" if older else "there is no older one"
             raise LegatoError(f"the checkpoint '{self.folder / str(step)}' is damaged; {advice}") from problem
-        return step, _unflatten(arrays)
+        return step, with_present_states(_unflatten(arrays))
 
     @contextmanager
     def restoring(self, state: Tree, seeds: int, members: int | None = None) -> Iterator[None]:

@@ -26,6 +26,7 @@ import numpy as np
 from legato.data.spec import UNBOUNDED, Spec
 from legato.data.storage import open_regular
 from legato.errors import LegatoError
+from legato.options import with_present_names
 
 LARGEST = 256 << 20  # bytes of a JSON file: evaluations of thousands of seeds stay below
 DIGITS = 19  # of a whole number: 64 bits have no more
@@ -166,11 +167,11 @@ def instance(kind: Any, value: Any, name: str) -> Any:
 
 
 def _today(kind: Any, value: dict[str, Any], name: str) -> dict[str, Any]:
-    """Values of the options that there are now. Raises `Unfit` for one of an option that there is no more.
+    """Values of the options that there are now, by today's names. Raises `Unfit` for one of an option that is gone.
 
     A dataclass's `RETIRED` are options that are gone, each with the value that changed nothing.
     """
-    found = dict(value)
+    found = with_present_names(value, _hints(kind))
     for option, neutral in getattr(kind, "RETIRED", {}).items():
         if option in found and found.pop(option) != neutral:
             raise Unfit(f"{name}.{option} is an option that was retired: CHANGELOG names the last version that has it")

@@ -32,6 +32,7 @@ from legato.player import Player
 from legato.policy import Policy
 from legato.training import files
 from legato.training.beginning import begin
+from legato.training.renamed import present_leaves
 from legato.training.run import Run
 
 FORMAT = 1
@@ -207,8 +208,9 @@ def fill(skeleton: Any, arrays: dict[str, np.ndarray], source: str) -> Any:
 
     Raises `LegatoError`, naming `source`, when a name is missing or foreign, or a shape or dtype differs.
     """
-    match(skeleton, arrays, source)
     leaves, structure = jax.tree_util.tree_flatten_with_path(skeleton)
+    arrays = present_leaves(arrays, {_name(path) for path, _ in leaves})
+    match(skeleton, arrays, source)
     filled = [jax.device_put(arrays[_name(path)], may_alias=False) for path, _ in leaves]  # compiles nothing
     return jax.tree_util.tree_unflatten(structure, filled)
 
@@ -216,6 +218,7 @@ def fill(skeleton: Any, arrays: dict[str, np.ndarray], source: str) -> Any:
 def match(skeleton: Any, arrays: dict[str, np.ndarray], source: str) -> None:
     """Raises `LegatoError` as `fill` does; nothing is put on a device."""
     expected = {_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(skeleton)[0]}
+    arrays = present_leaves(arrays, expected)
     if missing := sorted(expected.keys() - arrays.keys()):
         raise LegatoError(f"'{source}' lacks '{missing[0]}'" + (f" and {len(missing) - 1} more" if missing[1:] else ""))
     if foreign := sorted(arrays.keys() - expected.keys()):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from legato.algorithms import entry, finetuners_of
 from legato.algorithms.entry import Entry, Task
 from legato.errors import LegatoError, unknown
-from legato.options import AtLeast, Count, NonNegative, Rate, ShareBelowOne, Whole, validate
+from legato.options import AtLeast, Count, NonNegative, Rate, ShareBelowOne, Whole, unknown_option, validate
 
 if TYPE_CHECKING:
     from legato.envs import World
@@ -246,7 +246,7 @@ def change_options(algorithm: str, config: Any, changes: Mapping[str, Any]) -> A
     given: dict[str, Any] = {}
     for name, value in changes.items():
         if name not in known:
-            raise unknown(f"option of {algorithm}", name, known)
+            raise unknown_option(f"option of {algorithm}", name, known)
         value = tuple(value) if isinstance(value, list) else value  # configs are hashed
         if isinstance(known[name], float) and type(value) is int:
             value = float(value)
@@ -262,7 +262,7 @@ def override(config: Any, settings: AnySettings, **changes: Any) -> tuple[Any, A
     of_settings = {f.name for f in dataclasses.fields(settings)}
     for name in changes:
         if name not in of_config | of_settings:
-            raise unknown("option", name, of_config | of_settings)
+            raise unknown_option("option", name, of_config | of_settings)
     changes = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}  # configs are hashed
     config = replace(config, **{k: v for k, v in changes.items() if k in of_config})  # type: ignore[arg-type]
     return config, replace(settings, **{k: v for k, v in changes.items() if k in of_settings})
