@@ -21,7 +21,7 @@ from gymnasium.spaces import Discrete
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from legato.algorithms import algorithm as algorithm_module
-from legato.algorithms import entry
+from legato.algorithms import entries, entry
 from legato.data import bounds, formats, sets, windows
 from legato.data import facts as data_facts
 from legato.data import trajectories as logs
@@ -202,6 +202,9 @@ def check(
         )
     else:
         spec = Spec(size, about.low, about.high)
+    if spec.choices is not None and not found.discrete:
+        instead = ", ".join(name for name, other in entries("offline").items() if other.discrete)
+        raise LegatoError(f"discrete actions of {about.name} are not supported by {algorithm}: learn with {instead}")
     if settings.stream == "always" and "prepare" in found.offers:
         raise LegatoError(f"'{algorithm}' prepares its data on the device: leave out stream")
     if settings.targets and told == "return" and data.rewards is not None:
