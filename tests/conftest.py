@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import importlib
 import itertools
 import os
 import shutil
@@ -11,11 +12,15 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import jax
+import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
+
+pytest_plugins = ("tests.cpu_budget",)
 
 # The numbers of a test must not depend on what else the machine has, nor on how many cores; and as most tests compile
 # much and compute little, compiling is kept cheap: few optimisations, and the older code generator, which is done in
@@ -42,7 +47,9 @@ jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE
 jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH)
 
 # The mathematics is run with every annotated shape and dtype enforced; what moves data between host and device is not,
-# because it hands NumPy arrays to functions that are annotated for JAX's.
+# because it hands NumPy arrays to functions that are annotated for JAX's. As it doubles the cost of tracing, it is done
+# by the tests of mathematics and by `conformance`, which traces every algorithm, and not again by those that train.
+CHECKED = ("nn", "models", "losses", "planning", "algorithms", "conformance", "learning")
 install_import_hook(["legato.nn", "legato.models", "legato.losses", "legato.algorithms"], "beartype.beartype")
 
 from tests import probes  # noqa: E402
@@ -95,6 +102,28 @@ def signals_left_alone() -> Iterator[None]:
     before = [signal.getsignal(number) for number in numbers]
     yield
     assert [signal.getsignal(number) for number in numbers] == before
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Check shapes and dtypes in this test and what it sets up, or not."""
+    room = item.path.relative_to(Path(__file__).parent).parts[0]
+    jaxtyping.config.update("jaxtyping_disable", room not in CHECKED)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """By file, as `--dist loadfile` asks; in `conformance` by family of algorithms, which read one another's runs."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+
+    class ByFileOrFamily(importlib.import_module("xdist.scheduler").LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, name = nodeid.partition("[")
+            family = name.rstrip("]").split("-")[0]
+            return f"conformance of {family}" if family and "/conformance/" in file else super()._split_scope(nodeid)
+
+    return ByFileOrFamily(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

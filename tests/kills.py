@@ -25,7 +25,7 @@ from typing import Any
 import jax
 import numpy as np
 from tests import tiny
-from tests.training.test_online import load, saved
+from tests.runs import load, saved
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 ONLINE = {"srl": tiny.SRL4, "sac": tiny.SAC3, "td3": tiny.SIZES}

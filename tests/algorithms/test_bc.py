@@ -14,7 +14,7 @@ import pytest
 from jax.test_util import check_grads
 from scipy.special import log_softmax
 from tests.data.test_trajectories import raw
-from tests.learners import acted, close, double, episode_of, facts_of, same, size, windows_of
+from tests.learners import acted, double, episode_of, facts_of, same, size, windows_of
 
 from legato.algorithms.bc import bc
 from legato.data import trajectories as logs
@@ -108,16 +108,6 @@ def test_dropout_is_on_in_training_alone() -> None:
 def replace_last(network: bc.Network) -> Any:
     """The same without the second hidden layer."""
     return eqx.tree_at(lambda n: n.layers, network, (network.layers[0], network.layers[-1]))
-
-
-def test_seeds_side_by_side_are_seeds_alone() -> None:
-    config, keys = replace(CONFIG, dropout=0.2), jax.random.split(jax.random.key(1), 2)
-    learners, batches = [made(config, seed=i) for i in (0, 1)], [windows_of(i, SPEC, [1] * 8, 1) for i in (0, 1)]
-    stacked, together = (jax.tree.map(lambda *leaves: jnp.stack(leaves), *each) for each in (learners, batches))
-    both, metrics = jax.jit(jax.vmap(partial(bc.update, config)))(stacked, together, keys)
-    for i in range(2):
-        alone, of_alone = update(config, learners[i], batches[i], keys[i])
-        close(jax.tree.map(lambda leaf, i=i: leaf[i], (both.optimiser, metrics)), (alone.optimiser, of_alone), 1e-5)
 
 
 def test_parameter_counts() -> None:

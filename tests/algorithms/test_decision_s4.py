@@ -404,17 +404,6 @@ def test_bfloat16_is_of_the_dense_layers(taught: ds4.Learner, batch: Window) -> 
         assert of_half[name] == pytest.approx(float(whole[name]), rel=0.03), name
 
 
-def test_seeds_side_by_side_are_seeds_alone(taught: ds4.Learner, batch: Window) -> None:
-    """By their gradients and losses: Adam's first step would make a sign of any rounding."""
-    learners, batches = [taught, made(TAUGHT, seed=1)], [batch, windows_of(1, SPEC, [T, 3, 2, 5], T)]
-    keys = jax.random.split(jax.random.key(1), 2)
-    stacked, together = (jax.tree.map(lambda *leaves: jnp.stack(leaves), *each) for each in (learners, batches))
-    both, metrics = jax.jit(jax.vmap(partial(ds4.update, TAUGHT)))(stacked, together, keys)
-    for i in range(2):
-        alone, of_alone = update(TAUGHT, learners[i], batches[i], keys[i])
-        close(jax.tree.map(lambda leaf, i=i: leaf[i], (both.optimiser, metrics)), (alone.optimiser, of_alone), 2e-5)
-
-
 def test_dropout_is_on_in_training_alone() -> None:
     learner, batch = made(replace(SMALL, dropout=0.3)), windows_of(0, SPEC, [T, 2], T)
     dry = loss(learner.network, learner.facts, SMALL, batch)

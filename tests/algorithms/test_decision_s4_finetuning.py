@@ -348,16 +348,6 @@ def test_logged_episodes_of_all_returns_are_begun_with() -> None:
     assert uneven.lengths[ac.initial_episodes(replace(TUNING, logged=8), uneven)].sum() <= 8
 
 
-def test_seeds_side_by_side_are_seeds_alone() -> None:
-    pair = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), (begun(), replay()[0]))
-    keys = jax.random.split(jax.random.key(3))
-    together = jax.jit(jax.vmap(lambda learner, memory, key: ac.update(TUNING, learner, memory, key, True)))(
-        *pair, keys
-    )[0]
-    alone = update(TUNING, begun(), replay()[0], keys[1], True)[0]
-    close(jax.tree.map(lambda leaf: leaf[1], together.actor), alone.actor, 1e-5)
-
-
 # --- phases, targets, acting ---
 
 

@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 from scipy.special import log_softmax, softmax
 from tests.data.test_trajectories import raw
-from tests.learners import acted, asked_returns_to_go, close, episode_of, facts_of, same, size, windows_of
+from tests.learners import acted, asked_returns_to_go, episode_of, facts_of, same, size, windows_of
 
 from legato.algorithms.decision_transformer import decision_transformer as dt
 from legato.data import trajectories as logs
@@ -469,17 +469,6 @@ def test_bfloat16_is_close_and_keeps_parameters_whole(warm: dt.Learner, batch: W
         assert of_half[name] == pytest.approx(float(of_whole[name]), rel=0.03), name
     a, b = (flat(adam(learner).mu) for learner in (half, whole))
     assert a @ b / np.sqrt((a @ a) * (b @ b)) > 0.99
-
-
-def test_seeds_side_by_side_are_seeds_alone(warm: dt.Learner, batch: Window) -> None:
-    keys = jax.random.split(jax.random.key(1), 2)
-    learners = [warm, replace(warm, network=made(TAUGHT, seed=1).network)]
-    batches = [batch, windows_of(1, SPEC, [4, 2, 3, 1] * 2, K)]
-    stacked, together = (jax.tree.map(lambda *leaves: jnp.stack(leaves), *each) for each in (learners, batches))
-    both = jax.jit(jax.vmap(partial(dt.update, TAUGHT)))(stacked, together, keys)
-    for i in range(2):
-        alone = update(TAUGHT, learners[i], batches[i], keys[i])
-        close(jax.tree.map(lambda leaf, i=i: leaf[i], both), alone, 2e-5)
 
 
 def test_dropout_is_on_in_training_alone() -> None:

@@ -212,15 +212,6 @@ def keys(count: int) -> list[jax.Array]:
     return list(jax.random.split(jax.random.key(5), count))
 
 
-def test_seeds_side_by_side_are_seeds_alone() -> None:
-    learners, batches = [init(CONFIG, SPEC, key, facts_of(SPEC)) for key in keys(2)], [outcomes(i) for i in (0, 1)]
-    stacked = (jax.tree.map(lambda *leaves: jnp.stack(leaves), *each) for each in (learners, batches))
-    together, _ = jax.jit(jax.vmap(partial(iql.update, CONFIG)))(*stacked, jnp.stack(keys(2)))
-    for i in range(2):
-        alone, _ = update(CONFIG, learners[i], batches[i], keys(2)[i])
-        close(jax.tree.map(lambda leaf, i=i: leaf[i], together), alone, 1e-5)
-
-
 # --- the policy ---
 
 

@@ -22,7 +22,6 @@ from legato.data import recent as slots
 from legato.data import trajectories as logs
 from legato.data.spec import Spec
 from legato.data.windows import Window
-from legato.errors import LegatoError
 
 SPEC = Spec(3, (-0.2, -0.4), (0.8, 0.1))
 K = 4
@@ -230,11 +229,6 @@ def test_it_reads_as_many_steps_as_it_was_told_to() -> None:
 
     assert np.abs(acted(policy, joined(0))[-1] - acted(policy, joined(4))[-1]).max() > 1e-5
     np.testing.assert_allclose(acted(policy, joined(0))[-1], acted(policy, joined(3))[-1], atol=1e-6)
-
-
-def test_choices_are_refused() -> None:
-    with pytest.raises(LegatoError, match="not choices"):
-        odt.init(SMALL, Spec.discrete(3, 4), jax.random.key(0))
 
 
 # --- going on by acting ---

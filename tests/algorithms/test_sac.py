@@ -184,26 +184,6 @@ def test_who_learns_from_what(warm: sac.Learner, cause: str, effects: set[str]) 
     assert changed.alpha == jnp.exp(changed.log_alpha)
 
 
-def test_an_update_is_a_function_of_its_arguments(warm: sac.Learner) -> None:
-    b, key = transitions(9, SPEC, 16), jax.random.key(9)
-    before = jax.tree.map(np.array, warm)
-    (one, m_one), (two, m_two) = (update(CONFIG, warm, (b,), key) for _ in range(2))
-    assert same((one, m_one), (two, m_two))
-    assert same(before, warm)
-    assert (one.updates, warm.updates) == (4, 3)
-
-
-def test_seeds_side_by_side_are_seeds_alone() -> None:
-    keys = jax.random.split(jax.random.key(1), 3)
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(init(CONFIG, SPEC, key) for key in keys))
-    batches = [transitions(30 + i, SPEC, 16) for i in range(3)]
-    together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
-    learners, metrics = jax.jit(jax.vmap(partial(sac.update, CONFIG)))(stacked, (together,), keys)
-    for i in range(3):
-        alone, of_alone = update(CONFIG, jax.tree.map(lambda leaf, i=i: leaf[i], stacked), (batches[i],), keys[i])
-        close(jax.tree.map(lambda leaf, i=i: leaf[i], (learners, metrics)), (alone, of_alone), 2e-5)
-
-
 def test_metrics_are_what_they_are_called(warm: sac.Learner) -> None:
     b = transitions(9, SPEC, 16, continues=0.0)
     _, metrics = update(CONFIG, warm, (b,), jax.random.key(9))

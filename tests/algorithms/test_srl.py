@@ -472,26 +472,6 @@ def test_actor_every_one_and_three_agree_when_both_are_due(warm: srl.Learner) ->
     assert int(warm.updates) == 3
 
 
-def test_an_update_is_a_function_of_its_arguments(warm: srl.Learner) -> None:
-    before = jax.tree.map(np.array, warm)
-    (one, m_one), (two, m_two) = (update(GRU, warm, batch(9), jax.random.key(9)) for _ in range(2))
-    assert same((one, m_one), (two, m_two))
-    assert same(before, warm)
-    assert (one.updates, warm.updates) == (4, 3)
-
-
-def test_seeds_side_by_side_are_seeds_alone() -> None:
-    keys = jax.random.split(jax.random.key(1), 3)
-    learners = [init(GRU, SPEC, key) for key in keys]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *learners)
-    batches = [batch(30 + i) for i in range(3)]
-    together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
-    found = jax.tree.map(np.asarray, jax.jit(jax.vmap(partial(srl.update, GRU)))(stacked, together, keys))
-    for i in range(3):
-        alone = update(GRU, learners[i], batches[i], keys[i])
-        close(jax.tree.map(lambda leaf, i=i: leaf[i], found), alone, 2e-5)
-
-
 def test_metrics_are_what_they_are_called(warm: srl.Learner) -> None:
     b_q, b_m = batch(9, continues=0.0)
     _, metrics = update(GRU, warm, (b_q, b_m), jax.random.key(9))
@@ -508,14 +488,6 @@ def test_metrics_are_what_they_are_called(warm: srl.Learner) -> None:
 def remembered(policy: srl.ActionSequence, observation: jax.Array, executed: jax.Array) -> Any:
     step = Step(observation, jnp.zeros(()), executed, jnp.zeros((), bool))
     return policy.observe(policy.init_state(()), step)
-
-
-def test_a_longer_decision_begins_with_the_shorter(actor: srl.Actor) -> None:
-    policy = srl.ActionSequence(actor, BOX)
-    memory = remembered(policy, noise(1, 3), noise(2, 2))
-    decide = jax.jit(lambda length: policy.decide(memory, None, length)[0], static_argnums=0)
-    for length in (1, 4):
-        np.testing.assert_allclose(decide(8)[:length], decide(length), atol=1e-6)
 
 
 def test_a_decision_continues_from_the_executed_action(warm: srl.Learner) -> None:

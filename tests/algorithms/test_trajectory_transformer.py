@@ -242,16 +242,6 @@ def test_it_plans_for_what_it_was_asked(search: Any, taught: Path) -> None:
     assert np.mean(right) > 0.85 if search == "return" else 0.2 < np.mean(right) < 0.8
 
 
-def test_seeds_side_by_side_are_seeds_alone() -> None:
-    facts, food = tt.prepare(TINY, SPEC, bandit(), None, "")
-    keys = jax.random.split(jax.random.key(5), 2)
-    alone = jax.jit(
-        lambda key: tt.update(TINY, tt.init(TINY, SPEC, key, facts), food.draw(key, tt.batches(TINY)), key)[1]["loss"]
-    )
-    together = jax.jit(jax.vmap(alone))(keys)
-    np.testing.assert_allclose(together, [alone(key) for key in keys], rtol=1e-5)
-
-
 def test_bfloat16_is_close_and_keeps_parameters_whole() -> None:
     facts, food = tt.prepare(TINY, SPEC, bandit(), None, "")
     found = {}

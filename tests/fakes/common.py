@@ -10,14 +10,16 @@ import jax
 import jax.numpy as jnp
 from tests.fakes.config import Counter as Config
 
+from legato.data.replay import Replay
 from legato.data.spec import Spec
 from legato.policy import LastStep, Policy, Step, held
 
 
 class Learner(eqx.Module):
-    """x follows what is drawn and what the model says."""
+    """x follows what is drawn and what the model says. A seed that begins below zero is weak."""
 
     x: jax.Array
+    weak: jax.Array
     model: jax.Array
     updates: jax.Array
     spec: Spec = eqx.field(static=True)
@@ -41,12 +43,16 @@ class Constant(Policy[LastStep]):
 
 
 def init(config: Config, spec: Spec, key: jax.Array, statistics: Any = None) -> Learner:
-    return Learner(jax.random.normal(key), jnp.full((), jnp.nan), jnp.zeros((), jnp.int32), spec)
+    x = jax.random.normal(key)
+    return Learner(x, x < 0, jnp.full((), jnp.nan), jnp.zeros((), jnp.int32), spec)
 
 
-def learn(learner: Learner, paid: jax.Array, key: jax.Array) -> tuple[Learner, dict[str, jax.Array]]:
+def learn(config: Config, learner: Learner, paid: jax.Array, key: jax.Array) -> tuple[Learner, dict[str, jax.Array]]:
     x = 0.9 * learner.x + 0.01 * paid.mean() + 0.01 * learner.model + 0.01 * jax.random.normal(key)
-    return Learner(x, learner.model, learner.updates + 1, learner.spec), {"x": x, "model": learner.model}
+    if config.breaks_after:
+        x = jnp.where(learner.weak & (learner.updates >= config.breaks_after), jnp.nan, x)
+    found = Learner(x, learner.weak, learner.model, learner.updates + 1, learner.spec)
+    return found, {"x": x, "model": learner.model}
 
 
 def policy(config: Config, learner: Learner) -> Constant:
@@ -73,11 +79,12 @@ asked: list[int] = []
 def refresh(
     config: Config, learner: Learner, source: Any, keys: jax.Array, show: Callable[[int, int, str], None]
 ) -> tuple[Learner, Any]:
-    """The model becomes a draw about the mean of all numbers that there are."""
+    """The model becomes a draw about the largest of all numbers that there are, of a replay the seed's own."""
     asked.append(int(learner.updates[0]))
     leaves = [leaf for leaf in jax.tree.leaves(source) if leaf.dtype == jnp.float32]
-    mean = sum(leaf.mean() for leaf in leaves)
+    each = len(keys) if isinstance(source, Replay) else 1
+    largest = jnp.stack([leaf.reshape(each, -1).max(axis=1) for leaf in leaves]).max(axis=0)
     show(1, 2, "the model")
-    model = mean + 0.1 * jax.vmap(jax.random.normal)(keys)
+    model = largest + 0.1 * jax.vmap(jax.random.normal)(keys)
     show(2, 2, "the model")
     return eqx.tree_at(lambda whole: whole.model, learner, model), source

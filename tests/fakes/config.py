@@ -16,6 +16,8 @@ class Counter:
     """rows per update"""
     refresh_every: Whole = 8
     """updates between fits of the model; 0: one fit"""
+    breaks_after: Whole = 0
+    """updates after which the number of a weak seed is none any more; 0: never"""
 
     def __post_init__(self) -> None:
         validate(self)

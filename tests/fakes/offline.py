@@ -14,7 +14,7 @@ __all__ = ["batches", "init", "new_policy", "plan_length", "policy", "select_dat
 
 
 def update(config: Config, learner: Any, batch: Any, key: Any) -> Any:
-    return learn(learner, batch.returns_to_go, key)
+    return learn(config, learner, batch.returns_to_go, key)
 
 
 def batches(config: Config) -> Draw:

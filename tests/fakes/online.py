@@ -13,7 +13,7 @@ __all__ = ["batches", "init", "new_policy", "plan_length", "policy", "update"]
 
 
 def update(config: Config, learner: Any, batch: Any, key: Any) -> Any:
-    return learn(learner, batch[0].reward, key)
+    return learn(config, learner, batch[0].reward, key)
 
 
 def batches(config: Config) -> Minibatches:

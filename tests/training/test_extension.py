@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fakes.runs import train as fake
+from tests.runs import same_end
 from tests.tiny import learn, logs, train
 
 from legato import api
@@ -22,65 +24,44 @@ from legato.training.run import Run
 EVERY: dict[str, Any] = {"eval_every": 200, "log_every": 200, "checkpoint_every": 200, "eval_episodes": 2}
 
 
-def same_numbers(run: Path, other: Path) -> None:
-    """Byte for byte: metrics and policies."""
-    assert (run / "metrics.csv").read_bytes() == (other / "metrics.csv").read_bytes()
-    found = sorted(path.relative_to(other) for path in other.rglob("weights.safetensors"))
-    assert len(found) == 2 * len(Run(other).seeds)
-    for path in found:
-        assert (run / path).read_bytes() == (other / path).read_bytes(), path
-
-
+@pytest.mark.usefixtures("fakes")
 def test_a_longer_run_is_the_one_that_was_asked_for_at_once(tmp_path: Path) -> None:
     """Its replay buffer held no more than the shorter run makes."""
-    options = {**EVERY, "start_steps": 100, "anneal_over": 0, "capacity": 10_000}
-    whole = train("srl", tmp_path / "whole", steps=800, **options)
-    train("srl", tmp_path / "longer", steps=400, **options)
+    whole = fake("online", tmp_path / "whole", steps=80, capacity=10_000)
+    fake("online", tmp_path / "longer", steps=40, capacity=10_000)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        run = api.train(resume=tmp_path / "longer", steps=800, quiet=True)
+        run = api.train(resume=tmp_path / "longer", steps=80, quiet=True)
         assert Run(run.path).settings == whole.settings  # nor has its config.json been changed by others
-    same_numbers(run.path, whole.path)
-    assert json.loads((run.path / "config.json").read_text())["extended"] == [[400, 800]]
+    same_end(run.path, whole.path)
+    assert json.loads((run.path / "config.json").read_text())["extended"] == [[40, 80]]
 
 
-@pytest.mark.parametrize("algorithm", ["bc", "ds4"])
-def test_one_that_learns_from_logs_too(algorithm: str, tmp_path: Path) -> None:
-    dataset, options = logs(tmp_path / "swings.npz"), {**EVERY, "seeds": 2, "anneal_over": 0}
-    whole = learn(algorithm, tmp_path / "whole", dataset, **{**options, "updates": 400})
-    learn(algorithm, tmp_path / "longer", dataset, **{**options, "updates": 200})
+@pytest.mark.usefixtures("fakes")
+def test_one_that_learns_from_logs_too(tmp_path: Path) -> None:
+    whole = fake("offline", tmp_path / "whole", updates=400)
+    fake("offline", tmp_path / "longer", updates=200)
     main(["train", "--resume", str(tmp_path / "longer"), "--updates", "400", "--quiet"])
-    same_numbers(tmp_path / "longer", whole.path)
+    same_end(tmp_path / "longer", whole.path)
 
 
-def test_a_fine_tuning_too(tmp_path: Path) -> None:
-    dataset = logs(tmp_path / "swings.npz")
-    learn("ds4", tmp_path / "logs", dataset, updates=100)
-    options: dict[str, Any] = {**EVERY, "hidden": 8, "layers": 1, "batch_size": 8, "start_steps": 200}
-    options |= {"critic_steps": 200, "updates": 1, "logged": 5, "capacity": 1000}
-    whole = api.finetune(tmp_path / "logs", "Pendulum-v1", out=tmp_path / "whole", quiet=True, steps=800, **options)
-    api.finetune(tmp_path / "logs", "Pendulum-v1", out=tmp_path / "longer", quiet=True, steps=400, **options)
-    main(["finetune", "--resume", str(tmp_path / "longer"), "--steps", "800", "--quiet"])
-    assert (tmp_path / "longer" / "metrics.csv").read_bytes() == (whole.path / "metrics.csv").read_bytes()
-
-
+@pytest.mark.usefixtures("fakes")
 def test_what_was_measured_before_is_measured_anew_in_its_scale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {**EVERY, "start_steps": 100, "anneal_over": 0, "max_episode_steps": 20}
-    run = train("srl", tmp_path / "run", steps=200, **options)
+    run = fake("online", tmp_path / "run", steps=20, seeds=1, max_episode_steps=20)
     first = api.evaluate(run, max_return=100, offset=200, episodes=1, clocks=False, quiet=True)
-    assert (first.steps, first.reference) == ((200,), FASReference(100, 200))
-    api.train(resume=run.path, steps=400, quiet=True)
+    assert (first.steps, first.reference) == ((20,), FASReference(100, 200))
+    api.train(resume=run.path, steps=40, quiet=True)
     again = evaluation_of(run.path, quiet=True)
-    assert (again.steps, again.reference) == ((400,), FASReference(100, 200))
+    assert (again.steps, again.reference) == ((40,), FASReference(100, 200))
     assert again.fas is not None
     monkeypatch.setattr(comparing, "evaluate", None)  # is not called again
-    assert evaluation_of(run.path, quiet=True).steps == (400,)
+    assert evaluation_of(run.path, quiet=True).steps == (40,)
 
 
 def test_step_sizes_that_have_fallen_are_said_to_stay_so(tmp_path: Path) -> None:
-    train("srl", tmp_path / "run", steps=200, **{**EVERY, "start_steps": 100})
+    train("sac", tmp_path / "run", steps=200, **{**EVERY, "start_steps": 100})
     with pytest.warns(LegatoWarning, match="goes on with the small step sizes that it came to by 200"):
         api.train(resume=tmp_path / "run", steps=400, quiet=True)
     with warnings.catch_warnings():

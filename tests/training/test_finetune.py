@@ -5,8 +5,6 @@ are left alone whatever happens, a fall is said and undone, and what does not fi
 from __future__ import annotations
 
 import csv
-import shutil
-import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -16,8 +14,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from tests.learners import close, same
-from tests.tiny import LOGGED, flags, instead, logs, spawn, struck, swings, train
-from tests.training.test_online import last_step, load, saved, stop_when
+from tests.runs import load, same_end, saved
+from tests.tiny import LOGGED, instead, logs, struck, swings, train
 
 from legato import api
 from legato.algorithms import finetuner
@@ -75,7 +73,15 @@ def tune(run: Run, out: Path, **options: Any) -> Run:
 
 
 @pytest.fixture(scope="module")
-def unbroken(offline: dict[str, Run], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+def untouched(offline: dict[str, Run]) -> dict[str, dict[str, bytes]]:
+    """What these folders held before anything went on."""
+    return {name: content(run.path) for name, run in offline.items()}
+
+
+@pytest.fixture(scope="module")
+def unbroken(
+    offline: dict[str, Run], untouched: dict[str, dict[str, bytes]], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Run]:
     """Both fine-tuned in one go. Read only."""
     folder = tmp_path_factory.mktemp("tuned")
     return {name: tune(run, folder / name) for name, run in offline.items()}
@@ -93,76 +99,18 @@ def measured(run: Run, column: str = "eval_return") -> dict[int, list[tuple[int,
     return {seed: [(int(r["step"]), float(r[column])) for r in rows if int(r["seed"]) == seed] for seed in run.seeds}
 
 
-def same_end(path: Path, other: Path) -> None:
-    """Byte for byte: the metrics and the policies; number for number, all that is carried."""
-    assert (path / "metrics.csv").read_bytes() == (other / "metrics.csv").read_bytes()
-    found = sorted(p.relative_to(other) for p in other.rglob("weights.safetensors"))
-    assert len(found) == 6  # of two seeds: start, best and last
-    for weights in found:
-        assert (path / weights).read_bytes() == (other / weights).read_bytes(), weights
-    assert saved(path)[-1] == saved(other)[-1]
-    jax.tree.map(np.testing.assert_array_equal, load(path)[1], load(other)[1])
-
-
 # --- killed, stopped, resumed ---
 
 
-def test_a_killed_run_ends_like_one_left_alone(
-    offline: dict[str, Run], unbroken: dict[str, Run], tmp_path: Path
-) -> None:
-    """SIGKILL some time after the first checkpoint, by the command itself."""
-    path = tmp_path / "killed"
-    options = flags({**TIMES, **TUNED["ds4"], "env": "Pendulum-v1", "out": str(path)})
-    process = spawn(["finetune", str(offline["ds4"].path), *options], tmp_path)
-    code, _ = stop_when(process, lambda: bool(saved(path)) and last_step(path) >= 600, signal.SIGKILL)
-    assert code == -signal.SIGKILL
-    assert last_step(path) < 1200
-    finetune.resume(path, quiet=True)
-    same_end(path, unbroken["ds4"].path)
-
-
-@pytest.mark.parametrize(
-    ("algorithm", "sent"),
-    [("ds4", signal.SIGINT), ("odt", signal.SIGTERM)],
-)
-def test_an_interrupted_run_saves_and_ends_like_one_left_alone(
-    algorithm: str,
-    sent: signal.Signals,
-    offline: dict[str, Run],
-    unbroken: dict[str, Run],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A signal within an episode, between two checkpoints and two rows of metrics."""
-    path, turn = tmp_path / "interrupted", finetune.FinetuningLoop.turn
-
-    def interrupt(loop: finetune.FinetuningLoop) -> None:
-        if loop.session.step == 700:
-            signal.raise_signal(sent)
-        turn(loop)
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt) as stopped:
-        patched.setattr(finetune.FinetuningLoop, "turn", interrupt)
-        tune(offline[algorithm], path)
-    at = saved(path)[-1]
-    assert 700 < at <= 800
-    assert str(stopped.value) == f"stopped at step {at}; continue with: legato finetune --resume {path}"
-    with jax.enable_x64(sent == signal.SIGHUP):  # which changes nothing
-        api.finetune(resume=path, quiet=True)
-    same_end(path, unbroken[algorithm].path)
-
-
-def test_an_evaluation_is_interrupted_too(
+def test_the_first_evaluation_is_interrupted_too(
     offline: dict[str, Run], unbroken: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The very first, of the offline policies, and one on the way."""
+    """That of the offline policies, before anything was learnt."""
     path = tmp_path / "interrupted"
-    for evaluation, left in ((1, 0), (2, 400)):
-        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            made = struck(patched, finetune, evaluation)
-            tune(offline["odt"], path) if evaluation == 1 else finetune.resume(path, quiet=True)
-        assert made[-1] == 3
-        assert left <= saved(path)[-1] < left + 100
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        made = struck(patched, finetune, 1)
+        tune(offline["odt"], path)
+    assert made == [3] and saved(path) == [0]
     api.finetune(resume=path, quiet=True)
     same_end(path, unbroken["odt"].path)
 
@@ -175,26 +123,15 @@ def test_it_is_resumed_by_its_own_command_alone(unbroken: dict[str, Run]) -> Non
         api.finetune(resume=path, updates=5)
 
 
-def test_imitating_its_own_episodes_goes_on_where_it_stopped(offline: dict[str, Run], tmp_path: Path) -> None:
-    given = {"every": 100, "updates": 2, "episodes": 5, "batch_size": 2, "warmup": 1, **TIMES}
-    run = api.finetune(offline["ds4"], "Pendulum-v1", method="ds4-rw", out=tmp_path / "run", quiet=True, **given)
-    shutil.copytree(run.path, tmp_path / "back")
-    finetune.resume(tmp_path / "back", 1000, quiet=True)
-    same_end(tmp_path / "back", run.path)
-    pivots = [pivot for _, pivot in measured(run, "pivot")[0]]
-    assert len(pivots) == 6 and pivots == sorted(pivots)
-
-
 # --- what is handed over ---
 
 
 @pytest.mark.parametrize("algorithm", BASES)
 def test_the_offline_policies_are_left_as_they_were_and_carried_along(
-    algorithm: str, offline: dict[str, Run], tmp_path: Path
+    algorithm: str, offline: dict[str, Run], untouched: dict[str, dict[str, bytes]], unbroken: dict[str, Run]
 ) -> None:
-    before = content(offline[algorithm].path)
-    run = tune(offline[algorithm], tmp_path / "run", steps=400)
-    assert content(offline[algorithm].path) == before
+    assert content(offline[algorithm].path) == untouched[algorithm]
+    run = unbroken[algorithm]
     for seed in run.seeds:
         start, source = (r.policy_path(seed, w) for r, w in ((run, "start"), (offline[algorithm], "last")))  # type: ignore[arg-type]
         assert content(start)["weights.safetensors"] == content(source)["weights.safetensors"]
@@ -417,7 +354,9 @@ def test_a_policy_may_begin_from_scratch(tmp_path: Path) -> None:
     assert [float(p.facts.target) for p in begun] == [-150, -150]
     assert not same(begun[0].network, api.load(run.path, 0).policy.network)
     assert len(measured(run)[0]) == 4
-    again = api.finetune("ds4", "Pendulum-v1", out=tmp_path / "again", seed=1, base=BASES["ds4"], **SCRATCH)
+    again = api.finetune(
+        "ds4", "Pendulum-v1", out=tmp_path / "again", seed=1, seeds=2, base=BASES["ds4"], **{**SCRATCH, "steps": 10}
+    )
     assert same(begun[1], api.load(again.path, 1, "start").policy)
 
 

@@ -1,12 +1,11 @@
-"""The loop over logs: a run that was killed or stopped ends with the numbers of one left alone; seeds do not touch each
-other; what was saved is what was trained; what does not fit is refused before there is a folder.
+"""Learning from logs: what is drawn follows from seed and update alone; what was saved is what was trained; what does
+not fit is refused before there is a folder. What every loop does is told by `test_loop`.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-import signal
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,8 +19,8 @@ from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from safetensors.numpy import load_file
 from tests.learners import is_float
-from tests.tiny import LOGGED, UPDATES, flags, instead, learn, logs, spawn, struck, swings
-from tests.training.test_online import last_step, load, rows, same_end, saved, stop_when
+from tests.runs import load, rows, same_end, saved
+from tests.tiny import LOGGED, instead, learn, logs, swings
 
 from legato import api
 from legato.algorithms import algorithm as algorithm_module
@@ -63,70 +62,6 @@ def alone(dataset: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 # --- killed, stopped, resumed ---
-
-
-def test_a_killed_run_ends_like_one_left_alone(asked: Run, dataset: str, tmp_path: Path) -> None:
-    """SIGKILL some time after the first checkpoint, which lies before the first row of metrics."""
-    path = tmp_path / "killed"
-    options = flags({**LOGGED["dt"], **UPDATES, **ASKED})
-    args = ["train", "dt", "--dataset", dataset, "--out", str(path), *options]
-    code, _ = stop_when(spawn(args, tmp_path), lambda: bool(saved(path)) and last_step(path) >= 150, signal.SIGKILL)
-    assert code == -signal.SIGKILL
-    assert last_step(path) < 400
-    offline.resume(path, quiet=True)
-    same_end(path, asked.path)
-
-
-@pytest.mark.parametrize(
-    ("algorithm", "sent"),
-    [("dt", signal.SIGINT), ("ds4", signal.SIGTERM), ("bc", signal.SIGHUP)],
-)
-def test_an_interrupted_run_saves_and_ends_like_one_left_alone(
-    algorithm: str,
-    sent: signal.Signals,
-    alone: Run,
-    asked: Run,
-    dataset: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A signal between two checkpoints and two rows of metrics."""
-    path, turn = tmp_path / "interrupted", offline.OfflineLoop.turn
-    options = ASKED if algorithm == "dt" else {}
-
-    def interrupt(loop: offline.OfflineLoop) -> None:
-        if loop.session.step == 200:
-            signal.raise_signal(sent)
-        turn(loop)
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt) as stopped:
-        patched.setattr(offline.OfflineLoop, "turn", interrupt)
-        learn(algorithm, path, dataset, **options)
-    assert str(stopped.value) == f"stopped at update 250; continue with: legato train --resume {path}"
-    assert saved(path)[-1] == 250
-    with jax.enable_x64(sent == signal.SIGHUP):  # which changes nothing
-        api.train(resume=path, quiet=True)
-    unbroken = {"dt": asked, "bc": alone}.get(algorithm) or learn(algorithm, tmp_path / "unbroken", dataset)
-    same_end(path, unbroken.path)
-
-
-def test_an_evaluation_is_interrupted_too(asked: Run, dataset: str, tmp_path: Path) -> None:
-    """The first one, for the second of the returns that are asked for."""
-    path = tmp_path / "interrupted"
-    with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        made = struck(patched, offline, 2)
-        learn("dt", path, dataset, **ASKED)
-    assert made == [200, 3]
-    assert saved(path)[-1] == 200
-    api.train(resume=path, quiet=True)
-    same_end(path, asked.path)
-
-
-def test_an_older_checkpoint_can_be_gone_back_to_and_a_finished_run_is_left(alone: Run, tmp_path: Path) -> None:
-    for name, step in (("finished", None), ("back", 300)):
-        shutil.copytree(alone.path, tmp_path / name)
-        offline.resume(tmp_path / name, step, quiet=True)
-        same_end(tmp_path / name, alone.path)
 
 
 def test_a_streamed_run_ends_the_same_wherever_it_goes_on(dataset: str, tmp_path: Path) -> None:
@@ -313,23 +248,6 @@ def test_without_an_environment_policies_are_saved_and_nothing_is_played(alone: 
 # --- several seeds ---
 
 
-def test_seeds_trained_together_are_the_seeds_trained_alone(dataset: str, tmp_path: Path) -> None:
-    """With dropout on. To 1e-5: a product of stacked matrices may add in another order."""
-    options = {"updates": 50, "dropout": 0.3}
-    together, weights = learn("bc", tmp_path / "together", dataset, seed=5, seeds=2, **options), []
-    for seed in (5, 6):
-        alone = learn("bc", tmp_path / f"alone-{seed}", dataset, seed=seed, **options)
-        one, other = (load_file(run.policy_path(seed) / "weights.safetensors") for run in (together, alone))
-        for name in other:
-            np.testing.assert_allclose(one[name], other[name], rtol=0, atol=1e-5, err_msg=name)
-        weights.append(other)
-        (a,), (b,) = ([row for row in rows(run) if row["seed"] == str(seed)] for run in (together, alone))
-        assert float(a["loss"]) == pytest.approx(float(b["loss"]), rel=1e-5)
-    moved = {name for name in weights[0] if np.abs(weights[0][name] - weights[1][name]).max() > 1e-3}
-    assert {"network.layers.0.weight", "network.layers.1.weight"} <= moved
-    assert not any(name.startswith("facts") for name in moved)
-
-
 class Teller:
     """Stands in for an algorithm: its learner is a list of what each update was given."""
 
@@ -362,37 +280,6 @@ def test_every_seed_eats_from_the_updates_bucket_what_it_would_eat_alone() -> No
         expected = food.draw(k_draw, draw).actions.sum()
         assert together[1, i, 2] == pytest.approx(float(expected), abs=1e-4)
     assert {tuple(sizes) for sizes in together[0, :, :2]} == {(7, 4), (4, 7), (2, 14)}
-
-
-# --- what goes wrong while training ---
-
-
-def test_a_loss_that_turns_nan_stops_and_names_itself(dataset: str, tmp_path: Path) -> None:
-    with pytest.raises(LegatoError) as problem:
-        learn("bc", tmp_path / "run", dataset, learning_rate=1e38, warmup=0)
-    words = str(problem.value).split()
-    assert words[0] in ("loss", "gradient_norm")
-    assert " ".join(words[1:5]) == "of seed 0 became"
-    assert words[5] in ("nan", "inf")
-    assert str(problem.value).endswith(" by update 50; there was no checkpoint yet")
-    assert not (tmp_path / "run" / "policy").exists()
-
-
-def test_the_seed_that_broke_is_named_and_the_checkpoint_kept(
-    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    advance = offline.advance
-
-    def broken(*args: Any) -> Any:
-        learner, metrics = advance(*args)
-        return learner, {**metrics, "loss": metrics["loss"].at[1].set(np.nan if args[6] >= 250 else 1.0)}
-
-    instead(monkeypatch, offline, broken)
-    with pytest.raises(LegatoError) as problem:
-        learn("bc", tmp_path / "run", dataset, seed=7, seeds=2)
-    assert str(problem.value) == "loss of seed 8 became nan by update 300; the checkpoint of update 200 is kept"
-    assert last_step(tmp_path / "run") == 200 - 50
-    assert api.load(tmp_path / "run").card.extra["step"] == 200
 
 
 # --- bounds that are one number ---

@@ -1,20 +1,15 @@
-"""The loop: a run that was killed or stopped ends with the numbers of one left alone; seeds do not touch each other;
-a loss that turns NaN is named; what cannot be trained is refused before there is a folder.
+"""Learning by acting: a process that was killed or stopped ends with the numbers of one left alone; seeds do not touch
+each other; what cannot be trained is refused before there is a folder. What every loop does is told by `test_loop`.
 """
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
-import re
 import resource
 import shutil
 import signal
-import subprocess
-import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +17,10 @@ import gymnasium
 import jax
 import numpy as np
 import pytest
-from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from safetensors.numpy import load_file
-from tests.tiny import DECISIONS, SAC3, SRL4, TIMES, Diary, flags, instead, spawn, struck, train
+from tests.runs import last_step, load, rows, same_end, saved, stop_when
+from tests.tiny import SAC3, SRL4, TIMES, Diary, flags, instead, spawn, train
 
 from legato import api
 from legato.algorithms.sac.config import SAC
@@ -36,59 +31,7 @@ from legato.rollout import Clock
 from legato.training import interruption, memory, online
 from legato.training.checkpoint import Checkpoints
 from legato.training.run import Run
-from legato.training.session import Session
 from legato.training.settings import Settings
-
-
-def rows(run: Run | Path) -> list[dict[str, str]]:
-    path = run.path if isinstance(run, Run) else run
-    with (path / "metrics.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
-def last_step(path: Path) -> int:
-    """Of the metrics on disk, which another process is writing; 0 before there are any."""
-    if not (path / "metrics.csv").exists():
-        return 0
-    lines = (path / "metrics.csv").read_text().split("\n")[1:-1]  # the last one ends with a newline
-    return int(lines[-1].split(",")[0]) if lines else 0
-
-
-def saved(path: Path) -> list[int]:
-    """The steps of the finished checkpoints, which another process is writing."""
-    folder = path / "checkpoints"
-    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.exists() else []
-
-
-def load(path: Path, step: int | None = None) -> tuple[int, dict[str, Any]]:
-    checkpoints = Checkpoints(path / "checkpoints", create=False)
-    found = checkpoints.load(step)
-    checkpoints.close()
-    return found
-
-
-def same_end(run: Path, unbroken: Path) -> None:
-    """Byte for byte: the metrics, and the weights of every policy; number for number, all that is carried."""
-    assert (run / "metrics.csv").read_bytes() == (unbroken / "metrics.csv").read_bytes()
-    found = sorted(p.relative_to(unbroken) for p in unbroken.rglob("weights.safetensors"))
-    assert found == sorted(p.relative_to(run) for p in run.rglob("weights.safetensors"))
-    assert len(found) == 2 * len(Run(unbroken).seeds)
-    for path in found:
-        assert (run / path).read_bytes() == (unbroken / path).read_bytes(), path
-    assert saved(run)[-1] == saved(unbroken)[-1]
-    jax.tree.map(np.testing.assert_array_equal, load(run)[1], load(unbroken)[1])
-
-
-def stop_when(process: subprocess.Popen[str], ready: Callable[[], bool], sent: signal.Signals) -> tuple[int, str]:
-    """Send a signal as soon as `ready`; exit code and stderr of a process that must still be at work by then."""
-    while process.poll() is None and not ready():
-        time.sleep(0.005)
-    early = process.poll()
-    process.send_signal(sent)
-    _, errors = process.communicate()
-    assert early is None, f"it ended by itself: {errors}"
-    return process.returncode, errors
-
 
 # --- killed, stopped, resumed ---
 
@@ -105,12 +48,9 @@ def test_a_killed_run_ends_like_one_left_alone(unbroken: Run, tmp_path: Path) ->
     same_end(path, unbroken.path)
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_saves_says_so_and_ends_like_one_left_alone(
-    sent: signal.Signals, unbroken: Run, tmp_path: Path
-) -> None:
-    """As Ctrl-C or a scheduler sends it, between two checkpoints."""
-    path = tmp_path / "interrupted"
+def test_an_interrupted_run_saves_says_so_and_ends_like_one_left_alone(unbroken: Run, tmp_path: Path) -> None:
+    """As Ctrl-C sends it to a process, between two checkpoints."""
+    path, sent = tmp_path / "interrupted", signal.SIGINT
     args = ["train", "srl", "--env", "Pendulum-v1", "--out", str(path), *flags({**SRL4, **TIMES}), "--quiet"]
     code, errors = stop_when(spawn(args, tmp_path), lambda: last_step(path) >= 300, sent)
     assert code == 128 + sent
@@ -121,63 +61,14 @@ def test_an_interrupted_run_saves_says_so_and_ends_like_one_left_alone(
     same_end(path, unbroken.path)
 
 
-def test_a_closed_terminal_does_not_keep_a_run_from_being_saved(unbroken: Run, tmp_path: Path) -> None:
-    """SIGHUP, where nobody reads what the run has to say any more."""
-    path = tmp_path / "interrupted"
-    args = ["train", "srl", "--env", "Pendulum-v1", "--out", str(path), *flags({**SRL4, **TIMES})]
-    process = spawn(args, tmp_path)
-    while process.poll() is None and last_step(path) < 150:
-        time.sleep(0.005)
-    assert process.stdout is not None and process.stderr is not None
-    process.stdout.close()
-    process.stderr.close()
-    while process.poll() is None and last_step(path) < 450:  # past an evaluation, which says a line
-        time.sleep(0.005)
-    process.send_signal(signal.SIGHUP)
-    assert process.wait() == 128 + signal.SIGHUP
-    assert 450 <= saved(path)[-1] < 600
-    online.resume(path, quiet=True)
-    same_end(path, unbroken.path)
-
-
-def test_an_evaluation_is_interrupted_too(unbroken: Run, tmp_path: Path) -> None:
-    """The one after 300 steps, between two of its own; it is made again, and the run ends like one left alone."""
-    path = tmp_path / "interrupted"
-    with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt) as stopped:
-        made = struck(patched, online, 1)
-        train("srl", path)
-    assert made == [3]
-    step = saved(path)[-1]
-    assert str(stopped.value) == f"stopped at step {step}; continue with: legato train --resume {path}"
-    assert 300 <= step < 310
-    assert last_step(path) < step
-    online.resume(path, quiet=True)
-    same_end(path, unbroken.path)
-
-
-def test_a_delayed_actor_resumes_between_its_updates(tmp_path: Path) -> None:
-    """TD3, whose actor moves every second update, from a checkpoint after an odd number of updates."""
-    options = {"checkpoint_every": 151, "steps": 302, "eval_every": 302, "log_every": 151}
-    whole = train("td3", tmp_path / "whole", **options)
-    shutil.copytree(whole.path, tmp_path / "again")
-    again = online.resume(tmp_path / "again", from_step=151, quiet=True)
-    same_end(again.path, whole.path)
-
-
-def test_decisions_seeds_and_environments_resume_too_and_more_than_once(decisions: Run, tmp_path: Path) -> None:
-    """Killed twice, the second time after it had been resumed."""
-    path = tmp_path / "killed"
-    args = ["train", "sac", "--env", "Pendulum-v1", "--out", str(path), *flags({**SAC3, **TIMES, **DECISIONS})]
-    for checkpoint, row in ((200, 300), (400, 450)):
-
-        def ready(checkpoint: int = checkpoint, row: int = row) -> bool:
-            return max(saved(path), default=0) >= checkpoint and last_step(path) >= row
-
-        code, _ = stop_when(spawn(args, tmp_path), ready, signal.SIGKILL)
-        assert code == -signal.SIGKILL
-        args = ["train", "--resume", str(path)]
-    online.resume(path, quiet=True)
-    same_end(path, decisions.path)
+def test_decisions_seeds_and_environments_resume_too(decisions: Run, tmp_path: Path) -> None:
+    """Where decisions are held."""
+    older = saved(decisions.path)[0]
+    _, state = load(decisions.path, older)
+    assert older < 600 and np.abs(state["loop"]["held"]).max() > 0
+    shutil.copytree(decisions.path, tmp_path / "back")
+    online.resume(tmp_path / "back", older, quiet=True)
+    same_end(tmp_path / "back", decisions.path)
 
 
 @pytest.mark.parametrize(("setting", "value"), [("environments", 3), ("seeds", 2)])
@@ -248,63 +139,6 @@ def test_the_memory_is_at_most_what_a_process_may_have(monkeypatch: pytest.Monke
     assert memory.available() == 2**20
 
 
-def test_a_finished_run_is_left_as_it_is(unbroken: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path, steps = tmp_path / "finished", unbroken.settings.steps
-    shutil.copytree(unbroken.path, path)
-    online.resume(path, quiet=True)
-    assert not capsys.readouterr().err
-    online.resume(path)
-    assert re.search(rf"{steps}/{steps} .* was finished before$", capsys.readouterr().err.strip())
-    same_end(path, unbroken.path)
-
-
-def test_ctrl_c_from_python_is_a_keyboard_interrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A notebook's kernel and the commands both take it as one. The turn at work is finished and saved, while the
-    buffer is not full yet and no policy was saved.
-    """
-    turn = online.OnlineLoop.turn
-
-    def interrupt(loop: online.OnlineLoop) -> None:
-        if loop.session.step == 40:
-            signal.raise_signal(signal.SIGINT)
-        turn(loop)
-
-    alone = train("srl", tmp_path / "alone", steps=80, log_every=80)
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt, match="stopped at step 44; continue with"):
-        patched.setattr(online.OnlineLoop, "turn", interrupt)
-        before = signal.getsignal(signal.SIGINT)
-        train("srl", tmp_path / "run", steps=80, log_every=80)
-    assert signal.getsignal(signal.SIGINT) is before
-    assert saved(tmp_path / "run") == [44]
-    with pytest.raises(LegatoError, match="has no 'last' policy of seed 0 yet; was it stopped early"):
-        api.load(tmp_path / "run")
-    online.resume(tmp_path / "run", quiet=True)
-    assert (tmp_path / "run" / "metrics.csv").read_bytes() == (alone.path / "metrics.csv").read_bytes()
-    paths = [path / "policy" / "seed-0" / "last" / "weights.safetensors" for path in (tmp_path / "run", alone.path)]
-    assert paths[0].read_bytes() == paths[1].read_bytes()
-
-
-def test_a_second_ctrl_c_is_immediate_and_costs_what_a_kill_does(
-    unbroken: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    turn = online.OnlineLoop.turn
-
-    def interrupt(loop: online.OnlineLoop) -> None:
-        if loop.session.step == 304:
-            signal.raise_signal(signal.SIGINT)
-            signal.raise_signal(signal.SIGTERM)  # more of the others change nothing
-            signal.raise_signal(signal.SIGINT)
-            pytest.fail("this turn went on")
-        turn(loop)
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt, match=r"^$"):
-        patched.setattr(online.OnlineLoop, "turn", interrupt)
-        train("srl", tmp_path / "run")
-    assert saved(tmp_path / "run") == [200]
-    online.resume(tmp_path / "run", quiet=True)
-    same_end(tmp_path / "run", unbroken.path)
-
-
 def test_handlers_are_those_of_before_and_hear_what_came_too_late() -> None:
     heard: list[int] = []
     before = {number: signal.getsignal(number) for number in interruption.SIGNALS}
@@ -331,8 +165,10 @@ def test_handlers_are_those_of_before_and_hear_what_came_too_late() -> None:
 
 @pytest.mark.usefixtures("x64")
 def test_double_precision_elsewhere_in_a_program_changes_nothing(unbroken: Run, tmp_path: Path) -> None:
-    """`jax_enable_x64` is on when a run is trained, read and played."""
-    same_end(train("srl", tmp_path / "run").path, unbroken.path)
+    """`jax_enable_x64` is on when a run is gone on with, read and played."""
+    shutil.copytree(unbroken.path, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "600")
+    same_end(api.train(resume=tmp_path / "run", quiet=True).path, unbroken.path)
     with jax.enable_x64(False):
         player = api.load(unbroken.path)
         memory = player.begin()
@@ -526,87 +362,6 @@ def test_seeds_trained_together_are_the_seeds_trained_alone(tmp_path: Path) -> N
         for name, number in pair[0].items():
             assert float(number or 0) == pytest.approx(float(pair[1][name] or 0), rel=1e-4, abs=1e-4), name
     assert all(np.abs(weights[0][name] - weights[1][name]).max() > 1e-3 for name in weights[0])
-
-
-def test_the_same_seed_gives_the_same_run(unbroken: Run, tmp_path: Path) -> None:
-    same_end(train("srl", tmp_path / "again").path, unbroken.path)
-
-
-# --- NaN ---
-
-
-class Boom(gymnasium.Env):
-    """Pendulum's spaces, and harmless until its `at`-th step; then comes a reward that no float32 can square."""
-
-    observation_space = spaces.Box(-1.0, 1.0, (3,), np.float32)
-    action_space = spaces.Box(-2.0, 2.0, (1,), np.float32)
-
-    def __init__(self, at: int):
-        self.at, self.steps = at, 0
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
-        super().reset(seed=seed)
-        self.t = 0
-        return self.np_random.random(3, np.float32), {}
-
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-        assert np.isfinite(action).all()
-        self.t += 1
-        self.steps += 1
-        reward = 1e30 if self.steps == self.at else 0.0
-        return self.np_random.random(3, np.float32), reward, False, self.t == 10, {}
-
-
-@pytest.fixture
-def boom(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], str]:
-    """Registers the environment that goes off at a step, and gives its id."""
-
-    def register(at: int) -> str:
-        monkeypatch.setitem(gymnasium.registry, "Boom-v0", EnvSpec("Boom-v0", Boom, kwargs={"at": at}))
-        return "Boom-v0"
-
-    return register
-
-
-def test_a_loss_that_turns_nan_stops_the_run_and_keeps_the_checkpoint(
-    boom: Callable[[int], str], tmp_path: Path
-) -> None:
-    path = tmp_path / "run"
-    with pytest.raises(LegatoError) as problem:
-        train("srl", path, boom(250), seed=3, log_every=100, eval_every=100)
-    words = str(problem.value).split()
-    assert words[1:5] == ["of", "seed", "3", "became"]
-    assert words[0] in ("critic_loss", "actor_loss", "q")
-    assert words[5] in ("inf", "-inf", "nan")
-    assert 250 <= int(words[8].rstrip(";")) <= 300  # found at the latest when the next row is due
-    assert str(problem.value).endswith("; the checkpoint of step 200 is kept")
-    step, state = load(path)
-    assert step == 200
-    assert all(np.isfinite(array).all() for array in jax.tree.leaves(state["learner"]))
-    assert api.load(path).card.extra["step"] == 200  # no policy of later, broken weights was saved
-    assert last_step(path) == 200
-
-
-def test_a_policy_that_acts_on_broken_weights_is_explained_by_the_loss(tmp_path: Path) -> None:
-    """Long before metrics are due: the first to notice is the rollout, and the first cause is named."""
-    times = {"start_steps": 0, "log_every": 10_000, "eval_every": 10_000, "checkpoint_every": 10_000}
-    with pytest.raises(LegatoError) as problem:
-        train("sac", tmp_path / "run", learning_rate=1e30, **times)
-    found = re.fullmatch(r"\w+ of seed 0 became \S+ by step (\d+); there was no checkpoint yet", str(problem.value))
-    assert found
-    assert int(found[1]) < 60
-
-
-def test_the_value_and_the_seed_named_are_those_that_broke(decisions: Run, tmp_path: Path) -> None:
-    """Of seeds 5 and 6, only 6 breaks."""
-    shutil.copytree(decisions.path, tmp_path / "run")
-    session = Session(Run(tmp_path / "run"), resume=True, quiet=True)
-    session._open(online.OnlineLoop(session))
-    session.averages.add(608, {"q": jax.numpy.array([1.5, 2.5])})
-    session.averages.add(616, {"q": jax.numpy.array([-3.0, np.inf])})
-    with pytest.raises(LegatoError, match=r"^q of seed 6 became inf by step 616; the checkpoint of step 600 is kept$"):
-        session.save()
-    session._close()
 
 
 # --- refused before there is a folder ---

@@ -9,32 +9,17 @@ from typing import Any
 
 import pytest
 from tests.fakes import common
-from tests.fakes.config import ENTRIES
-from tests.tiny import logs
-from tests.training.test_online import load, rows, same_end, saved
+from tests.fakes.runs import train
+from tests.runs import load, rows, same_end, saved
 
-import legato.algorithms
 from legato import api
-from legato.training.run import Run
 
-ACT = {"steps": 60, "start_steps": 10, "eval_every": 20, "log_every": 10, "checkpoint_every": 20, "eval_episodes": 1}
-ACT |= {"refresh_every": 6}
-READ = {"updates": 500, "eval_every": 100, "log_every": 50, "checkpoint_every": 100, "refresh_every": 150}
+pytestmark = pytest.mark.usefixtures("fakes")
 
 
 @pytest.fixture(autouse=True)
-def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if their folder were in the list."""
-    known = {**legato.algorithms._entries(), **{entry.name: entry for entry in ENTRIES}}
-    monkeypatch.setattr(legato.algorithms, "_entries", lambda: known)
+def none_asked() -> None:
     common.asked.clear()
-
-
-def train(kind: str, path: Path, **options: Any) -> Run:
-    if kind == "online":
-        return api.train("counter", "Pendulum-v1", out=path, quiet=True, seeds=2, **{**ACT, **options})
-    dataset = logs(path.parent / "logs.npz") if not (path.parent / "logs.npz").exists() else path.parent / "logs.npz"
-    return api.train("reader", dataset=dataset, out=path, quiet=True, seeds=2, **{**READ, **options})
 
 
 @pytest.mark.parametrize(("kind", "asked"), [("online", [0, *range(6, 56, 6)]), ("offline", [0, 150, 300, 450])])

@@ -206,6 +206,9 @@ def check(
         )
     else:
         spec = Spec(size, about.low, about.high).with_images(about.shape)
+    if spec.choices is not None and not found.discrete:
+        instead = ", ".join(name for name, other in entries("offline").items() if other.discrete)
+        raise LegatoError(f"discrete actions of {about.name} are not supported by {algorithm}: learn with {instead}")
     if settings.stream == "always" and "prepare" in found.offers:
         raise LegatoError(f"'{algorithm}' prepares its data on the device: leave out stream")
     if settings.targets and told == "return" and data.rewards is not None:

@@ -70,7 +70,7 @@ def init(config: Config, base: Base, policy: Recurrent, key: PRNGKeyArray) -> Le
     """A learner that acts as `policy` does."""
     optimiser = _optimiser(config, base)
     state: Any = optimiser.init(policy.network)  # type: ignore[arg-type]
-    return Learner(policy.network, policy.facts, jnp.full((), -jnp.inf), state, jnp.zeros((), jnp.int32), base)
+    return Learner(policy.network, policy.facts, jnp.full((), -jnp.inf, float), state, jnp.zeros((), jnp.int32), base)
 
 
 def _optimiser(config: Config, base: Base) -> optax.GradientTransformation:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from legato.algorithms.decision_s4.config import DS4 as Base
 from legato.algorithms.decision_s4.config import DS4AC as Config
@@ -90,7 +90,7 @@ def refresh_due(config: Config, learner: Any, last: int | None, updates: int) ->
 
 
 def refresh(
-    config: Config, learner: Any, replay: Histories, keys: PRNGKeyArray, show: Callable[[int, int, str], None]
+    config: Config, learner: Any, replay: Histories, keys: jax.Array, show: Callable[[int, int, str], None]
 ) -> tuple[Any, Histories]:
     """The replays of all seeds with their states computed anew by today's actors."""
     return learner, _renewed(learner, replay)
