@@ -84,10 +84,10 @@ def earned(algorithm: str, name: str, steps: int, args: argparse.Namespace) -> n
     with tempfile.TemporaryDirectory() as folder:
         run = legato.train(algorithm, name, out=Path(folder) / "run", quiet=True, **options)
         policies = stack([legato.load(run.path, seed).policy for seed in run.seeds])
-    world = make_vec(name, args.seeds * args.episodes)
+    environment = make_vec(name, args.seeds * args.episodes)
     clock = Clock(algorithm_module(algorithm).plan_length(run.config))
-    found = episodes(policies, world, run.spec, clock, run.seeds, "test").mean(axis=1)
-    world.close()
+    found = episodes(policies, environment, run.spec, clock, run.seeds, "test").mean(axis=1)
+    environment.close()
     return found
 
 

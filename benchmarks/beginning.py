@@ -16,9 +16,9 @@ import numpy as np
 
 from legato.algorithms import algorithm as algorithm_module
 from legato.algorithms import entries
-from legato.data.facts import Facts
+from legato.data.dataset_statistics import DatasetStatistics
 from legato.data.spec import Spec
-from legato.training.beginning import OPTIONS, begin
+from legato.training.initialise import OPTIONS, init_learners
 from legato.training.settings import preset
 
 SPEC = Spec(11, (-1.0,) * 3, (1.0,) * 3)
@@ -44,9 +44,9 @@ def main() -> None:
 def compiled(name: str, which: str, how: dict[str, Any]) -> tuple[float, float, list[np.ndarray]]:
     """(wall, CPU) seconds of the compiler, and every number that the program gives."""
     config, _ = preset(which, name, "Hopper-v5")
-    shared = (Facts.none(SPEC),) if name in entries("offline") else ()
+    shared = (DatasetStatistics.identity(SPEC),) if name in entries("offline") else ()
     given = (jax.random.split(jax.random.key(0), 1),), shared
-    program = begin.lower(algorithm_module(name), (config, SPEC), *given)
+    program = init_learners.lower(algorithm_module(name), (config, SPEC), *given)
     wall, cpu = time.perf_counter(), time.process_time()
     made = program.compile(compiler_options=how)
     spent = time.perf_counter() - wall, time.process_time() - cpu

@@ -38,7 +38,7 @@ from legato.rollout import Clock, episodes, stack
 from legato.training import finetune, offline
 from legato.training.learning_curve import learning_curve
 from legato.training.run import Run, Which
-from legato.training.settings import FinetuneSettings, OfflineSettings, tuning_preset
+from legato.training.settings import FinetuneSettings, OfflineSettings, finetuning_preset
 
 KINDS: tuple[Which, ...] = ("start", "last", "best")
 
@@ -47,13 +47,17 @@ KINDS: tuple[Which, ...] = ("start", "last", "best")
 TOY: dict[str, dict[str, Any]] = {
     "critics first, then both": {},
     "critics for a tenth of that, actor's steps ten times as large": {"critic_steps": 6_400, "learning_rate": 1e-4},
-    "the same, tethered to the best so far": {"critic_steps": 6_400, "learning_rate": 1e-4, "anchor": 1.0},
+    "the same, regularised towards the best so far": {
+        "critic_steps": 6_400,
+        "learning_rate": 1e-4,
+        "regularisation_weight": 1.0,
+    },
 }
 
 
 def toy(options: argparse.Namespace) -> None:
     out = Path(options.out or "runs/finetune-toy")
-    path, data = out / "offline", tasks.pushes(worst=0.7)
+    path, data = out / "offline", tasks.record_point_mass(worst=0.7)
     if not (path / "policy").exists():
         config = DS4(layers=3, channels=32, order=16, embedding=64, scale=100.0, dropout=0.0)
         config = DS4(**{**vars(config), "batch_size": 32, "learning_rate": 1e-3, "warmup": 100})
@@ -62,7 +66,14 @@ def toy(options: argparse.Namespace) -> None:
         offline.start("ds4", "cpu", config, settings, path, data=data, quiet=True)
     common = {"every": 20, "updates": 1, "critic_updates": 2, "critic_steps": 72_000, "start_steps": 1_000}
     common |= {"noise": (0.3, 0.3, 0.05), "noise_over": 72_000, "tau": 0.01, "hidden": 64, "weight_decay": 0.0}
-    common |= {"learning_rate": 1e-5, "reward_scale": 10.0, "n_step": 1, "anchor": 0.0, "norm": False, "logged": 0}
+    common |= {
+        "learning_rate": 1e-5,
+        "reward_scale": 10.0,
+        "n_step": 1,
+        "regularisation_weight": 0.0,
+        "norm": False,
+        "offline_steps": 0,
+    }
     print("| point mass, asked for 95 | offline | lowest on the way | at the end | per seed |\n|---|---|---|---|---|")
     for name, changes in TOY.items():
         tuning = DS4AC(**{**common, **changes})
@@ -84,9 +95,9 @@ def toy(options: argparse.Namespace) -> None:
 def scores(run: Run, which: Which, env: str, count: int) -> np.ndarray:
     """Mean returns of test episodes, by seed."""
     policies = stack([legato.load(run.path, seed, which).policy for seed in run.seeds])
-    world = make_vec(env, len(run.seeds) * count)
-    found = episodes(policies, world, run.spec, Clock(1), run.seeds, "test").mean(axis=1)
-    world.close()
+    environment = make_vec(env, len(run.seeds) * count)
+    found = episodes(policies, environment, run.spec, Clock(1), run.seeds, "test").mean(axis=1)
+    environment.close()
     return found
 
 
@@ -94,7 +105,7 @@ def scores(run: Run, which: Which, env: str, count: int) -> np.ndarray:
 
 
 def variant(name: str) -> tuple[str, dict[str, Any]]:
-    """The method and its options, `ds4-ac:anchor=0.5`."""
+    """The method and its options, `ds4-ac:regularisation_weight=0.5`."""
     method, _, others = name.partition(":")
     if method not in entries("finetuning"):
         raise argparse.ArgumentTypeError(f"'{method}' is none of {', '.join(entries('finetuning'))}")
@@ -148,7 +159,7 @@ def locomotion(options: argparse.Namespace) -> None:
 def speed(options: argparse.Namespace) -> None:
     """One seed, after everything was compiled: at the published ratio of updates to steps, and at the preset's."""
     source = trained("ds4", options.dataset, Path(options.out or "runs/finetune"), options.seeds)
-    preset, _ = tuning_preset("cpu", "ds4-ac", "")
+    preset, _ = finetuning_preset("cpu", "ds4-ac", "")
     assert isinstance(preset, DS4AC)
     for what, critics in (("as published", 1), ("preset", preset.critics_per_actor)):
         wall, cpu = timed(source, options.count, critics_per_actor=critics)
@@ -158,7 +169,7 @@ def speed(options: argparse.Namespace) -> None:
 def timed(source: Run, count: int, **changes: Any) -> tuple[float, float]:
     """Seconds by the clock and of CPU per step, over `count` steps with the actor."""
     quick: dict[str, Any] = {"start_steps": 1_000, "critic_steps": 2_000, "critic_updates": 1, "eval_episodes": 1}
-    quick |= {"steps": 3_000 + count, "eval_every": 10**9, "checkpoint_every": 10**9, "logged": 0, **changes}
+    quick |= {"steps": 3_000 + count, "eval_every": 10**9, "checkpoint_every": 10**9, "offline_steps": 0, **changes}
     clock: dict[int, tuple[float, float]] = {}
     turn = finetune.FinetuningLoop.turn
 
@@ -212,12 +223,12 @@ def gap(options: argparse.Namespace) -> None:
             count = sum(leaf.size for leaf in _arrays(loaded.policy))
             cost, apart, on_the_way = latency(loaded, 1).p50, "", ""
             if isinstance(loaded.policy, Recurrent):
-                facts, network = loaded.policy.facts, loaded.policy.network
+                statistics, network = loaded.policy.statistics, loaded.policy.network
                 assert isinstance(network, Network)
-                actions = facts.normalise_actions(jnp.asarray(data.actions[episode]))
+                actions = statistics.normalise_actions(jnp.asarray(data.actions[episode]))
                 previous = jnp.concatenate([jnp.zeros_like(actions[:1]), actions[:-1]])
-                seen = facts.normaliser(jnp.asarray(data.observations[episode]))
-                given = seen, previous, facts.ask(jnp.asarray(togo))
+                seen = statistics.normaliser(jnp.asarray(data.observations[episode]))
+                given = seen, previous, statistics.scale_return(jnp.asarray(togo))
                 apart = f"{float(jnp.max(jnp.abs(network(*given) - walk(network, given)[1] @ network.out))):.1e}"
                 if which == "last":
                     on_the_way = f"{max(float(row['gap']) for row in _rows(path) if row.get('gap')):.1e}"

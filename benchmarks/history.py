@@ -37,7 +37,7 @@ def main() -> None:
         (
             "DT (cache)",
             decision_transformer,
-            decision_transformer.Config(context=20, layers=3, size=128, memory="cache"),
+            decision_transformer.Config(context=20, layers=3, size=128, decoding="cache"),
         ),
         ("DS4", decision_s4, decision_s4.Config(core="s4d")),
     )

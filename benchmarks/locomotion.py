@@ -99,11 +99,11 @@ def scored(name: str, dataset: str, options: argparse.Namespace) -> list[float]:
         return body["returns"]
     run = trained(name, dataset, options)
     assert run.environment is not None
-    world = make_vec(run.environment, options.seeds * options.episodes)
+    environment = make_vec(run.environment, options.seeds * options.episodes)
     policies = stack([player.policy for player in loaded(name, dataset, options)])
     first = options.first_episode
-    found = episodes(policies, world, run.spec, Clock(1), run.seeds, "test", first_episode=first).mean(axis=1)
-    world.close()
+    found = episodes(policies, environment, run.spec, Clock(1), run.seeds, "test", first_episode=first).mean(axis=1)
+    environment.close()
     kept.write_text(json.dumps({"returns": found.tolist(), "episodes": options.episodes}) + "\n")
     return found.tolist()
 

@@ -32,16 +32,16 @@ PUSHES = {"left alone": 0.0, "pushed": 0.071}
 
 def record(push: float, path: Path) -> None:
     """Four episodes, the regulator's actions logged, and a random force of this deviation that is not."""
-    world: Any = gymnasium.make(ENV)
+    environment: Any = gymnasium.make(ENV)
     rng, episodes = np.random.default_rng(0), []
     for seed in range(4):
-        observation, _ = world.reset(seed=seed)
+        observation, _ = environment.reset(seed=seed)
         steps: dict[str, list[Any]] = {name: [] for name in ("observations", "actions", "rewards", "ended")}
         while not steps["ended"] or not steps["ended"][-1]:
             action = np.clip(GAIN @ observation, -3, 3)
             steps["observations"].append(observation)
             steps["actions"].append([action])
-            observation, reward, terminated, truncated, _ = world.step(np.array([action + push * rng.normal()]))
+            observation, reward, terminated, truncated, _ = environment.step(np.array([action + push * rng.normal()]))
             steps["rewards"].append(reward)
             steps["ended"].append(terminated or truncated)
         episode = {name: np.array(values) for name, values in steps.items() if name != "ended"}

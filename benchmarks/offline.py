@@ -35,7 +35,7 @@ from legato.data.streams import Stream
 from legato.data.trajectories import Trajectories, trajectories
 from legato.evaluation.latency import latency
 from legato.nn.mlp import Linear, apply_rows
-from legato.nn.ssm import FEW, S4D, convolved
+from legato.nn.ssm import FEW, S4D, convolve
 from legato.player import Player
 from legato.training import offline
 
@@ -77,7 +77,7 @@ def ways(rounds: int) -> None:
     u = jax.random.normal(key, (16, 250, 64))
     for modes in (16, 48):
         layer = S4D(64, 2 * modes, key=key)
-        by_fft = cost(lambda layer, u: convolved(u, layer.kernel(u.shape[-2])) + layer.d * u, layer, u)
+        by_fft = cost(lambda layer, u: convolve(u, layer.kernel(u.shape[-2])) + layer.d * u, layer, u)
         by_products = cost(S4D.chunked, layer, u)
         name = f"S4D, {modes} modes, 64 channels, 16 x 250 steps"
         if modes <= FEW:
@@ -98,8 +98,8 @@ def streaming(data: Trajectories, rounds: int) -> None:
     learner = decision_transformer.init(config, SPEC, jax.random.key(0))
     held = [jax.tree.map(lambda leaf: leaf[None], learner)]
 
-    def turn(food: Any) -> Any:
-        held[0], metrics = offline.advance(decision_transformer, config, (draw,), held[0], food, keys, 0, count)
+    def turn(source: Any) -> Any:
+        held[0], metrics = offline.advance(decision_transformer, config, (draw,), held[0], source, keys, 0, count)
         return metrics
 
     with tempfile.TemporaryDirectory() as folder:
@@ -130,7 +130,7 @@ def main() -> None:
         ("DT, K=20, batch 64", decision_transformer, DT(), of_dt(DT())),
         ("DT, no dropout", decision_transformer, DT(dropout=0.0), of_dt(DT())),
         ("DT, bfloat16", decision_transformer, DT(dtype="bfloat16"), of_dt(DT())),
-        ("DT, for a cache", decision_transformer, DT(memory="cache"), of_dt(DT(memory="cache"))),
+        ("DT, for a cache", decision_transformer, DT(decoding="cache"), of_dt(DT(decoding="cache"))),
         ("DS4 (S4D), batch 64 x 1000", decision_s4, whole, of_ds4(whole)),
         ("DS4 (S5), batch 64 x 1000", decision_s4, replace(whole, core="s5"), of_ds4(whole)),
         ("BC, batch 64", bc, BC(), None),
@@ -151,7 +151,10 @@ def main() -> None:
         print(f"| {name} | {wall:.1f} | {cpu:.1f} | {floor or ' | | '} |", flush=True)
 
     print("\n| drawing a batch | ms |\n|---|---|")
-    for name, draw in (("64 windows of 20", windows.Draw(64, 20)), ("64 x 1000", windows.Draw(64, 1000, whole=True))):
+    for name, draw in (
+        ("64 windows of 20", windows.BatchSpec(64, 20)),
+        ("64 x 1000", windows.BatchSpec(64, 1000, whole=True)),
+    ):
         drawn = jax.jit(lambda data, key, draw=draw: data.draw(key, draw))
         print(f"| {name} | {best(lambda drawn=drawn: drawn(data, jax.random.key(0)), rounds)[0]:.2f} |", flush=True)
 
@@ -160,7 +163,7 @@ def main() -> None:
     print("\n| acting, one action | p50 ms | mean ms | p99 ms | parameters |\n|---|---|---|---|---|")
     for name, module, config in (
         ("DT, 20 steps re-encoded", decision_transformer, DT()),
-        ("DT, cached", decision_transformer, DT(memory="cache")),
+        ("DT, cached", decision_transformer, DT(decoding="cache")),
         ("DS4 (S4D)", decision_s4, DS4()),
         ("DS4 (S4)", decision_s4, DS4(core="s4")),
         ("DS4 (S5)", decision_s4, DS4(core="s5")),

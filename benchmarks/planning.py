@@ -54,11 +54,11 @@ def plan(config: TT, beams: int, horizon: int, context: int, rounds: int, rate: 
         rng.normal(size=(rows, 11)), rng.uniform(-1, 1, (rows, 3)), rng.normal(size=rows), 0 * over, over,
         about=About("random", low=SPEC.low, high=SPEC.high),
     )  # fmt: skip
-    facts, food = tt.prepare(config, SPEC, data, None, "")
-    policy = tt.policy(config, tt.init(config, SPEC, jax.random.key(0), facts))
-    past = jnp.asarray(food.tokens[: context - 1], jnp.int32)
+    statistics, source = tt.prepare(config, SPEC, data, None, "")
+    policy = tt.policy(config, tt.init(config, SPEC, jax.random.key(0), statistics))
+    past = jnp.asarray(source.tokens[: context - 1], jnp.int32)
     state = policy.init_state(())
-    newest = jnp.asarray(food.tokens[context, :11], jnp.int32)
+    newest = jnp.asarray(source.tokens[context, :11], jnp.int32)
     memory = tt.Memory(past, jnp.asarray(context - 1), newest, state.goal, state.time + 1, state.foreign)
     search = jax.jit(lambda policy, memory, key: policy.plans(memory, key).score)
     before = time.perf_counter()
@@ -77,13 +77,13 @@ def plan(config: TT, beams: int, horizon: int, context: int, rounds: int, rate: 
 def update(config: TT, batch: int, rounds: int, rate: float, name: str) -> None:
     """One row of the table."""
     rng, width = np.random.default_rng(0), 16
-    food = Windows(
+    source = Windows(
         jnp.asarray(rng.integers(0, 100, (batch, config.window, width)), jnp.int32),
         jnp.ones((batch, config.window), bool),
         jnp.zeros((batch, 11), jnp.int32),
     )
     held = [tt.init(config, SPEC, jax.random.key(0))]
-    step = jax.jit(lambda learner: tt.update(config, learner, food, jax.random.key(1)), donate_argnums=0)
+    step = jax.jit(lambda learner: tt.update(config, learner, source, jax.random.key(1)), donate_argnums=0)
 
     def call() -> Any:
         held[0], metrics = step(held[0])

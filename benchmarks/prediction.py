@@ -5,9 +5,9 @@
 A tenth of the episodes is held out; of the others all models learn, and all begin where a held-out episode began. The
 curve is that of `legato.evaluation.prediction` (Janner et al. 2021, section 4.1). With `--masked` every number of every
 observation is hidden by a coin of its own, in the data and in what a model sees of its own samples. What is held
-against them are the real, complete states in the same bins: masks are independent of the world, so a number that is
-seen is distributed as all are, and both tables have the same unit and the same bound. The transformer samples masks as
-well, so it samples twice as many trajectories then: a histogram of fewer numbers has more empty bins.
+against them are the real, complete states in the same bins: masks are independent of the environment, so a number that
+is seen is distributed as all are, and both tables have the same unit and the same bound. The transformer samples masks
+as well, so it samples twice as many trajectories then: a histogram of fewer numbers has more empty bins.
 
 * TT: window as asked, states and actions sampled token by token, uniform bins
 * TT, context cut: the same network that is shown the step before only
@@ -57,7 +57,7 @@ def config_of(window: int, options: argparse.Namespace) -> TT:
         heads=options.size // 32,
         batch_size=options.batch * options.window // window,
         optimiser=options.optimiser,
-        ordered=options.ordered,
+        cosine_embeddings=options.cosine_embeddings,
         learning_rate=options.learning_rate or {"muon": 5e-3, "adamw": 1e-3}[options.optimiser],
         weight_decay=0.01 if options.optimiser == "muon" else 0.1,
         warmup=100,
@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("--ensemble-updates", type=int, default=12_000)
     parser.add_argument("--optimiser", choices=("muon", "adamw"), default="muon")
     parser.add_argument("--learning-rate", type=float, default=None)
-    parser.add_argument("--ordered", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--cosine-embeddings", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--window", type=int, default=10)
     parser.add_argument("--batch", type=int, default=32, help="windows per update")
     parser.add_argument("--layers", type=int, default=3)

@@ -65,9 +65,9 @@ CASES = {
     "bc-best": f"train bc {LOGS} --hidden 8 --batch-size 8 --fraction 0.5 --dropout 0.1 --holdout 0.2",
     "bc-choices": f"train bc {CHOICES} --hidden 8 --batch-size 8",
     "dt": f"train dt {LOGS} --size 8 --layers 1 --context 3 --batch-size 8 --dropout 0.1 --targets -200 -400",
-    "dt-cache": f"train dt {LOGS} --size 8 --layers 1 --context 3 --batch-size 8 --memory cache --gamma 0.9",
+    "dt-cache": f"train dt {LOGS} --size 8 --layers 1 --context 3 --batch-size 8 --decoding cache --gamma 0.9",
     "dt-choices": f"train dt {CHOICES} --size 8 --layers 1 --context 3 --batch-size 8 --positions timestep",
-    "odt": f"train odt {LOGS} --size 8 --layers 1 --context 3 --reads 2 --batch-size 8",
+    "odt": f"train odt {LOGS} --size 8 --layers 1 --context 3 --eval-context 2 --batch-size 8",
     "ds4": f"train ds4 {LOGS} --channels 4 --layers 1 --order 4 --embedding 4 --batch-size 4",
     "ds4-s5": f"train ds4 {LOGS} --channels 4 --layers 1 --order 4 --embedding 4 --batch-size 4"
     " --core s5 --dropout 0.1",
@@ -76,7 +76,7 @@ CASES = {
     " --beams 8 --dropout 0.1 --optimiser adamw",
     "iql": f"train iql {LOGS} --hidden 8 --batch-size 8",
     "iql-choices": f"train iql {CHOICES} --hidden 8 --batch-size 8 --dropout 0.1 --initialisation orthogonal",
-    "ds4-ac": f"finetune {{ds4}} {TUNE} --start-steps 200 --critic-steps 800 --logged 400 --rollback",
+    "ds4-ac": f"finetune {{ds4}} {TUNE} --start-steps 200 --critic-steps 800 --offline-steps 400 --rollback",
     "ds4-ac-paper": f"finetune {{ds4}} {TUNE} --preset paper --start-steps 200 --critic-steps 800 --n-step 3",
     "ds4-rw": "finetune {ds4} --method ds4-rw --env Pendulum-v1 --seeds 2 --steps 1400 --eval-every 400 --log-every 200"
     " --checkpoint-every 700 --eval-episodes 2 --every 200 --updates 5 --episodes 20 --batch-size 4",
@@ -88,7 +88,7 @@ CASES = {
 }
 
 # Options and values of these commands that older checkouts know by another name.
-OLDER: dict[str, str] = {}
+OLDER = {"--decoding": "--memory", "--eval-context": "--reads", "--offline-steps": "--logged"}
 
 
 def write_logs(folder: Path) -> dict[str, str]:

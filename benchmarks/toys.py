@@ -59,12 +59,12 @@ def shown(title: str, head: tuple[str, ...], rows: list[tuple[str, list[np.ndarr
         print(f"{name:34}" + "".join(f"{cell:>24}" for cell in cells), flush=True)
 
 
-def earned(players: Sequence[Player], env: str, asked: Any, test: int, **world_of: Any) -> np.ndarray:
+def earned(players: Sequence[Player], env: str, asked: Any, test: int, **options: Any) -> np.ndarray:
     """Each seed's mean return over test episodes."""
-    world = make_vec(env, len(players) * test, **world_of)
+    environment = make_vec(env, len(players) * test, **options)
     policies, spec = stack([player.policy for player in players]), players[0].spec
-    found = episodes(policies, world, spec, Clock(1), list(range(len(players))), "test", command=asked)
-    world.close()
+    found = episodes(policies, environment, spec, Clock(1), list(range(len(players))), "test", command=asked)
+    environment.close()
     return found.mean(axis=1)
 
 
@@ -73,19 +73,19 @@ def earned(players: Sequence[Player], env: str, asked: Any, test: int, **world_o
 
 def walk(player: Player, start: int, asked: float) -> int | None:
     """Steps to the goal from a start; None for a miss."""
-    world = make("legato/ShortestPath-v0")
-    observation, _ = world.reset(seed=0, options={"start": start})
+    environment = make("legato/ShortestPath-v0")
+    observation, _ = environment.reset(seed=0, options={"start": start})
     memory, reward = player.begin(asked), 0.0
     for step in range(1, tasks.LIMIT + 1):
         actions, memory = player.act(memory, observation, reward=reward)
-        observation, reward, terminated, _, _ = world.step(int(actions[0, 0]))
+        observation, reward, terminated, _, _ = environment.step(int(actions[0, 0]))
         if terminated:
             return step
     return None
 
 
 def paths(seeds: int) -> None:
-    data = tasks.walks(1000)
+    data = tasks.record_shortest_path(1000)
     config = DT(context=10, layers=2, heads=2, size=64, positions="none", learning_rate=1e-3, warmup=100, scale=10.0)
     distance = tasks.distances()
     starts = [node for node in range(tasks.NODES) if distance[node] > 0]
@@ -136,7 +136,7 @@ def keys(seeds: int, test: int = 300) -> None:
 
     rows = []
     for count, updates in ((10_000, 1_800), (1_000, 900)):
-        data = tasks.keys(count)
+        data = tasks.record_key_to_door(count)
         dt = trained("dt", config, data, updates, seeds)
         blind = trained("dt", replace(config, returns=False), data, 300, seeds)
         alone = trained("dt", replace(config, history=False), data, updates, seeds)
@@ -161,7 +161,7 @@ def keys(seeds: int, test: int = 300) -> None:
 
 
 def recall(seeds: int, length: int = 400, updates: int = 300, test: int = 100) -> None:
-    data = tasks.recalls(1000, length)
+    data = tasks.record_recall(1000, length)
     long = DS4(
         channels=64,
         order=64,
@@ -195,16 +195,16 @@ def recall(seeds: int, length: int = 400, updates: int = 300, test: int = 100) -
 
 def arrives(player: Player, pairs: int, told: bool) -> float:
     """The share of held-out starts and goals at which the policy arrives; `told` of a goal or, by turns, of another."""
-    world = make(tasks.FOUR_ROOMS)
-    places = [world.reset(seed=1_000_000 + i) for i in range(pairs)]
+    environment = make(tasks.FOUR_ROOMS)
+    places = [environment.reset(seed=1_000_000 + i) for i in range(pairs)]
     there = 0.0
     for i, (observation, info) in enumerate(places):
         goal = info["goal"] if told else places[(i + 1) % pairs][1]["goal"]
-        world.reset(options={"start": observation, "goal": info["goal"]})
+        environment.reset(options={"start": observation, "goal": info["goal"]})
         memory, reward, over = player.begin(goal), 0.0, False
         while not over:
             actions, memory = player.act(memory, observation)
-            observation, paid, terminated, truncated, _ = world.step(actions[0])
+            observation, paid, terminated, truncated, _ = environment.step(actions[0])
             reward, over = float(paid), terminated or truncated
         there += reward
     return 100 * there / pairs
@@ -219,7 +219,7 @@ def drawn(player: Player, figure: Path, count: int = 12) -> None:
 def rooms(seeds: int, pairs: int = 100, figure: Path | None = None) -> None:
     rows, players = [], []
     for count in (500, 2000):
-        data = tasks.journeys(count)
+        data = tasks.record_four_rooms(count)
         config = TT(
             returns=False,
             goals="later",
@@ -227,7 +227,7 @@ def rooms(seeds: int, pairs: int = 100, figure: Path | None = None) -> None:
             bins=25,
             edges="uniform",  # so that the likeliest token is where the guide's steps are densest
             centres="mean",
-            ordered=True,
+            cosine_embeddings=True,
             layers=2,
             heads=4,
             size=64,
@@ -239,7 +239,7 @@ def rooms(seeds: int, pairs: int = 100, figure: Path | None = None) -> None:
             observation_k=0,
             dropout=0.0,
             batch_size=128,
-            blur=0.7,
+            label_smoothing_bins=0.7,
             optimiser="muon",
             learning_rate=5e-3,
             weight_decay=0.01,
@@ -259,7 +259,7 @@ def rooms(seeds: int, pairs: int = 100, figure: Path | None = None) -> None:
 
 
 def maze(seeds: int, count: int = 4000, test: int = 100) -> None:
-    data = tasks.outings(count)
+    data = tasks.record_sparse_rooms(count)
     iql = IQL(
         expectile=0.9,
         beta=10.0,
@@ -280,7 +280,7 @@ def maze(seeds: int, count: int = 4000, test: int = 100) -> None:
         bins=25,
         edges="uniform",
         centres="mean",
-        ordered=True,
+        cosine_embeddings=True,
         layers=2,
         size=64,
         window=4,
@@ -291,7 +291,7 @@ def maze(seeds: int, count: int = 4000, test: int = 100) -> None:
         action_cdf=0.0,
         dropout=0.0,
         batch_size=64,
-        blur=0.7,
+        label_smoothing_bins=0.7,
         optimiser="muon",
         learning_rate=5e-3,
         weight_decay=0.01,

@@ -1,4 +1,4 @@
-"""What the tests of algorithms share: transitions, windows and episodes of no particular world, and what differs
+"""What the tests of algorithms share: transitions, windows and episodes of no particular environment, and what differs
 between two learners.
 """
 
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from legato.data.facts import Facts
+from legato.data.dataset_statistics import DatasetStatistics
 from legato.data.normaliser import Normaliser
 from legato.data.replay import Transition
 from legato.data.spec import Spec
@@ -84,12 +84,14 @@ def is_float(leaf: Any) -> bool:
 
 
 @cache
-def facts_of(spec: Spec, seed: int = 0, target: float = 5.0) -> Facts:
-    """Facts of which none is neutral: a scale of 2.5, and every number of an observation in units of its own."""
+def facts_of(spec: Spec, seed: int = 0, target: float = 5.0) -> DatasetStatistics:
+    """DatasetStatistics of which none is neutral: a scale of 2.5, and every number of an observation in units of its
+    own.
+    """
     rng = np.random.default_rng(seed)
     mean, deviation = rng.normal(size=spec.observation_size), rng.uniform(0.5, 2, spec.observation_size)
     units = Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(deviation, jnp.float32))
-    return Facts(units, jnp.asarray(2.5), jnp.asarray(target), jnp.linspace(-1.0, 6.0, 11), spec)
+    return DatasetStatistics(units, jnp.asarray(2.5), jnp.asarray(target), jnp.linspace(-1.0, 6.0, 11), spec)
 
 
 def actions_of(spec: Spec, rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -119,7 +121,7 @@ def windows_of(seed: int, spec: Spec, lengths: list[int], length: int, first: in
 
 
 def episode_of(seed: int, spec: Spec, length: int) -> Step:
-    """What a world tells a policy over one episode, `[length, ...]`, whatever the policy asked for."""
+    """What an environment shows a policy over one episode, `[length, ...]`, whatever the policy asked for."""
     rng = np.random.default_rng(seed)
     executed = actions_of(spec, rng, length).reshape(length, -1).astype(np.float32)
     reward = rng.normal(size=length).astype(np.float32)
@@ -139,7 +141,7 @@ def acted(policy: Policy[Any], episode: Step, command: Any = ()) -> jax.Array:
     return jax.lax.scan(turn, policy.init_state(command), episode)[1]
 
 
-def asked_returns_to_go(target: float, episode: Step, gamma: float) -> np.ndarray:
+def target_returns_to_go(target: float, episode: Step, gamma: float) -> np.ndarray:
     """The return-to-go at each step: what was asked for less what was earned, one step nearer."""
     found = [target]
     for reward in np.asarray(episode.reward, np.float64)[1:]:

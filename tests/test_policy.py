@@ -34,11 +34,11 @@ from legato.algorithms.srl import srl
 from legato.algorithms.srl.config import SRL
 from legato.algorithms.td3.config import TD3
 from legato.algorithms.trajectory_transformer.config import TT
-from legato.data.facts import Facts
+from legato.data.dataset_statistics import DatasetStatistics
 from legato.data.spec import Spec
 from legato.errors import LegatoError
 from legato.player import Player
-from legato.policy import OpenLoop, Policy, RandomPlans, Step, asks_nothing, begin, play, return_to_go
+from legato.policy import OpenLoop, Policy, RandomPlans, Step, begin, is_empty_command, play, return_to_go
 
 SPEC = Spec(3, (-3.0, -1.0), (7.0, 2.0))
 SCRIBE = Scribe(jnp.ones(()))
@@ -264,8 +264,8 @@ SMALL: dict[str, Any] = {
     "bc": BC(hidden=8, layers=1),
     "iql": IQL(hidden=8, layers=1),
     "dt": DT(layers=1, size=8, heads=1, context=3),
-    "cache": DT(layers=1, size=8, heads=1, context=3, memory="cache", positions="rotary"),
-    "odt": ODT(layers=1, size=8, heads=1, context=3, reads=3),
+    "cache": DT(layers=1, size=8, heads=1, context=3, decoding="cache", positions="rotary"),
+    "odt": ODT(layers=1, size=8, heads=1, context=3, eval_context=3),
     "ds4": DS4(layers=1, channels=4, order=4, embedding=4),
 }
 PAID = ("dt", "cache", "odt", "ds4")  # read rewards, and what to ask for
@@ -277,8 +277,8 @@ def players() -> dict[str, Player]:
     found = {}
     for name, config in SMALL.items():
         module = algorithm({"cache": "dt"}.get(name, name))
-        facts = () if name in entries("online") else (Facts.none(SPEC),)
-        policy = module.policy(config, module.init(config, SPEC, jax.random.key(0), *facts))
+        statistics = () if name in entries("online") else (DatasetStatistics.identity(SPEC),)
+        policy = module.policy(config, module.init(config, SPEC, jax.random.key(0), *statistics))
         found[name] = Player(policy, SPEC)
     return found
 
@@ -399,9 +399,9 @@ def test_a_saturated_action_lies_in_its_box(dtype: Any) -> None:
     high = np.round(low + rng.uniform(0.1, 5, 300), 1).astype(dtype)
     box = spaces.Box(low, high, dtype=dtype)  # type: ignore[arg-type]
     spec = Spec(1, tuple(low.astype(float).tolist()), tuple(high.astype(float).tolist()))
-    facts = Facts.none(spec)
+    statistics = DatasetStatistics.identity(spec)
     for end in (50.0, -50.0):
-        player = Player(OpenLoop(facts.action(jnp.full(300, end), None)[None]), spec)
+        player = Player(OpenLoop(statistics.to_action(jnp.full(300, end), None)[None]), spec)
         (action,), memory = player.act(player.begin(), np.zeros(1))
         assert box.contains(action.astype(dtype))
         np.testing.assert_array_equal(memory.executed, action)
@@ -602,7 +602,9 @@ def test_a_command_is_read_or_refused(name: str, players: dict[str, Player]) -> 
 def test_a_policy_that_was_taught_without_returns_refuses_one() -> None:
     for name in ("dt", "ds4"):
         config, module = replace(SMALL[name], returns=False), algorithm(name)
-        player = Player(module.policy(config, module.init(config, SPEC, jax.random.key(0), Facts.none(SPEC))), SPEC)
+        player = Player(
+            module.policy(config, module.init(config, SPEC, jax.random.key(0), DatasetStatistics.identity(SPEC))), SPEC
+        )
         player.begin()
         with pytest.raises(LegatoError, match="reads no target return"):
             player.begin(3.0)
@@ -612,16 +614,16 @@ def test_a_policy_that_was_taught_without_returns_refuses_one() -> None:
 
 
 def test_the_return_to_go_is_the_target_less_what_was_earned_one_step_nearer() -> None:
-    def after(before: float, reward: float, first: bool, gamma: float = 1.0, delayed: bool = False) -> float:
+    def after(before: float, reward: float, first: bool, gamma: float = 1.0, delay_rewards: bool = False) -> float:
         step = Step(jnp.zeros(2), jnp.asarray(reward), jnp.zeros(1), jnp.asarray(first))
-        return float(return_to_go(jnp.asarray(before), step, gamma, delayed=delayed))
+        return float(return_to_go(jnp.asarray(before), step, gamma, delay_rewards=delay_rewards))
 
     assert after(6.0, 0.0, True, 0.5) == 6  # what came before an episode is none of its business
     assert after(6.0, 2.0, False) == 4
     assert after(6.0, 2.0, False, 0.5) == 8
-    assert after(6.0, 2.0, False, 0.5, delayed=True) == 6
+    assert after(6.0, 2.0, False, 0.5, delay_rewards=True) == 6
 
 
 def test_nothing_is_asked_for_by_an_empty_tuple_alone() -> None:
-    assert asks_nothing(())
-    assert not any(asks_nothing(command) for command in ((1.0,), [], 0.0, None, np.zeros(0)))
+    assert is_empty_command(())
+    assert not any(is_empty_command(command) for command in ((1.0,), [], 0.0, None, np.zeros(0)))

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.tiny import WIDE, Diary, Scribe, world
+from tests.tiny import WIDE, Diary, Scribe, environments
 
 from legato.data.spec import Spec
 from legato.data.trajectories import About
 from legato.errors import LegatoError, LegatoWarning
 from legato.policy import LastStep, OpenLoop, Policy, Step, begin, play
-from legato.rollout import Clock, Episode, Experience, Rollout, Stream, episode_seed, episodes, logged, stack
+from legato.rollout import Clock, Episode, Experience, Rollout, Stream, episode_seed, episodes, stack, to_trajectories
 
 LENGTH = 16  # what every plan below holds, so that most tests share one compilation
 SCRIBE = Scribe(jnp.ones(()))
@@ -28,7 +28,7 @@ DECIDE = jax.jit(lambda policy, state, key: policy.decide(state, key, LENGTH))
 
 
 def rollout(clock: Clock, *members: Diary, seeds: tuple[int, ...] = (0,), **options: Any) -> Rollout:
-    return Rollout(world(*members), WIDE, clock, list(seeds), "train", length=LENGTH, **options)
+    return Rollout(environments(*members), WIDE, clock, list(seeds), "train", length=LENGTH, **options)
 
 
 def run(clock: Clock, steps: int, *members: Diary, policy: Policy[Any] = SCRIBE, **options: Any) -> Experience:
@@ -54,11 +54,11 @@ def reference(clock: Clock, limit: int, dies: int, starts: list[float], interval
                 plans[t] = np.asarray(plan)
             began = max(e for e in effect if e <= t)
             action = plans[effect[began]][t - effect[began]]
-            row = {"observation": observation, "action": action, "previous_action": executed, "begins": t == began}
+            row = {"observation": observation, "action": action, "previous_action": executed, "plan_begins": t == began}
             reward, executed = action[3] / 4 - t, action
             observation = np.array([start, t + 1, action[3]])
             over = t + 1 == min(limit, dies)
-            row |= {"reward": reward, "next_observation": observation, "ends": t + 1 in effect or over}
+            row |= {"reward": reward, "next_observation": observation, "plan_ends": t + 1 in effect or over}
             row |= {"terminated": t + 1 == dies, "truncated": t + 1 == limit}
             for name, value in row.items():
                 columns[name].append(value)
@@ -89,8 +89,8 @@ def test_decisions_every_n_steps() -> None:
     np.testing.assert_array_equal(decided, [1, 1, 1, 2, 2, 2, 3, 3])
     np.testing.assert_array_equal(observed, [1, 1, 1, 4, 4, 4, 7, 7])
     np.testing.assert_array_equal(place, [0, 1, 2, 0, 1, 2, 0, 1])
-    np.testing.assert_array_equal(found.begins[:, 0], place == 0)
-    np.testing.assert_array_equal(found.ends[:, 0], place == 2)
+    np.testing.assert_array_equal(found.plan_begins[:, 0], place == 0)
+    np.testing.assert_array_equal(found.final_observations[:, 0], place == 2)
 
 
 def test_a_delay_skips_what_was_meant_for_the_steps_already_gone() -> None:
@@ -100,8 +100,8 @@ def test_a_delay_skips_what_was_meant_for_the_steps_already_gone() -> None:
     np.testing.assert_array_equal(decided, [1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3])
     np.testing.assert_array_equal(observed, [1, 1, 1, 1, 1, 1, 5, 5, 5, 5, 9, 9])
     np.testing.assert_array_equal(place, [0, 1, 2, 3, 4, 5, 2, 3, 4, 5, 2, 3])
-    np.testing.assert_array_equal(np.flatnonzero(found.begins[:, 0]), [0, 6, 10])
-    np.testing.assert_array_equal(np.flatnonzero(found.ends[:, 0]), [5, 9])
+    np.testing.assert_array_equal(np.flatnonzero(found.plan_begins[:, 0]), [0, 6, 10])
+    np.testing.assert_array_equal(np.flatnonzero(found.final_observations[:, 0]), [5, 9])
 
 
 def test_a_delay_as_long_as_the_interval() -> None:
@@ -139,32 +139,36 @@ def test_random_intervals_are_within_bounds_and_end_like_any(low: int, wider: in
         gaps = np.diff(asked).astype(int)
         assert np.all((gaps >= low) & (gaps <= low + wider))
         # What is asked after the last plan in effect cannot be seen; it would have come into effect too late.
-        part = {name: getattr(found, name)[rows, 0] for name in ("begins", "ends", "action", "previous_action")}
+        part = {
+            name: getattr(found, name)[rows, 0] for name in ("plan_begins", "plan_ends", "action", "previous_action")
+        }
         expected = reference(clock, limit, 1000, [found.observation[episode * limit, 0, 0]], [[*gaps, 1000]])
-        for name in ("begins", "action", "previous_action"):
+        for name in ("plan_begins", "action", "previous_action"):
             np.testing.assert_allclose(part[name], expected[name], rtol=1e-5, atol=1e-5)
 
 
 @settings(max_examples=40)
 @given(st.data())
 def test_every_plan_that_begins_ends(data: st.DataObject) -> None:
-    """`ends` marks exactly the steps before another plan or another episode; a plan begins every episode."""
+    """`plan_ends` marks exactly the steps before another plan or another episode; a plan begins every episode."""
     low = data.draw(st.integers(1, 5))
     every = data.draw(st.sampled_from([low, (low, low + 3)]))
     found = run(Clock(every, data.draw(st.integers(0, low))), 25, Diary(data.draw(LIMITS), data.draw(LIMITS)), Diary())
     over = found.terminated | found.truncated
-    np.testing.assert_array_equal(found.ends[:-1], over[:-1] | found.begins[1:])
-    assert found.begins[0].all()
-    assert found.begins[1:][over[:-1]].all()
-    started = np.cumsum(found.begins, axis=0)
-    stopped = np.cumsum(found.ends, axis=0)
-    np.testing.assert_array_equal(started - stopped, 1 - found.ends)  # one plan at a time is open, until its last step
+    np.testing.assert_array_equal(found.final_observations[:-1], over[:-1] | found.plan_begins[1:])
+    assert found.plan_begins[0].all()
+    assert found.plan_begins[1:][over[:-1]].all()
+    started = np.cumsum(found.plan_begins, axis=0)
+    stopped = np.cumsum(found.final_observations, axis=0)
+    np.testing.assert_array_equal(
+        started - stopped, 1 - found.final_observations
+    )  # one plan at a time is open, until its last step
 
 
 def test_random_intervals_are_drawn_anew_at_each_decision() -> None:
     clock = Clock((2, 5))
     found = run(clock, 400, Diary(limit=40))
-    gaps = [np.diff(np.flatnonzero(found.begins[i : i + 40, 0])) for i in range(0, 400, 40)]
+    gaps = [np.diff(np.flatnonzero(found.plan_begins[i : i + 40, 0])) for i in range(0, 400, 40)]
     assert set(np.concatenate(gaps)) == {2, 3, 4, 5}
     assert len({tuple(g) for g in gaps}) == 10  # episodes differ
     assert all(len(set(g)) > 1 for g in gaps)  # and so do decisions within one
@@ -176,10 +180,10 @@ def test_random_intervals_depend_on_the_episode_alone() -> None:
     alone = run(clock, 30, Diary(), once=True)
     among = run(clock, 30, Diary(), Diary(limit=7), Diary(), once=True)
     again = run(clock, 30, Diary(), once=True)
-    for name in ("begins", "action", "observation"):
+    for name in ("plan_begins", "action", "observation"):
         np.testing.assert_array_equal(getattr(again, name), getattr(alone, name))
         np.testing.assert_allclose(getattr(among, name)[:, 0], getattr(alone, name)[:, 0], rtol=1e-6)
-    assert not np.array_equal(among.begins[:, 0], among.begins[:, 2])
+    assert not np.array_equal(among.plan_begins[:, 0], among.plan_begins[:, 2])
 
 
 @pytest.mark.parametrize(
@@ -216,7 +220,7 @@ def test_a_pending_plan_does_not_outlive_its_episode() -> None:
     found = run(Clock(4, delay=2), 10, Diary(limit=5))
     np.testing.assert_array_equal(found.action[:, 0, 0], np.ones(10))
     np.testing.assert_array_equal(found.action[:, 0, 2], [0, 1, 2, 3, 4] * 2)
-    np.testing.assert_array_equal(np.flatnonzero(found.begins), [0, 5])
+    np.testing.assert_array_equal(np.flatnonzero(found.plan_begins), [0, 5])
 
 
 def test_termination_and_truncation_are_told_apart_and_the_true_last_observation_is_kept() -> None:
@@ -250,12 +254,12 @@ def test_episodes_are_counted_and_summed() -> None:
 def test_members_that_play_once_idle_at_their_end() -> None:
     """Also when the end coincides with the last action of a plan that fills its buffer."""
     short, long = Diary(limit=4), Diary(limit=10)
-    players = Rollout(world(short, long), WIDE, Clock(4), [0], "test", once=True)
+    players = Rollout(environments(short, long), WIDE, Clock(4), [0], "test", once=True)
     found, ended = players.run(stack([SCRIBE]), 50, None)
     assert len(found.reward) == 10
     np.testing.assert_array_equal(found.active[:, 0], np.arange(10) < 4)
     assert found.active[:, 1].all()
-    assert not found.begins[4:, 0].any()
+    assert not found.plan_begins[4:, 0].any()
     assert [e.length for e in ended] == [4, 10]
     assert [len(e) for e in short.episodes] == [4]
     assert not players.members.active.any()
@@ -267,7 +271,7 @@ def test_members_that_play_once_idle_at_their_end() -> None:
 def test_an_experience_is_logged_episode_by_episode() -> None:
     """11 of the 12 steps of two members: one is truncated after 4 and cut after 2, one dies after 3 and is cut."""
     made = run(Clock(2), 6, Diary(limit=4), Diary(dies=3))
-    found = logged(made, About("diary"), 11)
+    found = to_trajectories(made, About("diary"), 11)
     np.testing.assert_array_equal(found.lengths, [4, 2, 3, 2])
     np.testing.assert_array_equal(np.flatnonzero(found.terminations), [8])
     np.testing.assert_array_equal(np.flatnonzero(found.truncations), [3, 5, 10])
@@ -279,13 +283,13 @@ def test_an_experience_is_logged_episode_by_episode() -> None:
             np.testing.assert_array_equal(array[at], column[steps, member])
         executed = found.actions[at][:, 3]
         expected = [[start, t, executed[t - 1] if t else 0] for t in range(length + 1)]
-        np.testing.assert_array_equal([*found.observations[at], found.ends[i]], expected)
-    assert len(logged(made, About("diary")).observations) == 12
+        np.testing.assert_array_equal([*found.observations[at], found.final_observations[i]], expected)
+    assert len(to_trajectories(made, About("diary")).observations) == 12
 
 
 def test_members_that_idle_are_not_logged() -> None:
     made = run(Clock(2), 10, Diary(limit=4), Diary(limit=6), once=True)
-    np.testing.assert_array_equal(logged(made, About("diary")).lengths, [4, 6])
+    np.testing.assert_array_equal(to_trajectories(made, About("diary")).lengths, [4, 6])
 
 
 # --- what the environment gets ---
@@ -298,7 +302,7 @@ def test_actions_are_clipped_to_the_box_and_recorded_as_executed(
     spec = Spec(3, low, high)
     emitted = np.linspace(-10, 10, 12 * len(low)).reshape(12, -1)
     diary = Diary(spec=spec)
-    players = Rollout(world(diary), spec, Clock(3), [0], "train")
+    players = Rollout(environments(diary), spec, Clock(3), [0], "train")
     found, _ = players.run(stack([OpenLoop(jnp.array(emitted, jnp.float32))]), 12, None)
     expected = np.clip(emitted, low, high).astype(np.float32)
     np.testing.assert_array_equal(diary.episodes[0], expected)
@@ -502,7 +506,7 @@ def test_an_environment_that_is_not_deterministic_is_not_resumed() -> None:
 def test_episodes_gives_the_returns_of_one_episode_per_member() -> None:
     policies = stack([SCRIBE, Scribe(jnp.array(-1.0))])
     members = [Diary(limit=n) for n in (4, 9, 6, 5)]
-    returns = episodes(policies, world(*members), WIDE, Clock(3), [0, 1], "test", length=LENGTH)
+    returns = episodes(policies, environments(*members), WIDE, Clock(3), [0, 1], "test", length=LENGTH)
     assert returns.shape == (2, 2)
     for i, member in enumerate(members):
         actions = np.array(member.episodes[0])
@@ -515,7 +519,7 @@ def test_episodes_gives_the_returns_of_one_episode_per_member() -> None:
 @pytest.mark.parametrize("clock", [Clock(2), Clock((1, 3), delay=1)], ids=str)
 def test_longer_plans_than_needed_change_nothing(clock: Clock) -> None:
     def returns(length: int | None) -> np.ndarray:
-        members = world(Diary(limit=9), Diary(dies=8))
+        members = environments(Diary(limit=9), Diary(dies=8))
         return episodes(stack([SCRIBE]), members, WIDE, clock, [0], "test", length=length)
 
     np.testing.assert_array_equal(returns(LENGTH), returns(None))
@@ -525,17 +529,17 @@ def test_longer_plans_than_needed_change_nothing(clock: Clock) -> None:
 class Worried(Scribe):
     """Remarks on everything that it was told."""
 
-    def remark(self, state: Any) -> str | None:
+    def warning(self, state: Any) -> str | None:
         return f"{len(jax.tree.leaves(state))} leaves of memory"
 
 
 def test_what_a_policy_remarks_on_is_said() -> None:
     policies, diary = stack([Worried(jnp.ones(()))]), Diary(3)
     with pytest.warns(LegatoWarning, match="leaves of memory"):
-        episodes(policies, world(diary), WIDE, Clock(1), [0], "test", length=LENGTH)
+        episodes(policies, environments(diary), WIDE, Clock(1), [0], "test", length=LENGTH)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        episodes(stack([SCRIBE]), world(Diary(3)), WIDE, Clock(1), [0], "test", length=LENGTH)
+        episodes(stack([SCRIBE]), environments(Diary(3)), WIDE, Clock(1), [0], "test", length=LENGTH)
 
 
 # --- episodes that have no end ---
@@ -546,13 +550,15 @@ def test_an_evaluation_of_episodes_without_an_end_says_so_and_gives_up(monkeypat
     monkeypatch.setattr("legato.rollout.rollout.ENDLESS", 9)
     ends, goes_on = Diary(limit=3), Diary(limit=10**9)
     with pytest.warns(LegatoWarning) as warned, pytest.raises(LegatoError) as problem:
-        episodes(stack([SCRIBE]), world(ends, goes_on), WIDE, Clock(1), [7], "test", first_episode=4, length=LENGTH)
+        episodes(
+            stack([SCRIBE]), environments(ends, goes_on), WIDE, Clock(1), [7], "test", first_episode=4, length=LENGTH
+        )
     said = "episode 5 of seed 7 has not ended after {} steps: 'Diary' has no time limit; "
     assert [str(w.message) for w in warned] == [said.format(5) + "after 9 it is given up"]
     assert str(problem.value) == said.format(9) + "give one with `max_episode_steps`"
     assert len(goes_on.episodes[-1]) == 9
     limited = gymnasium.wrappers.TimeLimit(Diary(limit=10**9), 12)
-    episodes(stack([SCRIBE]), world(limited), WIDE, Clock(1), [7], "test", length=LENGTH)
+    episodes(stack([SCRIBE]), environments(limited), WIDE, Clock(1), [7], "test", length=LENGTH)
     assert len(limited.unwrapped.episodes[-1]) == 12  # type: ignore[attr-defined]
 
 

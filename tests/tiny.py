@@ -21,7 +21,7 @@ from gymnasium import spaces
 from legato import api
 from legato.algorithms import algorithm as algorithm_module
 from legato.data import formats
-from legato.data.facts import Facts
+from legato.data.dataset_statistics import DatasetStatistics
 from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories, trajectories
 from legato.envs.checked import Checked
@@ -67,7 +67,7 @@ class Diary(gymnasium.Env):
         return observation, reward, self.t >= self.dies, self.t >= self.limit, {}
 
 
-def world(*members: gymnasium.Env) -> GymnasiumEnvironments:
+def environments(*members: gymnasium.Env) -> GymnasiumEnvironments:
     """The rollout's view of some environments."""
     return GymnasiumEnvironments("Diary", [Checked(member, "Diary") for member in members])
 
@@ -150,7 +150,7 @@ LOGGED: dict[str, dict[str, Any]] = {
     "dt": {"layers": 1, "size": 8, "context": 3, "batch_size": 8, "episode_length": 200, "warmup": 10},
     "iql": {"hidden": 8, "layers": 1, "batch_size": 8},
     "ds4": {"layers": 1, "channels": 4, "order": 4, "embedding": 4, "length": 3, "batch_size": 4, "warmup": 10},
-    "odt": {"layers": 1, "heads": 1, "size": 8, "context": 3, "reads": 2, "batch_size": 8, "warmup": 10},
+    "odt": {"layers": 1, "heads": 1, "size": 8, "context": 3, "eval_context": 2, "batch_size": 8, "warmup": 10},
     "tt": {"bins": 6, "window": 3, "layers": 1, "heads": 2, "size": 16, "context": 3, "batch_size": 8, "warmup": 10},
 }
 # Checkpoints are due between two rows of metrics, and evaluations with every second of them.
@@ -208,21 +208,23 @@ TT3: dict[str, Any] = {
     "size": 16,
     "context": 3,
     "beams": 8,
-    "elite": 0.0,
-    "mppi": 0.0,
+    "elite_fraction": 0.0,
+    "plan_temperature": 0.0,
 }
 
 
 def untrained_on_logs(
-    algorithm: str, out: Path, spec: Spec = WIDE, facts: Any = None, data: Any = None, **options: Any
+    algorithm: str, out: Path, spec: Spec = WIDE, statistics: Any = None, data: Any = None, **options: Any
 ) -> Run:
-    """A run that looks finished, of policies with random weights that learnt from logs of such `facts`."""
+    """A run that looks finished, of policies with random weights that learnt from logs of such `statistics`."""
     sizes = {"dt": DT2, "bc": BC16, "tt": TT3, "iql": BC16, "ds4": LOGGED["ds4"]}[algorithm]
     config, settings = override(*preset("cpu", algorithm, "logs.npz"), **{"dataset": "logs.npz", **sizes, **options})
     run = Run.create(out, algorithm, "cpu", config, settings, spec, data)
     module = algorithm_module(algorithm)
     for seed in run.seeds:
-        policy = module.policy(config, module.init(config, spec, jax.random.key(seed), facts or Facts.none(spec)))
+        policy = module.policy(
+            config, module.init(config, spec, jax.random.key(seed), statistics or DatasetStatistics.identity(spec))
+        )
         for step, which in ((7, "best"), (9, "last")):
             card = Card(algorithm, config, spec, {"seed": seed, "step": step, "which": which})
             policy_file.save(run.path / "policy" / f"seed-{seed}" / which, policy, card)

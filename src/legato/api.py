@@ -14,7 +14,7 @@ from legato.evaluation.attention import attention
 from legato.evaluation.collect import collect
 from legato.evaluation.compare import compare
 from legato.evaluation.evaluate import evaluate
-from legato.evaluation.finetuning import with_figure as drawn
+from legato.evaluation.finetuning import with_figure
 from legato.evaluation.imitation import action_errors
 from legato.evaluation.play import play
 from legato.evaluation.prediction import predict
@@ -89,13 +89,13 @@ def finetune(
     `finetune(run, "Hopper-v4", steps=50_000)`. With the name of an algorithm for a source it begins from scratch:
     `finetune("ds4", "Pendulum-v1", target=-150)`, with hyper-parameters of its own that are the preset's, but for those
     in `base`: `base={"channels": 32, "layers": 1}`.
-    Some ways to fine-tune read the logs again, which may have moved to another `dataset`. `from_step` and
+    Some fine-tuners read the logs again, which may have moved to another `dataset`. `from_step` and
     `fresh_episodes` are those of `train`.
     Raises `LegatoError` for anything that does not fit, before the folder is made or the replay allocated.
     """
     how = {"from_step": from_step, "fresh_episodes": fresh_episodes, "quiet": quiet}
     if resume is not None:
         kept = (source, method, out, base or None)
-        return drawn(dispatch.resume_finetuning(resume, kept, env, dataset, options, **how))
+        return with_figure(dispatch.resume_finetuning(resume, kept, env, dataset, options, **how))
     run = dispatch.start_finetuning(source, env, dataset, preset, out, options, method=method, base=base, **how)
-    return drawn(run)
+    return with_figure(run)

@@ -128,9 +128,9 @@ class Player:
             _, after = call(self._weights, memory, read)
             call(self._weights, after, read)  # the memory that a decision leaves comes another way into the program
 
-    def remark(self, memory: Memory) -> str | None:
+    def warning(self, memory: Memory) -> str | None:
         """What there is to warn of in the episode so far; None: nothing."""
-        return self.policy.remark(jax.tree.unflatten(self._memory, memory.state)) if self._memory else None
+        return self.policy.warning(jax.tree.unflatten(self._memory, memory.state)) if self._memory else None
 
     def _reading(self, observation: Any, reward: Any) -> tuple[np.ndarray, bool]:
         """Observation and reward in one array, as each that crosses costs microseconds; are they ordinary?"""

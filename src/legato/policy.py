@@ -112,13 +112,14 @@ class Policy(eqx.Module, Generic[State]):
         """
 
     def interval(self, state: State) -> Int[Array, ""] | None:
-        """Primitive steps until it wants to be asked again, by the memory after a decision; None: it has no say.
+        """Primitive steps until the policy's next decision, by the memory after a decision; None: it leaves that to the
+        clock.
 
         A rollout heeds it with `Clock(every=(low, high), by="policy")`, within these bounds.
         """
         return None
 
-    def remark(self, state: State) -> str | None:
+    def warning(self, state: State) -> str | None:
         """What its user should be warned of, by the memory of one or many episodes; None: of nothing."""
         return None
 
@@ -142,14 +143,14 @@ class LastStep(eqx.Module):
         return cls(step.observation, step.executed)
 
 
-def asks_nothing(command: PyTree) -> bool:
-    """Is it the command `()`?"""
+def is_empty_command(command: PyTree) -> bool:
+    """Is it the empty command, `()`?"""
     return isinstance(command, tuple) and not command
 
 
 def refuse_command(command: PyTree) -> None:
     """For policies that read no command. Raises `LegatoError` for anything but `()`."""
-    if not asks_nothing(command):
+    if not is_empty_command(command):
         raise LegatoError(f"this policy reads no target return and no goal: begin without {reprlib.repr(command)}")
 
 
@@ -160,7 +161,7 @@ def target_return(command: PyTree, default: Float[Array, ""], *, read: bool = Tr
     """
     if not read:
         refuse_command(command)
-    if asks_nothing(command):
+    if is_empty_command(command):
         return default
     if not isinstance(command, Tracer):
         asked = as_array(command)
@@ -169,12 +170,18 @@ def target_return(command: PyTree, default: Float[Array, ""], *, read: bool = Tr
     return jnp.asarray(command, jnp.float32)
 
 
-def return_to_go(before: Float[Array, ""], step: Step, gamma: float, *, delayed: bool = False) -> Float[Array, ""]:
+def return_to_go(
+    before: Float[Array, ""], step: Step, gamma: float, *, delay_rewards: bool = False
+) -> Float[Array, ""]:
     """What is left of the return asked for when a step has been seen, of what was left `before`.
 
-    The target itself at an episode's first step, and always where rewards are `delayed` to its end.
+    The target itself at an episode's first step, and always where rewards are paid at its end (`delay_rewards`).
     """
-    return before if delayed else jnp.where(step.first, before, returns_to_go.after(before, step.reward, gamma))
+    return (
+        before
+        if delay_rewards
+        else jnp.where(step.first, before, returns_to_go.after_reward(before, step.reward, gamma))
+    )
 
 
 def numbers(values: Any, size: int) -> Float[np.ndarray, " size"] | None:
@@ -203,7 +210,7 @@ def as_float32(array: np.ndarray) -> np.ndarray:
         return array.astype(np.float32)
 
 
-def held(action: Float[Array, " act"], length: int) -> Float[Array, "length act"]:
+def hold_action(action: Float[Array, " act"], length: int) -> Float[Array, "length act"]:
     """The plan of a policy that has no sequence of its own."""
     return jnp.broadcast_to(action, (length, *action.shape))
 

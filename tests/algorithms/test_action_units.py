@@ -25,9 +25,8 @@ from legato.algorithms.sac import sac
 from legato.algorithms.srl import srl
 from legato.algorithms.srl.planner import ModelPlanner
 from legato.algorithms.td3 import td3
-from legato.data import facts as data_facts
-from legato.data import windows
-from legato.data.facts import Facts
+from legato.data import dataset_statistics, windows
+from legato.data.dataset_statistics import DatasetStatistics
 from legato.data.replay import Sequences, scale_actions
 from legato.data.spec import Spec, convert_actions
 from legato.data.tokens import Discretiser
@@ -48,7 +47,7 @@ SRL = srl.Config(**PLANNED)
 CONFIG = {
     "sac": sac.Config(**SIZES),
     "td3": td3.Config(**SIZES),
-    "srl, preset cpu": srl.Config(**PLANNED, model_target="difference", recall_ends=True),
+    "srl, preset cpu": srl.Config(**PLANNED, model_target="difference", predict_terminations=True),
 }
 
 
@@ -198,14 +197,14 @@ def test_logs_in_other_units_are_learnt_alike(algorithm: str, units: str) -> Non
         data = trajectories(observations, actions, observations[:, 0], ends, np.zeros(count, bool), about=about)
         (what,) = windows.buckets(data.lengths, module.batches(config))[:1]
         if hasattr(module, "prepare"):
-            facts, food = module.prepare(config, spec, data, None, "")
+            statistics, source = module.prepare(config, spec, data, None, "")
         else:
-            facts, food = data_facts.of(data, spec, units=units), windows.episodes(data, 1.0, (what,))
-        learner = module.init(config, spec, jax.random.key(0), facts)
-        batch = food.draw(jax.random.key(1), what)
+            statistics, source = dataset_statistics.of(data, spec, units=units), windows.episodes(data, 1.0, (what,))
+        learner = module.init(config, spec, jax.random.key(0), statistics)
+        batch = source.draw(jax.random.key(1), what)
         learner, metrics = jax.jit(module.update, static_argnums=0)(config, learner, batch, jax.random.key(2))
-        trained = jax.tree.leaves(learner, is_leaf=lambda node: isinstance(node, Facts | Discretiser))
-        return [leaf for leaf in trained if not isinstance(leaf, Facts | Discretiser)], metrics
+        trained = jax.tree.leaves(learner, is_leaf=lambda node: isinstance(node, DatasetStatistics | Discretiser))
+        return [leaf for leaf in trained if not isinstance(leaf, DatasetStatistics | Discretiser)], metrics
 
     close(learnt(Spec(3, (-1.0,), (1.0,))), learnt(Spec(3, (2.5,), (3.5,))), 1e-3)
 

@@ -20,7 +20,7 @@ from legato.algorithms.bc import bc
 from legato.data import trajectories as logs
 from legato.data.spec import Spec
 from legato.data.trajectories import About, trajectories
-from legato.data.windows import Draw
+from legato.data.windows import BatchSpec
 from legato.errors import LegatoError
 
 SPEC, CHOICE = Spec(3, (-0.2, -0.4), (0.8, 0.1)), Spec.discrete(3, 4)
@@ -46,24 +46,24 @@ def test_loss_is_the_mean_square_in_units_of_the_bounds() -> None:
     learner, batch = made(), windows_of(0, SPEC, [1, 0, 1, 1], 1)
     unit = 2 * (np.asarray(batch.actions) - SPEC.low) / np.subtract(SPEC.high, SPEC.low) - 1
     error = ((np.tanh(by_hand(learner.network, batch.observations)) - unit) ** 2).mean(axis=-1)
-    assert loss(learner.network, learner.facts, batch) == pytest.approx(error[[0, 2, 3]].mean(), rel=1e-5)
+    assert loss(learner.network, learner.statistics, batch) == pytest.approx(error[[0, 2, 3]].mean(), rel=1e-5)
     elsewhere = replace(batch, returns_to_go=batch.returns_to_go + 1, timesteps=batch.timesteps + 1)
-    assert loss(learner.network, learner.facts, elsewhere) == loss(learner.network, learner.facts, batch)
+    assert loss(learner.network, learner.statistics, elsewhere) == loss(learner.network, learner.statistics, batch)
 
 
 def test_loss_of_choices_is_the_cross_entropy() -> None:
     learner, batch = made(spec=CHOICE), windows_of(0, CHOICE, [1, 0, 1, 1], 1)
     logits = log_softmax(by_hand(learner.network, batch.observations), axis=-1)
     error = [-logits[i, 0, int(batch.actions[i, 0])] for i in (0, 2, 3)]
-    assert loss(learner.network, learner.facts, batch) == pytest.approx(np.mean(error), rel=1e-5)
+    assert loss(learner.network, learner.statistics, batch) == pytest.approx(np.mean(error), rel=1e-5)
 
 
 @pytest.mark.usefixtures("x64")
 def test_gradient_of_the_loss() -> None:
     learner, batch = double((made(), windows_of(0, SPEC, [1, 0, 1, 1], 1)))
-    of = jax.jit(lambda network: bc.loss(network, learner.facts, batch))
+    of = jax.jit(lambda network: bc.loss(network, learner.statistics, batch))
     check_grads(of, (learner.network,), order=1, modes=["rev"], atol=1e-6, rtol=1e-5)
-    to_facts = jax.grad(lambda facts: bc.loss(learner.network, facts, batch))(learner.facts)
+    to_facts = jax.grad(lambda statistics: bc.loss(learner.network, statistics, batch))(learner.statistics)
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(to_facts))  # statistics are not learnt
 
 
@@ -74,19 +74,19 @@ def test_an_update_is_a_step_of_adamw() -> None:
     moments: list[Any] = [0.0, 0.0]
     for i in range(2):
         batch = windows_of(i, SPEC, [1] * 8, 1)
-        gradient = flat(jax.jit(jax.grad(bc.loss))(learner.network, learner.facts, batch))
+        gradient = flat(jax.jit(jax.grad(bc.loss))(learner.network, learner.statistics, batch))
         after, metrics = update(CONFIG, learner, batch, jax.random.key(i))
         norm = np.linalg.norm(gradient)
         assert norm > 0.05
         assert metrics["gradient_norm"] == pytest.approx(norm, rel=1e-5)
-        assert metrics["loss"] == pytest.approx(float(loss(learner.network, learner.facts, batch)), rel=1e-6)
+        assert metrics["loss"] == pytest.approx(float(loss(learner.network, learner.statistics, batch)), rel=1e-6)
         gradient *= 0.05 / norm
         moments = [0.9 * moments[0] + 0.1 * gradient, 0.999 * moments[1] + 0.001 * gradient**2]
         mean, variance = moments[0] / (1 - 0.9 ** (i + 1)), moments[1] / (1 - 0.999 ** (i + 1))
         old = flat(learner.network)
         expected = old - 1e-2 * (i + 1) / 2 * (mean / (np.sqrt(variance) + 1e-8) + 0.5 * old)
         np.testing.assert_allclose(flat(after.network), expected, rtol=0, atol=2e-6)
-        assert same(after.facts, learner.facts)
+        assert same(after.statistics, learner.statistics)
         assert after.updates == i + 1
         learner = after
     assert same(before, made())
@@ -95,8 +95,8 @@ def test_an_update_is_a_step_of_adamw() -> None:
 def test_dropout_is_on_in_training_alone() -> None:
     config, batch = replace(CONFIG, dropout=0.5), windows_of(0, SPEC, [1] * 8, 1)
     learner = made(config)
-    dry = loss(learner.network, learner.facts, batch)
-    wet = [float(loss(learner.network, learner.facts, batch, jax.random.key(i))) for i in range(2)]
+    dry = loss(learner.network, learner.statistics, batch)
+    wet = [float(loss(learner.network, learner.statistics, batch, jax.random.key(i))) for i in range(2)]
     assert len({float(dry), *wet}) == 3
     keys = jax.random.split(jax.random.key(0), 4000)
     x = jnp.ones((1, 3))
@@ -163,5 +163,5 @@ def test_of_the_best_episodes_or_of_all() -> None:
 
 
 def test_single_steps_are_asked_for() -> None:
-    assert bc.batches(bc.Config(batch_size=7)) == Draw(7, 1)
+    assert bc.batches(bc.Config(batch_size=7)) == BatchSpec(7, 1)
     assert bc.plan_length(bc.Config()) == 1

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 from tests.data.test_trajectories import raw
-from tests.learners import acted, asked_returns_to_go, close, episode_of, facts_of, same, size, windows_of
+from tests.learners import acted, close, episode_of, facts_of, same, size, target_returns_to_go, windows_of
 
 from legato.algorithms.decision_s4 import decision_s4 as ds4
 from legato.data import trajectories as logs
 from legato.data.spec import Spec
 from legato.data.trajectories import About, trajectories
-from legato.data.windows import Draw, Window
+from legato.data.windows import BatchSpec, Window
 from legato.errors import LegatoError
 from legato.nn.ssm import groups
 
@@ -67,18 +67,18 @@ def forward(network: ds4.Network, given: dict[str, np.ndarray]) -> np.ndarray:
 
 def fed(learner: ds4.Learner, episode: Any, target: float, gamma: float = 1.0) -> dict[str, np.ndarray]:
     """An episode that a policy lived through, as the network reads it: zero before the first action."""
-    facts, spec = learner.facts, learner.facts.spec
+    statistics, spec = learner.statistics, learner.statistics.spec
     executed, low, high = np.asarray(episode.executed), np.array(spec.low), np.array(spec.high)
     if spec.choices is None:
         previous = 2 * (executed - low) / (high - low) - 1
     else:
         previous = np.eye(spec.choices)[executed[:, 0].astype(int)]
     previous[0] = 0
-    mean, deviation = np.asarray(facts.normaliser.mean), np.asarray(facts.normaliser.deviation)
+    mean, deviation = np.asarray(statistics.normaliser.mean), np.asarray(statistics.normaliser.deviation)
     found = {
         "observations": (np.asarray(episode.observation) - mean) / deviation,
         "previous": previous,
-        "returns": asked_returns_to_go(target, episode, gamma) / 2.5,
+        "returns": target_returns_to_go(target, episode, gamma) / 2.5,
     }
     return {name: value.astype(np.float32) for name, value in found.items()}
 
@@ -178,18 +178,18 @@ def test_the_return_to_go_is_what_was_asked_less_what_was_earned() -> None:
     episode, learner = episode_of(3, SPEC, T), made(SMALL)
 
     @partial(jax.jit, static_argnums=(0, 1))
-    def after(gamma: float, delayed: bool) -> jax.Array:
-        policy = ds4.policy(replace(SMALL, gamma=gamma, delayed=delayed), learner)
+    def after(gamma: float, delay_rewards: bool) -> jax.Array:
+        policy = ds4.policy(replace(SMALL, gamma=gamma, delay_rewards=delay_rewards), learner)
         state = policy.init_state(6.0)
         return jax.lax.scan(lambda state, step: (policy.observe(state, step), None), state, episode)[0].return_to_go
 
     earned = np.asarray(episode.reward, np.float64)
     assert after(1.0, False) == pytest.approx(6 - earned.sum(), abs=1e-5)
-    assert after(0.9, False) == pytest.approx(asked_returns_to_go(6.0, episode, 0.9)[-1], rel=1e-5)
+    assert after(0.9, False) == pytest.approx(target_returns_to_go(6.0, episode, 0.9)[-1], rel=1e-5)
     assert after(1.0, True) == 6.0
     policy = ds4.policy(SMALL, learner)
     by_default = acted(policy, episode)
-    np.testing.assert_array_equal(by_default, acted(policy, episode, float(learner.facts.target)))
+    np.testing.assert_array_equal(by_default, acted(policy, episode, float(learner.statistics.target)))
     assert np.abs(by_default - acted(policy, episode, 0.0)).max() > 1e-4
 
 
@@ -259,7 +259,7 @@ def test_which_numbers_an_action_is_learnt_from(paper: bool, first: int) -> None
     learner, batch = made(replace(config, paper_alignment=False)), windows_of(0, SPEC, [L], L, first)
 
     def at(fields: dict[str, jax.Array], mask: jax.Array) -> jax.Array:
-        return ds4.loss(learner.network, learner.facts, config, replace(batch, **fields, mask=mask[None]))
+        return ds4.loss(learner.network, learner.statistics, config, replace(batch, **fields, mask=mask[None]))
 
     found = jax.jit(jax.vmap(jax.grad(at), in_axes=(None, 0)))(
         {n: getattr(batch, n) for n in READ}, jnp.eye(L, dtype=bool)
@@ -282,11 +282,11 @@ def test_which_numbers_an_action_is_learnt_from(paper: bool, first: int) -> None
 
 def test_the_loss_does_not_read_what_fills_windows_up() -> None:
     learner, batch = made(SMALL), windows_of(0, SPEC, [T, 1, 7], T)
-    plain = loss(learner.network, learner.facts, SMALL, batch)
+    plain = loss(learner.network, learner.statistics, SMALL, batch)
     for name in READ:
         x = getattr(batch, name)
         padded = ~batch.mask.reshape(*batch.mask.shape, *(1,) * (x.ndim - 2))
-        other = loss(learner.network, learner.facts, SMALL, replace(batch, **{name: x + 3 * padded}))
+        other = loss(learner.network, learner.statistics, SMALL, replace(batch, **{name: x + 3 * padded}))
         assert other == pytest.approx(float(plain), rel=1e-6), name
 
 
@@ -304,7 +304,7 @@ def test_loss_is_the_mean_square_in_units_of_the_bounds(paper: bool, squash: boo
         )
         before[0] = 0
         given = {
-            "observations": np.asarray(learner.facts.normaliser(batch.observations[i])),
+            "observations": np.asarray(learner.statistics.normaliser(batch.observations[i])),
             "previous": before.astype(np.float32),
             "returns": np.asarray(batch.returns_to_go[i]) / np.float32(2.5),
         }
@@ -314,7 +314,7 @@ def test_loss_is_the_mean_square_in_units_of_the_bounds(paper: bool, squash: boo
         made_of = forward(learner.network, given)
         total += list((((np.tanh(made_of) if squash else made_of) - unit) ** 2)[:n].mean(axis=1))
     assert len(total) == (T + 1 + 7) - 3 * paper
-    assert loss(learner.network, learner.facts, config, batch) == pytest.approx(np.mean(total), rel=1e-5)
+    assert loss(learner.network, learner.statistics, config, batch) == pytest.approx(np.mean(total), rel=1e-5)
 
 
 def test_loss_of_choices_is_the_cross_entropy() -> None:
@@ -323,13 +323,13 @@ def test_loss_of_choices_is_the_cross_entropy() -> None:
         before = np.eye(4, dtype=np.float32)[np.asarray(batch.previous[i])]
         before[0] = 0
         given = {
-            "observations": np.asarray(learner.facts.normaliser(batch.observations[i])),
+            "observations": np.asarray(learner.statistics.normaliser(batch.observations[i])),
             "previous": before,
             "returns": np.asarray(batch.returns_to_go[i]) / np.float32(2.5),
         }
         logits = log_softmax(forward(learner.network, given).astype(np.float64), axis=1)
         total += [-logits[t, int(batch.actions[i, t])] for t in range(n)]
-    assert loss(learner.network, learner.facts, SMALL, batch) == pytest.approx(np.mean(total), rel=1e-5)
+    assert loss(learner.network, learner.statistics, SMALL, batch) == pytest.approx(np.mean(total), rel=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -365,8 +365,8 @@ def test_each_part_has_its_own_step_size_and_the_systems_no_decay(taught: ds4.Le
         assert np.abs(taken).max() < step * (1 + 2e-3), kind
         assert np.median(np.abs(taken)) > step * (1 - 2e-2), kind
     assert np.abs(decay).max() > 5e-5
-    assert metrics["loss"] == pytest.approx(float(loss(taught.network, taught.facts, TAUGHT, batch)), rel=1e-5)
-    assert same(after.facts, taught.facts)
+    assert metrics["loss"] == pytest.approx(float(loss(taught.network, taught.statistics, TAUGHT, batch)), rel=1e-5)
+    assert same(after.statistics, taught.statistics)
     assert (after.updates, taught.updates) == (1, 0)
 
 
@@ -385,7 +385,7 @@ def test_a_frozen_core_stays_to_the_bit(taught: ds4.Learner, batch: Window) -> N
 
 def test_a_frozen_cores_gradient_does_not_count_when_clipped(taught: ds4.Learner, batch: Window) -> None:
     _, frozen = update(replace(TAUGHT, freeze_core=True), taught, batch, jax.random.key(0))
-    gradient = jax.jit(jax.grad(ds4.loss), static_argnums=2)(taught.network, taught.facts, TAUGHT, batch)
+    gradient = jax.jit(jax.grad(ds4.loss), static_argnums=2)(taught.network, taught.statistics, TAUGHT, batch)
     of = parts(gradient)
     both, without = (
         np.linalg.norm(np.concatenate([of[name] for name in names])) for names in (of, ("readout", "rest"))
@@ -406,8 +406,8 @@ def test_bfloat16_is_of_the_dense_layers(taught: ds4.Learner, batch: Window) -> 
 
 def test_dropout_is_on_in_training_alone() -> None:
     learner, batch = made(replace(SMALL, dropout=0.3)), windows_of(0, SPEC, [T, 2], T)
-    dry = loss(learner.network, learner.facts, SMALL, batch)
-    wet = [float(loss(learner.network, learner.facts, SMALL, batch, jax.random.key(i))) for i in range(2)]
+    dry = loss(learner.network, learner.statistics, SMALL, batch)
+    wet = [float(loss(learner.network, learner.statistics, SMALL, batch, jax.random.key(i))) for i in range(2)]
     assert len({float(dry), *wet}) == 3
     policy, none, episode = ds4.policy(SMALL, learner), ds4.policy(SMALL, made(SMALL)), episode_of(0, SPEC, 3)
     np.testing.assert_array_equal(acted(policy, episode, 4.0), acted(none, episode, 4.0))
@@ -444,7 +444,7 @@ def test_the_beginning_is_of_the_named_kind() -> None:
 
 
 def test_whole_episodes_are_asked_for() -> None:
-    assert ds4.batches(ds4.Config(batch_size=7, length=30)) == Draw(7, 30, whole=True)
+    assert ds4.batches(ds4.Config(batch_size=7, length=30)) == BatchSpec(7, 30, whole=True)
     assert ds4.plan_length(ds4.Config()) == 1
 
 
@@ -457,5 +457,5 @@ def test_data_that_cannot_be_learnt_from_are_refused() -> None:
         ds4.select_data(ds4.Config(), replace(data, rewards=None))
     found = ds4.select_data(ds4.Config(returns=False), replace(data, rewards=None)).rewards
     np.testing.assert_array_equal(found, np.zeros(7))  # type: ignore[arg-type]
-    late = ds4.select_data(ds4.Config(delayed=True), data)
+    late = ds4.select_data(ds4.Config(delay_rewards=True), data)
     np.testing.assert_allclose(logs.returns_to_go(late), np.repeat(logs.returns(data), [5, 2]), rtol=1e-6)

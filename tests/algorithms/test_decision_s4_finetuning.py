@@ -16,9 +16,9 @@ from tests.learners import close, differences, episode_of, nudged, same
 
 from legato.algorithms.decision_s4 import actor_critic as ac
 from legato.algorithms.decision_s4 import decision_s4 as ds4
-from legato.data import histories as ring
+from legato.data import recurrent_replay
 from legato.data import trajectories as logs
-from legato.data.histories import Episode, Histories, Moment
+from legato.data.recurrent_replay import Episode, RecurrentReplay, StateTransition
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.errors import LegatoError
@@ -41,26 +41,26 @@ def begun(tuning: ac.Config = TUNING, base: ds4.Config = SMALL) -> ac.Learner:
 @cache
 def played(seed: int = 0, steps: int = LENGTH, terminated: bool = True) -> Episode:
     """An episode as the loop hands it on. The padding is NaN where nothing may read it."""
-    world = episode_of(seed, SPEC, steps + 1)
+    environment = episode_of(seed, SPEC, steps + 1)
     pad = ROWS - steps
-    observations = np.pad(np.asarray(world.observation), [(0, pad - 1), (0, 0)])
-    actions = np.pad(np.asarray(world.executed)[1:], [(0, pad), (0, 0)])
-    rewards = np.pad(np.asarray(world.reward)[1:], (0, pad), constant_values=np.nan)
+    observations = np.pad(np.asarray(environment.observation), [(0, pad - 1), (0, 0)])
+    actions = np.pad(np.asarray(environment.executed)[1:], [(0, pad), (0, 0)])
+    rewards = np.pad(np.asarray(environment.reward)[1:], (0, pad), constant_values=np.nan)
     fields = (jnp.asarray(steps), jnp.asarray(terminated), jnp.asarray(ASKED))
     return Episode(*map(jnp.asarray, (observations, actions, rewards)), *fields)
 
 
 def replay(
     tuning: ac.Config = TUNING, base: ds4.Config = SMALL, *episodes: Episode
-) -> tuple[Histories, dict[str, Any]]:
-    histories, metrics = ac.replay.create(tuning, base, SPEC, 20, 8), {}
+) -> tuple[RecurrentReplay, dict[str, Any]]:
+    stored, metrics = ac.replay.create(tuning, base, SPEC, 20, 8), {}
     for episode in episodes or (played(),):
-        histories, metrics = remember(tuning, begun(tuning, base), histories, episode)
-    return histories, metrics
+        stored, metrics = remember(tuning, begun(tuning, base), stored, episode)
+    return stored, metrics
 
 
-def rows(histories: Histories, count: int = LENGTH + 1) -> Moment:
-    return ring.moment(histories, jnp.arange(count))
+def rows(stored: RecurrentReplay, count: int = LENGTH + 1) -> StateTransition:
+    return recurrent_replay.transition_at(stored, jnp.arange(count))
 
 
 # --- the replay ---
@@ -69,7 +69,7 @@ def rows(histories: Histories, count: int = LENGTH + 1) -> Moment:
 def test_three_steps_by_hand() -> None:
     """Which action came before which observation, and which the critic is told of."""
     episode = played(steps=3)
-    unit = np.asarray(begun().facts.normalise_actions(episode.actions))
+    unit = np.asarray(begun().statistics.normalise_actions(episode.actions))
     found = rows(replay(TUNING, SMALL, episode)[0], 4)
     np.testing.assert_array_equal(found.observation, episode.observations[:4])
     np.testing.assert_allclose(found.previous, [0 * unit[0], unit[0], unit[1], unit[2]], rtol=1e-6)
@@ -90,11 +90,11 @@ def test_stored_states_are_those_that_the_policy_had(core: Any) -> None:
     """Stepped by the policy itself, at every step of the episode and after its last."""
     base = replace(SMALL, core=core)
     found = rows(replay(TUNING, base)[0])
-    policy, world = ds4.policy(base, made(base)), episode_of(0, SPEC, LENGTH + 1)
+    policy, environment = ds4.policy(base, made(base)), episode_of(0, SPEC, LENGTH + 1)
     state = policy.init_state(jnp.asarray(ASKED))
     for t in range(LENGTH + 1):
         np.testing.assert_allclose(found.state[t], ravel_pytree(state.systems)[0], atol=2e-6)
-        state = policy.observe(state, jax.tree.map(lambda leaf, t=t: leaf[t], world))
+        state = policy.observe(state, jax.tree.map(lambda leaf, t=t: leaf[t], environment))
         np.testing.assert_allclose(found.ret[t], state.return_to_go, atol=1e-5)
 
 
@@ -122,16 +122,16 @@ EPISODES = ((0, 5), (1, 4), (2, 7), (3, 6))  # seeds and steps: 26 rows, the sec
 RING = 18  # its first two are overwritten, and all of the first episode
 
 
-def ring_of(learner: ac.Learner) -> Histories:
-    histories = ac.replay.create(TUNING, SMALL, SPEC, RING, 8)
+def ring_of(learner: ac.Learner) -> RecurrentReplay:
+    stored = ac.replay.create(TUNING, SMALL, SPEC, RING, 8)
     for seed, steps in EPISODES:
-        histories, _ = remember(TUNING, learner, histories, played(seed, steps))
-    return histories
+        stored, _ = remember(TUNING, learner, stored, played(seed, steps))
+    return stored
 
 
 def test_while_nothing_is_learnt_a_refresh_changes_nothing() -> None:
-    histories = ring_of(begun())
-    close(refreshed(begun(), histories), histories, 1e-6)
+    stored = ring_of(begun())
+    close(refreshed(begun(), stored), stored, 1e-6)
 
 
 def test_a_refresh_renews_what_a_changed_actor_left_behind() -> None:
@@ -148,23 +148,27 @@ def test_a_refresh_renews_what_a_changed_actor_left_behind() -> None:
 # --- learning ---
 
 
-def moment(seed: int, size: int = 6) -> Moment:
+def moment(seed: int, size: int = 6) -> StateTransition:
     rng = np.random.default_rng(seed)
     state = ac.stored_states.state_size(SMALL, SPEC)
     shapes: list[tuple[int, ...]] = [(size, 3), (size, 2), (size, 2), (size,), (size,)]
     fields = [rng.normal(size=shape) for shape in shapes]
     fields[1], fields[2] = np.tanh(fields[1]), np.tanh(fields[2])
     flags = [rng.integers(0, 2, size).astype(float), (np.arange(size) != 2).astype(float)]
-    return Moment(*(jnp.asarray(f, jnp.float32) for f in (*fields, *flags, rng.normal(size=(size, state)))))
+    return StateTransition(*(jnp.asarray(f, jnp.float32) for f in (*fields, *flags, rng.normal(size=(size, state)))))
 
 
 def test_one_step_from_a_stored_state_is_the_policys_step() -> None:
     learner, now = begun(), moment(0)
-    found = ac.acted(learner.actor, learner, now)
+    found = ac.replay_actions(learner.actor, learner, now)
     policy = ds4.policy(SMALL, made(SMALL))
     _, unravel = ravel_pytree(learner.actor.start())
     for i in range(3):
-        given = learner.facts.normaliser(now.observation[i]), now.previous[i], learner.facts.ask(now.ret[i])
+        given = (
+            learner.statistics.normaliser(now.observation[i]),
+            now.previous[i],
+            learner.statistics.scale_return(now.ret[i]),
+        )
         _, read = policy.network.step(policy.entry, policy.discrete, unravel(now.state[i]), *given)
         np.testing.assert_allclose(found[i], np.tanh(read @ policy.network.out), atol=1e-6)
 
@@ -172,14 +176,16 @@ def test_one_step_from_a_stored_state_is_the_policys_step() -> None:
 def test_gradients_end_at_the_stored_state() -> None:
     """The weights have one, as they act in this step; the state has none."""
     learner, now = begun(), moment(0)
-    given = jax.grad(lambda state: ac.acted(learner.actor, learner, replace_state(now, state)).sum())(now.state)
+    given = jax.grad(lambda state: ac.replay_actions(learner.actor, learner, replace_state(now, state)).sum())(
+        now.state
+    )
     np.testing.assert_array_equal(given, np.zeros_like(given))
-    weights = jax.grad(lambda actor: ac.acted(actor, learner, now).sum())(learner.actor)
+    weights = jax.grad(lambda actor: ac.replay_actions(actor, learner, now).sum())(learner.actor)
     assert all(np.abs(leaf).max() > 0 for leaf in (weights.blocks[0].system.c, weights.blocks[0].system.log_decay))
 
 
-def replace_state(moment: Moment, state: jax.Array) -> Moment:
-    return Moment(**{**vars(moment), "state": state})
+def replace_state(moment: StateTransition, state: jax.Array) -> StateTransition:
+    return StateTransition(**{**vars(moment), "state": state})
 
 
 def test_the_critics_loss_is_the_equation() -> None:
@@ -191,13 +197,13 @@ def test_the_critics_loss_is_the_equation() -> None:
     discount = jnp.asarray([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
     noise = jnp.asarray(np.random.default_rng(2).normal(size=(6, 2)), jnp.float32)
     found, value = ac.critic_loss(learner.critic, learner, TUNING, now, after, discount, noise)
-    facts = learner.facts
+    statistics = learner.statistics
 
-    def judged(critic: Any, m: Moment, action: Any) -> list[np.ndarray]:
-        read = jnp.concatenate([facts.normaliser(m.observation), (m.ret / facts.scale)[:, None]], -1)
+    def judged(critic: Any, m: StateTransition, action: Any) -> list[np.ndarray]:
+        read = jnp.concatenate([statistics.normaliser(m.observation), (m.ret / statistics.scale)[:, None]], -1)
         return [np.asarray(q, np.float64) for q in critic(read, action)]
 
-    a = jnp.clip(ac.acted(learner.target_actor, learner, after) + noise, -1, 1)
+    a = jnp.clip(ac.replay_actions(learner.target_actor, learner, after) + noise, -1, 1)
     y = np.asarray(now.reward) / 2.0 + np.asarray(now.continues) * np.asarray(discount) * np.minimum(
         *judged(learner.target_critic, after, a)
     )
@@ -208,15 +214,15 @@ def test_the_critics_loss_is_the_equation() -> None:
 
 
 def test_an_early_end_counts_the_return_to_go_that_is_lost() -> None:
-    """Where the world ended the episode, and only as far as something was left to earn."""
+    """Where the environment ended the episode, and only as far as something was left to earn."""
     learner, now, after = begun(), moment(0), moment(1)
-    after = Moment(**{**vars(after), "ret": jnp.asarray([3.0, -2.0, 1.0, 4.0, -1.0, 2.0])})
+    after = StateTransition(**{**vars(after), "ret": jnp.asarray([3.0, -2.0, 1.0, 4.0, -1.0, 2.0])})
     discount, noise = jnp.full(6, 0.9), jnp.zeros((6, 2))
     lost = 0.5 * (1 - now.continues) * jnp.asarray([3.0, 0.0, 1.0, 4.0, 0.0, 2.0])
     assert float(lost.sum()) > 0
-    paid = Moment(**{**vars(now), "reward": now.reward - lost})
+    paid = StateTransition(**{**vars(now), "reward": now.reward - lost})
     given = now, after, discount, noise
-    found, _ = ac.critic_loss(learner.critic, learner, replace(TUNING, regret=0.5), *given)
+    found, _ = ac.critic_loss(learner.critic, learner, replace(TUNING, termination_penalty=0.5), *given)
     expected, _ = ac.critic_loss(learner.critic, learner, TUNING, paid, after, discount, noise)
     without, _ = ac.critic_loss(learner.critic, learner, TUNING, *given)
     assert float(found) == pytest.approx(float(expected), rel=1e-6)
@@ -225,36 +231,40 @@ def test_an_early_end_counts_the_return_to_go_that_is_lost() -> None:
 
 def test_the_actors_loss_is_the_equation() -> None:
     learner, now = begun(), moment(0)
-    learner = ac.Learner(**{**vars(learner), "anchor": nudged(learner.actor)})
-    facts, there = learner.facts, np.asarray(now.valid) == 1
-    action = ac.acted(learner.actor, learner, now)
-    read = jnp.concatenate([facts.normaliser(now.observation), (now.ret / facts.scale)[:, None]], -1)
+    learner = ac.Learner(**{**vars(learner), "reference_actor": nudged(learner.actor)})
+    statistics, there = learner.statistics, np.asarray(now.valid) == 1
+    action = ac.replay_actions(learner.actor, learner, now)
+    read = jnp.concatenate([statistics.normaliser(now.observation), (now.ret / statistics.scale)[:, None]], -1)
     q = np.minimum(*(np.asarray(found) for found in learner.critic(read, action)))[there]
-    apart = np.square(np.asarray(action - ac.acted(learner.anchor, learner, now)))[there].mean()
+    apart = np.square(np.asarray(action - ac.replay_actions(learner.reference_actor, learner, now)))[there].mean()
     assert float(ac.actor_loss(learner.actor, learner, TUNING, now)[0]) == pytest.approx(-q.mean(), rel=1e-4)
-    found, moved = ac.actor_loss(learner.actor, learner, replace(TUNING, anchor=3.0), now)
+    found, moved = ac.actor_loss(learner.actor, learner, replace(TUNING, regularisation_weight=3.0), now)
     assert float(found) == pytest.approx(-q.mean() / np.abs(q).mean() + 3 * apart, rel=1e-4)
     assert float(moved) == pytest.approx(apart, rel=1e-4)
-    learner = ac.taken_back(TUNING, learner, learner.actor)  # once: the tether is twice as tight
-    found, _ = ac.actor_loss(learner.actor, learner, replace(TUNING, anchor=3.0), now)
+    learner = ac.roll_back(TUNING, learner, learner.actor)  # once: the regularisation is doubled
+    found, _ = ac.actor_loss(learner.actor, learner, replace(TUNING, regularisation_weight=3.0), now)
     assert float(found) == pytest.approx(-q.mean() / np.abs(q).mean() + 6 * apart, rel=1e-4)
-    short = replace(TUNING, shortest=0.4)
-    assert float(ac.taken_back(short, learner, learner.actor).trust) == pytest.approx(0.4)
-    learner = ac.improved(TUNING, learner, jnp.asarray(True))
-    assert float(learner.trust) == float(ac.improved(TUNING, learner, jnp.asarray(True)).trust) == 1.0
+    short = replace(TUNING, min_regularisation_scale=0.4)
+    assert float(ac.roll_back(short, learner, learner.actor).regularisation_scale) == pytest.approx(0.4)
+    learner = ac.on_new_best(TUNING, learner, jnp.asarray(True))
+    assert (
+        float(learner.regularisation_scale)
+        == float(ac.on_new_best(TUNING, learner, jnp.asarray(True)).regularisation_scale)
+        == 1.0
+    )
 
 
 def test_a_critic_may_be_blind_to_the_return() -> None:
     blind = replace(TUNING, critic_reads_return=False)
     learner, now = begun(blind), moment(0)
-    other = Moment(**{**vars(now), "ret": now.ret + 3})
+    other = StateTransition(**{**vars(now), "ret": now.ret + 3})
     action = now.action
-    assert same(*(ac.judged(learner.critic, blind, learner.facts, m, action) for m in (now, other)))
+    assert same(*(ac.q_values(learner.critic, blind, learner.statistics, m, action) for m in (now, other)))
     sees = begun()
-    assert not same(*(ac.judged(sees.critic, TUNING, sees.facts, m, action) for m in (now, other)))
+    assert not same(*(ac.q_values(sees.critic, TUNING, sees.statistics, m, action) for m in (now, other)))
 
 
-NAMES = ("actor", "target_actor", "critic", "target_critic", "anchor", "average", "facts")
+NAMES = ("actor", "target_actor", "critic", "target_critic", "reference_actor", "average", "statistics")
 
 
 @pytest.mark.parametrize(
@@ -294,7 +304,7 @@ def test_what_is_deployed_follows_the_actor_and_can_be_taken_back() -> None:
     close(learner.average, jax.tree.map(lambda a, b: a + 0.25 * (b - a), begun().actor, learner.actor), 1e-6)
     assert same(ac.policy(learner, jnp.asarray(1.0)).network, learner.average)
     assert same(ac.explorer(learner, jnp.asarray(1.0), jnp.asarray(0.1)).policy.network, learner.actor)  # type: ignore[attr-defined]
-    back = ac.taken_back(TUNING, learner, begun().actor)
+    back = ac.roll_back(TUNING, learner, begun().actor)
     assert all(same(part, begun().actor) for part in (back.actor, back.target_actor, back.average))
     assert same(back.optimisers["actor"], begun().optimisers["actor"])
     assert not same(learner.optimisers["actor"], begun().optimisers["actor"])
@@ -303,12 +313,12 @@ def test_what_is_deployed_follows_the_actor_and_can_be_taken_back() -> None:
 
 def test_the_critics_take_several_steps_before_the_actor_does() -> None:
     """As many as are asked for, on batches of their own, and the actor follows the last of them."""
-    tuning, histories, key = replace(TUNING, critics_per_actor=3), replay()[0], jax.random.key(0)
-    together, _ = update(tuning, begun(), histories, key, True)
+    tuning, stored, key = replace(TUNING, critics_per_actor=3), replay()[0], jax.random.key(0)
+    together, _ = update(tuning, begun(), stored, key, True)
     assert int(together.updates) == 3
-    critic, actor = begun(), update(TUNING, begun(), histories, key, True)[0].actor
+    critic, actor = begun(), update(TUNING, begun(), stored, key, True)[0].actor
     for k in jax.random.split(jax.random.split(key)[0], 3):
-        critic, _ = jax.jit(ac.critic_step, static_argnums=0)(TUNING, critic, histories, k)
+        critic, _ = jax.jit(ac.critic_step, static_argnums=0)(TUNING, critic, stored, k)
     close(together.critic, critic.critic, 1e-5)
     close(together.target_critic, critic.target_critic, 1e-5)
     assert not same(together.actor, actor) and not same(together.actor, begun().actor)
@@ -340,12 +350,12 @@ def logged_episodes(lengths: list[int], returns: list[float]) -> Trajectories:
 def test_logged_episodes_of_all_returns_are_begun_with() -> None:
     """Of twelve episodes of 5 steps the best three, and of the other nine every third; the best comes last."""
     data = logged_episodes([5] * 12, returns=[3, 11, 7, 0, 1, 9, 10, 2, 4, 8, 5, 6])
-    found = ac.initial_episodes(replace(TUNING, logged=30), data)
+    found = ac.initial_episodes(replace(TUNING, offline_steps=30), data)
     assert logs.returns(data)[found].tolist() == [2, 5, 8, 9, 10, 11]
     assert len(ac.initial_episodes(TUNING, data)) == 0
-    assert sorted(ac.initial_episodes(replace(TUNING, logged=60), data)) == list(range(12))
+    assert sorted(ac.initial_episodes(replace(TUNING, offline_steps=60), data)) == list(range(12))
     uneven = logged_episodes([9, 1, 1, 1], returns=[3, 2, 1, 0])
-    assert uneven.lengths[ac.initial_episodes(replace(TUNING, logged=8), uneven)].sum() <= 8
+    assert uneven.lengths[ac.initial_episodes(replace(TUNING, offline_steps=8), uneven)].sum() <= 8
 
 
 # --- phases, targets, acting ---
@@ -361,16 +371,18 @@ def test_phases_come_one_after_another() -> None:
 def test_the_anchor_is_the_best_policy_so_far_or_stays_where_it_was() -> None:
     learner = ac.Learner(**{**vars(begun()), "average": nudged(begun().actor)})
     yes, no = jnp.asarray(True), jnp.asarray(False)
-    assert same(ac.improved(TUNING, learner, yes).anchor, learner.average)
-    assert same(ac.improved(TUNING, learner, no).anchor, begun().actor)
-    assert same(ac.improved(replace(TUNING, anchor_at="start"), learner, yes).anchor, begun().actor)
+    assert same(ac.on_new_best(TUNING, learner, yes).reference_actor, learner.average)
+    assert same(ac.on_new_best(TUNING, learner, no).reference_actor, begun().actor)
+    assert same(
+        ac.on_new_best(replace(TUNING, regularise_towards="start"), learner, yes).reference_actor, begun().actor
+    )
 
 
 def test_the_target_runs_ahead_of_the_best_and_never_below_the_first() -> None:
     first = np.array([100.0, 100.0, -100.0])
-    asks, tries = ac.targets(replace(TUNING, ahead=0.1), first, np.array([95.0, 50.0, -200.0]), np.ones(3))
+    asks, tries = ac.targets(replace(TUNING, target_increment=0.1), first, np.array([95.0, 50.0, -200.0]), np.ones(3))
     np.testing.assert_allclose(asks, [104.5, 100, -100])
-    less, _ = ac.targets(replace(TUNING, ahead=0.4), first, np.array([95.0, 50.0, -100.0]), np.full(3, 0.25))
+    less, _ = ac.targets(replace(TUNING, target_increment=0.4), first, np.array([95.0, 50.0, -100.0]), np.full(3, 0.25))
     np.testing.assert_allclose(less, [104.5, 100, -90])
     np.testing.assert_array_equal(asks, tries)
 
@@ -378,7 +390,7 @@ def test_the_target_runs_ahead_of_the_best_and_never_below_the_first() -> None:
 def test_what_is_saved_is_a_policy_of_decision_s4() -> None:
     found = ac.policy(begun(), jnp.asarray(7.0))
     assert jax.tree.structure(found) == jax.tree.structure(ds4.policy(SMALL, made(SMALL)))
-    assert float(found.facts.target) == 7.0 and float(begun().facts.target) != 7.0
+    assert float(found.statistics.target) == 7.0 and float(begun().statistics.target) != 7.0
 
 
 def test_what_cannot_be_fine_tuned_is_refused() -> None:
@@ -389,6 +401,6 @@ def test_what_cannot_be_fine_tuned_is_refused() -> None:
     with pytest.raises(LegatoError, match="without history"):
         check(replace(SMALL, history=False), SPEC)
     with pytest.raises(LegatoError, match="delayed return"):
-        ac.check(replace(TUNING, relabel=True), replace(SMALL, delayed=True), SPEC, None)
-    with pytest.raises(LegatoError, match="regret 0 with relabel"):
-        ac.check(replace(TUNING, relabel=True, regret=0.1), SMALL, SPEC, None)
+        ac.check(replace(TUNING, relabel=True), replace(SMALL, delay_rewards=True), SPEC, None)
+    with pytest.raises(LegatoError, match="termination_penalty 0 with relabel"):
+        ac.check(replace(TUNING, relabel=True, termination_penalty=0.1), SMALL, SPEC, None)

@@ -15,10 +15,10 @@ from tests.tiny import swings
 
 from legato.algorithms.decision_s4 import decision_s4 as ds4
 from legato.algorithms.decision_s4 import reweighted as rw
-from legato.data import recent as slots
+from legato.data import episode_replay
 from legato.data import trajectories as logs
-from legato.data.histories import Episode
-from legato.data.recent import Recent
+from legato.data.episode_replay import EpisodeReplay
+from legato.data.recurrent_replay import Episode
 from legato.data.spec import Spec
 from legato.errors import LegatoError
 from legato.nn.ssm import groups
@@ -34,7 +34,7 @@ def begun(base: ds4.Config = SMALL) -> rw.Learner:
     return jax.jit(rw.init, static_argnums=(0, 1))(TUNING, base, ds4.policy(base, made(base)), jax.random.key(0))
 
 
-def replay(*episodes: tuple[int, float]) -> Recent:
+def replay(*episodes: tuple[int, float]) -> EpisodeReplay:
     """Episodes of so many steps that earned so much, all of it at the first step."""
     memory = rw.replay.create(TUNING, SMALL, SPEC, 0, LONGEST)
     for seed, (steps, earned) in enumerate(episodes):
@@ -67,7 +67,7 @@ def test_better_counts_more_below_zero_too() -> None:
 
 def test_episodes_are_drawn_whole_by_the_square_of_their_lengths() -> None:
     memory = replay((1, 0.0), (2, 0.0), (4, 0.0))
-    window, slot = slots.draw_whole(memory, jax.random.key(0), 6000, power=2.0)
+    window, slot = episode_replay.sample_episodes(memory, jax.random.key(0), 6000, power=2.0)
     np.testing.assert_allclose(np.bincount(slot) / 6000, np.array([1, 4, 16]) / 21, atol=0.02)
     np.testing.assert_array_equal(window.mask.sum(axis=1), np.array([1, 2, 4])[np.asarray(slot)])
     np.testing.assert_array_equal(window.timesteps[:, 0], 0)
@@ -76,24 +76,24 @@ def test_episodes_are_drawn_whole_by_the_square_of_their_lengths() -> None:
 def test_the_loss_weighs_episodes() -> None:
     """Against the losses of each episode alone, weighed by hand."""
     memory = replay((5, 10.0), (3, 40.0), (6, 20.0))
-    batch = slots.windows.window(memory.episodes, LONGEST * jnp.arange(3), LONGEST)
+    batch = episode_replay.windows.window(memory.episodes, LONGEST * jnp.arange(3), LONGEST)
     learner, weight = begun(), np.array([0.5, 2.0, 1.0])
-    found = ds4.loss(learner.actor, learner.facts, SMALL, batch, None, jnp.asarray(weight, jnp.float32))
+    found = ds4.loss(learner.actor, learner.statistics, SMALL, batch, None, jnp.asarray(weight, jnp.float32))
     each = [
-        float(ds4.loss(learner.actor, learner.facts, SMALL, jax.tree.map(lambda x, i=i: x[i : i + 1], batch)))
+        float(ds4.loss(learner.actor, learner.statistics, SMALL, jax.tree.map(lambda x, i=i: x[i : i + 1], batch)))
         for i in range(3)
     ]
     counts = weight * np.array([5, 3, 6])
     assert float(found) == pytest.approx(float(np.sum(each * counts) / counts.sum()), rel=1e-4)
-    even = ds4.loss(learner.actor, learner.facts, SMALL, batch, None, jnp.ones(3))
-    assert float(even) == pytest.approx(float(ds4.loss(learner.actor, learner.facts, SMALL, batch)), rel=1e-5)
+    even = ds4.loss(learner.actor, learner.statistics, SMALL, batch, None, jnp.ones(3))
+    assert float(even) == pytest.approx(float(ds4.loss(learner.actor, learner.statistics, SMALL, batch)), rel=1e-5)
 
 
 @pytest.mark.parametrize("frozen", [True, False])
 def test_an_update_moves_the_actor_and_a_frozen_core_stays(frozen: bool) -> None:
     base = replace(SMALL, freeze_core=frozen)
     learner, metrics = update(TUNING, begun(base), replay((5, 10.0), (3, 40.0)), jax.random.key(0), True)
-    assert differences(begun(base), learner, ("actor", "facts", "pivot")) == {"actor", "pivot"}
+    assert differences(begun(base), learner, ("actor", "statistics", "pivot")) == {"actor", "pivot"}
     assert all(np.isfinite(value) for value in metrics.values())
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), begun(base).actor, learner.actor)
     kinds = jax.tree.leaves(groups(begun(base).actor))
@@ -107,7 +107,7 @@ def test_the_best_logs_come_first_and_what_is_saved_is_a_policy_of_decision_s4()
     np.testing.assert_array_equal(earned, np.sort(logs.returns(data))[-4:])
     found = rw.policy(begun(), jnp.asarray(7.0))
     assert jax.tree.structure(found) == jax.tree.structure(ds4.policy(SMALL, made(SMALL)))
-    assert same(found.network, begun().actor) and float(found.facts.target) == 7.0
+    assert same(found.network, begun().actor) and float(found.statistics.target) == 7.0
 
 
 def test_what_cannot_be_fine_tuned_is_refused() -> None:
@@ -115,4 +115,4 @@ def test_what_cannot_be_fine_tuned_is_refused() -> None:
     with pytest.raises(LegatoError, match="not choices"):
         rw.check(TUNING, SMALL, Spec.discrete(3, 4), None)
     with pytest.raises(LegatoError, match="delayed returns"):
-        rw.check(TUNING, replace(SMALL, delayed=True), SPEC, None)
+        rw.check(TUNING, replace(SMALL, delay_rewards=True), SPEC, None)

@@ -14,13 +14,13 @@ import pytest
 from scipy import stats
 from scipy.special import log_softmax, softmax
 from tests.data.test_trajectories import raw
-from tests.learners import acted, asked_returns_to_go, episode_of, facts_of, same, size, windows_of
+from tests.learners import acted, episode_of, facts_of, same, size, target_returns_to_go, windows_of
 
 from legato.algorithms.decision_transformer import decision_transformer as dt
 from legato.data import trajectories as logs
 from legato.data.spec import Spec
 from legato.data.trajectories import About, trajectories
-from legato.data.windows import Draw, Window
+from legato.data.windows import BatchSpec, Window
 from legato.errors import LegatoError
 from legato.nn import optimisation
 from legato.training.settings import preset
@@ -30,7 +30,7 @@ K, T = 4, 11  # steps of a window, and of an episode that is longer than what a 
 SMALL = dt.Config(context=K, layers=2, heads=2, size=16, dropout=0.0, episode_length=32, warmup=0, learning_rate=1e-3)
 TINY = replace(SMALL, layers=1, heads=1, size=8)
 TAUGHT = replace(SMALL, layers=1, size=32, unused=True, weight_decay=1e-2, warmup=10)
-CACHE = replace(SMALL, memory="cache")
+CACHE = replace(SMALL, decoding="cache")
 NAMES = ("returns", "observations", "actions", "timesteps", "mask")
 POSITIONS = pytest.mark.parametrize("positions", ["timestep", "rotary", "none"])
 
@@ -112,7 +112,7 @@ def test_what_fills_a_window_up_is_not_seen(positions: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [SMALL, replace(SMALL, positions="rotary"), replace(SMALL, memory="cache", context=2)]
+    "config", [SMALL, replace(SMALL, positions="rotary"), replace(SMALL, decoding="cache", context=2)]
 )
 def test_from_what_is_attended_to_follows_what_the_head_gives(config: dt.Config) -> None:
     network, given = made(config).network, inputs(length=4)
@@ -120,7 +120,7 @@ def test_from_what_is_attended_to_follows_what_the_head_gives(config: dt.Config)
     weights = np.asarray(jax.jit(dt.Network.attention)(network, *array))
     np.testing.assert_allclose(weights.sum(axis=-1), 1, atol=1e-5)
     back = np.arange(12)[:, None] - np.arange(12)
-    sees = (back >= 0) & (back < (6 if config.memory == "cache" else 12))
+    sees = (back >= 0) & (back < (6 if config.decoding == "cache" else 12))
     np.testing.assert_array_equal(weights > 0, np.broadcast_to(sees, weights.shape))
 
     def rebuilt(network: dt.Network, weights: jax.Array) -> jax.Array:
@@ -136,13 +136,13 @@ def test_from_what_is_attended_to_follows_what_the_head_gives(config: dt.Config)
 
 def test_the_loss_does_not_read_what_fills_windows_up() -> None:
     learner, batch = made(SMALL), windows_of(0, SPEC, [4, 1, 2], K, first=3)
-    plain = loss(learner.network, learner.facts, batch)
+    plain = loss(learner.network, learner.statistics, batch)
     for name in ("observations", "actions", "returns_to_go", "timesteps"):
         x = getattr(batch, name)
         padded = ~batch.mask.reshape(*batch.mask.shape, *(1,) * (x.ndim - 2))
-        assert loss(learner.network, learner.facts, replace(batch, **{name: x + 3 * padded})) == plain, name
+        assert loss(learner.network, learner.statistics, replace(batch, **{name: x + 3 * padded})) == plain, name
     with_more = windows_of(0, SPEC, [4, 1, 3], K, first=3)
-    assert loss(learner.network, learner.facts, with_more) != plain
+    assert loss(learner.network, learner.statistics, with_more) != plain
 
 
 def test_a_token_knows_its_time_by_the_table_alone() -> None:
@@ -169,12 +169,12 @@ def test_reading_the_last_step_alone_is_reading_them_all(history: bool) -> None:
         )
 
 
-@pytest.mark.parametrize("memory", ["window", "cache"])
+@pytest.mark.parametrize("decoding", ["window", "cache"])
 @pytest.mark.parametrize("control", ["returns", "history"])
-def test_a_control_does_not_read_what_it_lacks(control: str, memory: Any) -> None:
+def test_a_control_does_not_read_what_it_lacks(control: str, decoding: Any) -> None:
     """In training and acting: neither the return asked for nor rewards, or nothing from before the present step."""
-    learner, given = made(replace(SMALL, memory=memory, **{control: False})), inputs()
-    policy = dt.policy(replace(SMALL, memory=memory, **{control: False}), learner)
+    learner, given = made(replace(SMALL, decoding=decoding, **{control: False})), inputs()
+    policy = dt.policy(replace(SMALL, decoding=decoding, **{control: False}), learner)
     episode, plain = episode_of(0, SPEC, T), forward(learner.network, **given)
     act = acted(policy, episode, () if control == "returns" else 4.0)
     if control == "returns":
@@ -190,12 +190,12 @@ def test_a_control_does_not_read_what_it_lacks(control: str, memory: Any) -> Non
     other = acted(policy, replace(episode, observation=episode.observation.at[3].add(1.0)), 4.0)
     np.testing.assert_array_equal(np.delete(other, 3, axis=0), np.delete(act, 3, axis=0))
     # What is left is the network at this step alone.
-    facts, asked = learner.facts, asked_returns_to_go(4.0, episode, 1.0)
+    statistics, asked = learner.statistics, target_returns_to_go(4.0, episode, 1.0)
     for t in (0, 6):
         given = forward(
             learner.network,
             returns=(asked[t : t + 1] / 2.5).astype(np.float32),
-            observations=facts.normaliser(episode.observation[t : t + 1]),
+            observations=statistics.normaliser(episode.observation[t : t + 1]),
             actions=np.zeros((1, 2), np.float32),
             timesteps=np.array([t], np.int32),
             mask=np.ones(1, bool),
@@ -220,13 +220,13 @@ def begun(policy: Any, episode: Any, command: Any) -> Any:
 
 def fed(learner: dt.Learner, episode: Any, target: float, gamma: float = 1.0) -> dict[str, Any]:
     """An episode as the network reads it: the returns asked for, and at each step the action executed after it."""
-    facts, spec = learner.facts, learner.facts.spec
+    statistics, spec = learner.statistics, learner.statistics.spec
     executed = np.concatenate([np.asarray(episode.executed)[1:], np.zeros((1, spec.action_size))])
     low, high = np.array(spec.low), np.array(spec.high)
     actions = executed[:, 0].astype(np.int32) if spec.choices is not None else 2 * (executed - low) / (high - low) - 1
-    mean, deviation = map(np.asarray, (facts.normaliser.mean, facts.normaliser.deviation))
+    mean, deviation = map(np.asarray, (statistics.normaliser.mean, statistics.normaliser.deviation))
     return {
-        "returns": (asked_returns_to_go(target, episode, gamma) / 2.5).astype(np.float32),
+        "returns": (target_returns_to_go(target, episode, gamma) / 2.5).astype(np.float32),
         "observations": (np.asarray(episode.observation) - mean) / deviation,
         "actions": actions.astype(np.int32 if spec.choices is not None else np.float32),
         "timesteps": np.arange(len(executed), dtype=np.int32),
@@ -305,8 +305,8 @@ def test_the_return_to_go_is_what_was_asked_less_what_was_earned(config: dt.Conf
     episode = episode_of(3, SPEC, T)
 
     @partial(jax.jit, static_argnums=(0, 1))
-    def after(gamma: float, delayed: bool, learner: dt.Learner) -> Any:
-        policy = dt.policy(replace(config, gamma=gamma, delayed=delayed), learner)
+    def after(gamma: float, delay_rewards: bool, learner: dt.Learner) -> Any:
+        policy = dt.policy(replace(config, gamma=gamma, delay_rewards=delay_rewards), learner)
         state = policy.init_state(6.0)
         state, _ = jax.lax.scan(lambda state, step: (policy.observe(state, step), None), state, episode)
         return state.returns[-1] if config is SMALL else state.return_to_go
@@ -314,7 +314,7 @@ def test_the_return_to_go_is_what_was_asked_less_what_was_earned(config: dt.Conf
     learner = made(config)
     earned = np.asarray(episode.reward, np.float64)
     assert after(1.0, False, learner) == pytest.approx(6 - earned.sum(), abs=1e-5)
-    assert after(0.9, False, learner) == pytest.approx(asked_returns_to_go(6.0, episode, 0.9)[-1], rel=1e-5)
+    assert after(0.9, False, learner) == pytest.approx(target_returns_to_go(6.0, episode, 0.9)[-1], rel=1e-5)
     assert after(1.0, True, learner) == 6.0
 
 
@@ -323,7 +323,7 @@ def test_the_return_asked_for_is_the_datas_where_nobody_says_which(config: dt.Co
     learner, episode = made(config), episode_of(0, SPEC, 3)
     policy = dt.policy(config, learner)
     by_default = acted(policy, episode)
-    np.testing.assert_array_equal(by_default, acted(policy, episode, float(learner.facts.target)))
+    np.testing.assert_array_equal(by_default, acted(policy, episode, float(learner.statistics.target)))
     assert np.abs(by_default - acted(policy, episode, 0.0)).max() > 1e-4
 
 
@@ -350,36 +350,36 @@ def test_without_a_history_no_cache_is_carried() -> None:
 
 def test_loss_is_the_mean_square_in_units_of_the_bounds() -> None:
     learner, batch = made(SMALL), windows_of(0, SPEC, [4, 1, 2], K, first=3)
-    facts, total = learner.facts, []
+    statistics, total = learner.statistics, []
     for i, n in enumerate((4, 1, 2)):
         unit = 2 * (np.asarray(batch.actions[i]) - SPEC.low) / np.subtract(SPEC.high, SPEC.low) - 1
         given = forward(
             learner.network,
             returns=batch.returns_to_go[i] / 2.5,
-            observations=facts.normaliser(batch.observations[i]),
+            observations=statistics.normaliser(batch.observations[i]),
             actions=unit.astype(np.float32),
             timesteps=batch.timesteps[i],
             mask=batch.mask[i],
         )
         total += list(((np.tanh(given) - unit) ** 2)[:n].mean(axis=1))
     assert len(total) == 7
-    assert loss(learner.network, facts, batch) == pytest.approx(np.mean(total), rel=1e-5)
+    assert loss(learner.network, statistics, batch) == pytest.approx(np.mean(total), rel=1e-5)
 
 
 def test_loss_of_choices_is_the_cross_entropy() -> None:
     learner, batch = made(SMALL, CHOICE), windows_of(0, CHOICE, [4, 1, 2], K)
-    facts, total = learner.facts, []
+    statistics, total = learner.statistics, []
     for i, n in enumerate((4, 1, 2)):
         logits = forward(
             learner.network,
             returns=batch.returns_to_go[i] / 2.5,
-            observations=facts.normaliser(batch.observations[i]),
+            observations=statistics.normaliser(batch.observations[i]),
             actions=batch.actions[i],
             timesteps=batch.timesteps[i],
             mask=batch.mask[i],
         )
         total += [-log_softmax(np.asarray(logits[t], np.float64))[int(batch.actions[i, t])] for t in range(n)]
-    assert loss(learner.network, facts, batch) == pytest.approx(np.mean(total), rel=1e-5)
+    assert loss(learner.network, statistics, batch) == pytest.approx(np.mean(total), rel=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -408,7 +408,7 @@ def flat(tree: Any) -> np.ndarray:
 def test_one_batch_can_be_learnt_by_heart(batch: Window) -> None:
     """An MSE below 1e-3 within a few hundred steps of 1e-3."""
     learner = init(TAUGHT, SPEC, jax.random.key(0), facts_of(SPEC))
-    first = loss(learner.network, learner.facts, batch)
+    first = loss(learner.network, learner.statistics, batch)
     for _ in range(400):
         learner, metrics = update(TAUGHT, learner, batch, jax.random.key(0))
     assert first > 0.2
@@ -420,10 +420,10 @@ def test_an_update_moves_the_network_and_nothing_else(warm: dt.Learner, batch: W
     (one, metrics), (two, _) = (update(TAUGHT, warm, batch, jax.random.key(0)) for _ in range(2))
     assert same(one, two)
     assert same(before, warm)
-    assert same(one.facts, warm.facts)
+    assert same(one.statistics, warm.statistics)
     assert (one.updates, warm.updates) == (1, 0)
     assert all(not same(a, b) for a, b in zip(*map(jax.tree.leaves, (one.network, warm.network)), strict=True))
-    assert metrics["loss"] == pytest.approx(float(loss(warm.network, warm.facts, batch)), rel=1e-5)
+    assert metrics["loss"] == pytest.approx(float(loss(warm.network, warm.statistics, batch)), rel=1e-5)
 
 
 def test_an_update_in_groups_is_the_update(warm: dt.Learner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,7 +442,7 @@ def test_the_gradient_is_the_losses_and_is_clipped(warm: dt.Learner, batch: Wind
     assert metrics["gradient_norm"] > 0.25
     assert np.linalg.norm(flat(mean)) == pytest.approx(0.1 * 0.25, rel=1e-4)
     up, down = (
-        loss(jax.tree.map(lambda p, m, by=by: p + by * m / 0.025, warm.network, mean), warm.facts, batch)
+        loss(jax.tree.map(lambda p, m, by=by: p + by * m / 0.025, warm.network, mean), warm.statistics, batch)
         for by in (0.01, -0.01)
     )
     assert (up - down) / 0.02 == pytest.approx(float(metrics["gradient_norm"]), rel=0.02)
@@ -473,11 +473,11 @@ def test_bfloat16_is_close_and_keeps_parameters_whole(warm: dt.Learner, batch: W
 
 def test_dropout_is_on_in_training_alone() -> None:
     learner, batch = made(replace(TINY, dropout=0.3)), windows_of(0, SPEC, [4, 2], K)
-    dry = loss(learner.network, learner.facts, batch)
-    wet = [float(loss(learner.network, learner.facts, batch, jax.random.key(i))) for i in range(2)]
+    dry = loss(learner.network, learner.statistics, batch)
+    wet = [float(loss(learner.network, learner.statistics, batch, jax.random.key(i))) for i in range(2)]
     assert len({float(dry), *wet}) == 3
     none = made(TINY)
-    assert loss(none.network, none.facts, batch, jax.random.key(0)) == loss(none.network, none.facts, batch)
+    assert loss(none.network, none.statistics, batch, jax.random.key(0)) == loss(none.network, none.statistics, batch)
     policy, episode = dt.policy(TINY, learner), episode_of(0, SPEC, 3)
     np.testing.assert_array_equal(acted(policy, episode), acted(dt.policy(TINY, none), episode))
 
@@ -500,8 +500,8 @@ def test_parameter_counts_are_the_official_networks() -> None:
 
 
 def test_a_window_or_twice_the_band() -> None:
-    assert dt.batches(dt.Config()) == Draw(64, 20)
-    assert dt.batches(dt.Config(memory="cache", batch_size=7, context=5)) == Draw(4, 10)
+    assert dt.batches(dt.Config()) == BatchSpec(64, 20)
+    assert dt.batches(dt.Config(decoding="cache", batch_size=7, context=5)) == BatchSpec(4, 10)
     assert dt.plan_length(dt.Config()) == 1
 
 
@@ -523,7 +523,7 @@ def test_data_that_cannot_be_learnt_from_are_refused() -> None:
 
 def test_delayed_rewards_are_paid_at_the_end() -> None:
     data = trajectories(**raw([5, 2]))
-    late = dt.select_data(dt.Config(delayed=True), data)
+    late = dt.select_data(dt.Config(delay_rewards=True), data)
     assert late.rewards is not None
     np.testing.assert_allclose(late.rewards[[4, 6]], logs.returns(data), rtol=1e-6)
     np.testing.assert_array_equal(np.delete(late.rewards, [4, 6]), 0)

@@ -17,8 +17,8 @@ import legato
 from legato.algorithms.iql import iql
 from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories, trajectories
-from legato.data.transitions import Outcomes, transitions
-from legato.data.windows import Draw
+from legato.data.transitions import LoggedTransition, transitions
+from legato.data.windows import BatchSpec
 from legato.models.q_functions import min_q, state_value
 from legato.nn.mlp import MLP
 from legato.nn.optimisation import descend, polyak
@@ -36,7 +36,7 @@ init = jax.jit(iql.init, static_argnums=(0, 1))
 update = jax.jit(iql.update, static_argnums=0)
 
 
-def outcomes(seed: int, spec: Spec = SPEC, count: int = 16) -> Outcomes:
+def outcomes(seed: int, spec: Spec = SPEC, count: int = 16) -> LoggedTransition:
     """Random ones, half of which end their episode."""
     rng = np.random.default_rng(seed)
     s, following = rng.normal(size=(2, count, spec.observation_size)).astype(np.float32)
@@ -44,7 +44,7 @@ def outcomes(seed: int, spec: Spec = SPEC, count: int = 16) -> Outcomes:
     if spec.choices is not None:
         a = rng.integers(0, spec.choices, count).astype(np.int32)
     ends = rng.integers(0, 2, count).astype(np.float32)
-    return Outcomes(*map(jnp.asarray, (s, a, rng.normal(size=count).astype(np.float32), following, ends)))
+    return LoggedTransition(*map(jnp.asarray, (s, a, rng.normal(size=count).astype(np.float32), following, ends)))
 
 
 def warm(config: iql.Config = CONFIG, spec: Spec = SPEC) -> iql.Learner:
@@ -110,19 +110,21 @@ def test_targets_at_a_termination_a_truncation_and_between() -> None:
         np.array([0.0, 4.0, 6.0, 8.0, 2.0]),
         np.array([0, 0, 1, 0, 0]),
         np.array([0, 0, 0, 0, 1]),
-        ends=np.array([[77.0], [30.0]]),
+        final_observations=np.array([[77.0], [30.0]]),
         about=About("made", low=(-1.0,), high=(1.0,)),
     )
     spec, config = Spec(1, (-1.0,), (1.0,)), replace(CONFIG, reward_scale=2.0, reward_shift=-1.0, gamma=0.5)
-    facts, food = iql.prepare(config, spec, data, None, "")
-    assert facts.scale == 2
+    statistics, source = iql.prepare(config, spec, data, None, "")
+    assert statistics.scale == 2
     value = MLP((1, 1), key=jax.random.key(0))
-    value = jax.tree.unflatten(jax.tree.structure(value), [facts.normaliser.deviation[:, None], facts.normaliser.mean])
-    np.testing.assert_allclose(state_value(value, facts, jnp.array([[7.0]])), [7], rtol=1e-5)
-    y = iql.targets(config, facts, value, food.outcomes(jnp.arange(5)))
+    value = jax.tree.unflatten(
+        jax.tree.structure(value), [statistics.normaliser.deviation[:, None], statistics.normaliser.mean]
+    )
+    np.testing.assert_allclose(state_value(value, statistics, jnp.array([[7.0]])), [7], rtol=1e-5)
+    y = iql.targets(config, statistics, value, source.at(jnp.arange(5)))
     np.testing.assert_allclose(y, [-1 + 1, 1 + 1.5, 2, 3 + 10, 0 + 15], atol=1e-5)
-    without = transitions(replace(data, ends=None))
-    y = iql.targets(config, facts, value, without.outcomes(without.known))
+    without = transitions(replace(data, final_observations=None))
+    y = iql.targets(config, statistics, value, without.at(without.usable))
     np.testing.assert_allclose(y, [0, 2.5, 2, 13], atol=1e-5)  # the cut step is not learnt from
 
 
@@ -130,9 +132,9 @@ def test_rewards_are_in_units_of_a_thousandth_of_the_range_of_returns() -> None:
     data = chain(50)
     assert data.rewards is not None
     data = replace(data, rewards=np.arange(data.steps, dtype=np.float32))
-    facts, _ = iql.prepare(replace(CONFIG, reward_scale=0.0), CHAIN, data, None, "")
+    statistics, _ = iql.prepare(replace(CONFIG, reward_scale=0.0), CHAIN, data, None, "")
     returns = np.add.reduceat(np.arange(data.steps, dtype=float), data.offsets[:-1])
-    assert facts.scale == pytest.approx((returns.max() - returns.min()) / 1000, rel=1e-6)
+    assert statistics.scale == pytest.approx((returns.max() - returns.min()) / 1000, rel=1e-6)
 
 
 @pytest.mark.parametrize("spec", [SPEC, CHOICE])
@@ -156,13 +158,13 @@ def test_an_update_by_hand(spec: Spec) -> None:
         log_pi = np.asarray(jax.nn.log_softmax(given))[np.arange(16), np.asarray(batch.action)]
     assert metrics["loss"] == pytest.approx(-np.mean(weight * log_pi), rel=1e-4)
     r = np.asarray(batch.reward) / 2.5 - 0.5
-    y = r + 0.9 * np.asarray(batch.continues) * mlp(after.value.layers, seen(batch.following))[:, 0]
+    y = r + 0.9 * np.asarray(batch.continues) * mlp(after.value.layers, seen(batch.next_observation))[:, 0]
     q12 = judged(learner.critic, batch.observation, batch.action, spec)
     assert metrics["critic_loss"] == pytest.approx(((q12 - y) ** 2).mean(axis=1).sum(), rel=1e-4)
     close(after.target_critic, polyak(learner.target_critic, after.critic, 0.1), 1e-6)
     assert differences(learner, after, PARTS) == set(PARTS)
-    assert same(learner.facts, after.facts) and after.updates == 4
-    slope = jax.grad(lambda value: iql.value_loss(value, learner.facts, batch.observation, jnp.asarray(q), 0.7)[0])
+    assert same(learner.statistics, after.statistics) and after.updates == 4
+    slope = jax.grad(lambda value: iql.value_loss(value, learner.statistics, batch.observation, jnp.asarray(q), 0.7)[0])
     stepped, _ = descend(optax.adam(3e-4), learner.value, slope(learner.value), learner.optimisers["value"])
     close(stepped, after.value, 1e-6)
 
@@ -196,13 +198,13 @@ def test_sizes_and_beginnings() -> None:
     assert size(learner.value) == (11 + 1) * 256 + (256 + 1) * 256 + 257
     fresh = init(CONFIG, SPEC, jax.random.key(0))
     assert same(fresh.critic, fresh.target_critic)
-    assert iql.batches(iql.Config(batch_size=7)) == Draw(7, 1)
+    assert iql.batches(iql.Config(batch_size=7)) == BatchSpec(7, 1)
 
 
 def test_dropout_is_of_the_actor_in_training_alone() -> None:
     config, batch = replace(CONFIG, dropout=0.5), outcomes(0)
     learner = warm(config)
-    dry, *wet = (float(iql.log_likelihood(learner.actor, learner.facts, batch, k).sum()) for k in (None, *keys(2)))
+    dry, *wet = (float(iql.log_likelihood(learner.actor, learner.statistics, batch, k).sum()) for k in (None, *keys(2)))
     assert len({dry, *wet}) == 3
     losses = [update(config, learner, batch, key)[1] for key in keys(2)]
     assert losses[0]["loss"] != losses[1]["loss"] and losses[0]["critic_loss"] == losses[1]["critic_loss"]
@@ -270,7 +272,9 @@ def chain(episodes: int, seed: int = 0) -> Trajectories:
     offsets = np.cumsum([0, *lengths])
     about = About("chain", low=CHAIN.low, high=CHAIN.high)
     nothing = np.zeros(len(observations))
-    return trajectories(observations, truncations=nothing, offsets=offsets, ends=ends, about=about, **flat)
+    return trajectories(
+        observations, truncations=nothing, offsets=offsets, final_observations=ends, about=about, **flat
+    )
 
 
 @pytest.fixture(scope="module")
@@ -295,9 +299,9 @@ def test_values_are_those_of_the_best_actions_and_not_of_behaviour(walked: Run) 
     policy = loaded(walked)
     s = jnp.arange(LAST, dtype=jnp.float32)[:, None]
     best = 0.9 ** (8 - np.arange(LAST))
-    found = state_value(policy.value, policy.facts, s)
+    found = state_value(policy.value, policy.statistics, s)
     np.testing.assert_allclose(found, best, atol=0.12)
-    right, left = (min_q(policy.critic, policy.facts, s, jnp.full_like(s, a)) for a in (1.0, -1.0))
+    right, left = (min_q(policy.critic, policy.statistics, s, jnp.full_like(s, a)) for a in (1.0, -1.0))
     np.testing.assert_allclose(right, best, atol=0.12)
     np.testing.assert_allclose(left[1:], 0.9 * best[:-1], atol=0.12)
     assert (right > left).all()
@@ -325,5 +329,5 @@ def test_a_saved_policy_keeps_its_critics(walked: Run) -> None:
     assert same(policy, iql.policy(config, learner))
     assert not same(learner.critic, learner.target_critic)
     s, a = jnp.array([[3.0], [8.0]]), jnp.array([[1.0], [-0.5]])
-    q = min_q(policy.critic, policy.facts, s, a)
-    np.testing.assert_array_equal(q, min_q(learner.target_critic, learner.facts, s, a))
+    q = min_q(policy.critic, policy.statistics, s, a)
+    np.testing.assert_array_equal(q, min_q(learner.target_critic, learner.statistics, s, a))

@@ -18,20 +18,20 @@ from tests.tiny import swings
 
 from legato.algorithms.decision_transformer import finetuning as going_on
 from legato.algorithms.decision_transformer import online_decision_transformer as odt
-from legato.data import recent as slots
+from legato.data import episode_replay
 from legato.data import trajectories as logs
 from legato.data.spec import Spec
 from legato.data.windows import Window
 
 SPEC = Spec(3, (-0.2, -0.4), (0.8, 0.1))
 K = 4
-SMALL = odt.Config(layers=1, heads=1, size=8, context=K, reads=2, dropout=0.0, warmup=1, optimiser="adamw")
+SMALL = odt.Config(layers=1, heads=1, size=8, context=K, eval_context=2, dropout=0.0, warmup=1, optimiser="adamw")
 TUNING = going_on.Config(hidden=8, layers=1, batch_size=16, warmup=1, learning_rate=1e-3, episodes=3, reward_scale=2.0)
 TD3 = replace(TUNING, td3=0.5)
 
 update = jax.jit(odt.update, static_argnums=0)
 step = jax.jit(going_on.update, static_argnums=(0, 4))
-draw = jax.jit(slots.draw, static_argnums=(2, 3))
+draw = jax.jit(episode_replay.sample_windows, static_argnums=(2, 3))
 
 
 @cache
@@ -118,7 +118,7 @@ def test_the_density_is_that_of_a_squashed_normal() -> None:
 
 
 def test_deviations_keep_to_their_bounds() -> None:
-    mean, log_std = odt.parted(jnp.asarray([[1.0, 2.0, -1e3, 1e3], [1.0, 2.0, 0.0, 0.0]]))
+    mean, log_std = odt.split_outputs(jnp.asarray([[1.0, 2.0, -1e3, 1e3], [1.0, 2.0, 0.0, 0.0]]))
     np.testing.assert_allclose(mean, [[1, 2], [1, 2]])
     np.testing.assert_allclose(log_std, [[-5, 2], [-1.5, -1.5]], atol=1e-5)
 
@@ -127,10 +127,12 @@ def test_the_loss_is_the_equation(batch: Window) -> None:
     """Likelihood of the logged actions and entropy of drawn ones, over the steps that count."""
     learner, noise = made(), np.random.default_rng(1).normal(size=batch.actions.shape)
     value, (nll, entropy) = odt.loss(
-        learner.network, learner.facts, batch, jnp.asarray(0.3), jnp.asarray(noise, jnp.float32), None, 1e-6
+        learner.network, learner.statistics, batch, jnp.asarray(0.3), jnp.asarray(noise, jnp.float32), None, 1e-6
     )
-    mean, log_std = (np.asarray(x, np.float64) for x in odt.parted(odt.outputs(learner.network, learner.facts, batch)))
-    unit = np.asarray(learner.facts.normalise_actions(batch.actions), np.float64)
+    mean, log_std = (
+        np.asarray(x, np.float64) for x in odt.split_outputs(odt.outputs(learner.network, learner.statistics, batch))
+    )
+    unit = np.asarray(learner.statistics.normalise_actions(batch.actions), np.float64)
 
     def density(u: np.ndarray) -> np.ndarray:
         return (stats.norm.logpdf(u, mean, np.exp(log_std)) - np.log(1 - np.tanh(u) ** 2)).sum(-1)
@@ -151,7 +153,7 @@ def test_actions_are_learnt_as_far_inside_their_bounds_as_is_asked(batch: Window
         actions = jnp.broadcast_to(low + (high - low) * (unit + 1) / 2, batch.actions.shape)
         given = Window(**{**vars(batch), "actions": actions})
         network = jax.tree.map(jnp.zeros_like, learner.network)  # which reads no actions before
-        return float(odt.loss(network, learner.facts, given, jnp.zeros(()), jnp.zeros(()), None, edge)[1][0])
+        return float(odt.loss(network, learner.statistics, given, jnp.zeros(()), jnp.zeros(()), None, edge)[1][0])
 
     learner = made()
     assert nll(1.0, 0.1) == pytest.approx(nll(0.9, 1e-6), rel=1e-5)
@@ -188,7 +190,10 @@ def test_one_batch_can_be_learnt_by_heart(batch: Window) -> None:
 def test_an_update_moves_network_and_multiplier(optimiser: Any, batch: Window) -> None:
     config = replace(SMALL, optimiser=optimiser)
     learner, _ = update(config, made(config), batch, jax.random.key(0))
-    assert differences(made(config), learner, ("network", "log_multiplier", "facts")) == {"network", "log_multiplier"}
+    assert differences(made(config), learner, ("network", "log_multiplier", "statistics")) == {
+        "network",
+        "log_multiplier",
+    }
 
 
 def test_lamb_steps_by_the_size_of_what_it_moves(batch: Window) -> None:
@@ -204,16 +209,16 @@ def test_lamb_steps_by_the_size_of_what_it_moves(batch: Window) -> None:
 
 def test_greedy_is_the_mean_and_a_key_draws_about_it() -> None:
     policy = odt.policy(SMALL, made())
-    world = episode_of(0, SPEC, 3)
+    environment = episode_of(0, SPEC, 3)
     state = policy.init_state(())
     for t in range(3):
-        state = policy.observe(state, jax.tree.map(lambda leaf, t=t: leaf[t], world))
-    mean, log_std = odt.parted(policy.reader.given(state))
+        state = policy.observe(state, jax.tree.map(lambda leaf, t=t: leaf[t], environment))
+    mean, log_std = odt.split_outputs(policy.reader.given(state))
     greedy, _ = policy.decide(state, None, 2)
-    np.testing.assert_allclose(greedy[0], policy.facts.action(mean, None), rtol=1e-6)
+    np.testing.assert_allclose(greedy[0], policy.statistics.to_action(mean, None), rtol=1e-6)
     np.testing.assert_array_equal(greedy[0], greedy[1])
     drawn = jax.vmap(lambda key: policy.decide(state, key, 1)[0][0])(jax.random.split(jax.random.key(0), 4000))
-    unit = np.arctanh(np.clip(np.asarray(policy.facts.normalise_actions(drawn)), -1 + 1e-7, 1 - 1e-7))
+    unit = np.arctanh(np.clip(np.asarray(policy.statistics.normalise_actions(drawn)), -1 + 1e-7, 1 - 1e-7))
     np.testing.assert_allclose(unit.mean(0), mean, atol=0.1)
     np.testing.assert_allclose(unit.std(0), np.exp(log_std), rtol=0.06)
 
@@ -242,12 +247,14 @@ def begun(tuning: going_on.Config = TUNING) -> going_on.Learner:
 
 
 @cache
-def replay(tuning: going_on.Config = TUNING) -> slots.Recent:
+def replay(tuning: going_on.Config = TUNING) -> episode_replay.EpisodeReplay:
     memory = going_on.replay.create(tuning, SMALL, SPEC, 0, 6)
     for seed in range(3):
-        world = episode_of(seed, SPEC, 6)
+        environment = episode_of(seed, SPEC, 6)
         fields = (jnp.asarray(5 - seed), jnp.asarray(seed != 1), jnp.asarray(9.0))
-        episode = slots.Episode(world.observation, jnp.roll(world.executed, -1, 0), jnp.roll(world.reward, -1), *fields)
+        episode = episode_replay.Episode(
+            environment.observation, jnp.roll(environment.executed, -1, 0), jnp.roll(environment.reward, -1), *fields
+        )
         memory, _ = jax.jit(going_on.replay.add, static_argnums=0)(tuning, begun(tuning), memory, episode)
     return memory
 
@@ -269,7 +276,7 @@ def test_the_replay_begins_with_the_best_logs_in_the_order_in_which_they_go() ->
 @pytest.mark.parametrize("count", [3, 10_000])
 def test_or_with_logs_of_every_return(count: int) -> None:
     data = swings()
-    found = going_on.initial_episodes(replace(TUNING, episodes=count, logs="all"), data)
+    found = going_on.initial_episodes(replace(TUNING, episodes=count, offline_episodes="all"), data)
     assert len(set(found.tolist())) == len(found) == min(count, len(data.lengths))
     earned, everything = logs.returns(data)[found], np.sort(logs.returns(data))
     assert (np.diff(earned) >= 0).all()
@@ -285,7 +292,7 @@ def test_or_with_logs_of_every_return(count: int) -> None:
     ],
 )
 def test_who_moves_when(tuning: going_on.Config, joint: bool, moved: set[str]) -> None:
-    names = ("actor", "average", "log_multiplier", "facts")
+    names = ("actor", "average", "log_multiplier", "statistics")
     names = (*names, "critic", "target_critic", "target_actor") if tuning.td3 else names
     learner, metrics = step(tuning, begun(tuning), replay(tuning), jax.random.key(0), joint)
     assert differences(begun(tuning), learner, names) == moved
@@ -301,24 +308,24 @@ def test_the_critics_loss_is_the_equation(n: int) -> None:
     )
     assert learner.critic is not None and learner.target_critic is not None and learner.target_actor is not None
     found, _ = jax.jit(going_on.critic_loss, static_argnums=2)(learner.critic, learner, replace(TD3, n_step=n), drawn)
-    facts, window = learner.facts, drawn.window
-    s, a = facts.normaliser(window.observations), facts.normalise_actions(window.actions)
-    mean, _ = odt.parted(jax.jit(odt.outputs)(learner.target_actor, facts, window))
+    statistics, window = learner.statistics, drawn.window
+    s, a = statistics.normaliser(window.observations), statistics.normalise_actions(window.actions)
+    mean, _ = odt.split_outputs(jax.jit(odt.outputs)(learner.target_actor, statistics, window))
     value = np.minimum(*(np.asarray(q) for q in learner.target_critic(s, jnp.tanh(mean))))
     q_1, q_2 = (np.asarray(q) for q in learner.critic(s, a))
     errors, furthest = [], 0
     for i, t in np.argwhere(np.asarray(window.mask)):
         y, at = 0.0, int(t)
         while True:
-            if at - t == n or not (drawn.goes_on[i, at] or drawn.ends[i, at]):
+            if at - t == n or not (drawn.has_next[i, at] or drawn.terminated[i, at]):
                 y += 0.99 ** (at - t) * value[i, at]
                 break
             y += 0.99 ** (at - t) * float(drawn.rewards[i, at]) / 2
-            if drawn.ends[i, at]:
+            if drawn.terminated[i, at]:
                 break
             assert window.mask[i, at + 1]
             at += 1
-        if drawn.goes_on[i, t] or drawn.ends[i, t]:
+        if drawn.has_next[i, t] or drawn.terminated[i, t]:
             errors.append((q_1[i, t] - y) ** 2 + (q_2[i, t] - y) ** 2)
             furthest = max(furthest, at - int(t))
     assert furthest == min(n, 3)
@@ -337,26 +344,28 @@ def test_the_gradient_of_q_counts_by_its_weight() -> None:
 
 def test_collecting_asks_for_more_than_evaluating() -> None:
     first = np.array([100.0, -100.0])
-    asks, tries = going_on.targets(replace(TUNING, prompt=2.0), first, np.array([300.0, 0.0]), np.ones(2))
+    asks, tries = going_on.targets(replace(TUNING, collect_target_scale=2.0), first, np.array([300.0, 0.0]), np.ones(2))
     np.testing.assert_array_equal(asks, first)
     np.testing.assert_array_equal(tries, [200, 0])
 
 
 def test_evaluations_can_ask_for_more_than_the_best_earned() -> None:
     first, best = np.array([100.0, 100.0, -100.0]), np.array([300.0, 20.0, -50.0])
-    asks, tries = going_on.targets(replace(TUNING, ahead=0.2, prompt=1.0), first, best, np.array([1.0, 1.0, 0.5]))
+    asks, tries = going_on.targets(
+        replace(TUNING, target_increment=0.2, collect_target_scale=1.0), first, best, np.array([1.0, 1.0, 0.5])
+    )
     np.testing.assert_allclose(asks, [360, 100, -45])
     np.testing.assert_allclose(tries, asks)
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.5])
 def test_it_collects_with_a_share_of_its_deviation(spread: float) -> None:
-    learner, noise = begun(), jnp.asarray(going_on.phase(replace(TUNING, spread=spread), 0).noise)
+    learner, noise = begun(), jnp.asarray(going_on.phase(replace(TUNING, exploration_scale=spread), 0).noise)
     collects, acts = going_on.explorer(learner, jnp.asarray(7.0), noise), going_on.policy(learner, jnp.asarray(7.0))
     state = collects.observe(collects.init_state(()), jax.tree.map(lambda leaf: leaf[0], episode_of(0, SPEC, 1)))
     key = jax.random.key(3)
     units = (
-        acts.facts.normalise_actions(p.decide(state, k, 1)[0][0])
+        acts.statistics.normalise_actions(p.decide(state, k, 1)[0][0])
         for p, k in ((acts, None), (acts, key), (collects, key))
     )
     greedy, whole, part = (np.arctanh(np.clip(np.asarray(unit), -1 + 1e-6, 1 - 1e-6)) for unit in units)
@@ -373,7 +382,7 @@ def test_what_acts_is_a_moving_average_and_what_collects_is_not() -> None:
     close(going_on.policy(after, target).reader.acting.network, wanted, 1e-6)
     close(going_on.deployed(after), wanted, 1e-6)
     assert same(going_on.explorer(after, target, jnp.ones(())).policy.reader.acting.network, after.actor)
-    back = going_on.taken_back(slow, after, before.actor)
+    back = going_on.roll_back(slow, after, before.actor)
     assert same(back.actor, before.actor) and same(back.average, before.actor)
     whole, _ = step(TUNING, begun(), replay(), jax.random.key(0), True)
     assert same(whole.average, whole.actor)
@@ -388,7 +397,7 @@ def test_the_critics_come_first_with_a_td3_gradient_alone() -> None:
 def test_what_is_saved_is_a_policy_of_odt() -> None:
     found = going_on.policy(begun(), jnp.asarray(7.0))
     assert jax.tree.structure(found) == jax.tree.structure(odt.policy(SMALL, made()))
-    assert float(found.facts.target) == 7.0
+    assert float(found.statistics.target) == 7.0
 
 
 def test_a_replay_is_saved_and_restored() -> None:

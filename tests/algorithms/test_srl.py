@@ -1,4 +1,4 @@
-"""SRL against the equations in its docstring; who learns from what; and a world where its model is exact."""
+"""SRL against the equations in its docstring; who learns from what; and an environment where its model is exact."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Batch = tuple[Transition, Transition]
 
 
 def taught_by(learner: srl.Learner, config: srl.Config = GRU) -> srl.Teacher:
-    return srl.Teacher(config, learner.critic, learner.target_model, learner.alpha, learner.ends)
+    return srl.Teacher(config, learner.critic, learner.target_model, learner.alpha, learner.termination_model)
 
 
 def batch(seed: int, continues: float | None = None) -> Batch:
@@ -388,9 +388,11 @@ def test_a_model_of_differences_measures_them_as_it_learns() -> None:
     b = batch(9)
     after, metrics = update(config, learner, b, jax.random.key(9))
     change = np.asarray(b[1].next_observation - b[1].observation)
-    np.testing.assert_allclose(after.model.change, (change**2).mean(0), rtol=1e-5)
-    kept = learner.target_model.change + GRU.tau * (after.model.change - learner.target_model.change)
-    np.testing.assert_allclose(after.target_model.change, kept, rtol=1e-5)
+    np.testing.assert_allclose(after.model.mean_square_delta, (change**2).mean(0), rtol=1e-5)
+    kept = learner.target_model.mean_square_delta + GRU.tau * (
+        after.model.mean_square_delta - learner.target_model.mean_square_delta
+    )
+    np.testing.assert_allclose(after.target_model.mean_square_delta, kept, rtol=1e-5)
     before = learner.model.update_delta_scale(b[1].observation, b[1].next_observation, learner.updates)
     expected = model_loss(before, b[1].observation, b[1].action, b[1].next_observation)
     assert metrics["model_loss"] == pytest.approx(float(expected), rel=1e-5)
@@ -526,7 +528,7 @@ def test_what_it_asks_of_the_training_loop() -> None:
     assert srl.plan_length(config) == 6
 
 
-# --- a linear world whose model is exact (spec 7.9) ---
+# --- a linear environment whose model is exact (spec 7.9) ---
 
 A = np.array([[1.0, 0.5], [0.0, 1.0]])  # a mass on a line: position and speed
 B = np.array([[0.0], [0.5]])

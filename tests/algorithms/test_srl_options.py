@@ -17,7 +17,7 @@ from legato.algorithms.srl import srl
 from legato.data.replay import Sequences
 from legato.data.spec import Spec
 from legato.errors import LegatoError
-from legato.models.dynamics import Dynamics, Ends
+from legato.models.dynamics import Dynamics, TerminationModel
 from legato.nn.ensembles import TwinCritic
 from legato.nn.mlp import MLP
 from legato.nn.optimisation import polyak
@@ -66,7 +66,7 @@ def batch(config: srl.Config, seed: int, continues: float | None = None) -> srl.
 
 
 def teacher(found: srl.Learner, config: srl.Config) -> srl.Teacher:
-    return srl.Teacher(config, found.critic, found.target_model, found.alpha, found.ends)
+    return srl.Teacher(config, found.critic, found.target_model, found.alpha, found.termination_model)
 
 
 # --- critics that know an action's place in the plan ---
@@ -159,12 +159,14 @@ def test_several_steps_are_drawn_together_for_the_critics_alone() -> None:
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("config", [TIMED, replace(PLAIN, recall_ends=True), replace(TIMED, recall_ends=True)])
+@pytest.mark.parametrize(
+    "config", [TIMED, replace(PLAIN, predict_terminations=True), replace(TIMED, predict_terminations=True)]
+)
 def test_gradient_of_recall_holds_states_and_ends_still(config: srl.Config) -> None:
     found, b, eps = double((learner(config), transitions(9, SPEC, B), noise(9, 3, B, 2)))
     by = teacher(found, config)
     recall = srl.actor_loss(found.actor, by, b, eps)[1]
-    counts = by.counted(recall)
+    counts = by.step_weights(recall)
 
     def held(actor: srl.Actor) -> jax.Array:
         a, log_pi = actor.sample(b.observation, b.previous_action, eps)
@@ -197,7 +199,7 @@ def test_gradient_through_time_of_critics_that_know_the_place() -> None:
 # --- plans that are taught in part ---
 
 
-class Beyond(Ends):
+class Beyond(TerminationModel):
     """Knows that the episode ends where the first number passes 2."""
 
     def __init__(self):
@@ -234,19 +236,20 @@ def test_recall_stops_at_a_predicted_end() -> None:
     b = replace(b, observation=jnp.asarray([[0.0, 0, 0], [1.0, 0, 0], [2.0, 0, 0]]))
     by = srl.Teacher(PLAIN, Paid(), Chain(), jnp.zeros(()), Beyond())
     loss, recall = srl.actor_loss(actor, by, b, noise(9, 3, 3, 2))
-    np.testing.assert_array_equal(by.counted(recall), [[1, 1, 1], [1, 1, 0], [1, 0, 0]])
+    np.testing.assert_array_equal(by.step_weights(recall), [[1, 1, 1], [1, 1, 0], [1, 0, 0]])
     assert loss == pytest.approx(-((1 + 10 + 100) + (10 + 100) + 100) / 3, rel=1e-6)
-    on, _ = srl.actor_loss(actor, replace(by, ends=None), b, noise(9, 3, 3, 2))
+    on, _ = srl.actor_loss(actor, replace(by, termination_model=None), b, noise(9, 3, 3, 2))
     assert on == pytest.approx(-(111 + 1110 + 11100) / 3, rel=1e-6)
 
 
 def test_predicted_ends_are_learnt_from_terminations_alone() -> None:
-    config = replace(PLAIN, recall_ends=True)
+    config = replace(PLAIN, predict_terminations=True)
     found = learner(config)
     going, ending = (update(config, found, batch(config, 9, m), jax.random.key(9)) for m in (1.0, 0.0))
     b = batch(config, 9, 1.0)[1]
     after = [
-        float(jax.nn.sigmoid(x.ends(b.observation, b.action, b.next_observation)).mean()) for x, _ in (going, ending)
+        float(jax.nn.sigmoid(x.termination_model(b.observation, b.action, b.next_observation)).mean())
+        for x, _ in (going, ending)
     ]
     assert after[0] > after[1]
     assert going[1]["ends_loss"] != ending[1]["ends_loss"]
@@ -259,7 +262,7 @@ def test_through_time_the_temperature_heeds_the_entropy_that_is_taught() -> None
     recall = srl.actor_loss(found.actor, teacher(found, config), b, noise(9, 3, B, 2))[1]
     expected = np.zeros((3, B))
     expected[2] = 1
-    np.testing.assert_array_equal(teacher(found, config).counted(recall), expected)
+    np.testing.assert_array_equal(teacher(found, config).step_weights(recall), expected)
     key = jax.random.key(9)
     after, metrics = update(config, found, (b, b), key)
     eps = jax.random.normal(key, (4, B, 2))[1:]
@@ -313,7 +316,7 @@ def test_in_a_latent_state_everything_happens_to_the_encoding() -> None:
         "actor", "critic", "model", "encoder", "target_encoder"
     }  # fmt: skip
     close(after.target_encoder, polyak(found.target_encoder, after.encoder, LATENT.tau), 1e-7)
-    seen_q, seen_m = (srl.encoded(found.encoder, each) for each in (b_q, b_m))
+    seen_q, seen_m = (srl.encode_batch(found.encoder, each) for each in (b_q, b_m))
     blind = replace(found, encoder=None, target_encoder=None)
     same_but, _ = update(LATENT, blind, (seen_q, seen_m), jax.random.key(9))
     close((after.actor, after.critic), (same_but.actor, same_but.critic), 1e-5)
@@ -352,8 +355,8 @@ def test_sequences_are_asked_for_where_they_are_read() -> None:
 def test_a_latent_state_is_predicted_itself() -> None:
     """Differences are counted in units of observations, of which a latent state has none."""
     wanted = replace(PLAIN, model_target="difference")
-    assert srl.init(wanted, SPEC, jax.random.key(0)).model.change is not None
-    assert srl.init(replace(wanted, latent=5), SPEC, jax.random.key(0)).model.change is None
+    assert srl.init(wanted, SPEC, jax.random.key(0)).model.mean_square_delta is not None
+    assert srl.init(replace(wanted, latent=5), SPEC, jax.random.key(0)).model.mean_square_delta is None
 
 
 @pytest.mark.parametrize(
@@ -374,9 +377,9 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any], words: 
 @pytest.mark.parametrize(
     "options",
     [
-        {"model_target": "difference", "critic": "time_aware", "recall_ends": True},
+        {"model_target": "difference", "critic": "time_aware", "predict_terminations": True},
         {"critic": "time_aware", "teaching": "through_time", "actor_every": 2},
-        {"latent": 5, "critic": "time_aware", "recall_ends": True, "cell": "rnn"},
+        {"latent": 5, "critic": "time_aware", "predict_terminations": True, "cell": "rnn"},
     ],
 )
 def test_options_go_together(options: dict[str, Any]) -> None:
@@ -388,7 +391,7 @@ def test_options_go_together(options: dict[str, Any]) -> None:
     assert same(after, again)
     assert all(np.isfinite(list(metrics.values())))
     parts = {"actor", "critic", "target_critic", "model", "target_model", "log_alpha"}
-    parts |= {"ends"} if config.recall_ends else set()
+    parts |= {"ends"} if config.predict_terminations else set()
     parts |= {"encoder", "target_encoder"} if config.latent else set()
     assert differences(before, after, tuple(parts)) == parts
     assert before.optimisers.keys() == after.optimisers.keys()

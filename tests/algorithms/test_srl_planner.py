@@ -58,18 +58,18 @@ def test_a_sequence_is_judged_by_the_critics_along_its_imagined_way(learner: srl
         total += min(float(q) for q in learner.critic(s, jnp.asarray(a, jnp.float32)))
         s = learner.model(s, jnp.asarray(a, jnp.float32))
     policy = planner(learner, HOW)
-    assert float(policy.judged(S, jnp.asarray(unit))) == pytest.approx(total, rel=1e-5)
+    assert float(policy.plan_value(S, jnp.asarray(unit))) == pytest.approx(total, rel=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.5])
 def test_a_plan_is_judged_better_than_the_actors(temperature: float, learner: srl.Learner) -> None:
     """And nearly as good as the best of many thousand drawn at random."""
     policy = planner(learner, Shooting(**{**vars(HOW), "temperature": temperature, "iterations": 6}))
-    judge = jax.jit(lambda plan: policy.judged(S, SPEC.normalise(plan)))
-    actors = judge(policy.unrolled(S, BEFORE, 4))
+    judge = jax.jit(lambda plan: policy.plan_value(S, SPEC.normalise(plan)))
+    actors = judge(policy.write_plan(S, BEFORE, 4))
     found = judge(jnp.asarray(decided(policy, 4)))
     drawn = jax.random.uniform(jax.random.key(1), (5_000, 4, 2), minval=-1, maxval=1)
-    scores = np.asarray(jax.vmap(lambda unit: policy.judged(S, unit))(drawn))
+    scores = np.asarray(jax.vmap(lambda unit: policy.plan_value(S, unit))(drawn))
     assert found > actors
     assert found > np.quantile(scores, 0.99)
 
@@ -89,7 +89,7 @@ def test_beyond_the_horizon_the_actor_goes_on(learner: srl.Learner) -> None:
     whole = decided(policy, 6)
     for a in whole[:4]:
         s = learner.model(s, jnp.asarray(a))
-    np.testing.assert_allclose(whole[4:], policy.unrolled(s, jnp.asarray(whole[3]), 2), atol=1e-5)
+    np.testing.assert_allclose(whole[4:], policy.write_plan(s, jnp.asarray(whole[3]), 2), atol=1e-5)
 
 
 def test_a_planner_works_where_actor_critics_and_model_do() -> None:
@@ -103,7 +103,7 @@ def test_a_planner_works_where_actor_critics_and_model_do() -> None:
     for a, k in zip(SPEC.denormalise(jnp.asarray(unit)), (0, 1, 2, 2), strict=True):
         total += min(float(q) for q in learner.critic(jnp.append(z, k / 3), a))
         z = learner.model(z, a)
-    assert float(policy.judged(learner.encoder(S), jnp.asarray(unit))) == pytest.approx(total, rel=1e-5)
+    assert float(policy.plan_value(learner.encoder(S), jnp.asarray(unit))) == pytest.approx(total, rel=1e-5)
     unrolled = ModelPlanner(learner.actor, learner.critic, learner.model, SPEC, None, learner.encoder, 3)
     first = learner.actor.greedy(learner.encoder(S), BEFORE, 1)
     np.testing.assert_allclose(decided(unrolled, 1), first, atol=1e-6)

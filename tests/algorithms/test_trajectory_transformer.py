@@ -42,8 +42,8 @@ def bandit(episodes: int = 60, seed: int = 0) -> Trajectories:
 
 
 def learner(config: TT = TINY, data: Trajectories | None = None) -> tt.Learner:
-    facts, _ = tt.prepare(config, SPEC, bandit() if data is None else data, None, "")
-    return tt.init(config, SPEC, jax.random.key(0), facts)
+    statistics, _ = tt.prepare(config, SPEC, bandit() if data is None else data, None, "")
+    return tt.init(config, SPEC, jax.random.key(0), statistics)
 
 
 def shown(observation: list[float], action: float = 0.0, reward: float = 0.0, first: bool = False) -> Step:
@@ -78,7 +78,7 @@ def test_blurred_tokens_are_learnt_as_distributions_of_the_same_mean() -> None:
     """Normal where bins are alike; beside bounds that many numbers lie at, only to where the mean allows."""
     even, crowded = np.linspace(0, 1, 30), np.concatenate([np.full(10, -1.0), np.linspace(-0.9, 1, 20)])
     centres = np.stack([even, crowded, np.exp(np.linspace(0, 5, 30))]).astype(np.float32)
-    found = np.asarray(jax.jit(lambda c: tt.blurred(c, 1.5))(centres))
+    found = np.asarray(jax.jit(lambda c: tt.smooth_labels(c, 1.5))(centres))
     np.testing.assert_allclose(found.sum(axis=-1), 1, rtol=1e-5)
     np.testing.assert_allclose(np.einsum("cij,cj->ci", found[:, :30, :30], centres), centres, rtol=1e-4, atol=1e-5)
     weights = np.exp(-0.5 * ((np.arange(30)[:, None] - np.arange(30)) / 1.5) ** 2)
@@ -88,14 +88,14 @@ def test_blurred_tokens_are_learnt_as_distributions_of_the_same_mean() -> None:
     assert (found[2, 15] > 0.05).sum() > 2
     for stop in (found[:, 30], found[:, :, 30]):
         np.testing.assert_array_equal(stop, np.tile(np.eye(31)[30], (3, 1)))
-    np.testing.assert_allclose(tt.blurred(jnp.asarray(centres), 1e-3)[0], np.eye(31), atol=1e-6)
-    chosen = np.asarray(tt.blurred(jnp.asarray(centres), 1.5, choice=1))
+    np.testing.assert_allclose(tt.smooth_labels(jnp.asarray(centres), 1e-3)[0], np.eye(31), atol=1e-6)
+    chosen = np.asarray(tt.smooth_labels(jnp.asarray(centres), 1.5, choice=1))
     np.testing.assert_array_equal(chosen[1], np.eye(31))
     np.testing.assert_array_equal(chosen[[0, 2]], found[[0, 2]])
 
 
 def test_the_loss_is_to_the_targets() -> None:
-    made = learner(replace(TINY, blur=1.5))
+    made = learner(replace(TINY, label_smoothing_bins=1.5))
     assert made.targets is not None and learner().targets is None
     tokens = np.random.default_rng(0).integers(0, 7, (3, 4, 5))
     batch = Windows(jnp.asarray(tokens), jnp.ones((3, 4), bool), jnp.zeros((3, 2), int))
@@ -116,12 +116,12 @@ def test_plans_vote_on_choices(monkeypatch: pytest.MonkeyPatch) -> None:
         rng.normal(size=(80, 2)).astype(np.float32), rng.integers(0, 3, 80), rng.normal(size=80), ends, ~ends & False,
         about=about,
     )  # fmt: skip
-    for config in (replace(TINY, elite=1.0, beams=3), replace(TINY, search="mean")):
-        facts, _ = tt.prepare(config, spec, data, None, "")
-        policy = tt.policy(config, tt.init(config, spec, jax.random.key(0), facts))
+    for config in (replace(TINY, elite_fraction=1.0, beams=3), replace(TINY, search="mean")):
+        statistics, _ = tt.prepare(config, spec, data, None, "")
+        policy = tt.policy(config, tt.init(config, spec, jax.random.key(0), statistics))
         state = policy.observe(policy.init_state(()), shown([0.1, 0.2], first=True))
         assert float(jax.jit(lambda p, s: p.decide(s, None, 1)[0])(policy, state)[0, 0]) in (0, 1, 2)
-    policy = tt.policy(replace(TINY, elite=1.0, beams=3), tt.init(TINY, spec, jax.random.key(0), facts))
+    policy = tt.policy(replace(TINY, elite_fraction=1.0, beams=3), tt.init(TINY, spec, jax.random.key(0), statistics))
     for chosen, most in (([0, 2, 2], 2), ([0, 0, 2], 0), ([1, 2, 1], 1)):
         tokens = jnp.zeros((3, 2, 5), jnp.int32).at[:, :, 2].set(jnp.array(chosen)[:, None])
         monkeypatch.setattr(tt.Planning, "plans", lambda *_, tokens=tokens: tt.Plans(tokens, jnp.zeros(3)))
@@ -146,7 +146,7 @@ def test_the_step_size_rises_and_falls_to_a_tenth() -> None:
 
 def test_memory_is_the_last_steps_and_counts_what_is_foreign() -> None:
     policy = tt.policy(TINY, learner())
-    bins = policy.facts.discretiser
+    bins = policy.statistics.discretiser
     state = policy.observe(policy.init_state(()), shown([0.1, 0.2], first=True))
     assert int(state.count) == 0 and not np.asarray(state.past).any()
     rows = []
@@ -155,11 +155,11 @@ def test_memory_is_the_last_steps_and_counts_what_is_foreign() -> None:
         rows.append([*np.asarray(state.newest), *np.asarray(bins.encode(jnp.array([0, 0, action, reward, 0])))[2:4], 5])
         state = policy.observe(state, shown(observation, action, reward))
     assert int(state.count) == 2 and int(state.time) == 4 and int(state.foreign) == 0
-    assert policy.remark(state) is None
+    assert policy.warning(state) is None
     np.testing.assert_array_equal(state.past, rows[-2:])
     state = policy.observe(state, shown([1e6, -1e6]))
     assert int(state.foreign) == 2
-    assert "outside the policy's data" in (policy.remark(state) or "")
+    assert "outside the policy's data" in (policy.warning(state) or "")
     assert np.isfinite(policy.decide(state, None, 1)[0]).all()
 
 
@@ -174,22 +174,26 @@ def test_a_plan_is_as_long_as_asked_and_begins_the_same() -> None:
 
 def test_the_actions_of_the_best_plans_are_averaged() -> None:
     made = learner()
-    policy = tt.policy(replace(TINY, elite=0.7, beams=16, expand=1, action_cdf=0.0), made)
+    policy = tt.policy(replace(TINY, elite_fraction=0.7, beams=16, expand=1, action_cdf=0.0), made)
     state = policy.observe(policy.init_state(()), shown([0.1, 0.2], first=True))
     both = jax.jit(lambda state, key: (policy.decide(state, key, 2)[0], policy.plans(state, key).tokens[:11, :, 2]))
     found, tokens = map(np.asarray, both(state, jax.random.key(0)))
     tokens = tokens[:, 0]  # the first step, at which no plan stops
     assert len(set(tokens.tolist())) > 1
-    read = np.asarray(policy.facts.discretiser.centres)[2][tokens]
+    read = np.asarray(policy.statistics.discretiser.centres)[2][tokens]
     assert found[0, 0] == pytest.approx(read.mean(), rel=1e-5)
-    likely = replace(TINY, elite=0.7, search="likelihood")
-    assert tt.policy(likely, made).search.elite == tt.policy(TINY, made).search.elite == 1
+    likely = replace(TINY, elite_fraction=0.7, search="likelihood")
+    assert tt.policy(likely, made).search.elite_count == tt.policy(TINY, made).search.elite_count == 1
 
 
 def test_better_plans_weigh_more_in_the_mean(tmp_path: Path) -> None:
-    """exp(score / (mppi x spread)), the spread that of the bins of values; of a critic's Q in the critic's units."""
+    """exp(score / (plan_temperature x spread)), the spread that of the bins of values; of a critic's Q in the critic's
+    units.
+    """
     made = learner()
-    policy = tt.policy(replace(TINY, elite=1.0, mppi=0.02, beams=16, expand=1, action_cdf=0.0), made)
+    policy = tt.policy(
+        replace(TINY, elite_fraction=1.0, plan_temperature=0.02, beams=16, expand=1, action_cdf=0.0), made
+    )
     state = policy.observe(policy.init_state(()), shown([0.1, 0.2], first=True))
 
     def share(policy: tt.Planning, spread: float) -> np.ndarray:
@@ -197,17 +201,17 @@ def test_better_plans_weigh_more_in_the_mean(tmp_path: Path) -> None:
         found, plans = both(state, jax.random.key(0))
         score = np.asarray(plans.score, np.float64)
         weight = np.exp((score - score.max()) / (0.02 * spread))
-        read = np.asarray(policy.facts.discretiser.centres)[2][np.asarray(plans.tokens)[:, 0, 2]]
+        read = np.asarray(policy.statistics.discretiser.centres)[2][np.asarray(plans.tokens)[:, 0, 2]]
         assert found[0, 0] == pytest.approx(read @ weight / weight.sum(), rel=1e-3, abs=1e-5)
         return weight / weight.sum()
 
-    spread = float(np.std(np.asarray(policy.facts.discretiser.centres)[-1]))
+    spread = float(np.std(np.asarray(policy.statistics.discretiser.centres)[-1]))
     alone = share(policy, spread)
     assert 0.08 < alone.max() < 0.9  # neither all alike nor one alone, or the test would be none
     critic = legato.load(untrained_on_logs("iql", tmp_path / "iql", SPEC, seeds=1).path)
-    judge = iql.q_function(critic.card.config, critic.policy)
-    tenth = replace(judge, facts=replace(judge.facts, scale=jnp.asarray(10.0)))
-    share(replace(policy, judge=tenth), spread / 10)
+    q_function = iql.q_function(critic.card.config, critic.policy)
+    tenth = replace(q_function, statistics=replace(q_function.statistics, scale=jnp.asarray(10.0)))
+    share(replace(policy, q_function=tenth), spread / 10)
 
 
 def test_where_a_plan_foresees_the_end_the_last_action_is_held() -> None:
@@ -243,13 +247,13 @@ def test_it_plans_for_what_it_was_asked(search: Any, taught: Path) -> None:
 
 
 def test_bfloat16_is_close_and_keeps_parameters_whole() -> None:
-    facts, food = tt.prepare(TINY, SPEC, bandit(), None, "")
+    statistics, source = tt.prepare(TINY, SPEC, bandit(), None, "")
     found = {}
     for dtype in ("float32", "bfloat16"):
         config = replace(TINY, dtype=dtype)  # type: ignore[arg-type]
         step = jax.jit(lambda learner, batch, config=config: tt.update(config, learner, batch, jax.random.key(2)))
-        batch = food.draw(jax.random.key(1), tt.batches(config))
-        after, metrics = step(tt.init(config, SPEC, jax.random.key(0), facts), batch)
+        batch = source.draw(jax.random.key(1), tt.batches(config))
+        after, metrics = step(tt.init(config, SPEC, jax.random.key(0), statistics), batch)
         found[dtype] = float(metrics["loss"])
         assert {leaf.dtype for leaf in jax.tree.leaves(after.network)} == {jnp.dtype("float32")}
     assert found["float32"] != found["bfloat16"]
@@ -260,7 +264,7 @@ def test_a_goal_is_one_that_the_data_knows(tmp_path: Path) -> None:
     config = replace(TINY, goals="last", returns=False, search="likelihood")
     made = tt.policy(config, learner(config))
     state = made.init_state(np.array([0.5, -0.5]))
-    bins = made.facts.discretiser
+    bins = made.statistics.discretiser
     np.testing.assert_array_equal(state.goal, bins.encode(jnp.array([0.5, -0.5, 0.0]))[:2])
     for goal, words in (
         ((), "begin with an observation of 2 numbers"),
@@ -286,12 +290,12 @@ def test_a_goal_is_one_that_the_data_knows(tmp_path: Path) -> None:
         ({"bins": 1}, "bins must be at least 2"),
         ({"returns": False}, "choose search likelihood or mean"),
         ({"goals": "last"}, "choose search likelihood or mean"),
-        ({"blur": -1.0}, "blur must be at least 0"),
+        ({"label_smoothing_bins": -1.0}, "label_smoothing_bins must be at least 0"),
         ({"heads": 3}, "does not divide among 3 heads"),
         ({"percentile": 1.0}, "percentile must lie in"),
-        ({"elite": 1.1}, "elite must lie in"),
-        ({"elite": 1.0, "mppi": -0.1}, "mppi must be at least 0"),
-        ({"mppi": 0.1}, "mppi weighs several plans"),
+        ({"elite_fraction": 1.1}, "elite_fraction must lie in"),
+        ({"elite_fraction": 1.0, "plan_temperature": -0.1}, "plan_temperature must be at least 0"),
+        ({"plan_temperature": 0.1}, "plan_temperature weighs several plans"),
         ({"gamma": 0.0}, "gamma must lie in"),
     ],
 )
@@ -334,15 +338,15 @@ def test_the_papers_plans_are_those_of_each_dataset() -> None:
 
 def test_a_search_by_a_critic_chooses_what_the_critic_likes(tmp_path: Path) -> None:
     data = bandit()
-    facts, _ = tt.prepare(TINY, SPEC, data, None, "")
-    searcher = untrained_on_logs("tt", tmp_path / "tt", SPEC, facts, bins=TINY.bins, beams=64, expand=1, seeds=2)
+    statistics, _ = tt.prepare(TINY, SPEC, data, None, "")
+    searcher = untrained_on_logs("tt", tmp_path / "tt", SPEC, statistics, bins=TINY.bins, beams=64, expand=1, seeds=2)
     critic = untrained_on_logs("iql", tmp_path / "iql", SPEC, seeds=1)
     plain, guided = legato.load(searcher.path, 1), legato.load(searcher.path, 1, critic=critic.path)
     assert isinstance(guided.policy, tt.Planning)
-    judge = guided.policy.judge
-    assert judge is not None
-    q = jax.jit(lambda s, a: judge(s, a))
-    centres = np.asarray(facts.discretiser.centres)
+    q_function = guided.policy.judge
+    assert q_function is not None
+    q = jax.jit(lambda s, a: q_function(s, a))
+    centres = np.asarray(statistics.discretiser.centres)
     done: dict[str, list[float]] = {"plain": [], "guided": []}
     for s in np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32):
         # One step ahead with 64 draws of 6 actions: all were judged, and the best by Q is done.
@@ -369,10 +373,18 @@ def test_an_update_in_groups_is_the_update(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_trained_model_is_searched_as_it_is_told(tmp_path: Path) -> None:
     """With other options of the search it acts as a run would that had them from the start."""
-    other = {"beams": 5, "horizon": 3, "elite": 0.7, "mppi": 0.2, "context": 2, "percentile": 0.4, "action_k": 4}
-    facts, _ = tt.prepare(TINY, SPEC, bandit(), None, "")
-    plain = untrained_on_logs("tt", tmp_path / "plain", SPEC, facts)
-    told = untrained_on_logs("tt", tmp_path / "told", SPEC, facts, **other)
+    other = {
+        "beams": 5,
+        "horizon": 3,
+        "elite_fraction": 0.7,
+        "plan_temperature": 0.2,
+        "context": 2,
+        "percentile": 0.4,
+        "action_k": 4,
+    }
+    statistics, _ = tt.prepare(TINY, SPEC, bandit(), None, "")
+    plain = untrained_on_logs("tt", tmp_path / "plain", SPEC, statistics)
+    told = untrained_on_logs("tt", tmp_path / "told", SPEC, statistics, **other)
     same, found = legato.load(told.path), legato.load(plain.path, search=other)
     assert found.card.config == same.card.config != legato.load(plain.path).card.config
     assert isinstance(found.policy, tt.Planning) and isinstance(same.policy, tt.Planning)
@@ -387,11 +399,11 @@ def test_a_trained_model_is_searched_as_it_is_told(tmp_path: Path) -> None:
 
 
 def test_who_cannot_search_by_whom_is_one_line(tmp_path: Path) -> None:
-    facts, _ = tt.prepare(TINY, SPEC, bandit(), None, "")
-    by_return = untrained_on_logs("tt", tmp_path / "return", SPEC, facts).path
+    statistics, _ = tt.prepare(TINY, SPEC, bandit(), None, "")
+    by_return = untrained_on_logs("tt", tmp_path / "return", SPEC, statistics).path
     likely = {"search": "likelihood", "returns": False}
-    facts, _ = tt.prepare(replace(TINY, **likely), SPEC, bandit(), None, "")
-    by_likelihood = untrained_on_logs("tt", tmp_path / "likelihood", SPEC, facts, **likely).path
+    statistics, _ = tt.prepare(replace(TINY, **likely), SPEC, bandit(), None, "")
+    by_likelihood = untrained_on_logs("tt", tmp_path / "likelihood", SPEC, statistics, **likely).path
     bc = untrained_on_logs("bc", tmp_path / "bc", SPEC).path
     iql = untrained_on_logs("iql", tmp_path / "iql", SPEC).path
     wide = untrained_on_logs("iql", tmp_path / "wide").path

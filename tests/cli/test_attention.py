@@ -46,7 +46,7 @@ def planner(out: Path, dataset: Path, **options: Any) -> None:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs of policies with random weights: to goals, by return, and of a Decision Transformer."""
     folder = tmp_path_factory.mktemp("runs")
-    formats.save(tasks.journeys(20), folder / "rooms.npz")
+    formats.save(tasks.record_four_rooms(20), folder / "rooms.npz")
     swings = logs(folder / "swings.npz")
     planner(folder / "told", folder / "rooms.npz", **TOLD)
     planner(folder / "by_return", folder / "swings.npz", horizon=2, beams=2)

@@ -52,13 +52,15 @@ def collected(line: str, capsys: pytest.CaptureFixture[str]) -> Trajectories:
 
 def played(data: Trajectories, episode: int, seed: int) -> None:
     """The stored actions, played again from an episode's seed, lead through what is stored."""
-    world, at = gymnasium.make("Pendulum-v1"), data.episode(episode)
-    seen, rewards = [world.reset(seed=seed)[0]], []
+    environment, at = gymnasium.make("Pendulum-v1"), data.episode(episode)
+    seen, rewards = [environment.reset(seed=seed)[0]], []
     for action in data.actions[at]:
-        observation, reward, *_ = world.step(action)
+        observation, reward, *_ = environment.step(action)
         seen.append(observation)
         rewards.append(reward)
-    np.testing.assert_array_equal([*data.observations[at], data.ends[episode]], np.array(seen, np.float32))
+    np.testing.assert_array_equal(
+        [*data.observations[at], data.final_observations[episode]], np.array(seen, np.float32)
+    )
     np.testing.assert_array_equal(data.rewards[at], np.array(rewards, np.float32))
 
 
@@ -141,9 +143,9 @@ def test_a_trained_run_gives_its_newest_steps(
     data = collected(f"{trained[0]} --replay", capsys)
     np.testing.assert_array_equal(data.lengths, [64])  # the capacity, of an episode of 200
     assert (data.truncations[-1], data.about.environment) == (True, "Pendulum-v1")
-    world = gymnasium.make("Pendulum-v1")
-    world.reset(seed=episode_seed(2, "train", 0))
-    state: Any = world.unwrapped
+    environment = gymnasium.make("Pendulum-v1")
+    environment.reset(seed=episode_seed(2, "train", 0))
+    state: Any = environment.unwrapped
     for i in range(63):  # what the physics makes of the stored state and action is stored next
         cosine, sine, speed = data.observations[i].astype(float)
         state.state = np.array([np.arctan2(sine, cosine), speed])
@@ -170,7 +172,7 @@ def test_each_seed_has_a_buffer_of_its_own(tmp_path: Path, here: Path, capsys: p
         np.testing.assert_array_equal(data.lengths, [3, 2, 3, 2])
         np.testing.assert_array_equal(data.rewards, [2, 4, 6, 8, 10, 3, 5, 7, 9, 11])
         np.testing.assert_array_equal(np.flatnonzero(data.terminations), [2, 7])
-        np.testing.assert_array_equal(data.ends, [[seed, 0, 4], [seed, 0, 6], [seed, 1, 4], [seed, 1, 6]])
+        np.testing.assert_array_equal(data.final_observations, [[seed, 0, 4], [seed, 0, 6], [seed, 1, 4], [seed, 1, 6]])
 
 
 # --- what is refused ---

@@ -23,7 +23,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     about = About("logs", "Pendulum-v1", (-10.0, 90.0), (-2.0,) * 3, (2.0,) * 3)
     rewards = np.repeat([10.0, 20.0, 30.0], [2, 3, 5])  # returns 20, 60, 150
-    save(trajectories(**{**raw([2, 3, 5]), "rewards": rewards}, ends=np.ones((3, 2)), about=about), "logs.npz")
+    save(
+        trajectories(**{**raw([2, 3, 5]), "rewards": rewards}, final_observations=np.ones((3, 2)), about=about),
+        "logs.npz",
+    )
     return tmp_path
 
 
@@ -174,7 +177,7 @@ def test_a_set_of_a_task_is_made(name: str, target: str, here: Path, capsys: pyt
 
 
 def test_minari_takes_a_set_of_a_task_in_a_process_that_made_none(here: Path) -> None:
-    save(tasks.keys(3), "keys.npz")
+    save(tasks.record_key_to_door(3), "keys.npz")
     done = python("from legato.cli import main; main(['data', 'import', 'keys.npz', 'mine/keys-v0'])")
     assert done.returncode == 0, done.stderr
     same(load("mine/keys-v0"), replace(load("keys.npz"), about=load("mine/keys-v0").about))

@@ -14,7 +14,7 @@ from legato.training.run import Run
 from legato.training.settings import preset as named
 
 QUICK = {"steps": 300, "start_steps": 100, "critic_steps": 200, "critic_updates": 1, "updates": 1, "batch_size": 8}
-QUICK |= {"hidden": 8, "layers": 1, "capacity": 450, "eval_every": 150, "eval_episodes": 1, "logged": 0}
+QUICK |= {"hidden": 8, "layers": 1, "capacity": 450, "eval_every": 150, "eval_episodes": 1, "offline_steps": 0}
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,7 @@ def refused(command: list[Any], capsys: pytest.CaptureFixture[str], *words: str)
 
 def episodes(environment: str | None = None, **changes: Any) -> Trajectories:
     data = swings(about=About("swings", environment, low=(-2.0,), high=(2.0,)), **changes)
-    return Trajectories(**{**data.__dict__, "ends": np.ones((len(data), 3), np.float32)})
+    return Trajectories(**{**data.__dict__, "final_observations": np.ones((len(data), 3), np.float32)})
 
 
 def specification(environment: str, trace: Path) -> str:

@@ -30,7 +30,7 @@ FUNCTIONS = {
     "offline": (*EVERY, "new_policy", "batches", "plan_length", "select_data"),
     "finetuning": (
         *EVERY,
-        *("check", "phase", "deployed", "explorer", "targets", "improved", "taken_back", "replay"),
+        *("check", "phase", "deployed", "explorer", "targets", "on_new_best", "roll_back", "replay"),
         *("longest_episode", "reads_logs", "initial_episodes"),
     ),
 }

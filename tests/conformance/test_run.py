@@ -77,12 +77,12 @@ def test_a_saved_policy_is_the_one_that_was_trained_and_measured(name: str) -> N
         assert same(player.policy, jax.tree.map(lambda leaf, i=i: leaf[i], trained))
     measured = [row for row in rows(run.path) if row["eval_return"]]
     asks = run.conditioned and run.method is None
-    command = float(prompts.facts(loaded[0].policy).target) if asks else ()
+    command = float(prompts.statistics_of(loaded[0].policy).target) if asks else ()
     length = 1 if here.entry.learns != "online" else entry(run.algorithm).load().plan_length(run.config)
-    world = make_vec(run.world, 4)
-    earned = episodes(stack([p.policy for p in loaded]), world, run.spec, Clock(length), run.seeds, "select",
+    environment = make_vec(run.environment_config, 4)
+    earned = episodes(stack([p.policy for p in loaded]), environment, run.spec, Clock(length), run.seeds, "select",
                       command=command).mean(axis=1)  # fmt: skip
-    world.close()
+    environment.close()
     np.testing.assert_allclose(earned, [float(row["eval_return"]) for row in measured[-2:]], rtol=1e-5)
     for seed in run.seeds:
         of_seed = [row for row in measured if row["seed"] == str(seed)]
@@ -94,9 +94,9 @@ def test_a_saved_policy_is_the_one_that_was_trained_and_measured(name: str) -> N
 def test_it_is_swept_timed_and_collected_with(name: str) -> None:
     run = case(name).run
     player = api.load(run.path)
-    world = make_vec(run.world, 2)
-    found = sweep(stack([player.policy]), world, run.spec, run.seeds[:1], (2,), asl_clock)
-    world.close()
+    environment = make_vec(run.environment_config, 2)
+    found = sweep(stack([player.policy]), environment, run.spec, run.seeds[:1], (2,), asl_clock)
+    environment.close()
     assert found.returns.shape[0] == 1 and np.isfinite(found.returns).all()
     times = latency(player, 2, calls=5, warmup=1)
     assert times.length == 2 and 0 < times.p50 <= times.p99 < np.inf

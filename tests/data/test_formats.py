@@ -54,7 +54,7 @@ def test_files_give_back_what_was_written(
         about = About("logs", choices=3, start=start)
     given["rewards"] = given["rewards"] if rewards else None
     last = np.random.default_rng(1).normal(size=(len(lengths), 2)) if ends else None
-    data = trajectories(**given, ends=last, about=about)
+    data = trajectories(**given, final_observations=last, about=about)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"logs.{kind}"
         save(data, file)
@@ -73,7 +73,7 @@ def test_minari_gives_back_what_was_written(start: int | None) -> None:
     if start is not None:
         given["actions"] = np.arange(8) % 3
         about = replace(about, low=None, high=None, choices=3, start=start)
-    data = trajectories(**given, ends=np.ones((3, 2)), about=about)
+    data = trajectories(**given, final_observations=np.ones((3, 2)), about=about)
     save(data, "mine/logs-v0")
     same(load("mine/logs-v0"), data)
     if start is not None:  # as the environment counts
@@ -86,7 +86,7 @@ def test_minari_gives_back_what_was_written(start: int | None) -> None:
 @pytest.mark.parametrize("environment", ["somewhere:Odd-v0", "somewhere:Odd", "Nobody/Registered-v7", "Pendulum-v1"])
 def test_minari_keeps_environments_that_are_not_registered(environment: str) -> None:
     about = About("mine/odd-v0", environment, choices=3, start=5)
-    data = trajectories(**{**raw([3]), "actions": [0, 1, 2]}, ends=np.ones((1, 2)), about=about)
+    data = trajectories(**{**raw([3]), "actions": [0, 1, 2]}, final_observations=np.ones((1, 2)), about=about)
     save(data, "mine/odd-v0")
     same(load("mine/odd-v0"), data)
     assert "mine/odd-v0" in minari.list_local_datasets()  # whole, by Minari's own judgement
@@ -94,14 +94,14 @@ def test_minari_keeps_environments_that_are_not_registered(environment: str) -> 
 
 @pytest.mark.parametrize("name", ["x/y-v0", "mine/ab.c-v0", "/etc/logs-v0", "mine/-v0", "m/logs-v0"])
 def test_ids_that_minari_refuses_are_refused_before_anything_is_written(name: str, tmp_path: Path) -> None:
-    for attempt in (check_writable, partial(save, trajectories(**raw([2]), ends=np.ones((1, 2))))):
+    for attempt in (check_writable, partial(save, trajectories(**raw([2]), final_observations=np.ones((1, 2))))):
         with pytest.raises(LegatoError, match="no Minari id such as"):
             attempt(name)
     assert not (tmp_path / "minari").exists() or not any((tmp_path / "minari").iterdir())
 
 
 def test_what_lies_where_a_minari_dataset_would_is_seen(tmp_path: Path) -> None:
-    data = trajectories(**raw([2]), ends=np.ones((1, 2)))
+    data = trajectories(**raw([2]), final_observations=np.ones((1, 2)))
     husk = tmp_path / "minari" / "mine" / "husk-v0"
     (husk / "data").mkdir(parents=True)
     with pytest.raises(LegatoError, match=r"husk-v0' would lie, holds none: delete it"):
@@ -121,7 +121,7 @@ def test_a_minari_dataset_that_fails_leaves_nothing(tmp_path: Path, monkeypatch:
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    data = trajectories(**raw([2]), ends=np.ones((1, 2)))
+    data = trajectories(**raw([2]), final_observations=np.ones((1, 2)))
     with monkeypatch.context() as patched:
         patched.setattr(minari.dataset.minari_storage.MinariStorage, "update_metadata", full)
         with pytest.raises(LegatoError, match=r"could not be written: .*No space left"):
@@ -146,18 +146,18 @@ def test_minari_s_own_datasets_are_read() -> None:
     data = load("pendulum/random-v0")
     np.testing.assert_array_equal(data.lengths, [5, 5])
     np.testing.assert_array_equal(data.observations, seen)
-    np.testing.assert_array_equal(data.ends[1], observation)
+    np.testing.assert_array_equal(data.final_observations[1], observation)
     assert data.truncations.sum() == 2 and not data.terminations.any()
     assert data.about == About("pendulum/random-v0", "Pendulum-v1", (-1500.0, -100.0), (-2.0,), (2.0,))
 
 
 def test_d4rl_s_layout_is_read(tmp_path: Path) -> None:
     given = raw([3, 2])
-    following = given["observations"] + np.array([0.0, 1.0])
+    next_observations = given["observations"] + np.array([0.0, 1.0])
     with h5py.File(tmp_path / "hopper.hdf5", "w") as file:
         for name, value in {
             "observations": given["observations"],
-            "next_observations": following,
+            "next_observations": next_observations,
             "actions": given["actions"],
             "rewards": given["rewards"],
             "terminals": np.array([0, 0, 1, 0, 0]),
@@ -169,7 +169,7 @@ def test_d4rl_s_layout_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(data.lengths, [3, 2])
     np.testing.assert_array_equal(data.terminations, [0, 0, 1, 0, 0])
     np.testing.assert_array_equal(data.truncations, [0, 0, 0, 0, 1])
-    np.testing.assert_array_equal(data.ends, following[[2, 4]])
+    np.testing.assert_array_equal(data.final_observations, next_observations[[2, 4]])
     assert (data.about.low, data.about.high) == ((-1.0,) * 3, (1.0,) * 3)
 
 
@@ -180,11 +180,11 @@ def test_ends_that_the_next_episode_began_with_are_not_known(tmp_path: Path) -> 
     np.savez(tmp_path / "auto.npz", **given, next_observations=after)
     with pytest.warns(LegatoWarning, match="auto: after truncated episodes, next_observations hold the next episode"):
         data = load(tmp_path / "auto.npz")
-    assert data.ends is None
+    assert data.final_observations is None
     np.testing.assert_array_equal(data.lengths, [3, 2, 4])
     after[4] += 1  # of one episode its end was seen
     np.savez(tmp_path / "seen.npz", **given, next_observations=after)
-    np.testing.assert_array_equal(load(tmp_path / "seen.npz").ends, after[[2, 4, 8]])
+    np.testing.assert_array_equal(load(tmp_path / "seen.npz").final_observations, after[[2, 4, 8]])
 
 
 def test_a_file_with_episodes_longer_than_its_environment_allows_is_warned_of(tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
 
 
 def test_names_that_lead_nowhere(tmp_path: Path) -> None:
-    save(trajectories(**raw([2]), ends=np.ones((1, 2))), "mine/hopper-v0")
+    save(trajectories(**raw([2]), final_observations=np.ones((1, 2))), "mine/hopper-v0")
     with pytest.raises(LegatoError, match="unknown dataset 'mine/hoper-v0'; did you mean 'mine/hopper-v0'"):
         load("mine/hoper-v0")
     with pytest.raises(LegatoError, match="no local Minari dataset has this name"):
@@ -259,8 +259,8 @@ def test_what_minari_cannot_keep() -> None:
         save(trajectories(**raw([2])), "mine/a-v0")
     given = {**raw([2]), "rewards": None}
     with pytest.raises(LegatoError, match="keeps rewards"):
-        save(trajectories(**given, ends=np.ones((1, 2))), "mine/a-v0")
-    wide = trajectories(**{**raw([2]), "actions": np.full((2, 3), 7.0)}, ends=np.ones((1, 2)))
+        save(trajectories(**given, final_observations=np.ones((1, 2))), "mine/a-v0")
+    wide = trajectories(**{**raw([2]), "actions": np.full((2, 3), 7.0)}, final_observations=np.ones((1, 2)))
     with pytest.raises(LegatoError, match="keeps the bounds of actions"):
         save(wide, "mine/a-v0")
     assert not minari.list_local_datasets()

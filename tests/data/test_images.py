@@ -16,7 +16,7 @@ from legato.data import formats, normaliser, report, sets
 from legato.data.streams import Stream
 from legato.data.trajectories import Trajectories, fingerprint, from_episodes, trajectories
 from legato.data.transitions import transitions
-from legato.data.windows import Draw, episodes
+from legato.data.windows import BatchSpec, episodes
 from legato.errors import LegatoError, LegatoWarning
 
 SHAPE = (5, 4, 3)
@@ -54,7 +54,7 @@ def test_images_come_back_from_a_file_as_they_went(kind: str, tmp_path: Path) ->
         assert found.about.shape == SHAPE
         assert found.observations.dtype == np.uint8
         np.testing.assert_array_equal(found.observations, arrays()["observations"].reshape(8, BYTES))
-        np.testing.assert_array_equal(found.ends, arrays()["ends"].reshape(3, BYTES))
+        np.testing.assert_array_equal(found.final_observations, arrays()["ends"].reshape(3, BYTES))
     assert fingerprint(data) == fingerprint(again)
     if kind == "logs.hdf5":
         with h5py.File(tmp_path / kind) as file:
@@ -73,13 +73,13 @@ def test_next_images_say_where_an_episode_ended(tmp_path: Path) -> None:
     """And are not kept beside the images themselves, but for the last ones; bytes are compared as numbers."""
     given = arrays()
     observations, offsets = given["observations"], [0, 4, 5, 8]
-    following = np.concatenate([observations[1:], given["ends"][:1]])
-    following[np.array(offsets[1:]) - 1] = given["ends"]
-    data = read(tmp_path / "a.npz", next_observations=following, ends=None)
-    np.testing.assert_array_equal(data.ends, given["ends"].reshape(3, BYTES))
-    following[5] = 255 - following[5]
+    next_observations = np.concatenate([observations[1:], given["ends"][:1]])
+    next_observations[np.array(offsets[1:]) - 1] = given["ends"]
+    data = read(tmp_path / "a.npz", next_observations=next_observations, final_observations=None)
+    np.testing.assert_array_equal(data.final_observations, given["ends"].reshape(3, BYTES))
+    next_observations[5] = 255 - next_observations[5]
     with pytest.warns(LegatoWarning, match="1 of 8 steps lead to another observation"):
-        torn = read(tmp_path / "b.npz", next_observations=following, ends=None)
+        torn = read(tmp_path / "b.npz", next_observations=next_observations, final_observations=None)
     np.testing.assert_array_equal(torn.offsets, [0, 4, 5, 6, 8])
 
 
@@ -102,11 +102,11 @@ def test_images_lie_on_the_device_once_and_in_bytes() -> None:
     placed = transitions(data)
     assert placed.observations.dtype == jnp.uint8
     assert placed.observations.nbytes == (40 + len(data)) * BYTES
-    outcome = placed.outcomes(jnp.arange(40))
+    outcome = placed.at(jnp.arange(40))
     last = data.offsets[1:] - 1
-    following = np.concatenate([data.observations[1:], data.observations[:1]])
-    following[last] = data.ends
-    np.testing.assert_array_equal(outcome.following, following)
+    next_observations = np.concatenate([data.observations[1:], data.observations[:1]])
+    next_observations[last] = data.final_observations
+    np.testing.assert_array_equal(outcome.next_observations, next_observations)
     assert episodes(data).observations.nbytes == 40 * BYTES
 
 
@@ -124,7 +124,7 @@ def logs(steps: int) -> Trajectories:
 
 
 def test_windows_are_bytes_on_either_side() -> None:
-    data, draw = logs(steps=40), Draw(3, 6)
+    data, draw = logs(steps=40), BatchSpec(3, 6)
     window = episodes(data).draw(jax.random.key(0), draw)
     with Stream(data, [0], draw, chunk=2) as stream:
         streamed = stream.take()
@@ -156,7 +156,7 @@ def test_single_episodes_of_images_are_joined() -> None:
     episode = {"observations": images, "actions": np.zeros((3, 1)), "terminations": none, "truncations": none}
     data = from_episodes([episode, episode])
     assert data.about.shape == SHAPE
-    np.testing.assert_array_equal(data.ends, images[-1:].repeat(2, axis=0).reshape(2, BYTES))
+    np.testing.assert_array_equal(data.final_observations, images[-1:].repeat(2, axis=0).reshape(2, BYTES))
 
 
 def test_images_are_not_written_where_they_would_change() -> None:

@@ -177,9 +177,9 @@ def test_episodes_come_back_as_they_were(name: str, tmp_path: Path) -> None:
     terminal = np.zeros(steps, bool) if "cut" in known else TERMINAL[:steps]
     np.testing.assert_array_equal(data.terminations, terminal)
     np.testing.assert_array_equal(data.truncations, OVER[:steps] & ~terminal)
-    assert (data.ends is not None) == ("ends" in known)
-    if data.ends is not None:
-        np.testing.assert_array_equal(data.ends, FINAL.astype(np.float32))
+    assert (data.final_observations is not None) == ("ends" in known)
+    if data.final_observations is not None:
+        np.testing.assert_array_equal(data.final_observations, FINAL.astype(np.float32))
     assert said
 
 
@@ -204,7 +204,7 @@ def test_a_recorder_that_reset_before_it_looked_does_not_know_last_observations(
     npz(tmp_path / "logs.npz", {**OURS, "next_observations": RESET, "dones": OVER, "timeouts": OVER})
     with pytest.warns(UserWarning, match="hold the next episode's first observation"):
         data, _ = importing.read(tmp_path / "logs.npz")
-    assert data.ends is None and len(data) == 3
+    assert data.final_observations is None and len(data) == 3
 
 
 def test_environments_side_by_side_are_read_one_after_the_other(tmp_path: Path) -> None:

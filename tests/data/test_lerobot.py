@@ -65,7 +65,7 @@ def test_episodes_come_back_as_they_were(version: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(data.observations, OBSERVATIONS.astype(np.float32))
     np.testing.assert_array_equal(data.actions, ACTIONS.astype(np.float32))
     np.testing.assert_array_equal(data.rewards, REWARDS.astype(np.float32))
-    assert not data.terminations.any() and data.truncations.sum() == 3 and data.ends is None
+    assert not data.terminations.any() and data.truncations.sum() == 3 and data.final_observations is None
     assert "30 frames a second: a step is 0.0333333 s" in said and any("videos are not read" in s for s in said)
 
 

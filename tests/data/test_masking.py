@@ -30,12 +30,12 @@ def test_half_of_the_numbers_are_hidden_each_for_itself() -> None:
 
 
 def test_the_observations_after_the_last_steps_are_hidden_too() -> None:
-    data = swings(ends=np.random.default_rng(0).normal(size=(12, 3)))
+    data = swings(final_observations=np.random.default_rng(0).normal(size=(12, 3)))
     hidden, mask = masking.hide(data, 0.5)
-    assert hidden.ends is not None and data.ends is not None
-    gone = np.asarray(hidden.ends == mask.mark)
+    assert hidden.final_observations is not None and data.final_observations is not None
+    gone = np.asarray(hidden.final_observations == mask.mark)
     assert 0.2 < gone.mean() < 0.8
-    np.testing.assert_array_equal(hidden.ends[~gone], data.ends[~gone])
+    np.testing.assert_array_equal(hidden.final_observations[~gone], data.final_observations[~gone])
 
 
 def test_of_a_hundred_even_bins_the_lowest_says_missing() -> None:

@@ -302,7 +302,7 @@ def test_a_ring_is_read_back_as_episodes(
     ring = np.zeros((filled, WIDTH), np.float32)
     for i, row in enumerate(rows):
         ring[i % filled] = row
-    found = buffer.logged(ring, added, members, SPEC, About("ring", low=(-99.0,) * 2, high=(99.0,) * 2))
+    found = buffer.to_trajectories(ring, added, members, SPEC, About("ring", low=(-99.0,) * 2, high=(99.0,) * 2))
 
     left = sorted(where[added - filled :])
     number = np.array([n for _, n, _ in left])
@@ -313,4 +313,4 @@ def test_a_ring_is_read_back_as_episodes(
     np.testing.assert_array_equal(found.terminations, died)
     np.testing.assert_array_equal(np.flatnonzero(found.truncations), [i for i in expected if not died[i]])
     last = np.array([(n + 1, t + 1, 1) for _, n, t in left])[expected] * o
-    np.testing.assert_array_equal(found.ends, last)
+    np.testing.assert_array_equal(found.final_observations, last)

@@ -19,7 +19,7 @@ from legato.data import streams, windows
 from legato.data.formats import load, save
 from legato.data.streams import Stream
 from legato.data.trajectories import About, Trajectories, trajectories
-from legato.data.windows import Draw, Window
+from legato.data.windows import BatchSpec, Window
 from legato.errors import LegatoError
 
 
@@ -60,10 +60,10 @@ def test_windows_begin_at_every_step_alike() -> None:
     data = made(lengths)
     seen = np.zeros(data.steps, int)
     for update in range(40):
-        at = streams.starts(data, 3, update, Draw(1000, 10))
+        at = streams.starts(data, 3, update, BatchSpec(1000, 10))
         seen += np.bincount(at, minlength=data.steps)
     assert stats.chisquare(seen).pvalue > 0.01
-    whole = np.concatenate([streams.starts(data, 3, update, Draw(1000, 10, whole=True)) for update in range(40)])
+    whole = np.concatenate([streams.starts(data, 3, update, BatchSpec(1000, 10, whole=True)) for update in range(40)])
     drawn = np.bincount(whole, minlength=data.steps)
     expected = np.zeros(data.steps)  # of the long episode, stretches of 10 begin at each of 21 steps alike
     for start, length in zip(data.offsets[:-1], lengths, strict=True):
@@ -76,7 +76,7 @@ def test_windows_begin_at_every_step_alike() -> None:
 @pytest.mark.parametrize("whole", [False, True])
 def test_an_update_sees_what_its_seed_and_number_say(whole: bool) -> None:
     data = made([5, 1, 9])
-    with Stream(data, [4, 7], Draw(6, 3, whole), chunk=4, gamma=0.5) as stream:
+    with Stream(data, [4, 7], BatchSpec(6, 3, whole), chunk=4, gamma=0.5) as stream:
         first, second = stream.take(), next(iter(stream))
     assert first.observations.shape == (4, 2, 6, 3, 2)
     assert first.mask.shape == (4, 2, 6, 3)
@@ -84,13 +84,13 @@ def test_an_update_sees_what_its_seed_and_number_say(whole: bool) -> None:
     togo = streams.returns_to_go(data, 0.5)
     for update in range(8):
         for i, seed in enumerate((4, 7)):
-            start = streams.starts(data, seed, update, Draw(6, 3, whole))
+            start = streams.starts(data, seed, update, BatchSpec(6, 3, whole))
             expected = streams.window(data, togo, start, 3)
             equal(jax.tree.map(lambda leaf, u=update, i=i: leaf[u, i], together), expected)
-    rows = [streams.starts(data, seed, update, Draw(6, 3)).tolist() for update in range(8) for seed in (4, 7)]
+    rows = [streams.starts(data, seed, update, BatchSpec(6, 3)).tolist() for update in range(8) for seed in (4, 7)]
     assert len(set(map(tuple, rows))) == 16
     for begun in (3, 4):  # wherever a stream begins, and however many updates it hands out at once
-        with Stream(data, [7], Draw(6, 3, whole), chunk=2, first=begun, gamma=0.5) as stream:
+        with Stream(data, [7], BatchSpec(6, 3, whole), chunk=2, first=begun, gamma=0.5) as stream:
             equal(stream.take(), jax.tree.map(lambda leaf, n=begun: leaf[n : n + 2, 1:], together))
 
 
@@ -98,8 +98,8 @@ def test_mapped_files_give_what_memory_gives(tmp_path: Path) -> None:
     data = made([5, 1, 9])
     save(data, tmp_path / "logs.arrays")
     with (
-        Stream(data, [1], Draw(8, 4), chunk=3) as memory,
-        Stream(load(tmp_path / "logs.arrays"), [1], Draw(8, 4), chunk=3) as disk,
+        Stream(data, [1], BatchSpec(8, 4), chunk=3) as memory,
+        Stream(load(tmp_path / "logs.arrays"), [1], BatchSpec(8, 4), chunk=3) as disk,
     ):
         equal(disk.take(), memory.take())
 
@@ -114,7 +114,7 @@ def test_it_prepares_two_ahead_and_ends(monkeypatch: pytest.MonkeyPatch) -> None
         return found
 
     monkeypatch.setattr(Stream, "_windows", counted)
-    stream = Stream(made([5, 3]), [0], Draw(4, 2), chunk=10, first=30)
+    stream = Stream(made([5, 3]), [0], BatchSpec(4, 2), chunk=10, first=30)
     assert all(done.acquire(timeout=60) for _ in range(2))
     assert not done.acquire(timeout=0.05)  # a third waits until one is taken
     assert (prepared, threads()) == ([30, 40], ["legato-stream"])
@@ -139,7 +139,7 @@ def test_what_goes_wrong_in_the_thread_is_raised_where_it_is_waited_for(monkeypa
 
     seen: list[Any] = []
     monkeypatch.setattr(streams, "window", failing)
-    with Stream(made([5, 3]), [0], Draw(4, 2), chunk=1) as stream:
+    with Stream(made([5, 3]), [0], BatchSpec(4, 2), chunk=1) as stream:
         stream.take()
         stream.take()
         for _ in range(2):  # asked again it says so again, and does not wait for ever
@@ -151,8 +151,8 @@ def test_what_goes_wrong_in_the_thread_is_raised_where_it_is_waited_for(monkeypa
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"draw": Draw(0, 1)}, "a stream's size must be at least 1; 0 was given"),
-        ({"draw": Draw(1, 0)}, "a stream's length must be at least 1; 0 was given"),
+        ({"batch_spec": BatchSpec(0, 1)}, "a stream's size must be at least 1; 0 was given"),
+        ({"batch_spec": BatchSpec(1, 0)}, "a stream's length must be at least 1; 0 was given"),
         ({"chunk": -2}, "a stream's chunk must be at least 1; -2 was given"),
         ({"first": -1}, "a stream's first must be at least 0; -1 was given"),
         ({"seeds": []}, r"a stream needs seeds, none of them negative; \[\] were given"),
@@ -160,7 +160,7 @@ def test_what_goes_wrong_in_the_thread_is_raised_where_it_is_waited_for(monkeypa
     ],
 )
 def test_numbers_that_make_no_window(changes: dict[str, Any], words: str) -> None:
-    given = {"seeds": [0], "chunk": 1, "draw": Draw(1, 1), **changes}
+    given = {"seeds": [0], "chunk": 1, "batch_spec": BatchSpec(1, 1), **changes}
     with pytest.raises(LegatoError, match=words):
         Stream(made([2]), **given)
     assert threads() == []

@@ -49,7 +49,7 @@ def same(data: Any) -> None:
     np.testing.assert_array_equal(data.offsets, [0, 4, 7, 12])
     np.testing.assert_array_equal(np.flatnonzero(data.terminations), [6])
     np.testing.assert_array_equal(np.flatnonzero(data.truncations), [3, 11])
-    assert (data.about.low, data.about.high, data.ends) == ((0.0,), (5.0,), None)
+    assert (data.about.low, data.about.high, data.final_observations) == ((0.0,), (5.0,), None)
 
 
 def test_a_table_in_memory_is_read() -> None:

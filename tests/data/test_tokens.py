@@ -21,7 +21,7 @@ from legato.data import trajectories as logs
 from legato.data.spec import Spec
 from legato.data.tokens import Layout, Recipe, Windows
 from legato.data.trajectories import About, Trajectories, trajectories
-from legato.data.windows import Draw
+from legato.data.windows import BatchSpec
 from legato.errors import LegatoError
 
 SPEC = Spec(2, (-1.0,), (1.0,))
@@ -201,26 +201,26 @@ def made(data: Trajectories, **recipe) -> tokens.Encoded:
 def test_windows_are_the_steps_and_stops_after_the_end() -> None:
     """After a termination the stop is to be learnt, after a cut it is not."""
     data = logged((7, 1, 12), (True, True, False))
-    food = made(data)
-    found = food.windows(jnp.arange(data.steps), 4)
+    source = made(data)
+    found = source.windows(jnp.arange(data.steps), 4)
     for row in range(data.steps):
         episode = int(np.searchsorted(data.offsets, row, side="right")) - 1
         end = int(data.offsets[episode + 1])
         for step in range(4):
             there = row + step < end
-            expected = food.tokens[row + step] if there else np.full(5, 5)
+            expected = source.tokens[row + step] if there else np.full(5, 5)
             np.testing.assert_array_equal(found.tokens[row, step], expected)
             assert bool(found.known[row, step]) == (there or episode < 2)
-        np.testing.assert_array_equal(found.goals[row], food.tokens[end - 1, :2])
+        np.testing.assert_array_equal(found.goals[row], source.tokens[end - 1, :2])
 
 
 def test_the_goal_is_where_an_episode_ended() -> None:
     """After the last step, where that was recorded."""
     data = logged()
-    after = replace(data, ends=data.observations[[3, 9, 14]])
-    food = made(after)
-    found = food.windows(jnp.asarray(data.offsets[:-1]), 2)
-    np.testing.assert_array_equal(found.goals, food.tokens[np.array([3, 9, 14]), :2])
+    after = replace(data, final_observations=data.observations[[3, 9, 14]])
+    source = made(after)
+    found = source.windows(jnp.asarray(data.offsets[:-1]), 2)
+    np.testing.assert_array_equal(found.goals, source.tokens[np.array([3, 9, 14]), :2])
 
 
 def test_later_goals_are_all_that_follow_the_window_alike() -> None:
@@ -228,9 +228,9 @@ def test_later_goals_are_all_that_follow_the_window_alike() -> None:
     data = logged((9, 4))
     ends = data.observations[[0, 9]]
     bins = 13  # one step to a bin, so that a token names its row
-    food = tokens.prepare(replace(data, ends=ends), SPEC, Recipe(bins=bins), later=True)[1]
-    found: Windows = food.draw(jax.random.key(0), Draw(6000, 3))
-    row = {int(token): i for i, token in enumerate(food.tokens[:, 0])}
+    source = tokens.prepare(replace(data, final_observations=ends), SPEC, Recipe(bins=bins), later=True)[1]
+    found: Windows = source.draw(jax.random.key(0), BatchSpec(6000, 3))
+    row = {int(token): i for i, token in enumerate(source.tokens[:, 0])}
     seen: dict[int, list[int]] = {}
     for first, goal in zip(np.asarray(found.tokens[:, 0, 0]), np.asarray(found.goals[:, 0]), strict=True):
         seen.setdefault(row[int(first)], []).append(row[int(goal)])
@@ -245,8 +245,8 @@ def test_later_goals_are_all_that_follow_the_window_alike() -> None:
 def test_every_step_begins_a_window_as_often() -> None:
     data = logged((5, 1, 9))
     bins = 15  # one row per bin: a window's first token says where it begins
-    food = tokens.prepare(data, SPEC, Recipe(bins=bins))[1]
-    found: Windows = food.draw(jax.random.key(0), Draw(3000, 2))
+    source = tokens.prepare(data, SPEC, Recipe(bins=bins))[1]
+    found: Windows = source.draw(jax.random.key(0), BatchSpec(3000, 2))
     assert stats.chisquare(np.bincount(np.asarray(found.tokens[:, 0, 0]), minlength=bins)).pvalue > 0.01
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from legato.data import checks, sets
 from legato.data import trajectories as logs
-from legato.data.bounds import bounded
+from legato.data.bounds import check_bounds
 from legato.data.trajectories import About, Trajectories, trajectories
 from legato.data.transitions import transitions
 from legato.errors import LegatoError, LegatoWarning
@@ -78,31 +78,34 @@ def test_what_the_next_row_contradicts_is_an_end(
     stored: tuple[Any, Any], chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checks, "CHUNK", chunk)
-    given, following = walks([3, 1, 4, 2])
-    given["observations"], following = given["observations"].astype(stored[0]), following.astype(stored[1])
+    given, next_observations = walks([3, 1, 4, 2])
+    given["observations"], next_observations = (
+        given["observations"].astype(stored[0]),
+        next_observations.astype(stored[1]),
+    )
     with pytest.warns(LegatoWarning, match=r"^data: 3 of 10 steps lead to another observation") as heard:
-        data = trajectories(**given, following=following)
+        data = trajectories(**given, next_observations=next_observations)
     assert len(heard) == 1
     np.testing.assert_array_equal(data.lengths, [3, 1, 4, 2])
     np.testing.assert_array_equal(np.flatnonzero(data.truncations), [2, 3, 7, 9])
     assert not data.terminations.any()
-    np.testing.assert_array_equal(data.ends, following[[2, 3, 7, 9]].astype(np.float32))
+    np.testing.assert_array_equal(data.final_observations, next_observations[[2, 3, 7, 9]].astype(np.float32))
     known = transitions(data)
-    led = known.observations[known.following]  # every step leads where the file says
-    np.testing.assert_allclose(led, following, rtol=0, atol=8 * np.finfo(stored[0]).eps * 300)
+    led = known.observations[known.next_row]  # every step leads where the file says
+    np.testing.assert_allclose(led, next_observations, rtol=0, atol=8 * np.finfo(stored[0]).eps * 300)
     given["terminations"][[2, 7]] = 1  # some ends are marked, and one is parted by hand
     with pytest.warns(LegatoWarning, match=r"^data: 1 of 10 steps"):
-        data = trajectories(**given, following=following, offsets=np.array([0, 3, 8, 10]))
+        data = trajectories(**given, next_observations=next_observations, offsets=np.array([0, 3, 8, 10]))
     np.testing.assert_array_equal(data.lengths, [3, 1, 4, 2])
     np.testing.assert_array_equal(np.flatnonzero(data.truncations), [3, 9])
 
 
 def test_nothing_is_said_where_next_observations_agree_or_are_unknown() -> None:
-    given, following = walks([8])
-    data = trajectories(**given, following=following)
+    given, next_observations = walks([8])
+    data = trajectories(**given, next_observations=next_observations)
     assert (len(data), data.steps) == (1, 8)
-    following[3] = np.nan
-    assert len(trajectories(**given, following=following)) == 1
+    next_observations[3] = np.nan
+    assert len(trajectories(**given, next_observations=next_observations)) == 1
 
 
 def test_a_log_that_marks_no_end_is_said_to_be_one_episode() -> None:
@@ -145,15 +148,18 @@ def with_value(name: str, index: Any, value: float) -> dict[str, Any]:
         ({"terminations": np.zeros(())}, r"5 observations but terminations of shape \(\)"),
         ({"actions": np.zeros(4)}, r"5 observations but actions of shape \(4,\)"),
         ({"offsets": np.array(["a", "b"])}, "from 0 to the number of steps, 5"),
-        ({"ends": np.array([[0, 0], [0, np.nan]])}, "after the last step of episode 1 is not finite"),
-        ({"following": np.full((5, 2), np.inf)}, "after the last step of episode 0 is not finite"),
-        ({"following": np.zeros((5, 3))}, r"observations \(5, 2\) but next ones \(5, 3\)"),
+        ({"final_observations": np.array([[0, 0], [0, np.nan]])}, "after the last step of episode 1 is not finite"),
+        ({"next_observations": np.full((5, 2), np.inf)}, "after the last step of episode 0 is not finite"),
+        ({"next_observations": np.zeros((5, 3))}, r"observations \(5, 2\) but next ones \(5, 3\)"),
         ({"observations": np.zeros((5, 4, 4))}, r"flat, \[steps, numbers\], not of shape \(5, 4, 4\)"),
         ({"observations": np.array([["a"], ["b"], ["c"], ["d"], ["e"]])}, "are numbers, not <U1"),
         ({"offsets": np.array([0, 3, 3, 5])}, "episode 1 has no steps"),
         ({"offsets": np.array([0, 4])}, "from 0 to the number of steps, 5"),
         ({"offsets": np.array([0, 5])}, "step 1 of episode 0 terminates, but its episode goes on"),
-        ({"ends": np.zeros((3, 2))}, r"2 episodes of 2 numbers a step, but final observations of shape \(3, 2\)"),
+        (
+            {"final_observations": np.zeros((3, 2))},
+            r"2 episodes of 2 numbers a step, but final observations of shape \(3, 2\)",
+        ),
         ({"about": About(low=(-1.0,), high=(1.0,))}, "actions of 3 numbers, but bounds for 1"),
         (
             {**with_value("actions", (2, 1), 1.5), "about": About("logs", low=(-1.0,) * 3, high=(1.0,) * 3)},
@@ -194,8 +200,8 @@ def test_single_episodes() -> None:
     for i, episode in enumerate(episodes):
         episode["observations"] = np.vstack([episode["observations"], [[i, 100]]])
     found = logs.from_episodes(episodes)
-    np.testing.assert_array_equal(found.ends, [[0, 100], [1, 100]])
-    same(replace(found, ends=None), flat)
+    np.testing.assert_array_equal(found.final_observations, [[0, 100], [1, 100]])
+    same(replace(found, final_observations=None), flat)
     episodes[1]["observations"] = episodes[1]["observations"][:-1]
     with pytest.raises(
         LegatoError,
@@ -213,7 +219,7 @@ def test_single_episodes() -> None:
 
 
 def same(a: Trajectories, b: Trajectories) -> None:
-    for name in ("observations", "actions", "rewards", "terminations", "truncations", "offsets", "ends"):
+    for name in ("observations", "actions", "rewards", "terminations", "truncations", "offsets", "final_observations"):
         x, y = getattr(a, name), getattr(b, name)
         assert (x is None) == (y is None), name
         if x is not None:
@@ -224,7 +230,7 @@ def same(a: Trajectories, b: Trajectories) -> None:
 
 @given(st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=4), min_size=1, max_size=3), st.randoms())
 def test_members_side_by_side_are_parted(parts: list[list[int]], random: Any) -> None:
-    whole = [made(lengths, ends=np.full((len(lengths), 2), 7.0)) for lengths in parts]
+    whole = [made(lengths, final_observations=np.full((len(lengths), 2), 7.0)) for lengths in parts]
     steps = [[(member, t) for t in range(data.steps)] for member, data in enumerate(whole)]
     rows = []
     while any(steps):  # in any order that keeps the time of each member
@@ -241,7 +247,7 @@ def test_members_side_by_side_are_parted(parts: list[list[int]], random: Any) ->
     expected = sets.merge(whole, "all")
     for name in (*names, "offsets"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
-    np.testing.assert_array_equal(found.ends, expected.observations[expected.offsets[1:] - 1] + [0, 1])
+    np.testing.assert_array_equal(found.final_observations, expected.observations[expected.offsets[1:] - 1] + [0, 1])
     assert int(found.truncations.sum()) == 1
     assert found.truncations[found.offsets[1:] - 1][np.cumsum([len(data) for data in whole])[members[-1]] - 1]
 
@@ -263,7 +269,7 @@ def test_returns_to_go_are_what_was_still_to_be_earned(lengths: list[int], gamma
 @given(lengths)
 def test_delayed_rewards_keep_the_return(lengths: list[int]) -> None:
     data = made(lengths)
-    late = logs.delayed(data)
+    late = logs.delay_rewards(data)
     np.testing.assert_allclose(logs.returns(late), logs.returns(data), rtol=1e-6)
     assert np.count_nonzero(late.rewards) == len(lengths)
     expected = np.repeat(logs.returns(data), lengths)  # still all to come, at every step
@@ -272,7 +278,7 @@ def test_delayed_rewards_keep_the_return(lengths: list[int]) -> None:
 
 def test_without_rewards_there_are_no_returns() -> None:
     data = made([2, 3], rewards=None)
-    for ask in (logs.returns, logs.returns_to_go, logs.delayed):
+    for ask in (logs.returns, logs.returns_to_go, logs.delay_rewards):
         with pytest.raises(LegatoError, match="no rewards: it can be imitated"):
             ask(data)
 
@@ -283,10 +289,10 @@ def test_without_rewards_there_are_no_returns() -> None:
 @given(lengths, st.data())
 def test_selected_episodes_are_whole(lengths: list[int], draw: st.DataObject) -> None:
     ends = np.arange(2 * len(lengths), dtype=np.float32).reshape(-1, 2)
-    data = made(lengths, ends=ends)
+    data = made(lengths, final_observations=ends)
     chosen = draw.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=8))
     found = sets.select(data, chosen)
-    np.testing.assert_array_equal(found.ends, ends[chosen])
+    np.testing.assert_array_equal(found.final_observations, ends[chosen])
     for k, i in enumerate(chosen):
         for name in ("observations", "actions", "rewards", "terminations", "truncations"):
             np.testing.assert_array_equal(getattr(found, name)[found.episode(k)], getattr(data, name)[data.episode(i)])
@@ -357,9 +363,9 @@ def test_bounds_of_the_file_that_are_not_the_environments_are_said(bounds: float
     if warned:
         said = f"^log bounds its actions by -{bounds:g} and {bounds:g}, the environment by -2 and 2, which count"
         with pytest.warns(LegatoWarning, match=said):
-            found = bounded(data, (-2.0,) * 3, (2.0,) * 3)
+            found = check_bounds(data, (-2.0,) * 3, (2.0,) * 3)
     else:
-        found = bounded(data, (-2.0,) * 3, (2.0,) * 3)
+        found = check_bounds(data, (-2.0,) * 3, (2.0,) * 3)
     assert found.about.low == (-2.0,) * 3
     np.testing.assert_array_equal(found.actions, actions)
 

@@ -64,7 +64,7 @@ def test_whole_episodes_weigh_as_they_are_long_and_of_long_ones_a_stretch_is_dra
     long = np.asarray(found.observations[:, 0, 0]) == 3
     assert not begun[~long].any()
     assert stats.chisquare(np.bincount(begun[long], minlength=21)).pvalue > 0.01
-    whole = data.draw(jax.random.key(0), windows.Draw(1000, 30, whole=True))
+    whole = data.draw(jax.random.key(0), windows.BatchSpec(1000, 30, whole=True))
     assert not np.asarray(whole.timesteps[:, 0]).any()
     np.testing.assert_array_equal(
         found.mask.sum(axis=1), np.minimum(10, lengths)[found.observations[:, 0, 0].astype(int)]
@@ -74,7 +74,7 @@ def test_whole_episodes_weigh_as_they_are_long_and_of_long_ones_a_stretch_is_dra
 
 
 def test_short_episodes_have_buckets_of_their_own() -> None:
-    lengths, whole = np.array([100, 51, 50, 13, 12, 3]), windows.Draw(4, 1000, whole=True)
+    lengths, whole = np.array([100, 51, 50, 13, 12, 3]), windows.BatchSpec(4, 1000, whole=True)
     found = windows.buckets(lengths, whole)
     assert [(draw.length, draw.size, draw.bucket) for draw in found] == [(13, 30, 0), (50, 8, 1), (100, 4, 2)]
     assert all(draw.whole for draw in found)
@@ -83,21 +83,21 @@ def test_short_episodes_have_buckets_of_their_own() -> None:
     assert [draw.length for draw in windows.buckets(np.array([100] + [10] * 9), whole)] == [13, 100]
     assert [draw.length for draw in windows.buckets(np.array([1, 1]), whole)] == [1]
     # Of episodes longer than may be, stretches are as long as may be.
-    cut = windows.Draw(4, 60, whole=True)
+    cut = windows.BatchSpec(4, 60, whole=True)
     assert [(draw.length, draw.size) for draw in windows.buckets(lengths, cut)] == [(15, 16), (60, 4)]
-    windowed = windows.Draw(4, 60)
+    windowed = windows.BatchSpec(4, 60)
     assert windows.buckets(lengths, windowed) == (windowed,)
 
 
 def test_of_buckets_every_step_weighs_alike_and_no_episode_is_cut() -> None:
     lengths = np.array([40, 3, 20, 9, 40, 5])
-    draws = windows.buckets(lengths, windows.Draw(2, 40, whole=True))
-    assert [draw.length for draw in draws] == [5, 10, 20, 40]
-    data = windows.episodes(trajectories(**raw(lengths.tolist())), 1.0, draws)
+    batch_specs = windows.buckets(lengths, windows.BatchSpec(2, 40, whole=True))
+    assert [draw.length for draw in batch_specs] == [5, 10, 20, 40]
+    data = windows.episodes(trajectories(**raw(lengths.tolist())), 1.0, batch_specs)
     turns = np.asarray(jax.vmap(lambda update: windows.bucket_of(data, update))(jnp.arange(20_000)))
     share = np.array([8, 9, 20, 80]) / lengths.sum()
     assert stats.chisquare(np.bincount(turns, minlength=4), 20_000 * share).pvalue > 0.01
-    for draw, held in zip(draws, ([1, 5], [3], [2], [0, 4]), strict=True):
+    for draw, held in zip(batch_specs, ([1, 5], [3], [2], [0, 4]), strict=True):
         found = data.draw(jax.random.key(3), replace(draw, size=10_000))
         assert found.mask.shape == (10_000, draw.length)
         episode = np.asarray(found.observations[:, 0, 0]).astype(int)

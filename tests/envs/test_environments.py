@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from gymnasium import error, spaces
 from gymnasium.envs.registration import EnvSpec
-from tests.tiny import SRL4, TIMES, Diary, world
+from tests.tiny import SRL4, TIMES, Diary, environments
 
 from legato import api
 from legato.data.spec import Spec
-from legato.envs import World as Asked
+from legato.envs import EnvironmentConfig as Asked
 from legato.envs import check_options, describe, episode_limit, known_ids, make, make_vec, resolve_environment
 from legato.envs.checked import Checked
 from legato.envs.environments import GymnasiumEnvironments, seconds_per_step
@@ -27,7 +27,7 @@ from legato.training import online
 BOX = spaces.Box(-1.0, 1.0, (3,), np.float32)
 
 
-class World(gymnasium.Env):
+class Plain(gymnasium.Env):
     """Any two spaces; observes and rewards what it is told to."""
 
     def __init__(self, observation: spaces.Space = BOX, action: spaces.Space = BOX, **tells: Any):
@@ -59,13 +59,13 @@ def refusal(problem: pytest.ExceptionInfo[LegatoError]) -> str:
 
 def test_a_box_is_described_in_its_own_units() -> None:
     action = spaces.Box(np.array([-3.0, 0.0]), np.array([7.0, 0.5]), dtype=np.float64)
-    assert describe(World(action=action), "W") == Spec(3, (-3.0, 0.0), (7.0, 0.5))
-    assert describe(World(action=action), "W").action_size == 2
+    assert describe(Plain(action=action), "W") == Spec(3, (-3.0, 0.0), (7.0, 0.5))
+    assert describe(Plain(action=action), "W").action_size == 2
 
 
 @pytest.mark.parametrize(("shape", "size"), [((), 1), ((1,), 1), ((2, 3), 6), ((4, 1, 2), 8)])
 def test_observations_of_any_shape_are_flat(shape: tuple[int, ...], size: int) -> None:
-    assert describe(World(spaces.Box(-np.inf, np.inf, shape)), "W").observation_size == size
+    assert describe(Plain(spaces.Box(-np.inf, np.inf, shape)), "W").observation_size == size
 
 
 OTHERS = {
@@ -80,17 +80,17 @@ OTHERS = {
 @pytest.mark.parametrize("kind", OTHERS)
 def test_other_spaces_are_refused_by_kind(kind: str) -> None:
     with pytest.raises(LegatoError) as problem:
-        describe(World(observation=OTHERS[kind]), "W-v1", user="srl")
+        describe(Plain(observation=OTHERS[kind]), "W-v1", user="srl")
     expected = f"{kind} observations of 'W-v1' are not supported; wrap it in gymnasium.wrappers.FlattenObservation, "
     expected += "in a function that makes it"
     assert refusal(problem) == expected
     with pytest.raises(LegatoError) as problem:
-        describe(World(action=OTHERS[kind]), "W-v1")
+        describe(Plain(action=OTHERS[kind]), "W-v1")
     expected = f"{kind} actions of 'W-v1' are not supported; no algorithm supports it yet"
     assert refusal(problem) == expected
 
 
-class Counter(World):
+class Counter(Plain):
     """Rewards the action that it was given."""
 
     def __init__(self, start: int):
@@ -111,13 +111,13 @@ def test_a_choice_is_a_vector_of_one_number_counted_from_zero() -> None:
 @pytest.mark.parametrize("shape", [(), (2, 2)])
 def test_actions_that_are_no_vector_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(LegatoError) as problem:
-        describe(World(action=spaces.Box(-1.0, 1.0, shape)), "W-v1")
+        describe(Plain(action=spaces.Box(-1.0, 1.0, shape)), "W-v1")
     assert f"actions of shape {shape} of 'W-v1' are not supported" in refusal(problem)
 
 
 def test_whole_numbered_actions_are_refused() -> None:
     with pytest.raises(LegatoError) as problem:
-        describe(World(action=spaces.Box(0, 5, (2,), np.int32)), "W-v1")
+        describe(Plain(action=spaces.Box(0, 5, (2,), np.int32)), "W-v1")
     assert "actions of type int32 of 'W-v1' are not supported" in refusal(problem)
 
 
@@ -129,7 +129,7 @@ def test_whole_numbered_actions_are_refused() -> None:
     ],
 )
 def test_actions_without_bounds_are_refused_with_the_place(low: list[float], high: list[float], words: str) -> None:
-    boundless = World(action=spaces.Box(np.array(low), np.array(high), dtype=np.float64))
+    boundless = Plain(action=spaces.Box(np.array(low), np.array(high), dtype=np.float64))
     with pytest.raises(LegatoError) as problem:
         describe(boundless, "W-v1")
     assert refusal(problem).startswith(words)
@@ -185,7 +185,7 @@ def test_the_papers_environments(name: str, spec: Spec, limit: int, seconds: flo
     ],
 )
 def test_the_seconds_of_a_step_are_the_attribute_dt(dt: Any, seconds: float | None) -> None:
-    found = World()
+    found = Plain()
     assert seconds_per_step(found) is None
     found.dt = dt  # type: ignore[attr-defined]
     assert seconds_per_step(found) == seconds
@@ -305,7 +305,7 @@ def test_known_ids_are_what_make_takes() -> None:
     assert {"Pendulum-v1", "Hopper-v5", "LunarLanderContinuous-v3"} <= set(ids)
 
 
-class Old(World):
+class Old(Plain):
     """Of Gym's older interface, in one of three ways."""
 
     def __init__(self, kind: str):
@@ -344,8 +344,8 @@ def test_an_older_interface_is_said_before_anything_is_made(
 
 
 def test_an_argument_that_a_constructor_misses_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wants(port: int) -> World:
-        return World()
+    def wants(port: int) -> Plain:
+        return Plain()
 
     monkeypatch.setitem(gymnasium.registry, "Port-v0", EnvSpec("Port-v0", wants))
     with pytest.raises(LegatoError) as problem:
@@ -364,7 +364,7 @@ def test_what_is_no_environment_is_one_line(wrong: tuple[Any, ...]) -> None:
 
 def test_the_nearest_limit_counts() -> None:
     limited = gymnasium.wrappers.TimeLimit
-    assert [episode_limit(e) for e in (World(), limited(World(), 7), limited(limited(World(), 5), 7))] == [None, 7, 5]
+    assert [episode_limit(e) for e in (Plain(), limited(Plain(), 7), limited(limited(Plain(), 5), 7))] == [None, 7, 5]
     assert episode_limit(make("Pendulum-v1")) == 200
     assert episode_limit(make(Asked("Pendulum-v1", {}, 300))) == 300
 
@@ -375,12 +375,12 @@ def test_the_nearest_limit_counts() -> None:
 def test_observations_become_flat_float32() -> None:
     space = spaces.Box(-10.0, 10.0, (2, 2), np.float64)
     first = np.array([[1.0, 2.0], [3.0, 1 / 3]])
-    observation, _ = Checked(World(space, observations={0: first}), "W-v1").reset()
+    observation, _ = Checked(Plain(space, observations={0: first}), "W-v1").reset()
     assert observation.dtype == np.float32
     np.testing.assert_array_equal(observation, np.array([1, 2, 3, 1 / 3], np.float32))
 
 
-def play_until(environment: World, step: int) -> None:
+def play_until(environment: Plain, step: int) -> None:
     checked = Checked(environment, "W-v1")
     checked.reset()
     for _ in range(step):
@@ -412,12 +412,12 @@ NAN_AT_2 = np.array([0.0, 0.0, np.nan])
 )
 def test_bad_data_is_refused_with_the_place(tells: dict[str, Any], words: str) -> None:
     with pytest.raises(LegatoError) as problem:
-        play_until(World(**tells), 4)
+        play_until(Plain(**tells), 4)
     assert words in refusal(problem)
 
 
 def test_steps_are_counted_anew_in_each_episode() -> None:
-    checked = Checked(World(rewards={2: np.nan}), "W-v1")
+    checked = Checked(Plain(rewards={2: np.nan}), "W-v1")
     for _ in range(3):
         checked.reset()
         checked.step(np.zeros(3))
@@ -430,7 +430,7 @@ def test_steps_are_counted_anew_in_each_episode() -> None:
 
 def test_any_subset_steps_and_nothing_resets_by_itself() -> None:
     diaries = [Diary(limit=2), Diary(), Diary()]
-    members = world(*diaries)
+    members = environments(*diaries)
     members.reset(np.arange(3), np.array([1, 2, 3]))
     members.step(np.array([2]), np.full((1, 4), 2.0))
     *_, truncated = members.step(np.array([0, 2]), np.array([[5.0] * 4, [6.0] * 4]))
@@ -447,7 +447,7 @@ def test_any_subset_steps_and_nothing_resets_by_itself() -> None:
 def test_actions_lie_in_the_box_in_its_own_type() -> None:
     """0.1 as float32 lies above 0.1 as float64, and 3.2 as float64 above 3.2 as float16."""
 
-    class Strict(World):
+    class Strict(Plain):
         def step(self, action: np.ndarray) -> tuple[Any, Any, bool, bool, dict]:
             assert self.action_space.contains(action), action
             return super().step(action)
@@ -464,7 +464,7 @@ def test_actions_lie_in_the_box_in_its_own_type() -> None:
 def test_actions_have_the_type_that_the_environment_asks_for() -> None:
     seen = []
 
-    class Picky(World):
+    class Picky(Plain):
         def step(self, action: np.ndarray) -> tuple[Any, Any, bool, bool, dict]:
             seen.append(action.dtype)
             return super().step(action)

@@ -29,13 +29,13 @@ SPECS = {
     "legato/PointMass-v0": Spec(2, (-1.0,), (1.0,)),
 }
 SETS: dict[str, Callable[[int, int], Trajectories]] = {
-    "legato/ShortestPath-v0": lambda episodes, seed: tasks.walks(episodes, seed),
-    "legato/KeyToDoor-v0": lambda episodes, seed: tasks.keys(episodes, seed),
-    "legato/Recall-v0": lambda episodes, seed: tasks.recalls(episodes, 100, seed),
-    "legato/RecallLong-v0": lambda episodes, seed: tasks.recalls(episodes, 400, seed),
-    "legato/FourRooms-v0": lambda episodes, seed: tasks.journeys(episodes, seed),
-    "legato/FourRoomsSparse-v0": lambda episodes, seed: tasks.outings(episodes, seed),
-    "legato/PointMass-v0": lambda episodes, seed: tasks.pushes(episodes, seed),
+    "legato/ShortestPath-v0": lambda episodes, seed: tasks.record_shortest_path(episodes, seed),
+    "legato/KeyToDoor-v0": lambda episodes, seed: tasks.record_key_to_door(episodes, seed),
+    "legato/Recall-v0": lambda episodes, seed: tasks.record_recall(episodes, 100, seed),
+    "legato/RecallLong-v0": lambda episodes, seed: tasks.record_recall(episodes, 400, seed),
+    "legato/FourRooms-v0": lambda episodes, seed: tasks.record_four_rooms(episodes, seed),
+    "legato/FourRoomsSparse-v0": lambda episodes, seed: tasks.record_sparse_rooms(episodes, seed),
+    "legato/PointMass-v0": lambda episodes, seed: tasks.record_point_mass(episodes, seed),
 }
 
 
@@ -186,18 +186,18 @@ def test_a_graph_is_a_seed() -> None:
 
 
 def test_walks_follow_edges_and_earn_what_the_environment_pays() -> None:
-    data = tasks.walks(300, seed=3)
+    data = tasks.record_shortest_path(300, seed=3)
     environment = make("legato/ShortestPath-v0")
-    assert data.ends is not None and data.rewards is not None
+    assert data.final_observations is not None and data.rewards is not None
     for i in range(len(data)):
         at = data.episode(i)
         nodes = data.observations[at].argmax(1)
         assert tasks.edges()[nodes, data.actions[at]].all()
         observations, rewards, flags = play(environment, data.actions[at], options={"start": nodes[0]})
-        np.testing.assert_array_equal(observations, [*data.observations[at], data.ends[i]])
+        np.testing.assert_array_equal(observations, [*data.observations[at], data.final_observations[i]])
         assert rewards == data.rewards[at].tolist()
         assert flags == list(zip(data.terminations[at], data.truncations[at], strict=True))
-    there = data.ends.argmax(1) == tasks.GOAL
+    there = data.final_observations.argmax(1) == tasks.GOAL
     np.testing.assert_array_equal(trajectories.returns(data), np.where(there, -data.lengths, -20))
     assert (data.lengths[~there] == 10).all()
     np.testing.assert_array_equal(data.terminations[data.offsets[1:] - 1], there)
@@ -207,7 +207,7 @@ def test_walks_are_a_markov_chain_over_equal_edges() -> None:
     onward = tasks.edges() / np.maximum(tasks.edges().sum(1, keepdims=True), 1)
     onward[tasks.GOAL] = np.arange(20) == tasks.GOAL
     chance = np.linalg.matrix_power(onward, 10)[:19, tasks.GOAL].mean()
-    data = tasks.walks(4000, seed=1)
+    data = tasks.record_shortest_path(4000, seed=1)
     assert likely(int((trajectories.returns(data) > -20).sum()), 4000, chance)
     assert 0.4 < chance < 0.6  # about half the walks fail, as the toy wants
     nodes = data.observations.argmax(1)
@@ -217,14 +217,14 @@ def test_walks_are_a_markov_chain_over_equal_edges() -> None:
 
 
 def test_the_default_walks_hold_a_shortest_way_from_every_start() -> None:
-    data = tasks.walks()
+    data = tasks.record_shortest_path()
     starts = data.observations[data.offsets[:-1]].argmax(1)
     best = trajectories.returns(data) == -tasks.distances()[starts]
     assert set(starts[best]) == set(range(19))
 
 
 def test_walks_on_another_graph_do_not_claim_to_be_of_the_registered_one() -> None:
-    other = tasks.walks(5, graph=1, penalty=3.0)
+    other = tasks.record_shortest_path(5, graph=1, penalty=3.0)
     assert other.about.environment is None
     assert (tasks.edges(1)[other.observations.argmax(1), other.actions]).all()
     assert set(trajectories.returns(other)[other.truncations[other.offsets[1:] - 1]]) <= {-13.0}
@@ -271,9 +271,9 @@ def told(data: Trajectories, i: int) -> float:
 
 
 def test_key_to_door_shows_one_agent_one_room_and_no_object_between() -> None:
-    data = tasks.keys(300, seed=0)
-    assert data.ends is not None
-    seen = np.concatenate([data.observations, data.ends])
+    data = tasks.record_key_to_door(300, seed=0)
+    assert data.final_observations is not None
+    seen = np.concatenate([data.observations, data.final_observations])
     assert set(np.unique(seen)) == {0.0, 1.0}
     rooms = seen[:, ROOM].argmax(1)
     assert (seen[:, AGENT].sum(1) == 1).all() and (seen[:, ROOM].sum(1) == 1).all()
@@ -283,11 +283,11 @@ def test_key_to_door_shows_one_agent_one_room_and_no_object_between() -> None:
 
 
 def test_within_a_room_the_agent_moves_and_the_object_stays() -> None:
-    data = tasks.keys(300, seed=4)
-    assert data.ends is not None
+    data = tasks.record_key_to_door(300, seed=4)
+    assert data.final_observations is not None
     for i in range(len(data)):
         at = data.episode(i)
-        seen = np.array([*data.observations[at], data.ends[i]])
+        seen = np.array([*data.observations[at], data.final_observations[i]])
         for time, action in enumerate(data.actions[at]):
             if seen[time, ROOM].argmax() == seen[time + 1, ROOM].argmax():
                 assert seen[time + 1, AGENT].argmax() == moved(int(seen[time, AGENT].argmax()), int(action))
@@ -295,7 +295,7 @@ def test_within_a_room_the_agent_moves_and_the_object_stays() -> None:
 
 
 def test_key_to_door_pays_for_the_door_after_the_key_only() -> None:
-    data = tasks.keys(2000, seed=2)
+    data = tasks.record_key_to_door(2000, seed=2)
     assert data.rewards is not None
     np.testing.assert_array_equal([told(data, i) for i in range(len(data))], trajectories.returns(data))
     last = np.zeros(data.steps, bool)
@@ -304,7 +304,7 @@ def test_key_to_door_pays_for_the_door_after_the_key_only() -> None:
 
 
 def test_agent_and_object_enter_on_any_two_cells() -> None:
-    data = tasks.keys(5000, seed=5)
+    data = tasks.record_key_to_door(5000, seed=5)
     for time in (0, 10):
         entering = data.observations[[at.start + time for at in map(data.episode, range(len(data)))]]
         pairs = 9 * entering[:, AGENT].argmax(1) + entering[:, OBJECT].argmax(1)
@@ -316,7 +316,7 @@ def test_agent_and_object_enter_on_any_two_cells() -> None:
 def test_random_moves_open_the_door_as_often_as_they_must() -> None:
     chance = chance_of_a_touch() ** 2
     assert 0.085 < chance < 0.091
-    data = tasks.keys(10_000, seed=0)
+    data = tasks.record_key_to_door(10_000, seed=0)
     assert likely(int(trajectories.returns(data).sum()), 10_000, chance)
     assert all(likely(count, data.steps, 1 / 4) for count in np.bincount(data.actions[:, None].ravel()))
 
@@ -339,7 +339,7 @@ def test_whoever_walks_to_the_object_opens_the_door() -> None:
 
 @pytest.mark.parametrize("length", [1, 2, 100, 400])
 def test_recall_shows_its_cue_once_and_its_expert_remembers_it(length: int) -> None:
-    data = tasks.recalls(40, length, seed=1)
+    data = tasks.record_recall(40, length, seed=1)
     assert (data.lengths == length).all()
     cues = data.observations[data.offsets[:-1], 0]
     assert set(cues) == {-1.0, 1.0}
@@ -348,8 +348,8 @@ def test_recall_shows_its_cue_once_and_its_expert_remembers_it(length: int) -> N
     before = np.delete(np.arange(data.steps), last)
     np.testing.assert_array_equal(data.actions[last, 0], cues)
     np.testing.assert_allclose(data.actions[before, 0], 0.3 * np.tanh(data.observations[before, 1]), rtol=1e-5)
-    assert data.rewards is not None and data.ends is not None
-    assert not data.rewards[before].any() and not data.ends[:, 0].any()
+    assert data.rewards is not None and data.final_observations is not None
+    assert not data.rewards[before].any() and not data.final_observations[:, 0].any()
     assert (trajectories.returns(data) == 1).all()
     assert data.terminations[last].all() and not data.truncations.any()
     assert data.about.environment == {100: "legato/Recall-v0", 400: "legato/RecallLong-v0"}.get(length)
@@ -368,7 +368,7 @@ def test_without_a_memory_recall_pays_nothing_on_average() -> None:
 
 
 def test_the_noise_is_standard_normal_and_tells_nothing() -> None:
-    data = tasks.recalls(500, 40, seed=7)
+    data = tasks.record_recall(500, 40, seed=7)
     noise = data.observations[:, 1].reshape(500, 40).astype(float)
     assert abs(noise.mean()) < 4 / np.sqrt(noise.size)
     assert abs(noise.var() - 1) < 4 * np.sqrt(2 / noise.size)
@@ -468,7 +468,7 @@ def test_the_guide_of_journeys_goes_astray_one_step_in_five() -> None:
         while not over:
             guided.append(environment.guide(rng))
             _, _, over, _, _ = environment.step(guided[-1])
-    steps = tasks.journeys(400).actions
+    steps = tasks.record_four_rooms(400).actions
     short = [(np.abs(actions).max(axis=1) < 0.3) for actions in (np.array(guided), steps)]
     assert short[0].mean() < 0.01
     assert likely(int(short[1].sum()), len(steps), 0.2 * 0.36 + 0.8 * short[0].mean())
@@ -487,12 +487,12 @@ def test_starts_and_goals_are_anywhere_or_as_given() -> None:
 
 
 def test_the_one_goal_is_the_same_for_all_and_a_room_can_be_begun_in() -> None:
-    world = make(tasks.SPARSE_ROOMS)
-    starts = np.array([world.reset(seed=seed)[0] for seed in range(2000)])
-    assert {tuple(world.reset(seed=seed)[1]["goal"]) for seed in range(20)} == {(9.5, 7.0)}
+    environment = make(tasks.SPARSE_ROOMS)
+    starts = np.array([environment.reset(seed=seed)[0] for seed in range(2000)])
+    assert {tuple(environment.reset(seed=seed)[1]["goal"]) for seed in range(20)} == {(9.5, 7.0)}
     assert (np.linalg.norm(starts - [9.5, 7.0], axis=1) >= 1).all()
     assert all(likely(int((starts[:, axis] < 5.5).sum()), 2000, 0.5) for axis in (0, 1))
-    np.testing.assert_array_equal(world.reset(options={"goal": (1.0, 2.0)})[1]["goal"], [1, 2])
+    np.testing.assert_array_equal(environment.reset(options={"goal": (1.0, 2.0)})[1]["goal"], [1, 2])
     _, rewards, flags = play(world, [(0.5, 0.0)] * 2, options={"start": (8.2, 7.0)})
     assert rewards == [0, 1] and flags == [(False, False), (True, False)]
     for room in ((0, 0), (1, 0)):
@@ -507,20 +507,20 @@ def test_the_one_goal_is_the_same_for_all_and_a_room_can_be_begun_in() -> None:
 
 def test_no_outing_leads_from_the_room_across_to_the_goal() -> None:
     """Few lead there at all, and the others are short; half of them are straight until a wall is in the way."""
-    data = tasks.outings(1500, seed=1)
-    assert data.ends is not None and data.rewards is not None
+    data = tasks.record_sparse_rooms(1500, seed=1)
+    assert data.final_observations is not None and data.rewards is not None
     starts, arrived = data.observations[data.offsets[:-1]], data.terminations[data.offsets[1:] - 1]
     assert 0.01 < arrived.mean() < 0.05
     np.testing.assert_array_equal(data.rewards, data.terminations)
-    np.testing.assert_array_equal(arrived, np.linalg.norm(data.ends - [9.5, 7.0], axis=1) <= 0.5)
+    np.testing.assert_array_equal(arrived, np.linalg.norm(data.final_observations - [9.5, 7.0], axis=1) <= 0.5)
     across = (starts < 5.5).all(axis=1)
     assert across.mean() > 0.2
-    assert not (data.ends[across] >= 5.5).all(axis=1).any()  # nor into its room
+    assert not (data.final_observations[across] >= 5.5).all(axis=1).any()  # nor into its room
     actions = [data.actions[data.episode(i)] for i in range(len(data))]
     straight = np.array([1 < len(a) <= 6 and (a == a[0]).all() for a in actions])
     assert likely(int(straight.sum()), len(data), 0.5)
     np.testing.assert_array_equal(data.lengths[straight & ~arrived], 6)
-    doors = ((starts >= 5.5) != (data.ends >= 5.5)).sum(axis=1)
+    doors = ((starts >= 5.5) != (data.final_observations >= 5.5)).sum(axis=1)
     assert (doors[~straight] <= 1).all() and doors[~straight].mean() > 0.8
     assert data.lengths.max() < 40
 
@@ -544,7 +544,7 @@ def test_a_mass_moves_as_it_is_pushed() -> None:
 
 
 def test_pushes_are_good_and_bad_and_the_worst_can_be_had_alone() -> None:
-    data, worst = tasks.pushes(100, 3), tasks.pushes(100, 3, worst=0.7)
+    data, worst = tasks.record_point_mass(100, 3), tasks.record_point_mass(100, 3, worst=0.7)
     earned = trajectories.returns(data)
     assert earned.min() < 30 and earned.max() > 95
     np.testing.assert_array_equal(np.sort(trajectories.returns(worst)), np.sort(earned)[:70])
@@ -561,7 +561,7 @@ def test_a_set_is_made_again_by_its_seed_and_fits_its_environment(name: str) -> 
     assert (data.observations.shape[1], data.about.choices) == (spec.observation_size, spec.choices)
     if spec.choices is None:
         assert (data.about.low, data.about.high) == (spec.low, spec.high)
-    for field in ("observations", "actions", "rewards", "terminations", "truncations", "offsets", "ends"):
+    for field in ("observations", "actions", "rewards", "terminations", "truncations", "offsets", "final_observations"):
         np.testing.assert_array_equal(getattr(data, field), getattr(again, field))
     assert not np.array_equal(data.observations[: data.lengths[0]], other.observations[: data.lengths[0]])
     more = SETS[name](30, 6)  # begins with the same
@@ -573,11 +573,11 @@ def test_a_set_is_made_again_by_its_seed_and_fits_its_environment(name: str) -> 
 def test_a_recorded_set_is_replayed_by_its_environment(name: str) -> None:
     data = tasks.generate(name, 10, 8)
     environment = make(name)
-    assert data.rewards is not None and data.ends is not None
+    assert data.rewards is not None and data.final_observations is not None
     for i in range(len(data)):
         at = data.episode(i)
         observations, rewards, flags = play(environment, data.actions[at], seed=8 if i == 0 else None)
-        np.testing.assert_array_equal(observations, [*data.observations[at], data.ends[i]])
+        np.testing.assert_array_equal(observations, [*data.observations[at], data.final_observations[i]])
         assert rewards == data.rewards[at].tolist()
         if name == tasks.SPARSE_ROOMS and flags[-1] == (False, False):
             flags[-1] = (False, True)  # cut where its recorder stopped
@@ -586,6 +586,6 @@ def test_a_recorded_set_is_replayed_by_its_environment(name: str) -> None:
 
 def test_no_episodes_and_no_seed_are_refused() -> None:
     with pytest.raises(LegatoError, match="0 episodes of random moves: one at least is needed"):
-        tasks.keys(0)
+        tasks.record_key_to_door(0)
     with pytest.raises(LegatoError, match="a seed is 0 or more, not -1"):
-        tasks.walks(1, -1)
+        tasks.record_shortest_path(1, -1)

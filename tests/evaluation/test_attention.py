@@ -20,14 +20,14 @@ from legato.algorithms.decision_transformer.config import DT, ODT
 from legato.algorithms.protocol import Token
 from legato.algorithms.trajectory_transformer import trajectory_transformer as tt
 from legato.algorithms.trajectory_transformer.config import TT
-from legato.data import facts
+from legato.data import dataset_statistics
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.errors import LegatoError
 from legato.evaluation import attention
-from legato.evaluation.attention import Attended, table
+from legato.evaluation.attention import EpisodeAttention, table
 
-SPEC, SWINGS = Spec(3, (-2.0,), (2.0,)), swings(ends=np.random.default_rng(1).normal(size=(12, 3)))
+SPEC, SWINGS = Spec(3, (-2.0,), (2.0,)), swings(final_observations=np.random.default_rng(1).normal(size=(12, 3)))
 TINY = TT(bins=6, window=4, layers=2, heads=2, size=16, context=3, horizon=1, beams=2)
 TOLD = replace(TINY, returns=False, goals="later", search="likelihood")
 SMALL = DT(context=3, layers=1, heads=2, size=16, episode_length=20)
@@ -42,26 +42,28 @@ def planner(config: TT = TINY, data: Trajectories = SWINGS) -> tt.Planning:
 
 
 def decider(config: DT = SMALL) -> Any:
-    learner = dt.init(config, SPEC, jax.random.key(0), facts.of(SWINGS, SPEC))
+    learner = dt.init(config, SPEC, jax.random.key(0), dataset_statistics.of(SWINGS, SPEC))
     return dt.policy(config, learner)
 
 
-def attended(policy: Any, config: Any, data: Trajectories, *args: Any, name: str = "", **options: Any) -> Attended:
+def attention_of(
+    policy: Any, config: Any, data: Trajectories, *args: Any, name: str = "", **options: Any
+) -> EpisodeAttention:
     name = name or {TT: "tt", DT: "dt", ODT: "odt", BC: "bc"}[type(config)]
-    return attention.attended(name, config, policy, SPEC, data, *args, **options)
+    return attention.attention_of(name, config, policy, SPEC, data, *args, **options)
 
 
 def test_the_window_ends_with_the_step_and_its_rows_are_predictions() -> None:
     """Weights as the network gives them for the window's tokens, encoded anew here."""
     policy = planner()
-    found = attended(policy, TINY, SWINGS, episode=5, step=4)
+    found = attention_of(policy, TINY, SWINGS, episode=5, step=4)
     assert found.where == "episode 5, step 4"
     assert (found.steps, found.weights.shape) == (3, (2, 2, 17, 17))
     assert " ".join(token.name for token in found.tokens) == "s¹ s² s³ a¹ r V s¹ s² s³ a¹ r V s¹ s² s³ a¹ r"
     assert found.predicted == (*found.tokens[1:], Token("V", None, 2))
-    _, food = tt.prepare(TINY, SPEC, SWINGS, None, "")
+    _, source = tt.prepare(TINY, SPEC, SWINGS, None, "")
     first = int(SWINGS.offsets[5])
-    rows = np.asarray(food.tokens[first + 2 : first + 5]).reshape(1, -1)[:, :-1]
+    rows = np.asarray(source.tokens[first + 2 : first + 5]).reshape(1, -1)[:, :-1]
     want = policy.network.attention(jnp.asarray(rows, jnp.int32))[0]
     np.testing.assert_allclose(found.weights, want, atol=1e-6)
     np.testing.assert_array_equal(found.weights > 0, np.broadcast_to(found.sees, found.weights.shape))
@@ -70,36 +72,36 @@ def test_the_window_ends_with_the_step_and_its_rows_are_predictions() -> None:
 
 def test_by_default_it_is_the_middle_of_the_first_episode() -> None:
     policy = planner()
-    found = attended(policy, TINY, SWINGS)
+    found = attention_of(policy, TINY, SWINGS)
     assert found.where == "episode 0, step 1"
     assert found.steps == 2  # the episode does not begin earlier
-    assert attended(policy, TINY, SWINGS, 11).steps == 3
-    assert attended(policy, TINY, SWINGS, 11, context=4).steps == 4
-    alone = attended(policy, TINY, SWINGS, 11, step=0)
+    assert attention_of(policy, TINY, SWINGS, 11).steps == 3
+    assert attention_of(policy, TINY, SWINGS, 11, context=4).steps == 4
+    alone = attention_of(policy, TINY, SWINGS, 11, step=0)
     assert [token.name for token in alone.predicted] == ["s²", "s³", "a¹", "r", "V"]
 
 
 def test_a_goal_stands_in_front_and_predicts_nothing() -> None:
     """It is the episode's last observation."""
     policy = planner(TOLD)
-    found = attended(policy, TOLD, SWINGS, 7, 6)
+    found = attention_of(policy, TOLD, SWINGS, 7, 6)
     assert " ".join(token.name for token in found.tokens) == "g¹ g² g³ s¹ s² s³ a¹ s¹ s² s³ a¹ s¹ s² s³"
     assert [token.step for token in found.tokens[:4]] == [None, None, None, 0]
     assert (len(found.predicted), found.weights.shape[2:]) == (11, (11, 14))
     np.testing.assert_allclose(found.weights.sum(axis=-1), 1, atol=1e-5)
     np.testing.assert_array_equal(found.weights[0, 0] > 0, found.sees)
-    assert SWINGS.ends is not None
-    moved = replace(SWINGS, ends=-SWINGS.ends)
-    other = attended(policy, TOLD, moved, 7, 6).weights
+    assert SWINGS.final_observations is not None
+    moved = replace(SWINGS, final_observations=-SWINGS.final_observations)
+    other = attention_of(policy, TOLD, moved, 7, 6).weights
     assert np.abs(other - found.weights).max() > 0.001
-    unread = replace(SWINGS, ends=np.where(np.arange(12)[:, None] == 7, SWINGS.ends, 0))
-    np.testing.assert_array_equal(attended(policy, TOLD, unread, 7, 6).weights, found.weights)
+    unread = replace(SWINGS, final_observations=np.where(np.arange(12)[:, None] == 7, SWINGS.final_observations, 0))
+    np.testing.assert_array_equal(attention_of(policy, TOLD, unread, 7, 6).weights, found.weights)
 
 
-@pytest.mark.parametrize("memory", ["window", "cache"])
-def test_decisions_of_actions_attend_to_returns_states_and_actions(memory: Any) -> None:
-    config = replace(SMALL, memory=memory, positions="rotary")
-    found = attended(decider(config), config, SWINGS, 11, 8, context=6 if memory == "cache" else None)
+@pytest.mark.parametrize("decoding", ["window", "cache"])
+def test_decisions_of_actions_attend_to_returns_states_and_actions(decoding: Any) -> None:
+    config = replace(SMALL, decoding=decoding, positions="rotary")
+    found = attention_of(decider(config), config, SWINGS, 11, 8, context=6 if memory == "cache" else None)
     steps = 6 if memory == "cache" else 3
     assert "".join(token.name for token in found.tokens) == "Rsa" * (steps - 1) + "Rs"
     assert [token.name for token in found.predicted] == ["a"] * steps
@@ -108,19 +110,19 @@ def test_decisions_of_actions_attend_to_returns_states_and_actions(memory: Any) 
     assert found.kinds == ("same", "states", "returns")
 
 
-def by_hand(weights: list[list[float]]) -> Attended:
+def by_hand(weights: list[list[float]]) -> EpisodeAttention:
     """Two steps of one state and two actions, one head; only the newest step's rows are given."""
     tokens = [Token("s", 1, t // 3) if t % 3 == 0 else Token("a", t % 3, t // 3) for t in range(6)]
     rows = np.concatenate([np.eye(2, 5), np.array(weights)])
-    return Attended(rows[None, None], np.tri(5, dtype=bool), tuple(tokens[1:]), tuple(tokens[:-1]), "by hand")
+    return EpisodeAttention(rows[None, None], np.tri(5, dtype=bool), tuple(tokens[1:]), tuple(tokens[:-1]), "by hand")
 
 
 def test_an_online_decision_transformer_attends_as_its_network_does() -> None:
-    config = ODT(context=3, reads=3, layers=1, heads=2, size=16, episode_length=20)
-    policy = odt.policy(config, odt.init(config, SPEC, jax.random.key(0), facts.of(SWINGS, SPEC)))
-    found = attended(policy, config, SWINGS, 11, 9)
+    config = ODT(context=3, eval_context=3, layers=1, heads=2, size=16, episode_length=20)
+    policy = odt.policy(config, odt.init(config, SPEC, jax.random.key(0), dataset_statistics.of(SWINGS, SPEC)))
+    found = attention_of(policy, config, SWINGS, 11, 9)
     assert (found.steps, found.weights.shape) == (3, (1, 2, 3, 8))
-    want = attended(policy.reader, config, SWINGS, 11, 9, name="dt")
+    want = attention_of(policy.reader, config, SWINGS, 11, 9, name="dt")
     np.testing.assert_array_equal(found.weights, want.weights)
     np.testing.assert_allclose(found.weights.sum(axis=-1), 1, atol=1e-6)
 
@@ -149,7 +151,7 @@ def test_the_table_says_the_shares() -> None:
 
 
 def test_with_one_step_nothing_lies_before(capsys: pytest.CaptureFixture[str]) -> None:
-    found = attended(planner(), TINY, SWINGS, 3, step=0)
+    found = attention_of(planner(), TINY, SWINGS, 3, step=0)
     Console(width=140).print(table(found))
     assert "100 │           0 │       0" in capsys.readouterr().out
 
@@ -169,11 +171,11 @@ def test_with_one_step_nothing_lies_before(capsys: pytest.CaptureFixture[str]) -
 )
 def test_what_there_is_not_is_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(LegatoError, match=f"^{words}"):
-        attended(planner(), TINY, **{"data": SWINGS, **options})
+        attention_of(planner(), TINY, **{"data": SWINGS, **options})
 
 
 def test_what_attends_to_nothing_is_refused() -> None:
     config = BC(hidden=8, layers=1)
     policy = bc.policy(config, bc.init(config, SPEC, jax.random.key(0)))
     with pytest.raises(LegatoError, match=r"^policies of bc have no attention: those of dt, odt and tt have$"):
-        attended(policy, config, SWINGS)
+        attention_of(policy, config, SWINGS)

@@ -11,14 +11,16 @@ from tests.evaluation.test_figures import Drawn
 from legato.algorithms.protocol import Token
 from legato.envs import tasks
 from legato.errors import LegatoError
-from legato.evaluation.attention import Attended
+from legato.evaluation.attention import EpisodeAttention
 from legato.evaluation.figures import floor_plans, heat_maps
 from legato.evaluation.goals import Floor, GoalEpisode
 
 FLOOR = Floor(tasks.FourRooms().walls, 0.5)
 
 
-def found(steps: int = 3, observations: int = 2, layers: int = 2, heads: int = 3, goal: bool = True) -> Attended:
+def found(
+    steps: int = 3, observations: int = 2, layers: int = 2, heads: int = 3, goal: bool = True
+) -> EpisodeAttention:
     """Random weights of a window of states, an action and values."""
     one = [("s", i + 1) for i in range(observations)] + [("a", 1), ("V", None)]
     window = [Token(kind, number, step) for step in range(steps) for kind, number in one]
@@ -27,7 +29,7 @@ def found(steps: int = 3, observations: int = 2, layers: int = 2, heads: int = 3
     sees = np.arange(len(tokens)) <= front + np.arange(len(window) - 1)[:, None]
     sees &= np.array([token.kind != "V" for token in tokens])
     weights = np.where(sees, np.random.default_rng(0).exponential(size=(layers, heads, *sees.shape)), 0)
-    return Attended(
+    return EpisodeAttention(
         weights / weights.sum(-1, keepdims=True), sees, tuple(window[1:]), tuple(tokens), "episode 0, step 7"
     )
 

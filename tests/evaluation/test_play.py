@@ -26,7 +26,9 @@ def test_it_is_the_test_episode_of_its_number_seed_and_clock(run: Run) -> None:
         policy = legato.load(run.path, seed)
         for number in (0, 2):
             report = legato.play(run, episode=number, **options)
-            assert report.episodes == (play_episode(policy.policy, run.world, run.spec, clock, seed, number),)
+            assert report.episodes == (
+                play_episode(policy.policy, run.environment_config, run.spec, clock, seed, number),
+            )
             assert (report.mean_return, report.steps) == (report.episodes[0].episode_return, 20)
     assert report.decisions == 4  # at steps 0, 6, 12 and 18
     assert (report.label, report.environment) == ("SRL-4", "Pendulum-v1 (max_episode_steps=20)")

@@ -107,7 +107,7 @@ def test_references_are_episodes_that_are_long_enough() -> None:
     np.testing.assert_array_equal(found[0], data.observations[data.episode(6)])
     assert len(references(data, 8, 2)) == 2
     ends = np.full((12, 3), 7.0)
-    longer = references(swings(ends=ends), 8)
+    longer = references(swings(final_observations=ends), 8)
     assert len(longer) == 7 and (longer[0, -1] == 7).all() and (longer[1, -1] != 7).all()
     with pytest.raises(LegatoError, match=r"^no episode of swings has 14 steps; the longest has 14$"):
         references(data, 14)
@@ -123,7 +123,7 @@ def counting(episodes: int = 60, length: int = 12) -> Trajectories:
     s = np.cumsum(np.pad(a, ((0, 0), (1, 0), (0, 0))), axis=1) + rng.normal(0, 0.01, (episodes, length + 1, 1))
     over = np.tile(np.arange(length) == length - 1, episodes)
     return trajectories(
-        s[:, :-1].reshape(-1, 1), a.reshape(-1, 1), None, 0 * over, over, ends=s[:, -1],
+        s[:, :-1].reshape(-1, 1), a.reshape(-1, 1), None, 0 * over, over, final_observations=s[:, -1],
         about=About("counting", low=(-1.0,), high=(1.0,)),
     )  # fmt: skip
 
@@ -162,8 +162,8 @@ def policy() -> tt.Planning:
     data = counting()
     config = TT(bins=20, edges="uniform", window=3, context=2, layers=1, heads=1, size=8, returns=False, penalty=None,
                 search="likelihood", dropout=0.0)  # fmt: skip
-    facts, _ = tt.prepare(config, SPEC, data, None, "")
-    return tt.policy(config, tt.init(config, SPEC, jax.random.key(0), facts))
+    statistics, _ = tt.prepare(config, SPEC, data, None, "")
+    return tt.policy(config, tt.init(config, SPEC, jax.random.key(0), statistics))
 
 
 def sampler(policy: tt.Planning) -> sampling.Sampler:

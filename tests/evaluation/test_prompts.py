@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium.envs.registration import EnvSpec
-from tests.tiny import WIDE, Diary, Scribe, untrained_on_logs, world
+from tests.tiny import WIDE, Diary, Scribe, environments, untrained_on_logs
 
 from legato import api
 from legato.cli import main
-from legato.data.facts import Facts
-from legato.envs import World
+from legato.data.dataset_statistics import DatasetStatistics
+from legato.envs import EnvironmentConfig
 from legato.errors import LegatoError
 from legato.evaluation import compare as comparing
 from legato.evaluation import prompts, sweeps
@@ -34,22 +34,22 @@ from legato.training.run import Run
 TRACED: list[Any] = []  # the commands that a policy was compiled with
 
 
-def facts(target: float = 20.0, deciles: Any = range(-8, 36, 4)) -> Facts:
+def statistics(target: float = 20.0, deciles: Any = range(-8, 36, 4)) -> DatasetStatistics:
     """Of data with these deciles of the returns: by default -8, -4, ... 32."""
-    none = Facts.none(WIDE)
+    none = DatasetStatistics.identity(WIDE)
     new = jnp.asarray(target, jnp.float32), jnp.asarray(list(deciles), jnp.float32)
-    return Facts(none.normaliser, none.scale, *new, WIDE)
+    return DatasetStatistics(none.normaliser, none.scale, *new, WIDE)
 
 
 class Obedient(Policy[Any]):
     """Earns `weight x command - 6` in a Diary of four steps: in each, a quarter of the last action, less 0, 1, 2, 3."""
 
     weight: jax.Array
-    facts: Facts
+    statistics: DatasetStatistics
 
     def init_state(self, command: Any) -> Any:
         TRACED.append(command)
-        return self.facts.target if isinstance(command, tuple) else jnp.asarray(command, jnp.float32)
+        return self.statistics.target if isinstance(command, tuple) else jnp.asarray(command, jnp.float32)
 
     def observe(self, state: Any, step: Step) -> Any:
         return state
@@ -58,7 +58,7 @@ class Obedient(Policy[Any]):
         return jnp.zeros((length, 4)).at[:, 3].set(self.weight * state), state
 
 
-POLICIES = stack([Obedient(jnp.array(w), facts()) for w in (1.0, 0.5)])
+POLICIES = stack([Obedient(jnp.array(w), statistics()) for w in (1.0, 0.5)])
 
 
 # --- one sweep ---
@@ -68,7 +68,7 @@ def test_every_return_is_asked_for() -> None:
     done: list[int] = []
     asked = (-8.0, 4.0, 400.0)
     found = prompts.sweep(
-        POLICIES, world(*(Diary(4) for _ in range(6))), WIDE, [4, 8], asked, Clock(1), on_point=done.append
+        POLICIES, environments(*(Diary(4) for _ in range(6))), WIDE, [4, 8], asked, Clock(1), on_point=done.append
     )
     assert found.shape == (2, 3, 3)  # seeds, asked, episodes
     assert done == [1, 2, 3]
@@ -78,7 +78,7 @@ def test_every_return_is_asked_for() -> None:
 
 def test_each_begins_where_the_others_do() -> None:
     members = [Diary(4) for _ in range(6)]
-    prompts.sweep(POLICIES, world(*members), WIDE, [4, 8], (1.0, 2.0, 3.0), Clock(1))
+    prompts.sweep(POLICIES, environments(*members), WIDE, [4, 8], (1.0, 2.0, 3.0), Clock(1))
     for i, member in enumerate(members):
         assert member.seeds == [episode_seed((4, 8)[i // 3], "test", i % 3)] * 3
     assert len({member.seeds[0] for member in members}) == 6
@@ -87,45 +87,47 @@ def test_each_begins_where_the_others_do() -> None:
 def test_any_number_of_returns_compiles_once() -> None:
     """The returns are integers to the caller and floats to the policy: neither compiles anew."""
     members = [Diary(5), Diary(5)]
-    policies = stack([Obedient(jnp.ones(()), facts())])
+    policies = stack([Obedient(jnp.ones(()), statistics())])
     TRACED.clear()
-    prompts.sweep(policies, world(*members), WIDE, [1], (1.0,), Clock(1))
+    prompts.sweep(policies, environments(*members), WIDE, [1], (1.0,), Clock(1))
     once = len(TRACED)
     assert once > 0
-    prompts.sweep(policies, world(*members), WIDE, [1], (2.0, 3, np.float32(4)), Clock(1))
+    prompts.sweep(policies, environments(*members), WIDE, [1], (2.0, 3, np.float32(4)), Clock(1))
     assert len(TRACED) == once
     assert all(isinstance(command, jax.core.Tracer) for command in TRACED)
 
 
 def test_the_default_target_is_what_no_command_asks_for() -> None:
     members = [Diary(4), Diary(4)]
-    found = prompts.sweep(POLICIES, world(*members), WIDE, [4, 8], (20.0,), Clock(1))
-    np.testing.assert_array_equal(found[:, 0], episodes(POLICIES, world(*members), WIDE, Clock(1), [4, 8], "test"))
+    found = prompts.sweep(POLICIES, environments(*members), WIDE, [4, 8], (20.0,), Clock(1))
+    np.testing.assert_array_equal(
+        found[:, 0], episodes(POLICIES, environments(*members), WIDE, Clock(1), [4, 8], "test")
+    )
 
 
 # --- what to ask for ---
 
 
 def test_deciles_and_the_policys_own_target_are_asked_for() -> None:
-    assert prompts.to_ask(facts(target=20.5)) == (-4.0, 4.0, 12.0, 20.0, 20.5, 28.0, 32.0)
-    assert prompts.to_ask(facts(target=20.0)) == (-4.0, 4.0, 12.0, 20.0, 28.0, 32.0)  # each once
-    assert prompts.to_ask(facts(1.0, [0] * 8 + [1] * 3)) == (0.0, 1.0)
-    assert prompts.to_ask(facts(), ()) == prompts.to_ask(facts(), None) == prompts.to_ask(facts())
+    assert prompts.to_ask(statistics(target=20.5)) == (-4.0, 4.0, 12.0, 20.0, 20.5, 28.0, 32.0)
+    assert prompts.to_ask(statistics(target=20.0)) == (-4.0, 4.0, 12.0, 20.0, 28.0, 32.0)  # each once
+    assert prompts.to_ask(statistics(1.0, [0] * 8 + [1] * 3)) == (0.0, 1.0)
+    assert prompts.to_ask(statistics(), ()) == prompts.to_ask(statistics(), None) == prompts.to_ask(statistics())
 
 
 def test_what_is_named_is_asked_for_in_order_and_once() -> None:
-    assert prompts.to_ask(facts(), (3600, 1800, 3600.0)) == (1800.0, 3600.0)
+    assert prompts.to_ask(statistics(), (3600, 1800, 3600.0)) == (1800.0, 3600.0)
     for bad in (float("nan"), float("inf")):
         with pytest.raises(LegatoError, match=f"a target return must be finite; {bad} was given"):
-            prompts.to_ask(facts(), (1.0, bad))
+            prompts.to_ask(statistics(), (1.0, bad))
 
 
 def test_the_facts_are_found_wherever_a_policy_keeps_them() -> None:
-    known = prompts.facts(Obedient(jnp.ones(()), facts(7.0)))
+    known = prompts.statistics_of(Obedient(jnp.ones(()), statistics(7.0)))
     assert float(known.target) == 7.0
-    assert prompts.supported(known) == (-8.0, 32.0)
+    assert prompts.supported_returns(known) == (-8.0, 32.0)
     with pytest.raises(LegatoError, match="a policy of kind Scribe keeps nothing of its data"):
-        prompts.facts(Scribe(jnp.ones(())))
+        prompts.statistics_of(Scribe(jnp.ones(())))
 
 
 def test_a_point_with_its_interval_and_its_support() -> None:
@@ -134,7 +136,7 @@ def test_a_point_with_its_interval_and_its_support() -> None:
     np.testing.assert_array_equal(found.means, [[2, 0], [6, 1]])
     assert found.at(2.0) == bootstrap([2.0, 6.0])
     assert found.at(40.5).mean == 0.5
-    assert [found.supported(x) for x in (1.9, 2.0, 40.0, 40.5)] == [False, True, True, False]
+    assert [found.supports(x) for x in (1.9, 2.0, 40.0, 40.5)] == [False, True, True, False]
     with pytest.raises(LegatoError, match=r"^a return of 3 was not asked for; the sweep has 2, 40.5$"):
         found.at(3.0)
 
@@ -162,7 +164,9 @@ KNOWN: dict[str, Any] = {"environment": "Diary-v0", "reference": (-100.0, 100.0)
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Two seeds of a Decision Transformer with random weights, whose data says where it is from."""
-    return untrained_on_logs("dt", tmp_path_factory.mktemp("runs") / "run", facts=facts(), data=KNOWN, seeds=2)
+    return untrained_on_logs(
+        "dt", tmp_path_factory.mktemp("runs") / "run", statistics=statistics(), data=KNOWN, seeds=2
+    )
 
 
 @pytest.fixture(scope="module")
@@ -254,11 +258,11 @@ def test_comparing_measures_what_prompts_alone_left_out(
     asked = []
     monkeypatch.setattr(comparing, "evaluate", lambda run, **options: asked.append(options))
     evaluation_of(run, "best", quiet=True)
-    assert asked == [{"which": "best", "env": World("Diary-v0"), "targets": (4.0,), "quiet": True}]
+    assert asked == [{"which": "best", "env": EnvironmentConfig("Diary-v0"), "targets": (4.0,), "quiet": True}]
 
 
 def test_what_reads_no_target_is_not_asked(tmp_path: Path) -> None:
-    cloned = untrained_on_logs("bc", tmp_path / "bc", facts=facts(), data=KNOWN)
+    cloned = untrained_on_logs("bc", tmp_path / "bc", statistics=statistics(), data=KNOWN)
     for options, words in (({"targets": (1.0,)}, "targets"), ({"sweep": False}, r"no-sweep \(in Python sweep=False\)")):
         with pytest.raises(LegatoError, match=rf"bc' \(BC\) read no target return: leave out {words}$"):
             api.evaluate(cloned, quiet=True, **options)
@@ -271,7 +275,7 @@ def test_what_reads_no_target_is_not_asked(tmp_path: Path) -> None:
 
 
 def test_a_run_without_environment_is_told_where_to_play(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    homeless = untrained_on_logs("dt", tmp_path / "dt", facts=facts(), data={"environment": None})
+    homeless = untrained_on_logs("dt", tmp_path / "dt", statistics=statistics(), data={"environment": None})
     words = f"neither '{homeless.path}' nor its data names an environment: name one with --env, or measure its "
     words += "predictions of logged actions with evaluate and a dataset"
     for command in ("evaluate", "play", "compare"):
@@ -304,7 +308,7 @@ def test_runs_are_compared_where_their_data_is_from(run: Run, tmp_path: Path) ->
 
 
 def test_the_command_asks_and_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = untrained_on_logs("dt", tmp_path / "dt", facts=facts(), data=KNOWN).path
+    path = untrained_on_logs("dt", tmp_path / "dt", statistics=statistics(), data=KNOWN).path
     main(["evaluate", str(path), "--no-sweep", "--targets", "4", "-1000", "--episodes", "1", "--quiet"])
     out, err = capsys.readouterr()
     assert err == "warning: asked for -1000, outside the returns of the data, -8 to 32\n"

@@ -85,15 +85,15 @@ def test_nothing_is_cut_off(width: int) -> None:
 
 
 def test_the_best_score_stands_out_among_several() -> None:
-    def styled(evaluations: list[Evaluation]) -> list[str]:
+    def apply_style(evaluations: list[Evaluation]) -> list[str]:
         console = Console(width=120, force_terminal=True, color_system="standard", record=True, file=None)
         with console.capture() as captured:
             console.print(report.table(evaluations))
         return [line for line in captured.get().splitlines() if re.search(r"\x1b\[1;32m", line)]
 
-    (best,) = styled([OTHER, ONE])
+    (best,) = apply_style([OTHER, ONE])
     assert "SRL-4" in best
-    assert styled([ONE]) == []
+    assert apply_style([ONE]) == []
 
 
 def test_one_seed_has_no_interval(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium.envs.registration import EnvSpec
-from tests.tiny import WIDE, Diary, Scribe, untrained, world
+from tests.tiny import WIDE, Diary, Scribe, environments, untrained
 
 from legato import api
 from legato.errors import LegatoError
@@ -52,19 +52,19 @@ def test_a_sweep_is_its_points_measured_one_by_one() -> None:
     members = [Diary(limit=9), Diary(dies=7), Diary(limit=12), Diary(limit=5)]
     done: list[int] = []
     x = (1, 3, 4, 6)
-    found = sweep(POLICIES, world(*members), WIDE, [4, 8], x, asl_clock, on_point=done.append)
+    found = sweep(POLICIES, environments(*members), WIDE, [4, 8], x, asl_clock, on_point=done.append)
     assert found.x == x
     assert found.returns.shape == (2, 4, 2)  # seeds, points, episodes
     assert done == [1, 2, 3, 4]
     for i, n in enumerate(x):
-        alone = episodes(POLICIES, world(*members), WIDE, Clock(n), [4, 8], "test")
+        alone = episodes(POLICIES, environments(*members), WIDE, Clock(n), [4, 8], "test")
         np.testing.assert_array_equal(found.returns[:, i], alone)
     np.testing.assert_array_equal(found.means, found.returns.mean(-1))
 
 
 def test_points_are_paired_by_the_same_test_episodes() -> None:
     members = [Diary(limit=4) for _ in range(6)]
-    sweep(POLICIES, world(*members), WIDE, [4, 8], (1, 2, 5), asl_clock)
+    sweep(POLICIES, environments(*members), WIDE, [4, 8], (1, 2, 5), asl_clock)
     for i, member in enumerate(members):
         assert member.seeds == [episode_seed((4, 8)[i // 3], "test", i % 3)] * 3
     assert len({member.seeds[0] for member in members}) == 6

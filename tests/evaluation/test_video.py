@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from gymnasium.envs.registration import EnvSpec
 from PIL import Image
-from tests.tiny import WIDE, Diary, Scribe, world
+from tests.tiny import WIDE, Diary, Scribe, environments
 
 from legato.data.spec import Spec
 from legato.errors import LegatoError
@@ -51,7 +51,7 @@ def test_the_episode_is_the_test_episode_of_its_number(cinema: str) -> None:
     """Return, steps and decisions as an evaluation of that seed has them."""
     for number in (0, 2):
         diaries = [Diary(limit=9) for _ in range(3)]
-        returns = episodes(stack([SCRIBE]), world(*diaries), WIDE, Clock(4, delay=1), [5], "test")
+        returns = episodes(stack([SCRIBE]), environments(*diaries), WIDE, Clock(4, delay=1), [5], "test")
         ret, steps, decisions = play_episode(SCRIBE, cinema, WIDE, Clock(4, delay=1), 5, number)
         assert diaries[number].seeds == [episode_seed(5, "test", number)]
         assert ret == pytest.approx(returns[0, number], rel=1e-6)
@@ -288,14 +288,14 @@ def test_postures_are_those_that_were_observed(name: str) -> None:
     pytest.importorskip("mujoco")
     environment = gymnasium.make(name)
     observation, _ = environment.reset(seed=0)
-    world, seen, places = environment.unwrapped, [observation], [environment.unwrapped.data.qpos[0]]  # type: ignore
+    environment, seen, places = environment.unwrapped, [observation], [environment.unwrapped.data.qpos[0]]  # type: ignore
     for _ in range(20):
         seen.append(environment.step(environment.action_space.sample())[0])
-        places.append(world.data.qpos[0])  # type: ignore[attr-defined]
+        places.append(environment.data.qpos[0])  # type: ignore[attr-defined]
     found = postures(environment, name, np.stack(seen).astype(np.float32))
     for observation, (positions, velocities) in zip(seen, found, strict=True):
-        world.set_state(positions, velocities)  # type: ignore[attr-defined]
-        np.testing.assert_allclose(world._get_obs(), observation, atol=1e-5)  # type: ignore[attr-defined]
+        environment.set_state(positions, velocities)  # type: ignore[attr-defined]
+        np.testing.assert_allclose(environment._get_obs(), observation, atol=1e-5)  # type: ignore[attr-defined]
     walked = np.array([positions[0] for positions, _ in found])
     np.testing.assert_allclose(walked, np.array(places) - places[0], atol=0.1)
     environment.close()

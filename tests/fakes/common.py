@@ -12,7 +12,7 @@ from tests.fakes.config import Counter as Config
 
 from legato.data.replay import Replay
 from legato.data.spec import Spec
-from legato.policy import LastStep, Policy, Step, held
+from legato.policy import LastStep, Policy, Step, hold_action
 
 
 class Learner(eqx.Module):
@@ -39,7 +39,7 @@ class Constant(Policy[LastStep]):
 
     def decide(self, state: LastStep, key: jax.Array | None, length: int) -> tuple[jax.Array, LastStep]:
         noise = 0.0 if key is None else jax.random.normal(key)
-        return held(jnp.tanh(self.x + noise)[None], length), state
+        return hold_action(jnp.tanh(self.x + noise)[None], length), state
 
 
 def init(config: Config, spec: Spec, key: jax.Array, statistics: Any = None) -> Learner:

@@ -98,7 +98,7 @@ def test_its_replay_gives_the_images_back(acted: Run, tmp_path: Path) -> None:
 
     The oldest images are gone: there is room for 1,200 and a sixteenth.
     """
-    data = online.replayed(acted)
+    data = online.load_replay(acted)
     assert data.about.shape == (SIDE, SIDE, 1)
     assert data.observations.dtype == np.uint8
     assert (data.lengths == 3).mean() > 0.9

@@ -17,7 +17,7 @@ import pytest
 from legato.algorithms import algorithm as algorithm_module
 from legato.algorithms.decision_s4.config import DS4
 from legato.algorithms.decision_transformer.config import DT
-from legato.data import facts, windows
+from legato.data import dataset_statistics, windows
 from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories, trajectories
 from legato.envs import tasks
@@ -31,11 +31,11 @@ KEY = jax.random.key(0)
 def learnt(name: str, config: Any, data: Trajectories, spec: Spec, updates: int) -> Any:
     """A learner after so many updates."""
     module = algorithm_module(name)
-    known = facts.of(data, spec, scale=config.scale)
+    known = dataset_statistics.of(data, spec, scale=config.scale)
     learner = jax.jit(jax.vmap(partial(module.init, config, spec), in_axes=(0, None)))(jax.random.split(KEY, 1), known)
-    draws = windows.buckets(data.lengths, module.batches(config))
-    keys, episodes = jax.random.split(jax.random.key(1), 1), windows.episodes(data, draws=draws)
-    learner, _ = offline.advance(module, config, draws, learner, episodes, keys, 0, updates)
+    batch_specs = windows.buckets(data.lengths, module.batches(config))
+    keys, episodes = jax.random.split(jax.random.key(1), 1), windows.episodes(data, batch_specs=batch_specs)
+    learner, _ = offline.advance(module, config, batch_specs, learner, episodes, keys, 0, updates)
     return jax.tree.map(lambda leaf: leaf[0], learner)
 
 
@@ -84,13 +84,20 @@ def test_a_cue_is_remembered_to_the_end() -> None:
         dropout=0.0,
         clip=1.0,
     )
-    spec, data, test = Spec(2, (-1.0,), (1.0,)), tasks.recalls(500, length), tasks.recalls(200, length, seed=1)
+    spec, data, test = (
+        Spec(2, (-1.0,), (1.0,)),
+        tasks.record_recall(500, length),
+        tasks.record_recall(200, length, seed=1),
+    )
     whole = windows.window(windows.episodes(test), jnp.asarray(test.offsets[:-1]), length)
 
     def correct(config: DS4) -> float:
         learner = learnt("ds4", config, data, spec, 150)
         previous = jnp.where(whole.timesteps[..., None] > 0, whole.previous, 0)
-        seen, asked = learner.facts.normaliser(whole.observations), learner.facts.ask(whole.returns_to_go)
+        seen, asked = (
+            learner.statistics.normaliser(whole.observations),
+            learner.statistics.scale_return(whole.returns_to_go),
+        )
         last = learner.network(seen, previous, asked)[:, -1, 0]
         return float(np.mean(np.sign(last) == np.sign(whole.actions[:, -1, 0])))
 

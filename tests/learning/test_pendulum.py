@@ -30,18 +30,18 @@ def test_srl_4_learns_to_swing_up_a_pendulum(tmp_path: Path) -> None:
         **{"eval_episodes": EPISODES, "checkpoint_every": 4000},
     )
     run = online.start("srl", "cpu", config, settings, tmp_path / "run", quiet=True)
-    world = make_vec("Pendulum-v1", EPISODES)
+    environment = make_vec("Pendulum-v1", EPISODES)
 
     def returns(policy: Any, key: jax.Array | None = None) -> np.ndarray:
         """Of episodes of the test stream, which training never saw; the same ones for everyone."""
         keys = None if key is None else key[None]
-        return episodes(stack([policy]), world, run.spec, Clock(4), run.seeds, "test", keys=keys)[0]
+        return episodes(stack([policy]), environment, run.spec, Clock(4), run.seeds, "test", keys=keys)[0]
 
     beginner = srl.policy(config, srl.init(config, run.spec, jax.random.key(0)))
     trained = returns(policy_file.load(run.policy_path()).policy)
     untrained = returns(beginner)
     random = returns(RandomPlans(beginner, run.spec), jax.random.key(1))
-    world.close()
+    environment.close()
     for baseline in (untrained, random):
         assert stats.wilcoxon(trained, baseline, alternative="greater").pvalue < 1e-3
         assert trained.mean() > baseline.mean() / 2  # returns are negative: at least half way to 0

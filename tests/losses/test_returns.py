@@ -59,8 +59,8 @@ def test_n_step_returns_within_windows(n: int) -> None:
     lengths, terminated = np.array([5, 3, 1, 4]), np.array([True, False, True, False])
     r, v = drawn(2, 4, 5), drawn(3, 4, 5)
     step, last = np.arange(5), lengths[:, None] - 1
-    goes_on, ends = step < last, (step == last) & terminated[:, None]
-    found = n_step_return(*map(jnp.asarray, (r, v, goes_on, ends)), GAMMA, n)
+    has_next, ends = step < last, (step == last) & terminated[:, None]
+    found = n_step_return(*map(jnp.asarray, (r, v, has_next, ends)), GAMMA, n)
     for i, length in enumerate(lengths):
         expected = [walked(r[i], v[i], length, terminated[i], t, n) for t in range(length)]
         np.testing.assert_allclose(found[i, :length], expected, rtol=1e-5, atol=1e-6)

@@ -75,15 +75,15 @@ def test_the_size_of_changes_is_a_mean_at_first_and_then_a_moving_one() -> None:
     zeros = jnp.zeros((1, OBS))
     for i, size in enumerate((1.0, 3.0, 2.0)):
         model = model.update_delta_scale(zeros, zeros + size, jnp.asarray(i))
-    np.testing.assert_allclose(model.change, (1 + 9 + 4) / 3, rtol=1e-6)
+    np.testing.assert_allclose(model.mean_square_delta, (1 + 9 + 4) / 3, rtol=1e-6)
     later = model.update_delta_scale(zeros, zeros, jnp.asarray(10_000))
-    np.testing.assert_allclose(later.change, 0.99 * model.change, rtol=1e-6)
+    np.testing.assert_allclose(later.mean_square_delta, 0.99 * model.mean_square_delta, rtol=1e-6)
 
 
 def test_the_size_of_changes_has_no_gradient() -> None:
     model = Dynamics(OBS, ACT, (4,), differences=True, key=jax.random.key(0))
     slope = jax.grad(model_loss)(model, numbers(5, OBS), numbers(5, ACT), numbers(5, OBS, seed=2))
-    np.testing.assert_array_equal(slope.change, 0)
+    np.testing.assert_array_equal(slope.mean_square_delta, 0)
 
 
 # --- its loss ---
@@ -174,9 +174,9 @@ def test_the_loss_of_several_steps_feeds_predictions_on(model: Dynamics) -> None
 
 
 def test_a_predicted_state_is_reached_as_often_as_all_before_it_go_on() -> None:
-    ends = dynamics.Ends(OBS, ACT, (8, 8), key=jax.random.key(0))
+    ends = dynamics.TerminationModel(OBS, ACT, (8, 8), key=jax.random.key(0))
     s, a, last = numbers(4, 5, OBS), numbers(4, 5, ACT, seed=1), numbers(5, OBS, seed=2)
-    reached, expected = np.asarray(ends.reached(s, a)), np.ones(5)
+    reached, expected = np.asarray(ends.reach_probability(s, a)), np.ones(5)
     for k in range(4):
         np.testing.assert_allclose(reached[k], expected, rtol=1e-5)
         odds = np.exp(np.asarray(ends(s[k], a[k], s[k + 1] if k < 3 else last)))
@@ -184,4 +184,4 @@ def test_a_predicted_state_is_reached_as_often_as_all_before_it_go_on() -> None:
     went_on = jnp.asarray([1.0, 0, 1, 1, 0])
     p = jax.nn.sigmoid(ends(s[0], a[0], s[1]))
     nats = -np.mean(np.log(np.where(went_on, p, 1 - p)))
-    assert dynamics.ends_loss(ends, s[0], a[0], s[1], went_on) == pytest.approx(float(nats), rel=1e-5)
+    assert dynamics.termination_loss(ends, s[0], a[0], s[1], went_on) == pytest.approx(float(nats), rel=1e-5)

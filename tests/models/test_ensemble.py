@@ -157,7 +157,7 @@ def logged(**changes: Any) -> Any:
         "rewards": np.arange(5.0),
         "terminations": np.array([0, 1, 0, 0, 0], bool),
         "truncations": np.zeros(5, bool),
-        "ends": np.array([[100.0, 200.0], [300.0, 400.0]]),
+        "final_observations": np.array([[100.0, 200.0], [300.0, 400.0]]),
     }
     return trajectories(**{**found, **changes})
 
@@ -168,7 +168,7 @@ def test_transitions_never_cross_an_episode() -> None:
     np.testing.assert_array_equal(x[:, :2], s)
     np.testing.assert_array_equal(x[:, :2] + y[:, :2], [s[1], [100, 200], s[3], s[4], [300, 400]])
     np.testing.assert_array_equal(y[:, 2], np.arange(5))
-    x, y = transitions(logged(ends=None))
+    x, y = transitions(logged(final_observations=None))
     np.testing.assert_array_equal(x[:, :2], s[[0, 2, 3]])
     np.testing.assert_array_equal(x[:, :2] + y, s[[1, 3, 4]])
 

@@ -164,14 +164,22 @@ def test_token_by_token_is_the_whole_window(layout: Layout, goals: bool) -> None
 def test_embeddings_may_be_alike_for_bins_that_are_near() -> None:
     """Sums of cosines; worked out, the model is the same; and any table can be written so."""
     bins, size = 40, 64
-    made = model(Layout(2, 1), goals=True, ordered=True)
+    made = model(Layout(2, 1), goals=True, cosine_embeddings=True)
     tokens, goals = jnp.asarray(random_tokens((2, 7))), jnp.array([[1, 2], [3, 6]])
     plain = made.materialise()
     assert made.table.ordered and not plain.table.ordered
     read = eqx.filter_jit(lambda n, *args: n(*args))
     np.testing.assert_array_equal(read(made, tokens, goals), read(plain, tokens, goals))
     made = TrajectoryModel(
-        Layout(2, 1), bins, window=2, layers=1, heads=2, size=size, goals=True, ordered=True, key=jax.random.key(0)
+        Layout(2, 1),
+        bins,
+        window=2,
+        layers=1,
+        heads=2,
+        size=size,
+        goals=True,
+        cosine_embeddings=True,
+        key=jax.random.key(0),
     )
     assert made.goal is not None
     for table in (made.table.rows()[:-1], made.goal.rows()):

@@ -239,7 +239,7 @@ def test_s4_agrees_over_a_thousand_steps_in_single_precision(parallel: bool) -> 
 
     @jax.jit
     def ways(it: S4, u: jax.Array) -> Any:
-        return ssm.scan(it, u)[1], ssm.convolved(u, it.kernel(1000, parallel)) + it.d * u
+        return ssm.scan(it, u)[1], ssm.convolve(u, it.kernel(1000, parallel)) + it.d * u
 
     scanned, convolved = ways(it, u)
     assert 0.3 < float(np.std(scanned)) < 10
@@ -278,7 +278,7 @@ def test_their_gradients_agree(layer: type[Layer]) -> None:
     def scanned(it: Any, u: jax.Array) -> jax.Array:
         return jnp.sum(weight * jnp.tanh(ssm.scan(it, u)[1]))
 
-    def convolved(it: Any, u: jax.Array) -> jax.Array:
+    def convolve(it: Any, u: jax.Array) -> jax.Array:
         return jnp.sum(weight * jnp.tanh(it.convolve(u.swapaxes(0, 1)).swapaxes(0, 1)))
 
     gradients = jax.jit(lambda it, u: [jax.grad(f, argnums=(0, 1))(it, u) for f in (scanned, convolved)])(it, u)
@@ -486,7 +486,7 @@ def test_products_convolve_as_the_kernel_does(length: int, chunk: int) -> None:
     """Chunks that fill, do not fill and outlast the sequence; value and gradients, over two axes of batch."""
     it = jax.tree.map(lambda leaf: leaf.astype(float), made(S4D, "zoh"))
     u = jnp.asarray(np.random.default_rng(5).normal(size=(2, 3, length, it.d.size)))
-    by_kernel = lambda it, u: ssm.convolved(u, it.kernel(length)) + it.d * u  # noqa: E731
+    by_kernel = lambda it, u: ssm.convolve(u, it.kernel(length)) + it.d * u  # noqa: E731
     by_products = lambda it, u: it.chunked(u, chunk)  # noqa: E731
 
     def gradients(f: Any, it: S4D, u: jax.Array) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tests.planning.test_beam import discretiser, model, window_of
 
-from legato.data.facts import Facts
+from legato.data.dataset_statistics import DatasetStatistics
 from legato.data.spec import Spec
 from legato.errors import LegatoError
 from legato.models.q_functions import QFunction, critics
@@ -54,10 +54,12 @@ def test_with_time_enough_it_is_the_search_itself(planner: Anytime) -> None:
 
 def test_a_critic_may_judge() -> None:
     spec = Spec(2, (-2.0, -2.0), (2.0, 2.0))
-    judge = QFunction(critics(spec, 8, 1, key=jax.random.key(7)), Facts.none(spec), 0.7, shift=-0.5)
+    q_function = QFunction(
+        critics(spec, 8, 1, key=jax.random.key(7)), DatasetStatistics.identity(spec), 0.7, shift=-0.5
+    )
     past, newest, key = window_of(np.array([[1, 2, 3, 4, 0, 1]]), 3, 6), jnp.array([1, 2]), jax.random.key(3)
-    whole = eqx.filter_jit(beam.best_return)(model(), discretiser(), SEARCH, *past, newest, key, judge)
-    found = asked(Anytime(model(), discretiser(), SEARCH, 4, judge=judge, clock=Clock()), 1e9)
+    whole = eqx.filter_jit(beam.best_return)(model(), discretiser(), SEARCH, *past, newest, key, q_function)
+    found = asked(Anytime(model(), discretiser(), SEARCH, 4, q_function=q_function, clock=Clock()), 1e9)
     np.testing.assert_array_equal(found.tokens, whole.tokens[0])
     assert found.score == pytest.approx(float(whole.score[0]), rel=1e-5)
     assert found.score != pytest.approx(asked(Anytime(model(), discretiser(), SEARCH, 4, clock=Clock()), 1e9).score)

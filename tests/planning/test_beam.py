@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from legato.data.facts import Facts
+from legato.data.dataset_statistics import DatasetStatistics
 from legato.data.spec import Spec
 from legato.data.tokens import Discretiser, Layout
 from legato.models.q_functions import QFunction, critics
@@ -202,9 +202,9 @@ def test_with_room_for_everything_the_best_plan_is_found(by_critic: bool) -> Non
     newest = np.array([1])
     centres = np.asarray(bins.centres)
     spec = Spec(1, (-2.0,), (2.0,))
-    facts = replace(Facts.none(spec), scale=jnp.asarray(2.0))
+    statistics = replace(DatasetStatistics.identity(spec), scale=jnp.asarray(2.0))
     critic = critics(spec, 8, 1, key=jax.random.key(7))
-    judge = QFunction(critic, facts, 0.7, shift=-0.5) if by_critic else None
+    q_function = QFunction(critic, statistics, 0.7, shift=-0.5) if by_critic else None
 
     def judged(actions: tuple[int, int]) -> tuple[float, np.ndarray]:
         """What the model expects of these actions, everything else being the likeliest."""
@@ -216,11 +216,11 @@ def test_with_room_for_everything_the_best_plan_is_found(by_critic: bool) -> Non
             of_value = read(rows)
             rows = np.append(rows, of_value.argmax(-1)[:, None], axis=1)
             reward = float(softmax(of_reward)[0, :-1] @ centres[-2])
-            if judge is not None and t == 1:
+            if q_function is not None and t == 1:
                 s, a = (centres[i, min(token, 1)] for i, token in enumerate(rows[0, -4:-2]))
                 q = min(float(q) for q in critic(jnp.array([s]), jnp.array([a / 2])))
                 return total + 0.7 * q, rows
-            total += reward / 2 - 0.5 if judge is not None else search.gamma**t * reward
+            total += reward / 2 - 0.5 if q_function is not None else search.gamma**t * reward
             promised = search.gamma ** (t + 1) * float(softmax(of_value)[0, :-1] @ centres[-1])
             if t == 0:
                 rows = np.append(rows, read(rows).argmax(-1)[:, None], axis=1)
@@ -231,7 +231,7 @@ def test_with_room_for_everything_the_best_plan_is_found(by_critic: bool) -> Non
     score, tokens = max(every.values(), key=lambda item: item[0])
     past = window_of(np.zeros((0, 4), int), 3, 4)
     find = eqx.filter_jit(beam.best_return)
-    plan = find(network, bins, search, *past, jnp.asarray(newest), jax.random.key(1), judge)
+    plan = find(network, bins, search, *past, jnp.asarray(newest), jax.random.key(1), q_function)
     assert float(plan.score[0]) == pytest.approx(score, abs=1e-5)
     np.testing.assert_array_equal(plan.tokens[0].ravel(), tokens[0])
     choices = 4 if by_critic else 6  # a critic reads the stop as the last bin

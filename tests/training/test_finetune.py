@@ -19,13 +19,13 @@ from tests.tiny import LOGGED, instead, logs, struck, swings, train
 
 from legato import api
 from legato.algorithms import finetuner
-from legato.data import histories as ring
+from legato.data import recurrent_replay
 from legato.errors import LegatoError
 from legato.training import finetune
 from legato.training.learning_curve import learning_curve
 from legato.training.policy_file import named_leaves
 from legato.training.run import Run
-from legato.training.settings import override, preset, tuning_preset
+from legato.training.settings import finetuning_preset, override, preset
 from legato.training.starting_point import load_initial
 
 SHORT: dict[str, Any] = {"updates": 50, "eval_every": 50, "log_every": 50, "checkpoint_every": 50, "seeds": 2}
@@ -39,14 +39,14 @@ TIMES: dict[str, Any] = {
 }
 CRITICS: dict[str, Any] = {"hidden": 8, "layers": 1, "batch_size": 8}
 TUNED: dict[str, dict[str, Any]] = {
-    "ds4": {**CRITICS, "start_steps": 300, "critic_steps": 600, "critic_updates": 3, "updates": 2, "logged": 20},
+    "ds4": {**CRITICS, "start_steps": 300, "critic_steps": 600, "critic_updates": 3, "updates": 2, "offline_steps": 20},
     "odt": {**CRITICS, "every": 100, "updates": 3, "episodes": 6, "td3": 0.3, "critic_steps": 300, "warmup": 1},
 }
 # A ring that goes round: seven episodes take 201 rows each.
 TUNED["ds4"] |= {"capacity": 700, "learning_rate": 1e-3, "warmup": 1}
 BASES = {
     "ds4": LOGGED["ds4"],
-    "odt": {"layers": 1, "heads": 1, "size": 8, "context": 3, "reads": 2, "batch_size": 8, "warmup": 10},
+    "odt": {"layers": 1, "heads": 1, "size": 8, "context": 3, "eval_context": 2, "batch_size": 8, "warmup": 10},
 }
 
 
@@ -167,18 +167,20 @@ def test_a_fall_is_said_and_with_rollback_undone(
 
     def watched(loop: finetune.FinetuningLoop) -> None:
         if loop.session.step == 800:
-            after.append((jax.tree.map(np.array, loop.session.learner.actor), loop.asks.copy(), loop.trust.copy()))
+            after.append(
+                (jax.tree.map(np.array, loop.session.learner.actor), loop.eval_target.copy(), loop.target_scale.copy())
+            )
         turn(loop)
 
     monkeypatch.setattr(finetune.FinetuningLoop, "turn", watched)
-    options = {**TIMES, **TUNED["ds4"], "eval_every": 800, "steps": 1200, "rollback": True, "drop": 0.1}
-    options |= {"target": 20.0, "ahead": 0.4}
+    options = {**TIMES, **TUNED["ds4"], "eval_every": 800, "steps": 1200, "rollback": True, "regression_tolerance": 0.1}
+    options |= {"target": 20.0, "target_increment": 0.4}
     api.finetune(offline["ds4"], "Pendulum-v1", out=tmp_path / "run", **options)
     errors = capsys.readouterr().err
-    assert "seed 0 earns 85.0, the offline policy 100.0; taken back to its best" in errors
+    assert "seed 0 earns 85.0, the offline policy 100.0; rolled back to its best" in errors
     assert "seed 1 earns" not in errors
-    offline_actor, fallen, (back, asks, trust) = actors[0], actors[1], after[0]
-    assert asks.tolist() == [20.0, 140.0] and trust.tolist() == [0.5, 1.0]  # as when it was best, and as for 100
+    offline_actor, fallen, (back, asks, scale) = actors[0], actors[1], after[0]
+    assert asks.tolist() == [20.0, 140.0] and scale.tolist() == [0.5, 1.0]  # as when it was best, and as for 100
     pick = lambda tree, i: jax.tree.map(lambda leaf: leaf[i], tree)  # noqa: E731
     assert not same(pick(fallen, 0), pick(offline_actor, 0))
     assert same(pick(back, 0), pick(offline_actor, 0))
@@ -207,18 +209,18 @@ def test_critics_learn_first_then_the_actor_too(
 def test_the_replay_holds_whole_episodes_and_what_was_logged(offline: dict[str, Run], tmp_path: Path) -> None:
     """Two logged episodes (14 and 6 steps or the like, 20 at most), then two of Pendulum, 200 steps each."""
     run = tune(offline["ds4"], tmp_path / "run", steps=600, checkpoint_every=450)
-    state = load(run.path)[1]["memory"]
+    state = load(run.path)[1]["replay"]
     data = swings()
     module = finetuner("ds4-ac")
     kept = data.lengths[module.initial_episodes(run.tuning, data)]
     assert 0 < kept.sum() <= 20
     rows = int((kept + 1).sum()) + 3 * 201
     assert state["added"].tolist() == [rows, rows]
-    found = ring.unpack(state["rows"][0], run.spec)
+    found = recurrent_replay.unpack(state["rows"][0], run.spec)
     ends = np.flatnonzero(np.asarray(found.valid) == 0)
     assert np.diff([-1, *ends]).tolist() == [*(kept + 1), 201, 201, 201]
     logged, paid = (np.asarray(column)[: kept[0]] for column in (found.ret, found.reward))
-    first = api.load(run.path, which="start").policy.facts.target  # what every logged episode was asked for
+    first = api.load(run.path, which="start").policy.statistics.target  # what every logged episode was asked for
     np.testing.assert_allclose(logged, first - np.cumsum([0, *paid[:-1]]), rtol=1e-4)
 
 
@@ -231,9 +233,9 @@ def test_seeds_side_by_side_are_seeds_alone(offline: dict[str, Run], unbroken: d
 
 
 def test_prompts_vary_about_the_target(offline: dict[str, Run], tmp_path: Path) -> None:
-    run = tune(offline["ds4"], tmp_path / "run", steps=400, target=-700.0, variation=0.1)
-    added = load(run.path)[1]["memory"]
-    found = ring.unpack(added["rows"][0], run.spec)
+    run = tune(offline["ds4"], tmp_path / "run", steps=400, target=-700.0, target_variation=0.1)
+    added = load(run.path)[1]["replay"]
+    found = recurrent_replay.unpack(added["rows"][0], run.spec)
     ends = np.flatnonzero(np.asarray(found.valid) == 0)
     asked = np.asarray(found.ret)[ends[-3:-1] + 1]
     assert len(set(asked.tolist())) == 2 and (np.abs(asked + 700) <= 70).all()
@@ -246,7 +248,7 @@ def test_prompts_vary_about_the_target(offline: dict[str, Run], tmp_path: Path) 
     ("options", "message"),
     [
         ({"capacity": 100}, "does not hold one episode"),
-        ({"capacity": 10_000_000, "memory": 0.01}, r"lower `capacity` to \d+, train the policy with core s5"),
+        ({"capacity": 10_000_000, "replay_gib": 0.01}, r"lower `capacity` to \d+, train the policy with core s5"),
         ({"env": "MountainCarContinuous-v0"}, "differ in observations of so many numbers: 3 and 2"),
         ({"env": "Acrobot-v1"}, "differ in observations"),
         ({"method": "odt-online"}, "a policy of ds4 is fine-tuned by ds4-ac or ds4-rw, not by 'odt-online'"),
@@ -278,7 +280,7 @@ def test_as_published_the_optimiser_of_the_run_goes_on(
         offline["odt"].path,
         "odt-online",
         "paper",
-        *override(*tuning_preset("paper", "odt-online", "Pendulum-v1"), **{**TIMES, **TUNED["odt"], **goes_on}),
+        *override(*finetuning_preset("paper", "odt-online", "Pendulum-v1"), **{**TIMES, **TUNED["odt"], **goes_on}),
         tmp_path / "on",
         quiet=True,
     )
@@ -315,14 +317,14 @@ def test_an_environment_that_pays_otherwise_than_the_data_is_warned_of(
 ) -> None:
     """The data earned -8 to 8 or so; what the policies are told to earn lies about that, or far below."""
     initial = load_initial(offline["ds4"], finetune.FinetuneSettings())
-    deciles = np.asarray(cast(Any, initial.policies[0].policy).facts.deciles)
+    deciles = np.asarray(cast(Any, initial.policies[0].policy).statistics.deciles)
     warned = []
     for level in (0.5 * (deciles[0] + deciles[-1]), deciles[0] - 2 * (deciles[-1] - deciles[0])):
         monkeypatch.setattr(
             finetune.FinetuningLoop, "_measure", lambda loop, policies, level=level: np.array([level, 0.0])
         )
         tune(offline["ds4"], tmp_path / f"{level:.0f}", steps=50)
-        warned.append("is it paid as the data were?" in capsys.readouterr().err)
+        warned.append("does it have the reward of the data?" in capsys.readouterr().err)
     assert warned == [False, True]
 
 
@@ -339,7 +341,7 @@ def test_a_target_beyond_the_data_is_warned_of(
     assert "the replay takes" not in errors  # which is progress, and it was to be quiet
 
 
-SCRATCH: dict[str, Any] = {**TIMES, **TUNED["ds4"], "logged": 0, "steps": 900, "target": -150.0, "quiet": True}
+SCRATCH: dict[str, Any] = {**TIMES, **TUNED["ds4"], "offline_steps": 0, "steps": 900, "target": -150.0, "quiet": True}
 
 
 def test_a_policy_may_begin_from_scratch(tmp_path: Path) -> None:
@@ -351,7 +353,7 @@ def test_a_policy_may_begin_from_scratch(tmp_path: Path) -> None:
         api.finetune(run, **SCRATCH)
     begun = [api.load(run.path, seed, "start").policy for seed in run.seeds]
     assert not same(begun[0].network, begun[1].network)
-    assert [float(p.facts.target) for p in begun] == [-150, -150]
+    assert [float(p.statistics.target) for p in begun] == [-150, -150]
     assert not same(begun[0].network, api.load(run.path, 0).policy.network)
     assert len(measured(run)[0]) == 4
     again = api.finetune(
@@ -392,6 +394,6 @@ def test_an_online_transformer_may_begin_from_scratch(tmp_path: Path) -> None:
 
 def test_settings_are_of_sense() -> None:
     settings = finetune.FinetuneSettings()
-    for name, value in (("steps", 0), ("memory", 0.0), ("drop", -1.0), ("capacity", 1)):
+    for name, value in (("steps", 0), ("replay_gib", 0.0), ("regression_tolerance", -1.0), ("capacity", 1)):
         with pytest.raises(LegatoError, match=name):
             replace(settings, **{name: value})

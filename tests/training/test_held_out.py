@@ -133,9 +133,9 @@ def test_a_run_holds_episodes_out_shows_their_error_and_resumes(tmp_path: Path) 
     path = logs(tmp_path / "swings.npz")
     run = learn("dt", tmp_path / "run", path, holdout=0.25, seeds=2)
     whole = swings()
-    learnt, held = offline.divided(run.settings, whole)
+    learnt, held = offline.split_holdout(run.settings, whole)
     assert held is not None and len(held) == round(0.25 * len(whole)) and len(learnt) + len(held) == len(whole)
-    assert offline.learnt(run).steps == learnt.steps
+    assert offline.load_dataset(run).steps == learnt.steps
     formats.save(held, tmp_path / "held.npz")
     found = legato.action_errors(run, tmp_path / "held.npz")
     np.testing.assert_allclose(column(run)[-2:], held_out.shares(found.policy, found.deviation), rtol=1e-5)

@@ -27,8 +27,7 @@ from legato.algorithms import algorithm as algorithm_module
 from legato.algorithms.bc.config import BC
 from legato.algorithms.decision_s4.config import DS4
 from legato.algorithms.decision_transformer.config import DT
-from legato.data import facts as data_facts
-from legato.data import formats, sets, windows
+from legato.data import dataset_statistics, formats, sets, windows
 from legato.data import trajectories as data_logs
 from legato.data.spec import Spec
 from legato.data.trajectories import About
@@ -110,14 +109,14 @@ def test_a_run_finds_its_dataset_from_any_folder_and_is_told_where_it_was_moved(
     run = learn("bc", Path("run"), "logs.npz")
     assert run.settings.dataset == "logs.npz"
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert offline.learnt(run).steps == swings().steps
+    assert offline.load_dataset(run).steps == swings().steps
     (tmp_path / "there" / "logs.npz").rename(tmp_path / "moved" / "logs.npz")
     with pytest.raises(LegatoError, match=r"^there is no file 'logs.npz'; `dataset` says where it is now$"):
-        offline.learnt(run)
-    assert offline.learnt(run, "../moved/logs.npz").steps == swings().steps
+        offline.load_dataset(run)
+    assert offline.load_dataset(run, "../moved/logs.npz").steps == swings().steps
     logs(tmp_path / "other.npz", rewards=np.zeros(swings().steps))
     with pytest.raises(LegatoError, match=r"^'../other.npz' is not the dataset that 'run' began with$"):
-        offline.learnt(run, "../other.npz")
+        offline.load_dataset(run, "../other.npz")
 
 
 def test_a_fingerprint_is_of_every_number_and_episode() -> None:
@@ -171,9 +170,9 @@ def test_a_run_holds_what_was_asked_and_measured(asked: Run, dataset: str) -> No
 def test_metrics_are_the_means_of_the_updates_since_the_row_before(asked: Run, alone: Run, dataset: str) -> None:
     """Redone one update at a time from the keys that the documentation names."""
     config, data = alone.config, swings()
-    module, facts = algorithm_module("bc"), offline.data_facts.of(data, alone.spec)
+    module, statistics = algorithm_module("bc"), offline.dataset_statistics.of(data, alone.spec)
     k_init, k_update = jax.random.split(jax.random.key(0))
-    learner, packed = module.init(config, alone.spec, k_init, facts), offline.windows.episodes(data)
+    learner, packed = module.init(config, alone.spec, k_init, statistics), offline.windows.episodes(data)
 
     @jax.jit
     def update(learner: Any, i: int) -> Any:
@@ -213,13 +212,13 @@ def test_a_saved_policy_is_the_one_that_was_trained_and_measured(asked: Run) -> 
     for i, player in enumerate(loaded):
         trained = module.policy(asked.config, jax.tree.map(lambda leaf, i=i: leaf[i], learners))
         jax.tree.map(np.testing.assert_array_equal, trained, player.policy)
-    world = make_vec("Pendulum-v1", 4)
+    environment = make_vec("Pendulum-v1", 4)
     last = [row for row in rows(asked) if row["step"] == "400"]
     for target, column in ((1.0, "eval_return"), (-2.0, "eval_return_-2")):
         policies = stack([player.policy for player in loaded])
-        earned = episodes(policies, world, asked.spec, Clock(1), seeds, "select", command=target).mean(axis=1)
+        earned = episodes(policies, environment, asked.spec, Clock(1), seeds, "select", command=target).mean(axis=1)
         np.testing.assert_allclose(earned, [float(row[column]) for row in last], rtol=1e-5)
-    world.close()
+    environment.close()
 
 
 def test_a_loaded_policy_asks_for_what_the_data_hold(asked: Run) -> None:
@@ -260,13 +259,13 @@ class Teller:
 
 def test_every_seed_eats_from_the_updates_bucket_what_it_would_eat_alone() -> None:
     data, updates = swings(), 60
-    draws = offline.windows.buckets(data.lengths, offline.windows.Draw(2, 14, whole=True))
-    food = offline.windows.episodes(data, draws=draws)
+    batch_specs = offline.windows.buckets(data.lengths, offline.windows.BatchSpec(2, 14, whole=True))
+    source = offline.windows.episodes(data, batch_specs=batch_specs)
     keys = jax.vmap(jax.random.key)(jax.numpy.arange(2))
 
     def told(keys: Any, first: int, count: int) -> np.ndarray:
         learner = {"told": jax.numpy.zeros((len(keys), updates, 3)), "updates": jax.numpy.full(len(keys), first)}
-        return np.asarray(offline.advance(Teller, None, draws, learner, food, keys, first, count)[0]["told"])
+        return np.asarray(offline.advance(Teller, None, batch_specs, learner, source, keys, first, count)[0]["told"])
 
     together = told(keys, 0, updates)
     for seed in range(2):
@@ -274,10 +273,10 @@ def test_every_seed_eats_from_the_updates_bucket_what_it_would_eat_alone() -> No
     assert np.abs(together[0, :, 2] - together[1, :, 2]).max() > 0.1
     np.testing.assert_array_equal(told(keys, 20, 7)[:, 20:27], together[:, 20:27])
     for i in range(updates):
-        draw = draws[int(offline.windows.bucket_of(food, i))]
+        draw = batch_specs[int(offline.windows.bucket_of(source, i))]
         assert tuple(together[0, i, :2]) == tuple(together[1, i, :2]) == (draw.size, draw.length)
         k_draw, _ = jax.random.split(jax.random.fold_in(keys[1], i))
-        expected = food.draw(k_draw, draw).actions.sum()
+        expected = source.draw(k_draw, draw).actions.sum()
         assert together[1, i, 2] == pytest.approx(float(expected), abs=1e-4)
     assert {tuple(sizes) for sizes in together[0, :, :2]} == {(7, 4), (4, 7), (2, 14)}
 
@@ -286,7 +285,7 @@ def test_every_seed_eats_from_the_updates_bucket_what_it_would_eat_alone() -> No
 
 SMALL: dict[str, dict[str, Any]] = {
     **LOGGED,
-    "odt": {"layers": 1, "heads": 1, "size": 8, "context": 3, "reads": 2, "batch_size": 8},
+    "odt": {"layers": 1, "heads": 1, "size": 8, "context": 3, "eval_context": 2, "batch_size": 8},
     "tt": {"layers": 1, "heads": 1, "size": 8, "window": 3, "context": 3, "bins": 6, "batch_size": 8},
 }
 
@@ -300,13 +299,16 @@ def test_an_action_whose_bounds_are_equal_is_learnt_with(algorithm: str) -> None
     spec, data = offline.check(algorithm, config, settings, data)
     module, keys = algorithm_module(algorithm), jax.random.split(jax.random.key(0), 1)
     if hasattr(module, "prepare"):
-        facts, food = module.prepare(config, spec, data, None, "fixed")
-        draws = windows.buckets(data.lengths, module.batches(config))
+        statistics, source = module.prepare(config, spec, data, None, "fixed")
+        batch_specs = windows.buckets(data.lengths, module.batches(config))
     else:
-        facts, draws = data_facts.of(data, spec), windows.buckets(data.lengths, module.batches(config))[-1:]
-        food = windows.episodes(data, 1.0, draws)
-    learner = jax.tree.map(lambda leaf: leaf[None], module.init(config, spec, keys[0], facts))
-    learner, metrics = offline.advance(module, config, draws, learner, food, keys, 0, 2)
+        statistics, batch_specs = (
+            dataset_statistics.of(data, spec),
+            windows.buckets(data.lengths, module.batches(config))[-1:],
+        )
+        source = windows.episodes(data, 1.0, batch_specs)
+    learner = jax.tree.map(lambda leaf: leaf[None], module.init(config, spec, keys[0], statistics))
+    learner, metrics = offline.advance(module, config, batch_specs, learner, source, keys, 0, 2)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((learner, metrics)) if is_float(leaf))
 
 
@@ -435,13 +437,13 @@ def test_an_environments_bounds_stand_above_the_datas() -> None:
         ("dt", {"size": 9, "heads": 2}, {}, "size 9 does not divide among 2 heads"),
         (
             "dt",
-            {"delayed": True, "gamma": 0.9},
+            {"delay_rewards": True, "gamma": 0.9},
             {},
             "a delayed return stays as it was asked; gamma 0.9 would discount it: leave",
         ),
         (
             "ds4",
-            {"delayed": True, "gamma": 0.9},
+            {"delay_rewards": True, "gamma": 0.9},
             {},
             "a delayed return stays as it was asked; gamma 0.9 would discount it: leave",
         ),
@@ -498,8 +500,8 @@ def test_targets_are_in_the_units_of_discounted_returns(capsys: pytest.CaptureFi
     assert capsys.readouterr().err == ""
     offline.check("dt", DT(gamma=0.5), OfflineSettings(targets=(5.0,)), data)
     assert "asked for 5, outside the returns of the data, 1.75 to 1.99" in capsys.readouterr().err
-    facts = offline.data_facts.of(data, Spec(3, (-2.0,), (2.0,)), gamma=0.5)
-    assert 1.75 <= float(facts.target) < 2
+    statistics = offline.dataset_statistics.of(data, Spec(3, (-2.0,), (2.0,)), gamma=0.5)
+    assert 1.75 <= float(statistics.target) < 2
 
 
 def test_a_run_without_returns_is_asked_for_none(dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -517,6 +519,6 @@ def test_whole_episodes_are_padded_to_the_longest_and_no_further(dataset: str, t
     run = Run.create(tmp_path / "run", "ds4", "cpu", config, settings, spec)
     session = offline.Session(run, unit="update", quiet=True)
     loop = offline.OfflineLoop(session, data)
-    assert [(draw.whole, draw.length) for draw in loop.draws] == [(True, 4), (True, 7), (True, 14)]
+    assert [(draw.whole, draw.length) for draw in loop.batch_specs] == [(True, 4), (True, 7), (True, 14)]
     assert data.lengths.max() == 14
     session.checkpoints.close()

@@ -28,7 +28,7 @@ from legato.algorithms.srl.config import SRL
 from legato.cli import main
 from legato.errors import LegatoError, LegatoWarning
 from legato.rollout import Clock
-from legato.training import interruption, memory, online
+from legato.training import device_memory, interruption, online
 from legato.training.checkpoint import Checkpoints
 from legato.training.run import Run
 from legato.training.settings import Settings
@@ -130,13 +130,13 @@ def test_a_replay_larger_than_memory_is_refused_before_the_folder_is_made(
     with pytest.raises(LegatoError, match=r"^a replay of \d+ transitions of 10 numbers.* takes .* lower `capacity`"):
         train("sac", tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
-    assert memory.available() == 100_000
+    assert device_memory.available() == 100_000
 
 
 def test_the_memory_is_at_most_what_a_process_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert 2**28 < memory.available() < 2**50
+    assert 2**28 < device_memory.available() < 2**50
     monkeypatch.setattr(resource, "getrlimit", lambda what: (2**20, 2**20))
-    assert memory.available() == 2**20
+    assert device_memory.available() == 2**20
 
 
 def test_handlers_are_those_of_before_and_hear_what_came_too_late() -> None:
@@ -269,7 +269,7 @@ def test_a_random_number_of_steps_is_executed(tmp_path: Path, monkeypatch: pytes
 
 def test_learning_from_stretches_resumes_too(tmp_path: Path) -> None:
     """Critics, model, ends and encoder that read sequences, of two environments; after a random number of steps."""
-    options = {"critic": "time_aware", "latent": 4, "recall_ends": True, "execute": -1}
+    options = {"critic": "time_aware", "latent": 4, "predict_terminations": True, "execute": -1}
     times = {"steps": 304, "checkpoint_every": 152, "eval_every": 304, "log_every": 152}
     whole = train("srl", tmp_path / "whole", environments=2, **times, **options)
     shutil.copytree(whole.path, tmp_path / "again")

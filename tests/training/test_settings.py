@@ -20,9 +20,9 @@ from legato.training.settings import (
     FinetuneSettings,
     OfflineSettings,
     Settings,
+    finetuning_preset,
     override,
     preset,
-    tuning_preset,
 )
 
 # Patel & Siegelmann: train steps, random steps, steps between evaluations, whatever the environment's version.
@@ -57,7 +57,7 @@ def test_paper_preset_is_the_papers_table(algorithm: str, env: str) -> None:
         assert config.model_hidden == (400, 300)
         assert (config.actor_every, config.cell) == (1, "gru")
         assert (config.teaching, config.execute, config.model_target) == ("recall", 0, "observation")
-        assert not config.recall_ends
+        assert not config.predict_terminations
     elif isinstance(config, SAC):
         assert config.action_repeat == 1
     else:
@@ -72,8 +72,13 @@ def test_cpu_preset_is_smaller_and_faster_and_otherwise_the_same(algorithm: str,
     published = {"hidden": 256, "batch_size": 256, "learning_rate": 3e-4, "tau": 0.005, "anneal_over": 0}
     published |= {"action_units": "environment"}
     if isinstance(config, SRL):
-        assert (config.model_target, config.execute, config.recall_ends) == ("difference", -1, True)
-        published |= {"model_hidden": (400, 300), "model_target": "observation", "execute": 0, "recall_ends": False}
+        assert (config.model_target, config.execute, config.predict_terminations) == ("difference", -1, True)
+        published |= {
+            "model_hidden": (400, 300),
+            "model_target": "observation",
+            "execute": 0,
+            "predict_terminations": False,
+        }
     assert dataclasses.replace(config, **published) == paper
     assert (config.hidden, config.batch_size, config.learning_rate, config.tau) == (64, 64, 1e-3, 0.01)
     assert config.anneal_over == -1
@@ -105,7 +110,7 @@ def test_paper_preset_of_logs_is_the_official_code(dataset: str, targets: tuple[
     config, _ = preset("paper", "dt", dataset)
     assert isinstance(config, DT)
     assert (config.layers, config.heads, config.size, config.context, config.episode_length) == (3, 1, 128, 20, 1000)
-    assert (config.activation, config.memory, config.positions) == ("relu", "window", "timestep")
+    assert (config.activation, config.decoding, config.positions) == ("relu", "window", "timestep")
 
 
 @pytest.mark.parametrize(
@@ -173,42 +178,64 @@ def test_paper_preset_of_the_online_decision_transformer_is_the_papers(
     config, settings = preset("paper", "odt", dataset)
     assert isinstance(config, ODT) and isinstance(settings, OfflineSettings)
     assert (config.layers, config.heads, config.size, config.positions) == (4, 4, 512, "none")
-    assert (config.context, config.reads, config.optimiser, config.batch_size) == (20, 5, "lamb", 256)
+    assert (config.context, config.eval_context, config.optimiser, config.batch_size) == (20, 5, "lamb", 256)
     assert (config.entropy, config.multiplier, config.multiplier_learning_rate, config.scale) == (-1, 0.1, 1e-4, 1000)
     assert (config.learning_rate, config.weight_decay, config.warmup, config.clip) == (rate, decay, 10_000, 0.25)
     assert (settings.updates, settings.targets) == (updates, (target,))
-    tuning, going_on = tuning_preset("paper", "odt-online", "Hopper-v4")
+    tuning, going_on = finetuning_preset("paper", "odt-online", "Hopper-v4")
     assert isinstance(tuning, OnlineDT)
-    assert (tuning.updates, tuning.every, tuning.episodes, tuning.prompt, tuning.td3) == (300, 1_000, 1_000, 2.0, 0.0)
-    assert (tuning.logs, tuning.ahead, tuning.spread, tuning.n_step) == ("best", 0, 1, 1)
+    assert (tuning.updates, tuning.every, tuning.episodes, tuning.collect_target_scale, tuning.td3) == (
+        300,
+        1_000,
+        1_000,
+        2.0,
+        0.0,
+    )
+    assert (tuning.offline_episodes, tuning.target_increment, tuning.exploration_scale, tuning.n_step) == (
+        "best",
+        0,
+        1,
+        1,
+    )
     assert (tuning.learning_rate, tuning.weight_decay, tuning.continue_optimiser) == (0, -1, True)  # of pre-training
     assert going_on.steps == 1_500_000
 
 
 def test_paper_preset_of_fine_tuned_decision_s4_has_none_of_what_was_added() -> None:
-    tuning, _ = tuning_preset("paper", "ds4-ac", "Hopper-v4")
+    tuning, _ = finetuning_preset("paper", "ds4-ac", "Hopper-v4")
     assert isinstance(tuning, DS4AC)
     assert (tuning.every, tuning.updates, tuning.critic_updates, tuning.start_steps) == (10, 4, 40, 5_000)
     assert (tuning.learning_rate, tuning.critic_learning_rate, tuning.batch_size, tuning.clip) == (1e-5, 1e-4, 64, 0.5)
-    assert (tuning.variation, tuning.ahead, tuning.relabel, tuning.freeze_core) == (0.15, 0.1, True, True)
-    assert (tuning.anchor, tuning.n_step, tuning.smoothing, tuning.norm, tuning.logged) == (0, 1, 0, False, 0)
-    assert (tuning.critics_per_actor, tuning.regret, tuning.critic_reads_return) == (1, 0, True)
+    assert (tuning.target_variation, tuning.target_increment, tuning.relabel, tuning.freeze_core) == (
+        0.15,
+        0.1,
+        True,
+        True,
+    )
+    assert (tuning.regularisation_weight, tuning.n_step, tuning.smoothing, tuning.norm, tuning.offline_steps) == (
+        0,
+        1,
+        0,
+        False,
+        0,
+    )
+    assert (tuning.critics_per_actor, tuning.termination_penalty, tuning.critic_reads_return) == (1, 0, True)
     assert (tuning.tau, tuning.target_every, tuning.average, tuning.gamma) == (0, 800, 1, 0.99)
 
 
 @pytest.mark.parametrize("method", entries("finetuning"))
 def test_presets_of_fine_tuning_are_of_their_method_and_environment(method: str) -> None:
     for name in ("cpu", "paper"):
-        tuning, settings = tuning_preset(name, method, "Hopper-v4")
+        tuning, settings = finetuning_preset(name, method, "Hopper-v4")
         assert type(tuning) is entry(method, "finetuning").config and settings.env == "Hopper-v4"
         assert getattr(tuning, "critic_steps", 0) < settings.steps
-    hopper, walker = (tuning_preset("cpu", "ds4-ac", env) for env in ("Hopper-v4", "mine/Walker2d-v0"))
+    hopper, walker = (finetuning_preset("cpu", "ds4-ac", env) for env in ("Hopper-v4", "mine/Walker2d-v0"))
     assert (hopper[0].hidden, hopper[1].eval_episodes) == (128, 10)  # type: ignore[union-attr]
     assert (walker[0].hidden, walker[1].eval_episodes) == (256, 20)  # type: ignore[union-attr]
-    with pytest.raises(LegatoError, match="unknown way to fine-tune 'ds4-acc'; did you mean 'ds4-ac'"):
-        tuning_preset("cpu", "ds4-acc", "Hopper-v4")
+    with pytest.raises(LegatoError, match="unknown fine-tuner 'ds4-acc'; did you mean 'ds4-ac'"):
+        finetuning_preset("cpu", "ds4-acc", "Hopper-v4")
     with pytest.raises(LegatoError, match="unknown preset 'papr'"):
-        tuning_preset("papr", "ds4-ac", "Hopper-v4")
+        finetuning_preset("papr", "ds4-ac", "Hopper-v4")
 
 
 def test_options_go_where_they_belong() -> None:

@@ -1,4 +1,4 @@
-"""How a policy is learned: a folder is a family of algorithms, and a file in it one algorithm.
+"""How a policy is learnt: a folder is a family of algorithms, and a file in it one algorithm.
 
 Beside its algorithms a folder has `config.py`: their hyper-parameters, presets and entries, which `entry` and `entries`
 find here without importing JAX. What the functions of an algorithm's module are is written in `protocol`.
@@ -32,13 +32,13 @@ def entries(*learns: Learns) -> dict[str, Entry]:
 
 
 def entry(name: str, *learns: Learns) -> Entry:
-    """The entry of an algorithm, or with "finetuning" of a way to fine-tune.
+    """The entry of an algorithm, or with "finetuning" of a fine-tuner.
 
     Raises `LegatoError` for a name that is unknown among them, with the nearest.
     """
     known = entries(*learns)
     if name not in known:
-        raise unknown("way to fine-tune" if learns == ("finetuning",) else "algorithm", name, known)
+        raise unknown("fine-tuner" if learns == ("finetuning",) else "algorithm", name, known)
     return known[name]
 
 
@@ -48,10 +48,10 @@ def algorithm(name: str) -> ModuleType:
 
 
 def finetuner(name: str) -> ModuleType:
-    """The module of a way to fine-tune; an unknown name raises `LegatoError` with the nearest."""
+    """The module of a fine-tuner; an unknown name raises `LegatoError` with the nearest."""
     return entry(name, "finetuning").load()
 
 
 def finetuners_of(name: str) -> tuple[str, ...]:
-    """By what policies of an algorithm may be fine-tuned, the usual way first; by nothing for an unknown one."""
+    """The fine-tuners of an algorithm's policies, the usual one first; none for an unknown one."""
     return tuple(method for method, found in entries("finetuning").items() if name in found.continues)

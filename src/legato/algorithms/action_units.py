@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from legato.data import facts
+from legato.data import dataset_statistics
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.errors import LegatoWarning
@@ -33,4 +33,4 @@ def for_data(config: Any, spec: Spec, data: Trajectories) -> Any:
     """The hyper-parameters with `action_units` as the data decides, where they leave it to the data ("auto")."""
     if config.action_units != "auto":
         return config
-    return replace(config, action_units=facts.units_of(data, spec))
+    return replace(config, action_units=dataset_statistics.units_of(data, spec))

@@ -1,4 +1,4 @@
-"""What the house may know of an algorithm without importing it: its entry. Imports no JAX."""
+"""What is known of an algorithm without importing it: its entry. Imports no JAX."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ class Preset:
 
 @dataclass(frozen=True)
 class Entry:
-    """An algorithm, or a way to fine-tune the policies of one."""
+    """An algorithm, or a fine-tuner of the policies of one."""
 
     name: str
     """as commands, files and errors call it"""
     config: type[Any]
     """its hyper-parameters; the docstring is its line of `legato list`, those of the fields are their help"""
     learns: Learns
-    """by acting, from logs, or by acting on with a policy of another algorithm"""
+    """by acting, from logs, or by fine-tuning a policy of another algorithm"""
     module: str
     """what has its functions (see `protocol`), imported by `load`"""
     presets: Mapping[str, Callable[[Task], Preset]]
@@ -64,13 +64,13 @@ class Entry:
     details: Callable[[Any], list[str]] = lambda config: []
     """of hyper-parameters, what its label says beside"""
     command: Callable[[Any], Command] = lambda config: "nothing"
-    """of hyper-parameters, what its policies are told when an episode begins"""
+    """of hyper-parameters, the command that its policies read when an episode begins"""
     discrete: bool = False
     """may actions be choices?"""
     images: bool = False
     """may observations be images?"""
     continues: tuple[str, ...] = ()
-    """of a fine-tuning, the algorithms whose policies it goes on with"""
+    """of a fine-tuning, the algorithms whose policies it continues"""
     play: Mapping[str, type] = field(default_factory=dict)
     """options with which a trained policy may be played otherwise than it was trained, and their types (`compose`)"""
     offers: Mapping[str, str] = field(default_factory=dict)

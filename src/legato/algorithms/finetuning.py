@@ -11,14 +11,14 @@ from legato.errors import LegatoError
 
 
 class Phase(NamedTuple):
-    """What is done from some step on."""
+    """What a turn does, from some step on."""
 
     updates: int
     joint: bool
-    """is what acts updated, or are the critics alone?"""
+    """is the actor updated, or are the critics alone?"""
     noise: float = 0.0
     """deviation of the noise on actions, in units of their bounds, or the share of their own"""
-    variation: float = 0.0
+    target_variation: float = 0.0
     """an episode is asked for up to this share more or less than the present target"""
 
 
@@ -29,13 +29,14 @@ def check_n_step(n_step: int, limit: int | None) -> None:
 
 
 def target_above(
-    ahead: float,
+    target_increment: float,
     first: Float[np.ndarray, " seeds"],
     best: Float[np.ndarray, " seeds"],
-    trust: Float[np.ndarray, " seeds"],
+    target_scale: Float[np.ndarray, " seeds"],
 ) -> Float[np.ndarray, " seeds"]:
-    """The return to ask for: by a share `ahead` of trust above the best evaluation so far, and never below the first.
+    """The return to ask for: by a share `target_increment` of trust above the best evaluation so far, and never below
+    the first.
 
-    Policies that read a return give more when they are asked for more, up to a point, beyond which they fall.
+    Policies that read a target return earn more when it is higher, up to a point beyond which they fail.
     """
-    return np.maximum(first, best + ahead * trust * np.abs(best))
+    return np.maximum(first, best + target_increment * target_scale * np.abs(best))

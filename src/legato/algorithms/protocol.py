@@ -9,7 +9,7 @@ Every algorithm
     update(config, learner, batch, key) -> (Learner, metrics)   one update of one seed; pure
     policy(config, learner) -> Policy                           the deployable part
     new_policy(config, spec, key) -> Policy                     `policy` of what `init` gives, without what only learns
-    batches(config) -> Minibatches | Draw                       what an update is given
+    batches(config) -> ReplayBatchSpec | BatchSpec                       what an update is given
     plan_length(config) -> int                                  primitive steps between decisions while training
     refresh_due(config, learner, last, updates) -> bool         optional: is `refresh` to be called, after so many
                                                                 updates, when it was after `last` (None: never)?
@@ -32,14 +32,15 @@ that learns from logs
     prepare(config, spec, data, folder, fingerprint)            optional: statistics and the source of batches
     for_data(config, spec, data) -> config                      optional: hyper-parameters, with what the data decides
 
-that goes on by acting with the policies of another
-    check, phase, init, update, policy, deployed, explorer, targets, improved, taken_back, longest_episode, reads_logs,
-    initial_episodes, and a `replay` (`create`, `size`, `add`, `state`, `restore`): see `decision_s4.reweighted`
+that fine-tunes the policies of another by acting
+    check, phase, init, update, policy, deployed, explorer, targets, on_new_best, roll_back, longest_episode,
+    reads_logs, initial_episodes, and a `replay` (`create`, `size`, `add`, `state`, `restore`): see
+    `decision_s4.reweighted`
     continues(config) -> bool                                   optional: does the optimiser of pre-training go on?
 
-What others may ask of a trained policy
+What a trained policy offers to others
     compose(config, policy, options, parts)                     optional: (config, policy), played otherwise
-    q_function(config, policy) -> QFunction                     optional: what actions are worth
+    q_function(config, policy) -> QFunction                     optional: values of actions
     attention(config, policy) -> Attention                      optional: what predictions attend to
     trajectories(config, policy) -> TrajectorySampler           optional: a model of whole trajectories
 """

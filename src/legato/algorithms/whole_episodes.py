@@ -1,6 +1,6 @@
 """A replay of whole episodes with the returns that they earned, which begins with the best of the logs.
 
-For ways to go on learning that draw windows or episodes: they name this module their `REPLAY`.
+For fine-tuners that sample windows or episodes: they name this module `replay`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from legato.data import recent
+from legato.data import episode_replay
 from legato.data import trajectories as logs
-from legato.data.histories import Episode
-from legato.data.recent import Recent
+from legato.data.episode_replay import EpisodeReplay
+from legato.data.recurrent_replay import Episode
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 
@@ -35,12 +35,12 @@ SMALLER = "lower episodes"
 
 def size(config: Config, base: Any, spec: Spec, capacity: int, longest: int) -> tuple[int, int]:
     """The rows of the replay, and how many numbers it keeps of each."""
-    return config.episodes * longest, recent.width(spec)
+    return config.episodes * longest, episode_replay.width(spec)
 
 
-def create(config: Config, base: Any, spec: Spec, capacity: int, longest: int) -> Recent:
-    """An empty replay; `capacity` has no say."""
-    return recent.create(spec, config.episodes, longest)
+def create(config: Config, base: Any, spec: Spec, capacity: int, longest: int) -> EpisodeReplay:
+    """An empty replay; `capacity` is not used."""
+    return episode_replay.create(spec, config.episodes, longest)
 
 
 def initial_episodes(episodes: int, data: Trajectories, *, every_return: bool = False) -> Int[np.ndarray, " episodes"]:
@@ -55,17 +55,19 @@ def initial_episodes(episodes: int, data: Trajectories, *, every_return: bool = 
     return rising[-episodes:]
 
 
-def add(config: Config, learner: Any, replay: Recent, episode: Episode) -> tuple[Recent, dict[str, Float[Array, ""]]]:
+def add(
+    config: Config, learner: Any, replay: EpisodeReplay, episode: Episode
+) -> tuple[EpisodeReplay, dict[str, Float[Array, ""]]]:
     """Put an episode into the replay, with the returns that it earned."""
-    return recent.add(replay, episode, learner.base.gamma), {}
+    return episode_replay.add(replay, episode, learner.base.gamma), {}
 
 
-def state(replay: Recent) -> dict[str, np.ndarray]:
+def state(replay: EpisodeReplay) -> dict[str, np.ndarray]:
     """The replays of all seeds."""
     return {str(i): np.array(leaf) for i, leaf in enumerate(jax.tree.leaves(replay))}
 
 
-def restore(replay: Recent, state: dict[str, np.ndarray]) -> Recent:
+def restore(replay: EpisodeReplay, state: dict[str, np.ndarray]) -> EpisodeReplay:
     """The inverse of `state`."""
     leaves, structure = jax.tree.flatten(replay)
     return jax.tree.unflatten(structure, [jnp.asarray(state[str(i)]) for i in range(len(leaves))])

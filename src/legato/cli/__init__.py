@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from legato.errors import LegatoError, LegatoWarning, plain, unknown
-from legato.training.interruption import SIGNALS, Interrupted, heeded
+from legato.training.interruption import SIGNALS, Interrupted, handles_signal
 
 COMMANDS = {
     "demo": "train SRL-8, SAC and SAC-4 on Pendulum and compare them at every decision frequency",
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in ("stdout", "stderr"):  # of a daemon, which has none
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):  # whatever it can encode, a character stops nobody
+    for stream in (sys.stdout, sys.stderr):  # an unencodable character must not stop the command
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="legato")
     if debug:
@@ -123,7 +123,7 @@ class _Signals:
     def listen(self) -> None:
         self.owns = True
         for number in SIGNALS:
-            if heeded(number):
+            if handles_signal(number):
                 signal.signal(number, self)
         usual = sys.unraisablehook
 
@@ -171,7 +171,7 @@ def _explain(problem: Exception, debug: bool) -> NoReturn:
     if debug or not isinstance(problem, LegatoError | OSError):
         raise problem
     words = str(problem)
-    if isinstance(problem, BrokenPipeError):  # nobody reads on, as after `| head`
+    if isinstance(problem, BrokenPipeError):  # the reader has closed the pipe, as after `| head`
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         sys.exit(0)
     if isinstance(problem, OSError):  # a full disk, a folder that may not be written to

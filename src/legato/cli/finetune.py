@@ -1,4 +1,4 @@
-"""`legato finetune`: policies from logs go on learning by acting, or the rest of a stopped fine-tuning."""
+"""`legato finetune`: policies from logs are fine-tuned by acting, or a stopped fine-tuning is resumed."""
 
 import argparse
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ HELP = """usage: legato finetune RUN [--env ENVIRONMENT] [--method METHOD] [--pr
        legato finetune ALGORITHM --env ENVIRONMENT --target RETURN [options]
        legato finetune --resume RUN [--from-step STEP] [--fresh-episodes]
 
-Lets the policies of a run that learnt from logs go on learning by acting, in a run folder of its own. The offline
+Fine-tunes the policies of a run that learnt from logs by acting, in a run folder of its own. The offline
 policies are never touched: the new run carries a copy of them (start), the newest (last) and the best, which is never
-worse than the copy by the run's own evaluations. A fall below the offline return is said, and with --rollback undone.
-With the name of an algorithm ({algorithms}) in the place of a run its policies begin from scratch.
+worse than the copy by the run's own evaluations. A fall below the offline return is reported, and with --rollback
+undone. With the name of an algorithm ({algorithms}) in the place of a run its policies begin from scratch.
 
 methods:
 {methods}

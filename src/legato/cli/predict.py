@@ -40,7 +40,7 @@ def predict(
         samples: trajectories to sample from each model
         context: steps that the model reads, the one being written included; by default all it can; 2: Markovian
         ensemble: fit a probabilistic ensemble to the run's data and measure it too
-        updates: of each of its two parts, what the world does and what the policy does
+        updates: of each of its two parts, the model of the environment and that of the policy
         out: folder for prediction.json and prediction.png; by default the run's
         film: a film of real and imagined motion (.gif, or .mp4 with the extra `video`); needs a MuJoCo environment
         env: the environment to film in; by default the run's, of which a module is named again

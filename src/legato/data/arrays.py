@@ -65,7 +65,7 @@ def from_arrays(
         offsets,
         arrays.get("ends"),
         about,
-        following=arrays.get("next_observations"),
+        next_observations=arrays.get("next_observations"),
         clip_actions=clip_actions,
         start=about.start,
     )
@@ -109,7 +109,11 @@ def _without_next_starts(data: Trajectories) -> Trajectories:
     """
     begun, cut = data.observations[data.offsets[:-1]], data.truncations[data.offsets[1:-1] - 1]
     cut &= (begun[1:] != begun[:-1]).any(axis=1)
-    if data.ends is None or not cut.any() or not (data.ends[:-1][cut] == begun[1:][cut]).all():
+    if (
+        data.final_observations is None
+        or not cut.any()
+        or not (data.final_observations[:-1][cut] == begun[1:][cut]).all()
+    ):
         return data
     warnings.warn(
         f"{data.about.name}: after truncated episodes, next_observations hold the next episode's first observation: "
@@ -117,7 +121,7 @@ def _without_next_starts(data: Trajectories) -> Trajectories:
         LegatoWarning,
         stacklevel=2,
     )
-    return replace(data, ends=None)
+    return replace(data, final_observations=None)
 
 
 def warn_of_length(data: Trajectories, name: str, spec: Any) -> None:
@@ -187,9 +191,9 @@ def numbers_from(array: np.ndarray, name: str) -> tuple[float, ...]:
 
 def to_arrays(data: Trajectories) -> dict[str, np.ndarray]:
     """The arrays that a file holds of these episodes, by name; the inverse of `from_arrays`."""
-    names = ("observations", "actions", "rewards", "terminations", "truncations", "offsets", "ends")
+    names = ("observations", "actions", "rewards", "terminations", "truncations", "offsets")
     about = {name: value for name, value in asdict(data.about).items() if name != "name"}
-    found = {**{name: getattr(data, name) for name in names}, **about}
+    found = {**{name: getattr(data, name) for name in names}, "ends": data.final_observations, **about}
     if (shape := found.pop("shape")) is not None:  # images are written as images
         for name in ("observations", "ends"):
             found[name] = None if found[name] is None else np.reshape(found[name], (-1, *shape))

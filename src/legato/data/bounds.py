@@ -13,7 +13,7 @@ from legato.data.trajectories import Trajectories
 from legato.errors import LegatoError, LegatoWarning
 
 
-def bounded(
+def check_bounds(
     data: Trajectories, low: tuple[float, ...], high: tuple[float, ...], clip_actions: bool = False
 ) -> Trajectories:
     """The same episodes with these bounds of actions; actions outside are refused, or moved to them.

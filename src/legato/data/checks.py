@@ -88,13 +88,13 @@ def rounding_of(*stored: np.ndarray) -> float:
     return max(8 * float(np.finfo(kind).eps) if kind.kind == "f" else 0.0 for kind in [*kinds, np.dtype(np.float32)])
 
 
-def contradictions(observations: np.ndarray, following: np.ndarray, rounding: float) -> np.ndarray:
+def contradictions(observations: np.ndarray, next_observations: np.ndarray, rounding: float) -> np.ndarray:
     """The steps whose next observation is not the next step's, by more than `rounding` of a column's largest number."""
     found = [np.zeros(0, np.int64)]
     with np.errstate(all="ignore"):  # what is not finite is refused later
         size = np.max([np.abs(part).max(axis=0) for _, part in chunks(observations)], axis=0)
         for i, part in chunks(observations[1:]):
-            after = following[i : i + len(part)]
+            after = next_observations[i : i + len(part)]
             apart = (np.abs(after - part) > rounding * size) & np.isfinite(after)
             found.append(i + np.flatnonzero(apart.any(axis=1)))
     return np.concatenate(found)

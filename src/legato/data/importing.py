@@ -36,7 +36,7 @@ def read(
             raise unknown(name, str(given), [word for word in known if word])
     if path.suffix.lower() in tables.SUFFIXES or lerobot.is_one(path):
         if late_ends or ends != "marked" or layout is not None:
-            raise LegatoError("ends, late_ends and layout are of files of arrays; a table's ends are said by columns")
+            raise LegatoError("ends, late_ends and layout are of files of arrays; a table's ends are given by columns")
         reader = lerobot if lerobot.is_one(path) else tables
         return reader.read(path, replace(columns, clip_actions=clip_actions))
     given = [name for name in ("reward", "terminal", "episode", "time", "gap") if getattr(columns, name) is not None]
@@ -55,7 +55,7 @@ def read(
     found = layouts.read(path, observe=columns.observations, layout=layout, length=columns.episode_length)
     if late_ends:
         found = layouts.earlier(found)
-    found = layouts.caused(found, ends)
+    found = layouts.with_cause(found, ends)
     stated = {"environment": columns.environment, "choices": columns.choices, "start": columns.start or None}
     size = np.shape(found.arrays["actions"])[1:] or (1,)
     for name in ("low", "high"):

@@ -1,7 +1,7 @@
 """Observations of which every number may be missing: a set partially observed (Janner et al. 2021, section 4.1).
 
-Each number of each step is hidden by a coin of its own. What is hidden is not what the world does: the masks are
-independent of everything, so the numbers that are seen are distributed as all of them are.
+Each number of each step is hidden by a coin of its own. What is hidden does not depend on the environment: the masks
+are independent of everything, so the numbers that are seen are distributed as all of them are.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def hide(data: Trajectories, share: float = 0.5, seed: int = 0) -> tuple[Traject
     low, high = s.min(axis=0), s.max(axis=0)
     mark = (low - BELOW * np.maximum(high - low, 1e-3)).astype(np.float32)
     hidden = np.where(rng.random(s.shape) < share, mark, s)
-    ends = data.ends
+    ends = data.final_observations
     if ends is not None:
         ends = np.where(rng.random(ends.shape) < share, mark, ends)
     mask = Mask(jnp.asarray(low), jnp.asarray(mark), jnp.asarray(s.mean(axis=0)), share)
-    return replace(data, observations=hidden, ends=ends), mask
+    return replace(data, observations=hidden, final_observations=ends), mask

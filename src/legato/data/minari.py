@@ -132,7 +132,7 @@ def save_minari(data: Trajectories, name: str) -> None:
     from minari.data_collector import EpisodeBuffer
 
     about = data.about
-    if data.ends is None:
+    if data.final_observations is None:
         raise LegatoError(
             f"Minari keeps the observation after an episode's last step, which {about.name} does not have"
         )
@@ -154,7 +154,7 @@ def save_minari(data: Trajectories, name: str) -> None:
         at = data.episode(i)
         steps = {field: getattr(data, field)[at] for field in _STEPWISE}
         steps["actions"] = steps["actions"] + about.start if about.start else steps["actions"]
-        seen: Any = np.vstack([data.observations[at], data.ends[i]])
+        seen: Any = np.vstack([data.observations[at], data.final_observations[i]])
         buffers.append(EpisodeBuffer(id=None, observations=seen, infos={}, **steps))
     specification = None if about.environment is None else _specification(about.environment)
     folder = minari_folder(name)

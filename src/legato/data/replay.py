@@ -56,8 +56,8 @@ def scale_actions(batch: Batch, spec: Spec) -> Batch:
 
 
 @dataclass(frozen=True)
-class Minibatches:
-    """What an off-policy algorithm eats per update: independent minibatches of `size`, one for each of `lengths`.
+class ReplayBatchSpec:
+    """What an update of an off-policy algorithm is given: independent minibatches of `size`, one for each of `lengths`.
 
     Those of length 1 are `Transition`, longer ones `Sequences`. `per_decision` asks for one transition per decision
     (rewards summed while the action was held) instead of one per primitive step.
@@ -191,7 +191,8 @@ def sample(replay: Replay, key: PRNGKeyArray, size: int) -> Transition:
 def sequences(replay: Replay, key: PRNGKeyArray, size: int, length: int) -> Sequences:
     """`size` stretches of `length` primitive steps, whose first rows are drawn like those of `sample`.
 
-    Rows must be those of single primitive steps. Whether a row goes on from the one before is seen as in `logged`.
+    Rows must be those of single primitive steps. Whether a row goes on from the one before is seen as in
+    `to_trajectories`.
     """
     first = replay.added - replay.size + jax.random.randint(key, (size,), 0, replay.size)
     number = first + replay.members * jnp.arange(length)[:, None]  # counted since the first row ever added
@@ -229,7 +230,7 @@ def unpack(rows: Float[Array, "*batch width"], spec: Spec) -> Transition:
     return Transition(s, act, prev, r[..., 0], s_next, continues[..., 0])
 
 
-def logged(
+def to_trajectories(
     rows: np.ndarray, added: int, members: int, spec: Spec, about: About, frames: Mapping[str, np.ndarray] | None = None
 ) -> Trajectories:
     """The episodes in the filled `rows` `[filled, width]` of a ring to which `added` rows ever went.
@@ -245,17 +246,17 @@ def logged(
     number = np.arange(oldest, added)
     rows = rows[number % filled]
     kept = spec if frames is None else spec.with_vector(0)
-    observation, action, previous, reward, following, continues = np.split(rows, _borders(kept), axis=-1)
+    observation, action, previous, reward, next_observation, continues = np.split(rows, _borders(kept), axis=-1)
     if frames is not None:
         shown = frames["shown"][number % filled] % len(frames["bytes"])
-        observation, following = frames["bytes"][shown[:, 0]], frames["bytes"][shown[:, 1]]
-    goes_on = (observation[members:] == following[:-members]).all(axis=-1)
+        observation, next_observation = frames["bytes"][shown[:, 0]], frames["bytes"][shown[:, 1]]
+    goes_on = (observation[members:] == next_observation[:-members]).all(axis=-1)
     goes_on &= (previous[members:] == action[:-members]).all(axis=-1)
     terminated = continues[:, 0] == 0
     truncated = np.zeros(len(rows), bool)
     truncated[:-members] = ~goes_on
     return from_members(
-        number % members, observation, action, reward, following, terminated, truncated & ~terminated, about
+        number % members, observation, action, reward, next_observation, terminated, truncated & ~terminated, about
     )
 
 

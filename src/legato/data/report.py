@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from legato.data.facts import NEAREST, support
+from legato.data.dataset_statistics import NEAREST, support
 from legato.data.formats import load
 from legato.data.normaliser import constant_numbers
 from legato.data.trajectories import Trajectories, returns

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-def earned(rewards: Float[Array, " rows"], gamma: float) -> Float[Array, " rows"]:
+def from_rewards(rewards: Float[Array, " rows"], gamma: float) -> Float[Array, " rows"]:
     """What is earned from each step on."""
 
     def backwards(after: Array, reward: Array) -> tuple[Array, Array]:
@@ -21,15 +21,17 @@ def earned(rewards: Float[Array, " rows"], gamma: float) -> Float[Array, " rows"
     return jax.lax.scan(backwards, jnp.zeros(()), rewards, reverse=True)[1]
 
 
-def asked(target: Float[Array, ""], rewards: Float[Array, " rows"], gamma: float) -> Float[Array, " rows"]:
+def from_target(target: Float[Array, ""], rewards: Float[Array, " rows"], gamma: float) -> Float[Array, " rows"]:
     """What is left of the target return at each step: the target, less what was earned before."""
 
     def onwards(togo: Array, reward: Array) -> tuple[Array, Array]:
-        return after(togo, reward, gamma), togo
+        return after_reward(togo, reward, gamma), togo
 
     return jax.lax.scan(onwards, target, rewards)[1]
 
 
-def after(return_to_go: Float[Array, "*batch"], reward: Float[Array, "*batch"], gamma: float) -> Float[Array, "*batch"]:
+def after_reward(
+    return_to_go: Float[Array, "*batch"], reward: Float[Array, "*batch"], gamma: float
+) -> Float[Array, "*batch"]:
     """What is left of a return asked for after a step that earned this reward."""
     return (return_to_go - reward) / gamma

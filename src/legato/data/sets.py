@@ -29,7 +29,7 @@ def select(data: Trajectories, episodes: Sequence[int] | np.ndarray) -> Trajecto
         data.terminations[steps],
         data.truncations[steps],
         np.concatenate([[0], np.cumsum(data.lengths[episodes])]),
-        None if data.ends is None else data.ends[episodes],
+        None if data.final_observations is None else data.final_observations[episodes],
         data.about,
     )
 
@@ -96,7 +96,8 @@ def merge(sets: Sequence[Trajectories], name: str) -> Trajectories:
     starts = np.cumsum([0, *(data.steps for data in sets)])
     offsets = [data.offsets[:-1] + start for data, start in zip(sets, starts, strict=False)]
     flat = {
-        name: joined(name) for name in ("observations", "actions", "rewards", "terminations", "truncations", "ends")
+        name: joined(name)
+        for name in ("observations", "actions", "rewards", "terminations", "truncations", "final_observations")
     }
     return Trajectories(offsets=np.concatenate([*offsets, starts[-1:]]), about=about, **cast(dict[str, Any], flat))
 

@@ -132,7 +132,7 @@ class Spec:
         return centre + half * units
 
     def clip(self, actions: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
-        """Actions, moved to their bounds where they lie outside."""
+        """Actions, clipped to their bounds."""
         import jax.numpy as jnp
 
         return jnp.clip(actions, *self.bounds())

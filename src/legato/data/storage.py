@@ -1,4 +1,4 @@
-"""Files that nobody vouches for: what may be opened, and how much of it is read.
+"""Files from unknown sources: what may be opened, and how much of it is read.
 
 Only regular files are opened. Only arrays that are asked for are read, and each only after what it claims to be was
 held against the file's length and the machine's memory: a few bytes may claim terabytes. Nothing is unpickled, and

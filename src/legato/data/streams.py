@@ -18,7 +18,7 @@ from jaxtyping import Float32, Int
 
 from legato.data import trajectories as logs
 from legato.data.trajectories import Trajectories
-from legato.data.windows import Draw, Window
+from legato.data.windows import BatchSpec, Window
 from legato.errors import LegatoError
 
 DEPTH = 2  # windows prepared ahead
@@ -33,7 +33,7 @@ class Stream:
         per step; without rewards they are zero.
     seeds
         Each draws windows of its own.
-    draw
+    batch_spec
         What an update of each seed sees: windows from any step on, or whole episodes, of long ones a stretch.
     chunk
         Updates whose windows are handed out together.
@@ -47,14 +47,14 @@ class Stream:
         self,
         data: Trajectories,
         seeds: list[int],
-        draw: Draw,
+        batch_spec: BatchSpec,
         chunk: int,
         first: int = 0,
         gamma: float = 1.0,
     ):
         for name, value, least in (
-            ("size", draw.size, 1),
-            ("length", draw.length, 1),
+            ("size", batch_spec.size, 1),
+            ("length", batch_spec.length, 1),
             ("chunk", chunk, 1),
             ("first", first, 0),
         ):
@@ -62,7 +62,7 @@ class Stream:
                 raise LegatoError(f"a stream's {name} must be at least {least}; {value} was given")
         if not seeds or min(seeds) < 0:
             raise LegatoError(f"a stream needs seeds, none of them negative; {seeds} were given")
-        self.data, self.seeds, self.draw, self.chunk, self.first = data, list(seeds), draw, chunk, first
+        self.data, self.seeds, self.batch_spec, self.chunk, self.first = data, list(seeds), batch_spec, chunk, first
         self.returns_to_go = returns_to_go(data, gamma)
         self._ready: queue.Queue[Window | BaseException | None] = queue.Queue()
         self._room = threading.Semaphore(DEPTH)
@@ -124,22 +124,24 @@ class Stream:
 
     def _windows(self, update: int) -> Window:
         updates = range(update, update + self.chunk)
-        start = np.array([[starts(self.data, seed, update, self.draw) for seed in self.seeds] for update in updates])
-        return window(self.data, self.returns_to_go, start, self.draw.length)
+        start = np.array(
+            [[starts(self.data, seed, update, self.batch_spec) for seed in self.seeds] for update in updates]
+        )
+        return window(self.data, self.returns_to_go, start, self.batch_spec.length)
 
 
-def starts(data: Trajectories, seed: int, update: int, draw: Draw) -> Int[np.ndarray, " size"]:
+def starts(data: Trajectories, seed: int, update: int, batch_spec: BatchSpec) -> Int[np.ndarray, " size"]:
     """The rows at which an update's windows begin: drawn uniformly from all steps, with replacement.
 
     Of whole episodes each moves to its episode's first step, which draws episodes in proportion to their lengths; where
     an episode is longer than the window, to a random one that leaves as many.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(update,)))
-    at = rng.integers(data.steps, size=draw.size)
-    if not draw.whole:
+    at = rng.integers(data.steps, size=batch_spec.size)
+    if not batch_spec.whole:
         return at
     episode = _episode(data, at)
-    return data.offsets[episode] + rng.integers(np.maximum(data.lengths[episode] - draw.length, 0) + 1)
+    return data.offsets[episode] + rng.integers(np.maximum(data.lengths[episode] - batch_spec.length, 0) + 1)
 
 
 def window(
@@ -178,7 +180,7 @@ def _episode(data: Trajectories, rows: Int[np.ndarray, "*batch"]) -> Int[np.ndar
     return np.searchsorted(data.offsets, rows, side="right") - 1
 
 
-def streamed(data: Trajectories, when: str) -> bool:
+def should_stream(data: Trajectories, when: str) -> bool:
     """Is this set drawn from on the host? Of `auto`: if it is mapped and large."""
     arrays = [array for array in (data.observations, data.actions, data.rewards) if array is not None]
     mapped = any(isinstance(array, np.memmap) for array in arrays)

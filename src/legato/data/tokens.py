@@ -25,7 +25,7 @@ from legato.data import npy
 from legato.data import trajectories as logs
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
-from legato.data.windows import Draw
+from legato.data.windows import BatchSpec
 from legato.errors import LegatoError
 
 Bins = Literal["quantile", "uniform"]
@@ -181,7 +181,7 @@ def table(
     actions = data.actions[:, None] if data.discrete else data.actions
     columns = [np.asarray(data.observations, np.float32), np.asarray(actions, np.float32)]
     if layout.rewards or layout.values:
-        penalised = logs.penalised(data, penalty)
+        penalised = logs.penalise_terminations(data, penalty)
         rewards = logs.rewards(penalised)
         if layout.rewards:
             columns.append(np.asarray(rewards, np.float32)[:, None])
@@ -223,14 +223,14 @@ class Encoded(eqx.Module):
     later: bool = eqx.field(static=True)
     """are goals any observation after the window, all as likely, rather than the last one of all?"""
 
-    def draw(self, key: PRNGKeyArray, what: Draw) -> Windows:
-        """Windows of `what.length` steps, whose first steps are drawn uniformly from all steps."""
+    def draw(self, key: PRNGKeyArray, batch_spec: BatchSpec) -> Windows:
+        """Windows of `batch_spec.length` steps, whose first steps are drawn uniformly from all steps."""
         if not self.later:
-            return self.windows(jax.random.randint(key, (what.size,), 0, len(self.left)), what.length)
+            return self.windows(jax.random.randint(key, (batch_spec.size,), 0, len(self.left)), batch_spec.length)
         k_start, k_goal = jax.random.split(key)
-        start = jax.random.randint(k_start, (what.size,), 0, len(self.left))
-        spare = jnp.maximum(self.left[start] - what.length, 0)
-        return self.windows(start, what.length, jax.random.randint(k_goal, start.shape, 0, spare + 1))
+        start = jax.random.randint(k_start, (batch_spec.size,), 0, len(self.left))
+        spare = jnp.maximum(self.left[start] - batch_spec.length, 0)
+        return self.windows(start, batch_spec.length, jax.random.randint(k_goal, start.shape, 0, spare + 1))
 
     def windows(self, start: Int[Array, "*batch"], length: int, after: Int[Array, "*batch"] | None = None) -> Windows:
         """The windows that begin at these rows. Their goals are the last observations, or those `after` so many steps
@@ -248,14 +248,14 @@ class Encoded(eqx.Module):
         return Windows(tokens, there | self.terminates[self.episode[start]][..., None], goals)
 
 
-def encoded(
+def encode_dataset(
     data: Trajectories, tokens: np.ndarray, layout: Layout, discretiser: Discretiser, later: bool = False
 ) -> Encoded:
     """Put tokens on the device, with what is to be known of their episodes."""
     final = data.offsets[1:] - 1
     last = tokens[final, : layout.observations]
-    if data.ends is not None:
-        last = encode(discretiser.columns(slice(0, layout.observations)), data.ends)
+    if data.final_observations is not None:
+        last = encode(discretiser.columns(slice(0, layout.observations)), data.final_observations)
     return Encoded(
         jnp.asarray(tokens),
         jnp.asarray(np.repeat(data.lengths, data.lengths) - logs.timesteps(data), jnp.int32),
@@ -295,7 +295,7 @@ def prepare(
         found = discretiser, encode(discretiser, rows)
         if kept is not None:
             _write(kept, digest, *found)
-    return found[0], encoded(data, found[1], layout, found[0], later)
+    return found[0], encode_dataset(data, found[1], layout, found[0], later)
 
 
 def _read(path: Path, digest: str, shape: tuple[int, int]) -> tuple[Discretiser, np.ndarray] | None:

@@ -64,7 +64,8 @@ class Trajectories:
     """Episodes one after another: episode i is the steps `offsets[i]` to `offsets[i + 1] - 1`.
 
     `actions` are `[steps, act]` or, where `about.choices` says how many there are, the numbers `[steps]` of discrete
-    actions. `ends` holds, per episode, the observation after its last step. The arrays may be memory-mapped files.
+    actions. `final_observations` holds, per episode, the observation after its last step. The arrays may be
+    memory-mapped files.
     """
 
     observations: Float32[np.ndarray, "steps obs"] | UInt8[np.ndarray, "steps obs"]
@@ -73,7 +74,7 @@ class Trajectories:
     terminations: Bool[np.ndarray, " steps"]
     truncations: Bool[np.ndarray, " steps"]
     offsets: Int64[np.ndarray, " episodes_and_one"]
-    ends: Float32[np.ndarray, "episodes obs"] | UInt8[np.ndarray, "episodes obs"] | None = None
+    final_observations: Float32[np.ndarray, "episodes obs"] | UInt8[np.ndarray, "episodes obs"] | None = None
     about: About = field(default_factory=About)
 
     def __len__(self) -> int:
@@ -105,10 +106,10 @@ def trajectories(
     terminations: np.ndarray,
     truncations: np.ndarray,
     offsets: np.ndarray | None = None,
-    ends: np.ndarray | None = None,
+    final_observations: np.ndarray | None = None,
     about: About | None = None,
     *,
-    following: np.ndarray | None = None,
+    next_observations: np.ndarray | None = None,
     clip_actions: bool = False,
     start: int = 0,
 ) -> Trajectories:
@@ -117,10 +118,10 @@ def trajectories(
     Without `offsets`, an episode ends wherever it terminates or is truncated, and the last one with the data. An
     episode that ends with neither was cut by whoever recorded it: its last step counts as truncated. `clip_actions`
     moves actions into the bounds of `about`; where it has none, they are -1 and 1 if all actions lie there, as in D4RL,
-    and otherwise unknown. `following`, the observations after every step, serves where `ends` is not given. Where it
-    is not what the next step observes, but for the rounding of how they are stored, an episode ends that no flag marks:
-    its last step counts as truncated. A `LegatoWarning` says how many there are, and another that nothing marks an end.
-    Discrete `actions` are counted from `start` here, and from 0 in what is returned.
+    and otherwise unknown. `next_observations`, the observations after every step, serves where `final_observations` is
+    not given. Where it is not what the next step observes, but for the rounding of how they are stored, an episode ends
+    that no flag marks: its last step counts as truncated. A `LegatoWarning` says how many there are, and another that
+    nothing marks an end. Discrete `actions` are counted from `start` here, and from 0 in what is returned.
 
     Raises `LegatoError`, naming episode and step, for anything that could not be learnt from.
     """
@@ -137,11 +138,16 @@ def trajectories(
     if np.shape(actions)[:1] != (steps,):
         raise LegatoError(f"{about.name} has {steps} observations but actions of shape {np.shape(actions)}")
     over = np.union1d(flagged_steps(terminations), flagged_steps(truncations))
-    if ends is None and following is not None:
-        stored, following = np.asarray(following), check_table("next observations", following, about.shape)
-        if following.shape != observations.shape:
-            raise LegatoError(f"{about.name} has observations {observations.shape} but next ones {following.shape}")
-        torn = np.setdiff1d(contradictions(observations, following, rounding_of(given, stored)), over)
+    if final_observations is None and next_observations is not None:
+        stored, next_observations = (
+            np.asarray(next_observations),
+            check_table("next observations", next_observations, about.shape),
+        )
+        if next_observations.shape != observations.shape:
+            raise LegatoError(
+                f"{about.name} has observations {observations.shape} but next ones {next_observations.shape}"
+            )
+        torn = np.setdiff1d(contradictions(observations, next_observations, rounding_of(given, stored)), over)
         if offsets is not None:
             offsets = check_offsets(about, steps, over, offsets)
             torn = np.setdiff1d(torn, offsets[1:] - 1)
@@ -186,22 +192,22 @@ def trajectories(
         and all(np.abs(part).max() <= 1 for _, part in chunks(actions))
     ):
         about = replace(about, low=(-1.0,) * actions.shape[1], high=(1.0,) * actions.shape[1])
-    if ends is None and following is not None:
-        ends = following[offsets[1:] - 1]
-    if ends is not None:
-        ends = check_table("the observations after the last steps", ends, about.shape)
-        if ends.shape != (len(offsets) - 1, observations.shape[1]):
+    if final_observations is None and next_observations is not None:
+        final_observations = next_observations[offsets[1:] - 1]
+    if final_observations is not None:
+        final_observations = check_table("the observations after the last steps", final_observations, about.shape)
+        if final_observations.shape != (len(offsets) - 1, observations.shape[1]):
             raise LegatoError(
                 f"{about.name} has {len(offsets) - 1} episodes of {observations.shape[1]} numbers a step, "
-                f"but final observations of shape {ends.shape}"
+                f"but final observations of shape {final_observations.shape}"
             )
     for name, array in (("observations", observations), ("actions", actions), ("rewards", rewards)):
         if array is not None:
             check_finite(about, name, array, offsets)
-    if ends is not None and not np.isfinite(ends).all():
-        bad = int((~np.isfinite(ends)).any(axis=1).argmax())
+    if final_observations is not None and not np.isfinite(final_observations).all():
+        bad = int((~np.isfinite(final_observations)).any(axis=1).argmax())
         raise LegatoError(f"{about.name}: the observation after the last step of episode {bad} is not finite")
-    return Trajectories(observations, actions, rewards, terminations, truncations, offsets, ends, about)
+    return Trajectories(observations, actions, rewards, terminations, truncations, offsets, final_observations, about)
 
 
 def from_members(
@@ -209,7 +215,7 @@ def from_members(
     observations: np.ndarray,
     actions: np.ndarray,
     rewards: np.ndarray,
-    following: np.ndarray,
+    next_observations: np.ndarray,
     terminations: np.ndarray,
     truncations: np.ndarray,
     about: About,
@@ -217,7 +223,7 @@ def from_members(
     """Trajectories of rows `[rows, ...]` that several members recorded side by side; `members[i]` recorded row i.
 
     A member's rows are in time order, and its episodes follow one another in the result, member after member. The
-    last one of each is cut where its rows end. `following` are the observations after every row.
+    last one of each is cut where its rows end. `next_observations` are the observations after every row.
     """
     order = np.argsort(members, kind="stable")
     last = np.append(np.diff(members[order]) != 0, True)
@@ -228,7 +234,7 @@ def from_members(
         rewards[order],
         terminations,
         truncations[order] | (last & ~terminations),
-        following=following[order],
+        next_observations=next_observations[order],
         about=about,
     )
 
@@ -310,7 +316,7 @@ def timesteps(data: Trajectories) -> Int64[np.ndarray, " steps"]:
 
 
 def returns(data: Trajectories, gamma: float = 1.0) -> Float[np.ndarray, " episodes"]:
-    """Return of each episode, undiscounted if nothing else is said."""
+    """Return of each episode, undiscounted by default."""
     r = rewards(data).astype(np.float64)
     if gamma != 1:
         r *= gamma ** timesteps(data)
@@ -328,14 +334,14 @@ def returns_to_go(data: Trajectories, gamma: float = 1.0) -> Float32[np.ndarray,
     return total
 
 
-def delayed(data: Trajectories) -> Trajectories:
+def delay_rewards(data: Trajectories) -> Trajectories:
     """The same episodes with every reward paid at the end (the delayed-reward setting of Chen et al. 2021)."""
     late = np.zeros(data.steps, np.float32)
     late[data.offsets[1:] - 1] = returns(data)
     return replace(data, rewards=late)
 
 
-def penalised(data: Trajectories, penalty: float | None) -> Trajectories:
+def penalise_terminations(data: Trajectories, penalty: float | None) -> Trajectories:
     """The same episodes with `penalty` for the last reward of those that truly terminate; None changes nothing."""
     if penalty is None:
         return data

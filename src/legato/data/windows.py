@@ -30,8 +30,10 @@ class Window(eqx.Module):
 
 
 @dataclass(frozen=True)
-class Draw:
-    """What an update learns from: `size` windows of `length` steps, or `size` whole episodes, cut after so many."""
+class BatchSpec:
+    """The batch of an update from logs: `size` windows of `length` steps, or `size` whole episodes, cut after so
+    many.
+    """
 
     size: int
     length: int
@@ -60,23 +62,23 @@ class Episodes(eqx.Module):
     edges: Int[Array, " edges"] | None = None
     """where in `grouped` each bucket begins, and the number of steps"""
 
-    def draw(self, key: PRNGKeyArray, what: Draw) -> Window:
+    def draw(self, key: PRNGKeyArray, batch_spec: BatchSpec) -> Window:
         """The batch of one update."""
-        if what.whole:
-            return sample_whole(self, key, what.size, what.length, what.bucket)
-        return sample(self, key, what.size, what.length)
+        if batch_spec.whole:
+            return sample_whole(self, key, batch_spec.size, batch_spec.length, batch_spec.bucket)
+        return sample(self, key, batch_spec.size, batch_spec.length)
 
 
-def buckets(lengths: Int[np.ndarray, " episodes"], draw: Draw) -> tuple[Draw, ...]:
+def buckets(lengths: Int[np.ndarray, " episodes"], batch_spec: BatchSpec) -> tuple[BatchSpec, ...]:
     """The batches of updates in turn, so that short episodes are not padded to the length of the longest.
 
-    `draw.length`, or the longest episode's length if that is shorter, is halved up to `HALVINGS` times. An episode
-    belongs to the shortest of these that holds it, and a batch of half the length holds twice as many. Windows have
-    one bucket.
+    `batch_spec.length`, or the longest episode's length if that is shorter, is halved up to `HALVINGS` times. An
+    episode belongs to the shortest of these that holds it, and a batch of half the length holds twice as many. Windows
+    have one bucket.
     """
-    if not draw.whole:
-        return (draw,)
-    longest = min(draw.length, int(lengths.max()))
+    if not batch_spec.whole:
+        return (batch_spec,)
+    longest = min(batch_spec.length, int(lengths.max()))
     kept, held = [], 0
     for length in sorted({-(-longest // 2**k) for k in range(1, HALVINGS + 1)} - {longest}):
         steps = int(lengths[lengths <= length].sum())
@@ -84,12 +86,12 @@ def buckets(lengths: Int[np.ndarray, " episodes"], draw: Draw) -> tuple[Draw, ..
             kept.append(length)
             held = steps
     return tuple(
-        replace(draw, size=draw.size * longest // length, length=length, bucket=i)
+        replace(batch_spec, size=batch_spec.size * longest // length, length=length, bucket=i)
         for i, length in enumerate([*kept, longest])
     )
 
 
-def episodes(data: Trajectories, gamma: float = 1.0, draws: Sequence[Draw] = ()) -> Episodes:
+def episodes(data: Trajectories, gamma: float = 1.0, batch_specs: Sequence[BatchSpec] = ()) -> Episodes:
     """Put trajectories on the device, arranged for these draws. Without rewards the returns-to-go are zero."""
     lengths = data.lengths
     timesteps = logs.timesteps(data)
@@ -97,11 +99,11 @@ def episodes(data: Trajectories, gamma: float = 1.0, draws: Sequence[Draw] = ())
     left = np.repeat(lengths, lengths) - timesteps
     integer = jnp.int32
     grouped = edges = None
-    if len(draws) > 1:
-        bounds = np.array([draw.length for draw in draws[:-1]])
+    if len(batch_specs) > 1:
+        bounds = np.array([batch_spec.length for batch_spec in batch_specs[:-1]])
         bucket = np.repeat(np.searchsorted(bounds, lengths), lengths)
         grouped = jnp.asarray(np.argsort(bucket, kind="stable"), integer)
-        edges = jnp.asarray(np.cumsum([0, *np.bincount(bucket, minlength=len(draws))]), integer)
+        edges = jnp.asarray(np.cumsum([0, *np.bincount(bucket, minlength=len(batch_specs))]), integer)
     return Episodes(
         jnp.asarray(data.observations),
         jnp.asarray(data.actions),

@@ -36,7 +36,7 @@ _ROBOTICS = ("Adroit", "AntMaze", "Fetch", "FrankaKitchen", "HandManipulate", "H
 
 
 @dataclass(frozen=True)
-class World:
+class EnvironmentConfig:
     """An environment as a user or a run asks for it."""
 
     name: str
@@ -159,7 +159,7 @@ def _harmless(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float)
 
 
-def make(asked: str | World, **kwargs: Any) -> Any:
+def make(asked: str | EnvironmentConfig, **kwargs: Any) -> Any:
     """One environment, wrapped in `Checked`.
 
     No module is imported that the environment's name brings along: names come from files as well, and those of
@@ -169,11 +169,11 @@ def make(asked: str | World, **kwargs: Any) -> Any:
     Raises `LegatoError` for an unknown id (naming the nearest), a module that nobody named, a missing optional
     dependency (naming the extra), and whatever its constructor raises.
     """
-    world = World(asked) if isinstance(asked, str) else asked
-    name = world.name
-    if reserved := sorted(RESERVED & set(world.options)):
+    config = EnvironmentConfig(asked) if isinstance(asked, str) else asked
+    name = config.name
+    if reserved := sorted(RESERVED & set(config.options)):
         raise LegatoError(f"'{reserved[0]}' is no option of the environment '{name}'")
-    for option, value in world.options.items():
+    for option, value in config.options.items():
         if not _harmless(value) and _option(option, value) not in _given:
             raise LegatoError(
                 f"option {option}={value!r} of '{name}' may name a file or a module, and a file asks for it: pass "
@@ -182,7 +182,7 @@ def make(asked: str | World, **kwargs: Any) -> Any:
     with warnings.catch_warnings(), _quiet_mujoco(name):
         warnings.simplefilter("ignore")  # 'v4 is out of date': the caller chose the version
         try:
-            environment = _made(world, {**world.options, **kwargs})
+            environment = _made(config, {**config.options, **kwargs})
         except LegatoError:
             raise
         except (
@@ -202,21 +202,21 @@ def make(asked: str | World, **kwargs: Any) -> Any:
     return Checked(environment, name)
 
 
-def _made(world: World, options: dict[str, Any]) -> gymnasium.Env:
-    limit = world.max_episode_steps
-    if world.name in _factories:
-        environment = _factories[world.name](**options)
+def _made(config: EnvironmentConfig, options: dict[str, Any]) -> gymnasium.Env:
+    limit = config.max_episode_steps
+    if config.name in _factories:
+        environment = _factories[config.name](**options)
         if not isinstance(environment, gymnasium.Env):
             what = type(environment).__name__
-            raise LegatoError(f"environment '{world.name}': its function returned {what}, no gymnasium.Env")
+            raise LegatoError(f"environment '{config.name}': its function returned {what}, no gymnasium.Env")
         return environment if limit is None else gymnasium.wrappers.TimeLimit(environment, limit)
-    module, colon, name = world.name.partition(":")
+    module, colon, name = config.name.partition(":")
     name = name if colon else module
     if colon and (module not in sys.modules or _registered(name) is None):
         function = "" if re.search(r"-v\d+$", name) else ", or where a function makes it, env=that function,"
         raise LegatoError(
-            f"environment '{world.name}' is not made: its module is imported only when you name it yourself: pass "
-            f"`env={world.name}`{function} if you trust it"
+            f"environment '{config.name}' is not made: its module is imported only when you name it yourself: pass "
+            f"`env={config.name}`{function} if you trust it"
         )
     if name.startswith(_ROBOTICS):
         gymnasium.register_envs(_installed("gymnasium_robotics"))

@@ -31,7 +31,7 @@ KINDS = {"s": "states", "a": "actions", "r": "rewards", "R": "returns", "V": "va
 
 
 @dataclass(frozen=True, eq=False)
-class Attended(AttentionWeights):
+class EpisodeAttention(AttentionWeights):
     """How much each prediction attends to each token of a window, and where that window is."""
 
     where: str
@@ -88,7 +88,7 @@ def attention(
     heads: Sequence[int] = (),
     which: Which = "last",
     seed: int | None = None,
-) -> Attended:
+) -> EpisodeAttention:
     """What a transformer's predictions attend to in the steps of a logged episode that end with `step`.
 
     By default it is the first episode of the run's own dataset, up to its middle, as many steps as the policy reads.
@@ -109,19 +109,19 @@ def attention(
     policy = load(run.path, seed, which).policy
     if isinstance(settings, OfflineSettings):
         source = settings.dataset if dataset is None else dataset
-        data = offline.learnt(run) if dataset is None else offline.read(settings, str(dataset))
+        data = offline.load_dataset(run) if dataset is None else offline.read(settings, str(dataset))
     elif dataset is not None:
         source, data = dataset, formats.load(dataset)
     else:
         raise LegatoError(f"'{run.place}' learnt by acting and names no logs: give `dataset`")
-    found = attended(run.algorithm, run.config, policy, run.spec, data, episode, step, context)
+    found = attention_of(run.algorithm, run.config, policy, run.spec, data, episode, step, context)
     if figure is not None:
         title = f"{run.label} on {source}: attention"
         heat_maps.attention(found, figure, title=title, layers=layers, heads=heads)
     return found
 
 
-def attended(
+def attention_of(
     algorithm: str,
     config: Any,
     policy: Policy[Any],
@@ -130,7 +130,7 @@ def attended(
     episode: int = 0,
     step: int | None = None,
     context: int | None = None,
-) -> Attended:
+) -> EpisodeAttention:
     """What the policy's network attends to in the `context` steps of an episode that end with `step`.
 
     By default these are as many steps as the policy reads, and end in the episode's middle. Where the episode begins
@@ -157,10 +157,10 @@ def attended(
         raise LegatoError(f"this model reads 1 to {network.most} steps; a context of {context} was given")
     first = max(0, step + 1 - context)
     weights = network.weights(sets.select(data, [episode]), slice(first, step + 1))
-    return Attended(**vars(weights), where=f"episode {episode}, step {step}")
+    return EpisodeAttention(**vars(weights), where=f"episode {episode}, step {step}")
 
 
-def table(found: Attended) -> Any:
+def table(found: EpisodeAttention) -> Any:
     """A rich table: one row per head, what the newest step's predictions attend to, in per cent."""
     from rich.table import Table
 

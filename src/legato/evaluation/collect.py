@@ -13,7 +13,7 @@ import jax
 from legato.algorithms import algorithm as algorithm_module
 from legato.data import formats
 from legato.data.trajectories import Trajectories
-from legato.envs import Env, World, make_vec
+from legato.envs import Env, EnvironmentConfig, make_vec
 from legato.envs.matching import choose_environment, require_fit
 from legato.errors import LegatoError, LegatoWarning
 from legato.loading import load
@@ -68,7 +68,7 @@ def collect(
         played |= {"which": which != "last", "random": random, "environments": environments != 1, "seed": seed != 0}
         if given := [name for name, is_given in played.items() if is_given]:
             raise LegatoError(f"replay exports what the buffer holds and plays nothing: leave out {', '.join(given)}")
-        data, environment = online.replayed(Run(path), run_seed), Run(path).world
+        data, environment = online.load_replay(Run(path), run_seed), Run(path).environment_config
     else:
         if steps is None:
             raise LegatoError("how many primitive steps? collect needs steps, or replay to export a replay buffer")
@@ -102,13 +102,15 @@ def _to_play(
     env: Env | None,
     options: Mapping[str, Any] | None,
     limit: int | None,
-) -> tuple[LoadedPolicy, World]:
+) -> tuple[LoadedPolicy, EnvironmentConfig]:
     """The policy in a run or policy folder, and the environment to play it in, which it fits."""
     if not (path / "config.json").exists() and (which != "last" or run_seed is not None):
         raise LegatoError(f"'{path}' is no run folder: which and run_seed pick one of a run's policies")
     loaded = load(path, run_seed, which)
     extra = loaded.card.extra
-    known = World(extra.get("environment") or "", extra.get("env_options") or {}, extra.get("max_episode_steps"))
+    known = EnvironmentConfig(
+        extra.get("environment") or "", extra.get("env_options") or {}, extra.get("max_episode_steps")
+    )
     environment = choose_environment(known, env, options, limit)
     if environment is None:
         raise LegatoError(f"'{path}' does not say which environment its policy is for: name it with env")

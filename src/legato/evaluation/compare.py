@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from legato.envs import Env, World
+from legato.envs import Env, EnvironmentConfig
 from legato.envs.matching import choose_environment
 from legato.errors import LegatoError
 from legato.evaluation import store
@@ -35,10 +35,11 @@ def compare(
     a run follow it. Raises `LegatoError` when the runs are of different environments.
     """
     runs = [run if isinstance(run, Run) else Run(run) for run in runs]
-    known = [run.world for run in runs if run.environment]
-    usual = known[0] if known else World("")  # of runs that name none
+    known = [run.environment_config for run in runs if run.environment]
+    usual = known[0] if known else EnvironmentConfig("")  # of runs that name none
     asked = [
-        choose_environment(run.world if run.environment else usual, env, env_options, max_episode_steps) for run in runs
+        choose_environment(run.environment_config if run.environment else usual, env, env_options, max_episode_steps)
+        for run in runs
     ]
     _require_one({environment.label for environment in asked if environment is not None})
     found: list[Evaluation] = []
@@ -55,7 +56,7 @@ def compare(
 
 
 def evaluation_of(
-    run: Run | str | Path, which: Which = "last", *, env: Env | World | None = None, quiet: bool = False
+    run: Run | str | Path, which: Which = "last", *, env: Env | EnvironmentConfig | None = None, quiet: bool = False
 ) -> Evaluation:
     """A run's evaluation as kept in its folder; measured now when there is none in `env` over all lengths.
 
@@ -66,8 +67,10 @@ def evaluation_of(
     if body is None:
         return evaluate(run, which=which, env=env, quiet=quiet)
     kept = store.parse_entry(run, which, body)
-    known = run.world if run.environment else World(kept.environment)  # of files: not named by the user
-    asked = env if isinstance(env, World) else choose_environment(known, env)
+    known = (
+        run.environment_config if run.environment else EnvironmentConfig(kept.environment)
+    )  # of files: not named by the user
+    asked = env if isinstance(env, EnvironmentConfig) else choose_environment(known, env)
     here = asked is not None and kept.environment == asked.label
     if here and kept.asl.x == GRID and store.is_current(run, kept, which):
         return kept

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from legato.data.spec import Spec
-from legato.envs.construction import World, make
+from legato.envs.construction import EnvironmentConfig, make
 from legato.envs.environments import GymnasiumEnvironments
 from legato.errors import LegatoError
 from legato.evaluation.video import check_film, make_rendering, picture_of, write_film
@@ -26,7 +26,7 @@ class PlayedEpisode(NamedTuple):
 
 def play_episode(
     policy: Policy[Any],
-    environment: str | World,
+    environment: str | EnvironmentConfig,
     spec: Spec,
     clock: Clock,
     seed: int,

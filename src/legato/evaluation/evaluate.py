@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from legato.algorithms import algorithm as algorithm_module
-from legato.data import facts as data_facts
-from legato.envs import Env, World, make_vec
+from legato.data import dataset_statistics
+from legato.envs import Env, EnvironmentConfig, make_vec
 from legato.errors import LegatoError
 from legato.evaluation import prompts, store, sweeps
 from legato.evaluation.environment import environment_of
@@ -35,7 +35,7 @@ def evaluate(
     clocks: bool = True,
     sweep: bool = True,
     targets: Sequence[float] | None = None,
-    env: Env | World | None = None,
+    env: Env | EnvironmentConfig | None = None,
     env_options: Mapping[str, Any] | None = None,
     max_episode_steps: int | None = None,
     critic: str | Path | None = None,
@@ -74,20 +74,20 @@ def evaluate(
     scale = store.known_scale(run, label, kept_as) if max_return is None else FASReference(max_return, offset)
     policies = stack([player.policy for player in loaded])
     length = algorithm_module(run.algorithm).plan_length(run.config)
-    facts = prompts.facts(loaded[0].policy) if run.conditioned else None
-    asked = () if facts is None else prompts.to_ask(facts, targets)
-    if facts is not None:
+    statistics = prompts.statistics_of(loaded[0].policy) if run.conditioned else None
+    asked = () if statistics is None else prompts.to_ask(statistics, targets)
+    if statistics is not None:
         # What a fine-tuning came to ask for itself needs no warning.
-        strange = [t for t in asked if run.method is None or t != float(facts.target)]
-        data_facts.warn(strange, *prompts.supported(facts))
+        strange = [t for t in asked if run.method is None or t != float(statistics.target)]
+        dataset_statistics.warn_of_targets(strange, *prompts.supported_returns(statistics))
     axes = _axes(length, clocks=clocks, sweep=sweep)
     played = make_vec(environment, len(loaded) * episodes)
     answers = None
     total = len(asked) + sum(len(x) for x, _ in axes.values())
-    with Progress(f"{run.label} in its world", total, quiet=quiet, unit="point") as progress:
-        if facts is not None:
+    with Progress(f"{run.label} in its environment", total, quiet=quiet, unit="point") as progress:
+        if statistics is not None:
             returns = prompts.sweep(policies, played, run.spec, run.seeds, asked, Clock(length), on_point=progress.step)
-            answers = Prompts(asked, returns, float(facts.target), prompts.supported(facts))
+            answers = Prompts(asked, returns, float(statistics.target), prompts.supported_returns(statistics))
         found = _sweep(policies, played, run, axes, on_point=lambda done: progress.step(len(asked) + done))
     result = Evaluation(
         label=f"{run.label} (+{', '.join(different)})" if different else run.label,

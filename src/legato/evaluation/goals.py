@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from legato.data.spec import Spec
-from legato.envs.construction import World, make
+from legato.envs.construction import EnvironmentConfig, make
 from legato.envs.environments import GymnasiumEnvironments
 from legato.errors import LegatoError
 from legato.policy import Policy
@@ -50,7 +50,7 @@ class FixedStart(gymnasium.Wrapper):
 
 def play_goal_episode(
     policy: Policy[Any],
-    environment: str | World,
+    environment: str | EnvironmentConfig,
     spec: Spec,
     clock: Clock,
     seed: int,
@@ -97,10 +97,10 @@ class Floor(NamedTuple):
 
     walls: Float[np.ndarray, "walls ends xy"]
     reach: float
-    """how near to a goal has arrived; 0 where nobody says"""
+    """how near to a goal counts as arrived; 0 where unknown"""
 
 
-def floor(environment: str | World) -> Floor:
+def floor(environment: str | EnvironmentConfig) -> Floor:
     """The floor plan of an environment that observes a place in the plane. Raises `LegatoError` for any other."""
     made = make(environment)
     name, shape, inner = made.name, made.observation_space.shape, made.unwrapped

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from legato.algorithms import algorithm as algorithm_module
-from legato.data import facts as data_facts
+from legato.data import dataset_statistics
 from legato.envs import Env
 from legato.errors import LegatoError
 from legato.evaluation import prompts
@@ -131,9 +131,9 @@ def play(
 
 def _target(policy: LoadedPolicy, target: float | None) -> float:
     """The return to ask for; a warning says where the data does not support it."""
-    known = prompts.facts(policy.policy)
+    known = prompts.statistics_of(policy.policy)
     (asked,) = prompts.to_ask(known, [float(known.target) if target is None else target])
-    data_facts.warn([asked], *prompts.supported(known))
+    dataset_statistics.warn_of_targets([asked], *prompts.supported_returns(known))
     return asked
 
 

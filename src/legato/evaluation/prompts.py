@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from legato.data.facts import DECILES, Facts
+from legato.data.dataset_statistics import DECILES, DatasetStatistics
 from legato.data.spec import Spec
 from legato.envs import Environments
 from legato.errors import LegatoError
@@ -31,7 +31,7 @@ class Prompts:
     """strictly increasing"""
     returns: np.ndarray  # [seeds, asked, episodes], undiscounted
     target: float
-    """what the policies ask for where nobody says which"""
+    """the policies' default target"""
     data: tuple[float, float]
     """lowest and highest return in the data that they learnt from"""
 
@@ -48,26 +48,26 @@ class Prompts:
             )
         return bootstrap(self.means[:, self.asked.index(asked)])
 
-    def supported(self, asked: float) -> bool:
+    def supports(self, asked: float) -> bool:
         """Does it lie among the data's returns?"""
         return self.data[0] <= asked <= self.data[1]
 
 
-def facts(policy: Policy[Any]) -> Facts:
+def statistics_of(policy: Policy[Any]) -> DatasetStatistics:
     """What a policy keeps of its data. Raises LegatoError where it keeps nothing."""
-    leaves = jax.tree.leaves(policy, is_leaf=lambda node: isinstance(node, Facts))
+    leaves = jax.tree.leaves(policy, is_leaf=lambda node: isinstance(node, DatasetStatistics))
     for leaf in leaves:
-        if isinstance(leaf, Facts):
+        if isinstance(leaf, DatasetStatistics):
             return leaf
     raise LegatoError(f"a policy of kind {type(policy).__name__} keeps nothing of its data and reads no target")
 
 
-def supported(known: Facts) -> tuple[float, float]:
+def supported_returns(known: DatasetStatistics) -> tuple[float, float]:
     """The lowest and the highest return in the data."""
     return float(known.deciles[0]), float(known.deciles[-1])
 
 
-def to_ask(known: Facts, targets: Sequence[float] | None = None) -> tuple[float, ...]:
+def to_ask(known: DatasetStatistics, targets: Sequence[float] | None = None) -> tuple[float, ...]:
     """The `targets`, sorted, each once; without them the data's deciles (SHOWN) and the policy's own target.
 
     Raises LegatoError for targets that are not finite.

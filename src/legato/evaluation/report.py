@@ -122,7 +122,7 @@ def answers(evaluations: Sequence[Evaluation]) -> Any:
             row += [_interval(achieved.mean, achieved.low, achieved.high, achieved.count, digits)]
             if scored:
                 row += [f"{e.levels.score(achieved.mean):.1f}" if e.levels else ""]
-            where = "yes" if found.supported(asked) else "[yellow]no[/]"
+            where = "yes" if found.supports(asked) else "[yellow]no[/]"
             result.add_row(*row, f"{where}, {low} to {high}", end_section=several and i == len(found.asked) - 1)
     return result
 

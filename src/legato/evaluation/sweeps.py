@@ -130,7 +130,7 @@ NAME = 500  # characters of a label, an environment with its options, or what a 
 
 
 def _consistent(found: Evaluation) -> None:
-    """Refuse numbers that do not belong together, or that nobody measures."""
+    """Refuse numbers that do not belong together, or that cannot have been measured."""
     if not found.seeds:
         raise files.Unfit("it has no seeds")
     for name in ("label", "environment", "which"):

@@ -11,17 +11,19 @@ import numpy as np
 from jaxtyping import Float32
 
 from legato.envs.checked import Checked
-from legato.envs.construction import World, make
+from legato.envs.construction import EnvironmentConfig, make
 from legato.errors import LegatoError
 
 FORMATS = (".mp4", ".gif")
 SLOW = 25  # steps per second of motions that are compared
 
 
-def beside(environment: str | World, motions: dict[str, Float32[np.ndarray, "steps obs"]], video: Path) -> Path:
+def beside(
+    environment: str | EnvironmentConfig, motions: dict[str, Float32[np.ndarray, "steps obs"]], video: Path
+) -> Path:
     """Film several motions side by side, each named: sequences of observations of one MuJoCo environment.
 
-    A posture is read from each observation, and drawn; what observations leave out of it, the place in the world, is
+    A posture is read from each observation, and drawn; what observations leave out of it, the position in space, is
     integrated from the velocities. Where a motion has ended (NaN), it stands still. The film shows at most `SLOW`
     steps a second. Raises `LegatoError` for what `check_film` refuses, for an environment that draws no pictures or
     whose observations are no postures, and where there is nothing to draw with.
@@ -37,7 +39,7 @@ def beside(environment: str | World, motions: dict[str, Float32[np.ndarray, "ste
     return video
 
 
-def ready(video: Path, environment: str | World | None) -> Path:
+def ready(video: Path, environment: str | EnvironmentConfig | None) -> Path:
     """Raise `LegatoError` now for what `beside` would refuse later: a film that cannot be written or drawn."""
     check_film(video)
     if environment is None:
@@ -57,11 +59,11 @@ def _pictures(
     """One picture per step, with the motion's name."""
     from PIL import Image, ImageDraw
 
-    world = environment.unwrapped
+    simulation = environment.unwrapped
     frames = []
     environment.reset(seed=0)
     for positions, velocities in postures(environment, environment_id, motion):
-        world.set_state(positions, velocities)
+        simulation.set_state(positions, velocities)
         picture = Image.fromarray(picture_of(environment, environment_id))
         ImageDraw.Draw(picture).text((12, 10), name, fill="white", stroke_width=2, stroke_fill="black", font_size=24)
         frames.append(np.asarray(picture))
@@ -93,7 +95,7 @@ def postures(
     return found
 
 
-def make_rendering(environment: str | World) -> Checked:
+def make_rendering(environment: str | EnvironmentConfig) -> Checked:
     """An environment that shows pictures. Raises `LegatoError` for one that draws none."""
     name = environment if isinstance(environment, str) else environment.name
     if not any(os.environ.get(display) for display in ("DISPLAY", "WAYLAND_DISPLAY")):

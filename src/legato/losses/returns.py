@@ -24,21 +24,21 @@ def n_step_reward(
 def n_step_return(
     r: Float[Array, "batch K"],
     v: Float[Array, "batch K"],
-    goes_on: Bool[Array, "batch K"],
-    ends: Bool[Array, "batch K"],
+    has_next: Bool[Array, "batch K"],
+    terminated: Bool[Array, "batch K"],
     gamma: float,
     n: int,
 ) -> Float[Array, "batch K"]:
     """G_t^n of every step of windows; v_t is the value of the state of step t itself.
 
-    Where a window holds less than n steps more, the return is of those to the window's last state. `goes_on`: the
-    next step is in the window; `ends`: the environment ended the episode with this step, which is worth its reward. A
-    step that does neither is worth v_t.
+    Where a window holds less than n steps more, the return is of those to the window's last state. `has_next`: the
+    next step is in the window; `terminated`: the environment ended the episode with this step, which is worth its
+    reward. A step that does neither is worth v_t.
     """
     g = v
     for _ in range(n):
         after = jnp.concatenate([g[:, 1:], jnp.zeros_like(g[:, :1])], axis=1)
-        g = jnp.where(goes_on, r + gamma * after, jnp.where(ends, r, v))
+        g = jnp.where(has_next, r + gamma * after, jnp.where(terminated, r, v))
     return g
 
 

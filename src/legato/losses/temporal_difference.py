@@ -1,4 +1,4 @@
-"""What a critic is taught (Sutton 1988): its value is compared with what came, and what it says of what came after.
+"""Temporal-difference targets and errors of critics (Sutton 1988).
 
 y = r + m gamma v(s')                          m: 0 where the environment ended the episode, 1 where it was cut
 L = MSE(Q_1(s, a), y) + MSE(Q_2(s, a), y)      two critics, of which targets read the smaller

@@ -25,7 +25,7 @@ class Dynamics(eqx.Module):
     """m(s, a) -> s', in the units of the observations."""
 
     mlp: MLP
-    change: Float[Array, " obs"] | None = None
+    mean_square_delta: Float[Array, " obs"] | None = None
     """the mean square of s' - s; None for a model that predicts s' itself"""
 
     def __init__(
@@ -38,26 +38,26 @@ class Dynamics(eqx.Module):
         key: PRNGKeyArray,
     ):
         self.mlp = MLP((observation_size + action_size, *hidden, observation_size), key=key)
-        self.change = jnp.ones(observation_size) if differences else None
+        self.mean_square_delta = jnp.ones(observation_size) if differences else None
 
     def __call__(self, s: Float[Array, "*batch obs"], a: Float[Array, "*batch act"]) -> Float[Array, "*batch obs"]:
         out = self.mlp(jnp.concatenate([s, a], axis=-1))
-        return out if self.change is None else s + self.scale * out
+        return out if self.mean_square_delta is None else s + self.scale * out
 
     @property
     def scale(self) -> Float[Array, " obs"] | float:
         """What errors count in: the observations' own units, or how much they usually change."""
-        return 1.0 if self.change is None else jnp.sqrt(jax.lax.stop_gradient(self.change)) + 1e-6
+        return 1.0 if self.mean_square_delta is None else jnp.sqrt(jax.lax.stop_gradient(self.mean_square_delta)) + 1e-6
 
     def update_delta_scale(
         self, s: Float[Array, "batch obs"], s_next: Float[Array, "batch obs"], updates: Int[Array, ""]
     ) -> Dynamics:
         """The model after it has seen how much observations change; one that predicts s' itself is as it was."""
-        if self.change is None:
+        if self.mean_square_delta is None:
             return self
         rate = jnp.maximum(RATE, 1 / (updates + 1))  # at first the mean of all batches
-        change = self.change + rate * (jnp.mean((s_next - s) ** 2, axis=0) - self.change)
-        return eqx.tree_at(lambda model: model.change, self, change)
+        change = self.mean_square_delta + rate * (jnp.mean((s_next - s) ** 2, axis=0) - self.mean_square_delta)
+        return eqx.tree_at(lambda model: model.mean_square_delta, self, change)
 
 
 def multi_step_loss(
@@ -85,7 +85,7 @@ def multi_step_loss(
     return jnp.sum(weights * wrong) / weights.sum()
 
 
-class Ends(eqx.Module):
+class TerminationModel(eqx.Module):
     """How likely an episode goes on after (s, a, s'), learnt from where it truly terminated."""
 
     mlp: MLP
@@ -99,7 +99,7 @@ class Ends(eqx.Module):
         """The logarithm of the odds that it goes on."""
         return self.mlp(jnp.concatenate([s, a, s_next], axis=-1))[..., 0]
 
-    def reached(
+    def reach_probability(
         self, states: Float[Array, "steps *batch obs"], actions: Float[Array, "steps *batch act"]
     ) -> Float[Array, "steps *batch"]:
         """How likely each of an unrolled model's states is reached before the episode ends: 1, then products."""
@@ -107,15 +107,15 @@ class Ends(eqx.Module):
         return jnp.concatenate([jnp.ones((1, *goes_on.shape[1:])), jnp.cumprod(goes_on, axis=0)])
 
 
-def ends_loss(
-    ends: Ends,
+def termination_loss(
+    model: TerminationModel,
     s: Float[Array, "batch obs"],
     a: Float[Array, "batch act"],
     s_next: Float[Array, "batch obs"],
     continues: Float[Array, " batch"],
 ) -> Float[Array, ""]:
     """Mean cross-entropy, in nats."""
-    return optax.sigmoid_binary_cross_entropy(ends(s, a, s_next), continues).mean()
+    return optax.sigmoid_binary_cross_entropy(model(s, a, s_next), continues).mean()
 
 
 def unroll(

@@ -4,9 +4,9 @@
     L_k         = mean of (y - mu_k)^2 / sigma_k^2 + log sigma_k^2,  + 0.01 sum of (high - low)
     log sigma^2 = low + softplus(high - softplus(high - raw) - low)  between bounds that are learnt as well
 
-Spreads tell the world's own chance, disagreement of the members what the data leaves open. As a model of an environment
-x is a state with an action and y what the step adds to the state; a roll-out draws a member for every step (TS1) or one
-for good (TS-infinity), and a next state from that member.
+Spreads are the environment's own randomness, disagreement of the members is what the data leaves open. As a model of an
+environment x is a state with an action and y what the step adds to the state; a roll-out draws a member for every step
+(TS1) or one for good (TS-infinity), and a next state from that member.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def sample(
 def surprise(
     model: Ensemble, x: Float[Array, "rows inputs"], y: Float[Array, "rows outputs"]
 ) -> Float[Array, " members"]:
-    """Each member's mean negative log-density of a row, in nats and in the units of y: how well it foretells."""
+    """Each member's mean negative log-density of a row, in nats and in the units of y: how well it predicts."""
     mean, deviation = model(x)
     nats = 0.5 * ((y - mean) / deviation) ** 2 + jnp.log(deviation) + 0.5 * jnp.log(2 * jnp.pi)
     return nats.sum(axis=-1).mean(axis=-1)
@@ -216,17 +216,21 @@ def transitions(
     if data.discrete:
         raise LegatoError("a Gaussian ensemble knows continuous actions only")
     s, a = np.asarray(data.observations, np.float32), np.asarray(data.actions, np.float32)
-    following = np.concatenate([s[1:], s[:1]])
+    next_observation = np.concatenate([s[1:], s[:1]])
     kept: Bool[np.ndarray, " steps"] = np.ones(len(s), bool)
     last = data.offsets[1:] - 1
-    if data.ends is None:
+    if data.final_observations is None:
         kept[last] = False
     else:
-        following[last] = data.ends
+        next_observation[last] = data.final_observations
     if mask is None:
-        y = following - s
+        y = next_observation - s
     else:
-        y = np.where(mask.missing(jnp.asarray(following)), np.nan, following - np.asarray(mask.filled(jnp.asarray(s))))
+        y = np.where(
+            mask.missing(jnp.asarray(next_observation)),
+            np.nan,
+            next_observation - np.asarray(mask.filled(jnp.asarray(s))),
+        )
         s = np.asarray(mask.read(jnp.asarray(s)))
     if rewards:
         y = np.concatenate([y, logs.rewards(data)[:, None]], axis=1)

@@ -1,7 +1,7 @@
 """A model of trajectories, token by token: the GPT of the Trajectory Transformer (Janner et al., arXiv 2106.02039).
 
     x_i = table[token_i + bins * column_i] + position_i        one row more for the stop that all columns share
-    h   = transformer(x)                                       values are seen by nobody: they only lead to the next s^1
+    h   = transformer(x)                                       values are masked as keys: they only lead to the next s^1
     p(token_{i+1} | token_0 ... token_i) = softmax(head_{column_{i+1}} h_i)      bins and the stop
 
 Planning reads a window of C steps. Within one step the window does not move, so keys and values are kept; when it
@@ -43,16 +43,16 @@ class Now(eqx.Module):
 class Table(eqx.Module):
     """Embeddings of columns of `bins` tokens each, and of tokens behind these (the stop).
 
-    Those of an `ordered` table are sums of `cosine_basis`, and the weights say of which.
+    Those of a table of `cosine_embeddings` are sums of `cosine_basis`, and the weights say of which.
     """
 
     weights: Float[Array, "tokens size"]
     bins: int = eqx.field(static=True)
-    ordered: bool = eqx.field(static=True, default=False)
+    cosine_embeddings: bool = eqx.field(static=True, default=False)
 
     def rows(self) -> Float[Array, "tokens size"]:
         """The embeddings."""
-        if not self.ordered:
+        if not self.cosine_embeddings:
             return self.weights
         last = len(self.weights) // self.bins * self.bins
         columns = self.weights[:last].reshape(-1, self.bins, self.weights.shape[-1])
@@ -87,14 +87,14 @@ class TrajectoryModel(eqx.Module):
         size: int,
         dropout: float = 0.0,
         goals: bool = False,
-        ordered: bool = False,
+        cosine_embeddings: bool = False,
         key: PRNGKeyArray,
     ):
         k_table, k_goal, k_trunk, k_heads = jax.random.split(key, 4)
         width = layout.width
-        self.table = Table(0.02 * jax.random.normal(k_table, (width * bins + 1, size)), bins, ordered)
+        self.table = Table(0.02 * jax.random.normal(k_table, (width * bins + 1, size)), bins, cosine_embeddings)
         aims = layout.observations * bins
-        self.goal = Table(0.02 * jax.random.normal(k_goal, (aims, size)), bins, ordered) if goals else None
+        self.goal = Table(0.02 * jax.random.normal(k_goal, (aims, size)), bins, cosine_embeddings) if goals else None
         self.positions = jnp.zeros((window * width - 1, size))
         self.trunk = Transformer(size, layers, heads, dropout=dropout, key=k_trunk)
         self.heads = jax.random.uniform(k_heads, (width, size, bins + 1), minval=-1, maxval=1) * size**-0.5
@@ -125,7 +125,7 @@ class TrajectoryModel(eqx.Module):
     ) -> Float[Array, "batch layers heads queries keys"]:
         """How much each of `tokens`, which begin with a step's first, attends to each other in every layer.
 
-        Rows sum to 1; values are attended to by nobody. A goal's tokens stand in front, among queries and keys.
+        Rows sum to 1; values are masked as keys. A goal's tokens stand in front, among queries and keys.
         """
         x, hidden = self._embed_window(tokens, goals)
         return self.trunk.attention(x, hidden=hidden)
@@ -133,7 +133,7 @@ class TrajectoryModel(eqx.Module):
     def _embed_window(
         self, tokens: Int[Array, "batch places"], goals: Int[Array, "batch obs"] | None
     ) -> tuple[Float[Array, "batch all size"], Bool[Array, " all"] | None]:
-        """What the trunk reads, the goal in front, and which of it nobody sees."""
+        """What the trunk reads, the goal in front, and which of it is masked as a key."""
         places = tokens.shape[-1]
         column = jnp.arange(places) % self.layout.width
         x = self.embed(tokens, column) + self.positions[:places]
@@ -195,7 +195,7 @@ class TrajectoryModel(eqx.Module):
         sees_past = jnp.concatenate([jnp.ones(aims, bool), seen])
         valid = jnp.concatenate([jnp.ones(aims, bool), there, jnp.ones(new, bool)])
         index = jnp.arange(aims + places + new)
-        # What is not there sees itself, so that it has a number; nobody sees it.
+        # A missing step attends to itself, so that its softmax is defined; nothing else attends to it.
         sees = (index[:, None] >= index) & jnp.concatenate([sees_past, jnp.ones(new, bool)])
         sees = sees | ((index[:, None] == index) & ~valid)
         split = aims + places
@@ -246,7 +246,7 @@ class TrajectoryModel(eqx.Module):
 
 
 def cosine_basis(bins: int) -> Float[Array, "bins waves"]:
-    """What the embeddings of an ordered model's bins are sums of: cosines over a column, the shorter the weaker.
+    """What the embeddings of bins with `cosine_embeddings` are sums of: cosines over a column, the shorter the weaker.
 
     Bins that are near are then alike, at first and after few updates, and what is learnt of one holds for its
     neighbours; nothing that a plain table can hold is out of reach. Each row is of length 1.

@@ -41,8 +41,8 @@ class Anytime:
     """Searches of one kind, each within its own budget.
 
     Making one compiles the search and times its parts, so that the first call already knows them. A plan has one step
-    at least: a budget too small for that is overrun, and the result says so. A `judge` is a critic to search by, as for
-    `best_return`. `clock` gives seconds.
+    at least: a budget too small for that is overrun, and the result says so. A `q_function` is a critic to search by,
+    as for `best_return`. `clock` gives seconds.
     """
 
     def __init__(
@@ -52,21 +52,21 @@ class Anytime:
         search: Search,
         context: int,
         *,
-        judge: QFunction | None = None,
+        q_function: QFunction | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ):
         if not 2 <= context <= model.window:
             raise LegatoError(f"a planner reads from 2 to {model.window} steps in this model, not {context}")
         self.search, self.clock = search, clock
-        self._known = (model, discretiser, judge)
+        self._known = (model, discretiser, q_function)
 
         def begin(known: Known, past: Array, count: Array, newest: Array, key: PRNGKeyArray) -> Beam:
-            model, discretiser, judge = known
-            return beam.begin(model, discretiser, search, past, count, newest, key, judge)
+            model, discretiser, q_function = known
+            return beam.begin(model, discretiser, search, past, count, newest, key, q_function)
 
         def extend(known: Known, found: Beam, key: PRNGKeyArray) -> Beam:
-            model, discretiser, judge = known
-            return beam.extend(model, discretiser, search, found, key, judge)
+            model, discretiser, q_function = known
+            return beam.extend(model, discretiser, search, found, key, q_function)
 
         self._begin, self._extend = jax.jit(begin), jax.jit(extend)
         past = np.zeros((context - 1, model.layout.width), np.int32)

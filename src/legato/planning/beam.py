@@ -82,9 +82,9 @@ class Search:
     observations: Filter = GREEDY
     percentile: float | None = None
     """judge rewards and values by this share of their distribution instead of by their mean"""
-    elite: int = 1
+    elite_count: int = 1
     """plans whose actions are averaged, of a search for return"""
-    mppi: float = 0.0
+    plan_temperature: float = 0.0
     """what they are weighed by: see `shares`"""
 
 
@@ -124,14 +124,14 @@ def best_return(
     count: Int[Array, ""],
     newest: Int[Array, " obs"],
     key: PRNGKeyArray,
-    judge: QFunction | None = None,
+    q_function: QFunction | None = None,
 ) -> Plans:
     """Plans of large expected return, after the last `count` of the `past` steps, from the newest observation."""
     k_first, k_rest = jax.random.split(key)
-    beam = begin(model, discretiser, search, past, count, newest, k_first, judge)
+    beam = begin(model, discretiser, search, past, count, newest, k_first, q_function)
 
     def turn(beam: Beam, key: PRNGKeyArray) -> tuple[Beam, None]:
-        return extend(model, discretiser, search, beam, key, judge), None
+        return extend(model, discretiser, search, beam, key, q_function), None
 
     return jax.lax.scan(turn, beam, jax.random.split(k_rest, search.horizon - 1))[0].plans
 
@@ -144,7 +144,7 @@ def begin(
     count: Int[Array, ""],
     newest: Int[Array, " obs"],
     key: PRNGKeyArray,
-    judge: QFunction | None = None,
+    q_function: QFunction | None = None,
 ) -> Beam:
     """All beams after their first step: `beams` x `expand` continuations of one and the same state."""
     read, now, h = model.prime(past[None], count, newest[None])
@@ -157,7 +157,7 @@ def begin(
         jnp.zeros(1),
         jnp.zeros((), jnp.int32),
     )
-    return _act(model, discretiser, search, beam, read, now, h, tokens, search.beams * search.expand, key, judge)
+    return _act(model, discretiser, search, beam, read, now, h, tokens, search.beams * search.expand, key, q_function)
 
 
 def extend(
@@ -166,7 +166,7 @@ def extend(
     search: Search,
     beam: Beam,
     key: PRNGKeyArray,
-    judge: QFunction | None = None,
+    q_function: QFunction | None = None,
 ) -> Beam:
     """All beams one step further."""
     k_observation, k_act = jax.random.split(key)
@@ -176,7 +176,7 @@ def extend(
     now, _, h, tokens = _write(
         model, read, now, h[:, None], tokens, (0, observations), search.observations, k_observation
     )
-    return _act(model, discretiser, search, beam, read, now, h[:, 0], tokens, search.expand, k_act, judge)
+    return _act(model, discretiser, search, beam, read, now, h[:, 0], tokens, search.expand, k_act, q_function)
 
 
 def _write(
@@ -221,7 +221,7 @@ def _act(
     tokens: Int[Array, "rows 1 columns"],
     expand: int,
     key: PRNGKeyArray,
-    judge: QFunction | None,
+    q_function: QFunction | None,
 ) -> Beam:
     """`expand` actions for each row, what they are worth, and the best of all."""
     layout, rows = model.layout, len(h)
@@ -242,14 +242,14 @@ def _act(
     tokens = tokens.at[..., value].set(GREEDY.pick(of_value, key))
 
     r, v = (worth(x, discretiser.centres[i], search.percentile) for x, i in ((of_reward, reward), (of_value, value)))
-    gamma = search.gamma if judge is None else judge.gamma
+    gamma = search.gamma if q_function is None else q_function.gamma
     discount = gamma ** beam.steps.astype(jnp.float32)
-    paid = beam.paid[:, None] + discount * (r if judge is None else judge.scale_reward(r))
-    if judge is None:
+    paid = beam.paid[:, None] + discount * (r if q_function is None else q_function.scale_reward(r))
+    if q_function is None:
         expected = paid + discount * gamma * v
     else:
         numbers = discretiser.columns(slice(0, reward)).decode(tokens[..., :reward])
-        expected = beam.paid[:, None] + discount * judge(*jnp.split(numbers, [layout.observations], axis=-1))
+        expected = beam.paid[:, None] + discount * q_function(*jnp.split(numbers, [layout.observations], axis=-1))
     score, index = jax.lax.top_k(expected.reshape(-1), search.beams)
     row = index // expand
     chosen = tokens.reshape(rows * expand, -1)[index]

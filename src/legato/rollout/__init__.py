@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from legato.rollout.clock import Clock, Stream, episode_seed
 from legato.rollout.compiled import stack
-from legato.rollout.experience import Episode, Experience, logged
+from legato.rollout.experience import Episode, Experience, to_trajectories
 from legato.rollout.rollout import Rollout, episodes
 
-__all__ = ["Clock", "Episode", "Experience", "Rollout", "Stream", "episode_seed", "episodes", "logged", "stack"]
+__all__ = [
+    "Clock",
+    "Episode",
+    "Experience",
+    "Rollout",
+    "Stream",
+    "episode_seed",
+    "episodes",
+    "stack",
+    "to_trajectories",
+]

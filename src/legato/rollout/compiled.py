@@ -75,7 +75,7 @@ def intervals(
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(4,))
-def tick(
+def policy_step(
     structure: Structure,
     length: int,
     shape: tuple[int, int],

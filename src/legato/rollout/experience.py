@@ -20,8 +20,8 @@ class Experience(NamedTuple):
     next_observation: np.ndarray
     terminated: np.ndarray
     truncated: np.ndarray
-    begins: np.ndarray  # did a new plan take effect at this step?
-    ends: np.ndarray  # is the next step one of another plan, or of another episode?
+    plan_begins: np.ndarray  # did a new plan take effect at this step?
+    plan_ends: np.ndarray  # is the next step one of another plan, or of another episode?
     active: np.ndarray
 
     def rows(self) -> np.ndarray:
@@ -40,7 +40,7 @@ class Episode(NamedTuple):
     decisions: int
 
 
-def logged(experience: Experience, about: About, steps: int | None = None) -> Trajectories:
+def to_trajectories(experience: Experience, about: About, steps: int | None = None) -> Trajectories:
     """The episodes in an experience, member after member; the last one of each counts as truncated where it is cut.
 
     Of members side by side only the first `steps` primitive steps are kept, in the order in which they were made.

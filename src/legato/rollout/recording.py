@@ -11,7 +11,7 @@ from jaxtyping import PRNGKeyArray
 
 from legato.data.trajectories import About, Trajectories
 from legato.policy import Policy
-from legato.rollout.experience import Experience, logged
+from legato.rollout.experience import Experience, to_trajectories
 from legato.rollout.rollout import Rollout
 
 TOGETHER = 100  # primitive steps between reports
@@ -41,4 +41,4 @@ def record(
     experience = Experience(*(np.concatenate(column) for column in zip(*parts, strict=True)))
     about = About.of(name, rollout.environments.name, rollout.spec)
     about = replace(about, start=getattr(rollout.environments, "start", 0))  # files count discrete actions as it does
-    return logged(experience, about, steps)
+    return to_trajectories(experience, about, steps)

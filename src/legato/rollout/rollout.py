@@ -16,7 +16,7 @@ from legato.envs import Environments
 from legato.errors import LegatoError, LegatoWarning
 from legato.policy import Policy, Step
 from legato.rollout.clock import Clock, Stream, episode_seed
-from legato.rollout.compiled import Structure, fresh_memory, intervals, tick
+from legato.rollout.compiled import Structure, fresh_memory, intervals, policy_step
 from legato.rollout.experience import Episode, Experience
 from legato.rollout.members import Members
 
@@ -126,7 +126,7 @@ class Rollout:
         rollout's life draws from `fold_in(key, t)`; None acts greedily. Returns the experience and the episodes that
         ended in it.
         """
-        weights, structure = self._apart(policies)
+        weights, structure = self._split_policy(policies)
         rows: list[tuple[np.ndarray, ...]] = []
         episodes: list[Episode] = []
         for _ in range(steps):
@@ -137,7 +137,7 @@ class Rollout:
             episodes += ended
         return Experience(*(np.stack(column) for column in zip(*rows, strict=True))), episodes
 
-    def _apart(self, policies: Policy[Any]) -> tuple[tuple[Array, ...], Structure]:
+    def _split_policy(self, policies: Policy[Any]) -> tuple[tuple[Array, ...], Structure]:
         """The policies' arrays, and what they are beside; the same object for policies of the same kind."""
         found = Structure(policies)
         if found != self.structure:
@@ -149,7 +149,7 @@ class Rollout:
         self, weights: tuple[Array, ...], structure: Structure, keys: PRNGKeyArray | None
     ) -> tuple[tuple[np.ndarray, ...], list[Episode]]:
         m = self.members
-        begins = self._consult(weights, structure, keys)
+        begins = self._query_policy(weights, structure, keys)
         index = np.flatnonzero(m.active)
         action = np.zeros_like(m.executed)  # a member that idles may have come to its plan's end
         action[index] = np.clip(m.plan[index, m.cursor[index]], *self.spec.float32_bounds)
@@ -199,7 +199,7 @@ class Rollout:
             raise LegatoError(f"{said}; give one with `max_episode_steps`")
         warnings.warn(f"{said}; after {ENDLESS} it is given up", LegatoWarning, stacklevel=5)
 
-    def _consult(self, weights: tuple[Array, ...], structure: Structure, keys: PRNGKeyArray | None) -> np.ndarray:
+    def _query_policy(self, weights: tuple[Array, ...], structure: Structure, keys: PRNGKeyArray | None) -> np.ndarray:
         """Show the policy this step, ask it where it is due, put plans into effect. Returns where a plan began."""
         m = self.members
         # A plan as late as an interval is long takes effect just before the next is written.
@@ -213,7 +213,7 @@ class Rollout:
                 fresh, self.kind = jax.tree.flatten(fresh_memory(weights, structure, shape, self.command))
                 self.memory = tuple(fresh)
             length = self.length if due.any() else 0
-            plans, self.memory = tick(
+            plans, self.memory = policy_step(
                 structure, length, shape, weights, self.memory, self.command, step, seen, due, keys, self.time
             )
             if length:
@@ -252,11 +252,11 @@ class Rollout:
         return ended
 
     def warn(self, policies: Policy[Any]) -> None:
-        """Say what the policies remark on; Python says the same thing once."""
+        """Issue the policies' warnings; Python issues the same one once."""
         if self.memory is None:
             return
-        if (remark := policies.remark(jax.tree.unflatten(self.kind, self.memory))) is not None:
-            warnings.warn(remark, LegatoWarning, stacklevel=3)
+        if (warning := policies.warning(jax.tree.unflatten(self.kind, self.memory))) is not None:
+            warnings.warn(warning, LegatoWarning, stacklevel=3)
 
     # --- checkpoints ---
 
@@ -306,7 +306,7 @@ class Rollout:
             getattr(m, name)[:] = state[name]
         stored = state.get("memory", {})
         self.memory = tuple(jnp.asarray(stored[str(i)]) for i in range(len(stored))) or None
-        weights, structure = self._apart(policies)
+        weights, structure = self._split_policy(policies)
         shape = jax.eval_shape(lambda: fresh_memory(weights, structure, (self.groups, self.per_group), self.command))
         self.kind = jax.tree.structure(shape)
 
@@ -335,7 +335,7 @@ def episodes(
     first = {"length": length, "first_episode": first_episode}
     rollout = Rollout(environments, spec, clock, seeds, stream, once=True, command=command, **first)
     returns = np.zeros(environments.count)
-    weights, structure = rollout._apart(policies)
+    weights, structure = rollout._split_policy(policies)
     while rollout.members.active.any():
         _, ended = rollout._step(weights, structure, keys)
         for episode in ended:

@@ -1,4 +1,4 @@
-"""The one door by which run, card and evaluation files come in: regular files of a bounded size, in UTF-8, whose JSON
+"""Reads run, card and evaluation files, in one place: regular files of a bounded size, in UTF-8, whose JSON
 has the types that it was written with. They may come from strangers: nothing in them is trusted, and nothing is run.
 
 What is written carries short digests of its parts, by which a change is seen. They tell damage and edits, not forgery:

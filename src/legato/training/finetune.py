@@ -1,4 +1,4 @@
-"""Fine-tuning: a policy that was trained from logs goes on learning by acting.
+"""Fine-tuning: a policy that was trained from logs is trained further by acting.
 
 A run of its own, which never touches the one it began with: it carries a copy of the offline policies (`start`), and
 its `best` is never worse than these by its own evaluations. One turn of the loop collects some primitive steps; whole
@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.algorithms import finetuner
 from legato.data import trajectories as logs
-from legato.data.histories import Episode
+from legato.data.recurrent_replay import Episode
 from legato.data.trajectories import Trajectories
 from legato.envs import make_vec
 from legato.errors import LegatoError, plain
@@ -34,7 +34,7 @@ from legato.training.progress import Progress
 from legato.training.run import Run
 from legato.training.running_episodes import SHORTEST, RunningEpisodes, padded_episode, with_padding
 from legato.training.session import Session
-from legato.training.settings import FinetuneSettings, environment_card, from_scratch, world_of
+from legato.training.settings import FinetuneSettings, environment_card, environment_config, from_scratch
 from legato.training.starting_point import (
     check,
     continued_learners,
@@ -44,7 +44,8 @@ from legato.training.starting_point import (
     new_initial,
 )
 
-NUMBERS = ("level", "best_asks", "trust", "asks", "tries", "stored")  # of a loop, as checkpoints keep them
+# Of a loop, as checkpoints keep them.
+NUMBERS = ("offline_return", "best_target", "target_scale", "eval_target", "collect_target", "stored")
 
 
 def start(
@@ -106,50 +107,55 @@ def resume(
 
 
 class FinetuningLoop:
-    """Going on by acting with policies from logs (see `session.Loop`)."""
+    """Fine-tuning by acting of policies from logs (see `session.Loop`)."""
 
     def __init__(self, session: Session, *, data: Trajectories | None = None, before: Any = None):
         """`data` are the logs that the replay begins with, `before` the learners whose optimisers go on."""
         run = session.run
         assert isinstance(run.settings, FinetuneSettings)
         assert run.method is not None and run.tuning is not None
-        self.session, self.run, self.settings, self.tuning = session, run, run.settings, run.tuning
+        self.session, self.run, self.settings, self.finetuner_config = session, run, run.settings, run.tuning
         self.module: Any = session.entry.load()
-        self.replay: Any = self.module.replay
+        self.replay_module: Any = self.module.replay
         s, seeds, spec, base, tuning = self.settings, run.seeds, run.spec, run.config, run.tuning
         self.members = len(seeds) * s.environments
         keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed), 3))(jnp.array(seeds))  # [seeds, 3]
         init_keys, self.act_keys, self.update_keys = keys[:, 0], keys[:, 1], keys[:, 2]
         offline = stack([policy_file.load(run.policy_path(seed, "start")).policy for seed in seeds])
         session.init_learner(self.module, (tuning, base), (offline, init_keys), members=self.members)
-        self.kept = jax.tree.map(jnp.copy, self.module.deployed(session.learner))  # of each seed, the best so far
-        room = describe_environment(world_of(s), run.label)[1] or self.module.longest_episode(base)
-        empty = jax.jit(jax.vmap(lambda _: self.replay.create(tuning, base, spec, s.capacity, room)))
-        self.memory = empty(jnp.arange(len(seeds)))
-        self.environments = make_vec(world_of(s), self.members)
+        # Of each seed, what the best policy so far acts by.
+        self.best_deployed = jax.tree.map(jnp.copy, self.module.deployed(session.learner))
+        room = describe_environment(environment_config(s), run.label)[1] or self.module.longest_episode(base)
+        empty = jax.jit(jax.vmap(lambda _: self.replay_module.create(tuning, base, spec, s.capacity, room)))
+        self.replay = empty(jnp.arange(len(seeds)))
+        self.environments = make_vec(environment_config(s), self.members)
         self.rollout = Rollout(self.environments, spec, Clock(1), seeds, "train")
-        self.eval_environments = make_vec(world_of(s), len(seeds) * s.eval_episodes)
-        facts = session.learner.facts
-        first = np.asarray(facts.target) if s.target is None else np.full(len(seeds), s.target, np.float32)
-        self.first = first.astype(np.float32)  # the targets to begin with
-        self.asks, self.tries = self.first.copy(), self.first.copy()  # what is asked for in evaluations, in collecting
-        self.level = np.full(len(seeds), -np.inf)  # what the offline policies earn
-        self.best_asks = self.first.copy()  # what the best were asked for
-        self.trust = np.ones(len(seeds))  # how much more than that may be asked for: halved by every fall
-        self.running = RunningEpisodes(self.members, len(seeds), spec)
+        self.eval_environments = make_vec(environment_config(s), len(seeds) * s.eval_episodes)
+        statistics = session.learner.statistics
+        first = np.asarray(statistics.target) if s.target is None else np.full(len(seeds), s.target, np.float32)
+        self.first_target = first.astype(np.float32)  # the targets to begin with
+        # Targets of evaluations, and of collecting.
+        self.eval_target, self.collect_target = self.first_target.copy(), self.first_target.copy()
+        self.offline_return = np.full(len(seeds), -np.inf)  # mean returns of the offline policies
+        self.best_target = self.first_target.copy()  # the best policies' targets
+        self.target_scale = np.ones(
+            len(seeds)
+        )  # scale of the target's increment above that: halved by every regression
+        self.running_episodes = RunningEpisodes(self.members, len(seeds), spec)
         self.stored = np.zeros(len(seeds), np.int64)
-        self.recent: list[list[tuple[float, float]]] = [[] for _ in seeds]
-        self.improved = jax.jit(jax.vmap(partial(self.module.improved, tuning)))
+        self.episodes: list[list[tuple[float, float]]] = [[] for _ in seeds]
+        self.on_new_best = jax.jit(jax.vmap(partial(self.module.on_new_best, tuning)))
         self.policies = jax.jit(jax.vmap(self.module.policy))
         self.explorers = jax.jit(jax.vmap(self.module.explorer, in_axes=(0, 0, None)))
         # Traced as the loop will call it: the first turn finds the trace.
-        carried = True, session.learner, self.memory, self.update_keys, 0, 1
+        carried = True, session.learner, self.replay, self.update_keys, 0, 1
         metrics = sorted(advance.eval_shape(self.module, tuning, *carried)[1])
-        one = jax.eval_shape(lambda t: jax.tree.map(lambda leaf: leaf[0], t), (session.learner, self.memory))
+        one = jax.eval_shape(lambda t: jax.tree.map(lambda leaf: leaf[0], t), (session.learner, self.replay))
         padded = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, padded_episode([], spec, 0.0, SHORTEST)))
-        self.met_names = sorted(jax.eval_shape(partial(self.replay.add, tuning), *one, padded)[1])
-        self.met: dict[str, np.ndarray] = {name: np.zeros(len(seeds)) for name in self.met_names}  # since the last row
-        self.columns = ["return", "length", "episodes", "eval_return", "target", *metrics, *self.met_names]
+        self.replay_metric_names = sorted(jax.eval_shape(partial(self.replay_module.add, tuning), *one, padded)[1])
+        # Since the last row.
+        self.replay_metrics: dict[str, np.ndarray] = {name: np.zeros(len(seeds)) for name in self.replay_metric_names}
+        self.columns = ["return", "length", "episodes", "eval_return", "target", *metrics, *self.replay_metric_names]
         self.title, self.end, self.command = f"{run.label} in {s.env}", s.steps, run.resume_command("finetune")
         if before is not None:
             session.learner = jax.jit(jax.vmap(self.module.continued))(session.learner, before)
@@ -158,15 +164,15 @@ class FinetuningLoop:
 
     def _fill(self, data: Trajectories) -> None:
         """Begin with logged episodes, as if each had been asked for what is asked for first."""
-        for i in self.module.initial_episodes(self.tuning, data):
+        for i in self.module.initial_episodes(self.finetuner_config, data):
             at = data.episode(int(i))
             paid = logs.rewards(data)[at]
             rows = list(zip(data.observations[at], data.actions[at], paid, strict=True))
-            end = data.observations[at.stop - 1] if data.ends is None else data.ends[i]
+            end = data.observations[at.stop - 1] if data.final_observations is None else data.final_observations[i]
             terminated = bool(data.terminations[at.stop - 1])
             steps = [(*row, end) for row in rows]
             self._remember(
-                [[padded_episode(steps, self.run.spec, float(ask), terminated=terminated)] for ask in self.first]
+                [[padded_episode(steps, self.run.spec, float(ask), terminated=terminated)] for ask in self.first_target]
             )
 
     # --- the loop ---
@@ -176,26 +182,26 @@ class FinetuningLoop:
         self.eval_environments.close()
 
     def begin(self, progress: Progress) -> None:
-        """Measure what the offline policies earn."""
+        """Evaluate the offline policies."""
         session = self.session
-        if session.step or np.isfinite(self.level).all():
+        if session.step or np.isfinite(self.offline_return).all():
             return
-        self.level = self._measure(self._acting())
-        self._saved(self.level)
-        session.log(self.level)
-        progress.note(0, f"return {self.level.mean():.1f} offline{self._over()}")
+        self.offline_return = self._measure(self._acting())
+        self._saved(self.offline_return)
+        session.log(self.offline_return)
+        progress.note(0, f"return {self.offline_return.mean():.1f} offline{self._over()}")
         self._compare()
 
     def _compare(self) -> None:
-        """Say where an offline policy earns what its data never did: an environment may be paid otherwise."""
+        """Warn where an offline policy's return is far outside its data: the environment may have another reward."""
         if (self.run.data or {}).get("start") is None:
             return  # from scratch
-        low, *_, high = np.asarray(self.session.learner.facts.deciles).T
-        strange = np.abs(self.level - (low + high) / 2) > high - low
+        low, *_, high = np.asarray(self.session.learner.statistics.deciles).T
+        strange = np.abs(self.offline_return - (low + high) / 2) > high - low
         for i in np.flatnonzero(strange)[:1]:
-            earned = f"seed {self.run.seeds[i]} earns {self.level[i]:.4g} in '{self.settings.env}'"
+            earned = f"seed {self.run.seeds[i]} earns {self.offline_return[i]:.4g} in '{self.settings.env}'"
             known = f"the returns of its data were {low[i]:.4g} to {high[i]:.4g}"
-            line = plain(f"warning: {earned}, {known}: is it paid as the data were?")
+            line = plain(f"warning: {earned}, {known}: does it have the reward of the data?")
             print(line, file=sys.stderr)  # noqa: T201
 
     def _over(self) -> str:
@@ -203,9 +209,9 @@ class FinetuningLoop:
 
     def turn(self) -> None:
         """Collect some steps, put the episodes that ended into the replay, and make the turn's updates."""
-        session, s, steps = self.session, self.settings, self.tuning.every
-        phase = self.module.phase(self.tuning, session.step)
-        asked = self._prompts(phase.variation)
+        session, s, steps = self.session, self.settings, self.finetuner_config.every
+        phase = self.module.phase(self.finetuner_config, session.step)
+        asked = self._episode_targets(phase.target_variation)
         policies = self.explorers(session.learner, jnp.asarray(asked), jnp.asarray(phase.noise, jnp.float32))
         try:
             experience, ended = self.rollout.run(policies, -(-steps // s.environments), self.act_keys)
@@ -213,17 +219,17 @@ class FinetuningLoop:
             session.averages.read(session.checkpoints.steps())  # a NaN loss is named instead of what it led to
             raise
         for episode in ended:
-            self.recent[episode.member // s.environments].append((episode.ret, episode.length))
-        self._remember(self.running.add(experience, np.repeat(asked, s.environments)))
+            self.episodes[episode.member // s.environments].append((episode.ret, episode.length))
+        self._remember(self.running_episodes.add(experience, np.repeat(asked, s.environments)))
         session.step += len(experience.reward) * s.environments
         count = phase.updates if self.stored.min() > 0 else 0
         if count:
             session.learner, metrics = advance(
                 self.module,
-                self.tuning,
+                self.finetuner_config,
                 phase.joint,
                 session.learner,
-                self.memory,
+                self.replay,
                 self.update_keys,
                 session.updates,
                 count,
@@ -240,14 +246,15 @@ class FinetuningLoop:
 
     def apply(self, change: Callable[[Any, Any], tuple[Any, Any]]) -> None:
         """Replace learner and source of batches."""
-        self.session.learner, self.memory = change(self.session.learner, self.memory)
+        self.session.learner, self.replay = change(self.session.learner, self.replay)
 
-    def _prompts(self, variation: float) -> np.ndarray:
+    def _episode_targets(self, target_variation: float) -> np.ndarray:
         """What an episode that begins in this turn is asked for, by seed."""
         draw = [
-            np.random.default_rng([seed, self.session.step]).uniform(-variation, variation) for seed in self.run.seeds
+            np.random.default_rng([seed, self.session.step]).uniform(-target_variation, target_variation)
+            for seed in self.run.seeds
         ]
-        return (self.tries * (1 + np.array(draw))).astype(np.float32)
+        return (self.collect_target * (1 + np.array(draw))).astype(np.float32)
 
     def _remember(self, done: list[list[Episode]]) -> None:
         """Put episodes into the replays, one of each seed at a time."""
@@ -258,9 +265,11 @@ class FinetuningLoop:
                 with_padding(e, rows) if e is not None else padded_episode([], self.run.spec, 0.0, rows) for e in there
             ]
             stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *batch)
-            self.memory, metrics = put(self.replay, self.tuning, self.session.learner, self.memory, stacked)
+            self.replay, metrics = put(
+                self.replay_module, self.finetuner_config, self.session.learner, self.replay, stacked
+            )
             for name, values in jax.device_get(metrics).items():
-                self.met[name] = np.maximum(self.met[name], values)
+                self.replay_metrics[name] = np.maximum(self.replay_metrics[name], values)
             self.stored += stacked.steps
 
     # --- measuring and saving ---
@@ -268,19 +277,19 @@ class FinetuningLoop:
     def rows(self, means: list[dict[str, float]], evaluated: np.ndarray | None) -> list[dict[str, float]]:
         """With the episodes that ended since the last row, and what is asked for."""
         for i, row in enumerate(means):
-            if self.recent[i]:
-                row["return"], row["length"] = (float(x) for x in np.mean(self.recent[i], axis=0))
-            row["episodes"] = len(self.recent[i])
+            if self.episodes[i]:
+                row["return"], row["length"] = (float(x) for x in np.mean(self.episodes[i], axis=0))
+            row["episodes"] = len(self.episodes[i])
             if evaluated is not None:
                 row["eval_return"] = float(evaluated[i])
-            row["target"] = float(self.asks[i])
-            row |= {name: float(values[i]) for name, values in self.met.items() if self.recent[i]}
-            self.recent[i] = []
-        self.met = {name: np.zeros_like(values) for name, values in self.met.items()}
+            row["target"] = float(self.eval_target[i])
+            row |= {name: float(values[i]) for name, values in self.replay_metrics.items() if self.episodes[i]}
+            self.episodes[i] = []
+        self.replay_metrics = {name: np.zeros_like(values) for name, values in self.replay_metrics.items()}
         return means
 
     def _acting(self) -> Policy[Any]:
-        return self.policies(self.session.learner, jnp.asarray(self.asks))
+        return self.policies(self.session.learner, jnp.asarray(self.eval_target))
 
     def _measure(self, policies: Policy[Any]) -> np.ndarray:
         pause = partial(self.session.pause, self.session.step)
@@ -294,12 +303,12 @@ class FinetuningLoop:
             self.run, self._acting(), returns > session.best, session.step, environment_card(self.settings)
         )
         better = session.keep_best(returns)
-        self.best_asks = np.where(better, self.asks, self.best_asks)
-        self.kept = where_seed(jnp.asarray(better), self.module.deployed(session.learner), self.kept)
-        session.learner = self.improved(session.learner, jnp.asarray(better))
-        self.asks, self.tries = (
+        self.best_target = np.where(better, self.eval_target, self.best_target)
+        self.best_deployed = where_seed(jnp.asarray(better), self.module.deployed(session.learner), self.best_deployed)
+        session.learner = self.on_new_best(session.learner, jnp.asarray(better))
+        self.eval_target, self.collect_target = (
             np.asarray(target, np.float32)
-            for target in self.module.targets(self.tuning, self.first, session.best, self.trust)
+            for target in self.module.targets(self.finetuner_config, self.first_target, session.best, self.target_scale)
         )
         return better
 
@@ -309,49 +318,53 @@ class FinetuningLoop:
         returns = self._measure(self._acting())
         at, best = min(session.step, s.steps), session.best
         progress.note(at, f"return {returns.mean():.1f}{self._over()}")
-        below = self.level - returns > s.drop * np.abs(self.level)
-        fallen = best - returns > s.drop * np.abs(best)
-        self.trust = np.where(fallen, self.trust / 2, self.trust)
+        below = self.offline_return - returns > s.regression_tolerance * np.abs(self.offline_return)
+        fallen = best - returns > s.regression_tolerance * np.abs(best)
+        self.target_scale = np.where(fallen, self.target_scale / 2, self.target_scale)
         self._saved(returns)
         for i in np.flatnonzero(below | fallen if s.rollback else below):
-            level, whose = (self.level, "the offline policy") if below[i] else (session.best, "its best")
+            level, whose = (self.offline_return, "the offline policy") if below[i] else (session.best, "its best")
             text = f"seed {self.run.seeds[i]} earns {returns[i]:.1f}, {whose} {level[i]:.1f}"
-            progress.note(at, text + ("; taken back to its best" if s.rollback else ""))
+            progress.note(at, text + ("; rolled back to its best" if s.rollback else ""))
         if s.rollback and fallen.any():
-            back = jax.jit(jax.vmap(partial(self.module.taken_back, self.tuning)))(session.learner, self.kept)
+            back = jax.jit(jax.vmap(partial(self.module.roll_back, self.finetuner_config)))(
+                session.learner, self.best_deployed
+            )
             session.learner = where_seed(jnp.asarray(fallen), back, session.learner)
-            self.asks, self.tries = (np.where(fallen, self.best_asks, asked) for asked in (self.asks, self.tries))
+            self.eval_target, self.collect_target = (
+                np.where(fallen, self.best_target, asked) for asked in (self.eval_target, self.collect_target)
+            )
             policy_file.keep(self.run, self._acting(), np.zeros(len(fallen), bool), session.step, environment_card(s))
         return returns
 
     def state(self) -> dict[str, Any]:
         """The replay, the best so far, the episodes in progress, and what is asked for."""
-        recent = [(i, *episode) for i, of_seed in enumerate(self.recent) for episode in of_seed]
+        finished = [(i, *episode) for i, of_seed in enumerate(self.episodes) for episode in of_seed]
         return {
-            "kept": named_leaves(self.kept),
-            "memory": self.replay.state(self.memory),
+            "best_deployed": named_leaves(self.best_deployed),
+            "replay": self.replay_module.state(self.replay),
             "rollout": self.rollout.state(),
-            "open": self.running.state(),
+            "running_episodes": self.running_episodes.state(),
             "loop": {
-                "prompt": self.running.targets.copy(),
+                "episode_target": self.running_episodes.targets.copy(),
                 **{name: getattr(self, name).copy() for name in NUMBERS},
-                "recent": np.array(recent, np.float64).reshape(-1, 3),
+                "episodes": np.array(finished, np.float64).reshape(-1, 3),
             },
-            "met": {name: values.copy() for name, values in self.met.items()},
+            "replay_metrics": {name: values.copy() for name, values in self.replay_metrics.items()},
         }
 
     def restore(self, state: dict[str, Any], fresh_episodes: bool) -> None:
-        self.kept = fill(self.kept, state["kept"], str(self.session.checkpoints.folder))
-        self.memory = self.replay.restore(self.memory, state["memory"])
+        self.best_deployed = fill(self.best_deployed, state["best_deployed"], str(self.session.checkpoints.folder))
+        self.replay = self.replay_module.restore(self.replay, state["replay"])
         loop = state["loop"]
         for name in NUMBERS:
             setattr(self, name, loop[name].copy())
-        self.met = {name: values.copy() for name, values in state.get("met", {}).items()}
-        for i, ret, length in loop["recent"]:
-            self.recent[int(i)].append((float(ret), float(length)))
-        self.running.restore(state["open"], loop["prompt"], fresh_episodes)
+        self.replay_metrics = {name: values.copy() for name, values in state.get("replay_metrics", {}).items()}
+        for i, ret, length in loop["episodes"]:
+            self.episodes[int(i)].append((float(ret), float(length)))
+        self.running_episodes.restore(state["running_episodes"], loop["episode_target"], fresh_episodes)
         noise = jnp.asarray(0.0, jnp.float32)
-        explorers = self.explorers(self.session.learner, jnp.asarray(self.tries), noise)
+        explorers = self.explorers(self.session.learner, jnp.asarray(self.collect_target), noise)
         self.rollout.restore(state["rollout"], explorers, fresh=fresh_episodes)
 
 
@@ -363,10 +376,10 @@ def where_seed(where: Array, yes: Any, no: Any) -> Any:
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=(3,))
 def put(
-    module: ModuleType, tuning: Any, learner: Any, memory: Any, episode: Episode
+    module: ModuleType, tuning: Any, learner: Any, replay: Any, episode: Episode
 ) -> tuple[Any, dict[str, Float[Array, " seeds"]]]:
     """An episode of every seed into its replay."""
-    return jax.vmap(partial(module.add, tuning))(learner, memory, episode)
+    return jax.vmap(partial(module.add, tuning))(learner, replay, episode)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3,))
@@ -375,7 +388,7 @@ def advance(
     tuning: Any,
     joint: bool,
     learner: Any,
-    memory: Any,
+    replay: Any,
     keys: PRNGKeyArray,
     first: int,
     count: Int[Array, ""] | int,
@@ -385,9 +398,9 @@ def advance(
     The i-th update of a run draws from `fold_in(key, i)`, whichever call makes it.
     """
 
-    def one_seed(learner: Any, memory: Any, key: PRNGKeyArray) -> tuple[Any, dict[str, Array]]:
+    def one_seed(learner: Any, replay: Any, key: PRNGKeyArray) -> tuple[Any, dict[str, Array]]:
         def update(learner: Any, i: Array | int) -> tuple[Any, dict[str, Array]]:
-            return module.update(tuning, learner, memory, jax.random.fold_in(key, i), joint)
+            return module.update(tuning, learner, replay, jax.random.fold_in(key, i), joint)
 
         def turn(i: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
             learner, metrics = update(carry[0], i)
@@ -397,4 +410,4 @@ def advance(
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         return jax.lax.fori_loop(first, first + count, turn, (learner, nothing))
 
-    return jax.vmap(one_seed)(learner, memory, keys)
+    return jax.vmap(one_seed)(learner, replay, keys)

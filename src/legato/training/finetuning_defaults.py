@@ -8,11 +8,11 @@ from typing import Any
 from legato.algorithms import entries, finetuners_of
 from legato.errors import LegatoError
 from legato.training.run import Run
-from legato.training.settings import FinetuneSettings, tuning_preset
+from legato.training.settings import FinetuneSettings, finetuning_preset
 
 
 def choose_method(source: Run | str, method: str | None) -> str:
-    """The tuner of the policies of a run, or of an algorithm: this, or the usual one.
+    """The fine-tuner of the policies of a run, or of an algorithm: this, or the usual one.
 
     Raises `LegatoError` where there is none.
     """
@@ -39,8 +39,8 @@ def finetuning_defaults(
     A run's seeds are kept, and the options and the time limit of its environment, where no other is named.
     """
     if isinstance(before, str):
-        return tuning_preset(preset, method, environment or "", scratch=True)
-    config, settings = tuning_preset(preset, method, environment or before.environment or "")
+        return finetuning_preset(preset, method, environment or "", scratch=True)
+    config, settings = finetuning_preset(preset, method, environment or before.environment or "")
     settings = replace(settings, seed=before.seeds[0], seeds=len(before.seeds))
     if settings.env and settings.env == before.settings.env:
         options, limit = before.settings.env_options, before.settings.max_episode_steps

@@ -22,7 +22,7 @@ class Interrupted(KeyboardInterrupt):
         self.number = number
 
 
-def heeded(number: int) -> bool:
+def handles_signal(number: int) -> bool:
     """Would this signal do anything? Not where it is ignored (nohup), or where what is not Python takes it."""
     return signal.getsignal(number) not in (signal.SIG_IGN, None)
 
@@ -39,7 +39,7 @@ def interruptible() -> Iterator[Callable[[], int | None]]:
         return
     first: int | None = None
     taken = False
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS if heeded(number)}
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS if handles_signal(number)}
 
     def ask(number: int, frame: Any) -> None:
         nonlocal first
@@ -70,7 +70,7 @@ def interruptible() -> Iterator[Callable[[], int | None]]:
 
 
 @contextmanager
-def attended(
+def supervise(
     title: str,
     total: int,
     *,

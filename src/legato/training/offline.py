@@ -22,16 +22,15 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from legato.algorithms import algorithm as algorithm_module
 from legato.algorithms import entries, entry
-from legato.data import bounds, formats, sets, windows
-from legato.data import facts as data_facts
+from legato.data import bounds, dataset_statistics, formats, sets, windows
 from legato.data import trajectories as logs
 from legato.data.arrays import warn_of_length
 from legato.data.spec import Spec
-from legato.data.streams import Stream, streamed
+from legato.data.streams import Stream, should_stream
 from legato.data.tokens import Encoded
 from legato.data.trajectories import Trajectories, fingerprint
 from legato.data.transitions import Transitions
-from legato.data.windows import Draw, Episodes, Window
+from legato.data.windows import BatchSpec, Episodes, Window
 from legato.envs import describe, episode_limit, make, make_vec, try_environment
 from legato.errors import LegatoError
 from legato.options import for_run
@@ -40,7 +39,7 @@ from legato.training import held_out, policy_file
 from legato.training.progress import Progress
 from legato.training.run import Run
 from legato.training.session import Session
-from legato.training.settings import OfflineSettings, environment_card, world_of
+from legato.training.settings import OfflineSettings, environment_card, environment_config
 
 HELD = "held_out_error"  # the column of metrics
 HELD_STEPS = 2_000  # of the held-out episodes that are predicted at an evaluation, at most, but for the first episode
@@ -61,7 +60,7 @@ def start(
 
     `data` stands in for the dataset that the settings name; such a run cannot be resumed from its name alone.
     """
-    data, held = divided(settings, read(settings) if data is None else data)
+    data, held = split_holdout(settings, read(settings) if data is None else data)
     spec, data = check(algorithm, config, settings, data)
     config = for_run(config, settings.updates)
     if "for_data" in entry(algorithm).offers:
@@ -81,7 +80,7 @@ def start(
     return run
 
 
-def divided(settings: OfflineSettings, data: Trajectories) -> tuple[Trajectories, Trajectories | None]:
+def split_holdout(settings: OfflineSettings, data: Trajectories) -> tuple[Trajectories, Trajectories | None]:
     """The episodes that a run learns from, and those that it holds out. Raises `LegatoError` where one has none."""
     if not settings.holdout:
         return data, None
@@ -103,21 +102,21 @@ def resume(
     """
     run = Run(path)
     run.extend("updates", updates)
-    data, held = parts(run, dataset, data)
+    data, held = load_parts(run, dataset, data)
     session = Session(run, unit="update", resume=True, from_step=from_step, quiet=quiet)
     session.train(OfflineLoop(session, data, held=held, place=dataset))
     return run
 
 
-def learnt(run: Run, dataset: str | None = None, data: Trajectories | None = None) -> Trajectories:
+def load_dataset(run: Run, dataset: str | None = None, data: Trajectories | None = None) -> Trajectories:
     """The data that a run learnt from: from where it was then, whatever the current folder, or where it is now.
 
     Raises `LegatoError` where it is not there any more or is not what it was.
     """
-    return parts(run, dataset, data)[0]
+    return load_parts(run, dataset, data)[0]
 
 
-def parts(
+def load_parts(
     run: Run, dataset: str | None = None, data: Trajectories | None = None
 ) -> tuple[Trajectories, Trajectories | None]:
     """The same, and what it held out."""
@@ -133,7 +132,7 @@ def parts(
             if source is not None or Path(settings.dataset).exists():
                 raise
             raise LegatoError(f"{problem}; `dataset` says where it is now") from problem
-    data, held = divided(settings, data)
+    data, held = split_holdout(settings, data)
     _, data = check(run.algorithm, run.config, settings, data, run.spec)
     if fingerprint(data) != known.get("fingerprint", fingerprint(data)):
         if dataset is not None:
@@ -156,7 +155,7 @@ def read(settings: OfflineSettings, source: str | Path | None = None) -> Traject
     )
     if data.discrete or not settings.env or not (data.actions == np.rint(data.actions)).all():
         return data
-    environment = make(world_of(settings))
+    environment = make(environment_config(settings))
     space = environment.action_space
     environment.close()
     return bounds.as_choices(data, int(space.n), int(space.start)) if isinstance(space, Discrete) else data
@@ -165,7 +164,8 @@ def read(settings: OfflineSettings, source: str | Path | None = None) -> Traject
 def check(
     algorithm: str, config: Any, settings: OfflineSettings, data: Trajectories, spec: Spec | None = None
 ) -> tuple[Spec, Trajectories]:
-    """The spec, and the data as it is learnt from. Raises `LegatoError` when data, algorithm and world do not fit.
+    """The spec, and the data as it is learnt from. Raises `LegatoError` when data, algorithm and environment do not
+    fit.
 
     With the `spec` of a run that has begun its environment is not made again.
     """
@@ -176,12 +176,12 @@ def check(
         able = ", ".join(name for name, other in entries("offline").items() if other.images)
         raise LegatoError(f"{about.name} holds images, of which '{algorithm}' does not learn; {able} does")
     if settings.holdout and told == "goal":
-        raise LegatoError("a policy with goals is told one, which held-out episodes do not name: leave holdout out")
+        raise LegatoError("a policy with goals needs one, which held-out episodes do not name: leave holdout out")
     if settings.env and told == "goal":
         raise LegatoError("a policy with goals is measured with goals of its own: leave `env` out")
     if settings.env:
         if spec is None:
-            environment = make(world_of(settings))
+            environment = make(environment_config(settings))
             spec = describe(environment, settings.env, user=algorithm, discrete=True, images=about.shape is not None)
             limit = episode_limit(environment)
             if settings.env != about.environment and settings.max_episode_steps is None:
@@ -196,7 +196,7 @@ def check(
             if here != there:
                 raise LegatoError(f"{about.name} and '{settings.env}' differ in {what}: {here} and {there}")
         if not data.discrete:
-            data = bounds.bounded(data, spec.low, spec.high, settings.clip_actions)
+            data = bounds.check_bounds(data, spec.low, spec.high, settings.clip_actions)
     elif about.choices is not None:
         spec = Spec.discrete(size, about.choices).with_images(about.shape)
     elif about.low is None or about.high is None:
@@ -213,7 +213,7 @@ def check(
         raise LegatoError(f"'{algorithm}' prepares its data on the device: leave out stream")
     if settings.targets and told == "return" and data.rewards is not None:
         earned = logs.returns(data, module.batches(config).discount)
-        data_facts.warn(settings.targets, float(earned.min()), float(earned.max()))
+        dataset_statistics.warn_of_targets(settings.targets, float(earned.min()), float(earned.max()))
     return spec, module.select_data(config, data, limit)
 
 
@@ -229,35 +229,35 @@ class OfflineLoop:
         run = session.run
         assert isinstance(run.settings, OfflineSettings)
         self.session, self.run, self.settings, self.config = session, run, run.settings, run.config
-        self.held = held
+        self.held_out = held
         self.algorithm = algorithm_module(run.algorithm)
         s, seeds, spec, config = self.settings, run.seeds, run.spec, run.config
-        self.draws: tuple[Draw, ...] = windows.buckets(data.lengths, self.algorithm.batches(config))
-        discount = self.draws[0].discount
+        self.batch_specs: tuple[BatchSpec, ...] = windows.buckets(data.lengths, self.algorithm.batches(config))
+        discount = self.batch_specs[0].discount
         self.stream: Stream | None = None
         self.data: Any = None
         if "prepare" in session.entry.offers:
             prepared = session.entry.function("prepare")(config, spec, data, run.path, fingerprint(data))
-            self.facts, self.data = prepared
+            self.statistics, self.data = prepared
         else:
-            self.facts = self.algorithm.statistics(config, spec, data)
-            if not streamed(data, s.stream):
-                self.data = windows.episodes(data, discount, self.draws)
+            self.statistics = self.algorithm.statistics(config, spec, data)
+            if not should_stream(data, s.stream):
+                self.data = windows.episodes(data, discount, self.batch_specs)
         if self.data is None:
-            self.draws = self.draws[-1:]  # all windows of a chunk have one shape
-            self.open = lambda step: Stream(data, seeds, self.draws[0], DISPATCH, first=step, gamma=discount)
+            self.batch_specs = self.batch_specs[-1:]  # all windows of a chunk have one shape
+            self.open = lambda step: Stream(data, seeds, self.batch_specs[0], DISPATCH, first=step, gamma=discount)
         keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(jnp.array(seeds))  # [seeds, 2]
         init_keys, self.update_keys = keys[:, 0], keys[:, 1]
-        session.init_learner(self.algorithm, (config, spec), (init_keys,), (self.facts,))
+        session.init_learner(self.algorithm, (config, spec), (init_keys,), (self.statistics,))
         self.policies = jax.jit(jax.vmap(partial(self.algorithm.policy, config)))
-        self.eval_environments = make_vec(world_of(s), len(seeds) * s.eval_episodes) if s.env else None
+        self.eval_environments = make_vec(environment_config(s), len(seeds) * s.eval_episodes) if s.env else None
         self.targets: tuple[float | None, ...] = (None,)
         if run.conditioned:
-            self.targets = s.targets or (float(self.facts.target),)
+            self.targets = s.targets or (float(self.statistics.target),)
         self.eval_names = ["eval_return", *(f"eval_return_{t:g}" for t in self.targets[1:] if t is not None)]
         source = self.data or windows.episodes(sets.select(data, [0]))  # of any episode: only shapes are asked for
         # Traced as the loop will call it: unless windows are streamed, the first turn finds the trace.
-        carried = self.draws, session.learner, source, self.update_keys, 0, 1
+        carried = self.batch_specs, session.learner, source, self.update_keys, 0, 1
         metrics = sorted(advance.eval_shape(self.algorithm, config, *carried)[1])
         self.shown = "loss" if "loss" in metrics else metrics[0]
         measured = [*(self.eval_names if s.env else ()), *([HELD] if held is not None else ())]
@@ -282,7 +282,14 @@ class OfflineLoop:
             self.stream = self.stream or self.open(session.step)
             source = jax.tree.map(lambda leaf: leaf[:count], self.stream.take())
         session.learner, metrics = advance(
-            self.algorithm, self.config, self.draws, session.learner, source, self.update_keys, session.step, count
+            self.algorithm,
+            self.config,
+            self.batch_specs,
+            session.learner,
+            source,
+            self.update_keys,
+            session.step,
+            count,
         )
         session.step += count
         session.updates += count
@@ -304,7 +311,7 @@ class OfflineLoop:
         """
         session, seeds = self.session, self.run.seeds
         policies = self.policies(session.learner)
-        apart = None if self.held is None else self._held_out(policies, self.held)
+        apart = None if self.held_out is None else self._held_out(policies, self.held_out)
         found = None
         if self.eval_environments is not None:
             stepped = self.eval_environments, self.run.spec, Clock(1), seeds, "select"
@@ -349,7 +356,7 @@ class OfflineLoop:
     def _held_out(self, policies: Any, held: Trajectories) -> np.ndarray:
         """Errors `[seeds]` of predicting the actions of held-out episodes, as shares of their deviation."""
         some = sets.select(held, np.arange(max(1, int(np.searchsorted(held.offsets, HELD_STEPS, side="right")) - 1)))
-        told = {"conditioned": self.run.conditioned, "gamma": self.draws[0].discount}
+        told = {"conditioned": self.run.conditioned, "gamma": self.batch_specs[0].discount}
         found, _, deviation = held_out.errors(policies, some, self.run.spec, **told)
         return held_out.shares(found, deviation)
 
@@ -365,7 +372,7 @@ class OfflineLoop:
 def advance(
     algorithm: ModuleType,
     config: Any,
-    draws: tuple[Draw, ...],
+    batch_specs: tuple[BatchSpec, ...],
     learner: Any,
     source: Episodes | Encoded | Transitions | Window,
     keys: PRNGKeyArray,
@@ -383,17 +390,17 @@ def advance(
         def update(learner: Any, i: Array | int) -> tuple[Any, dict[str, Array]]:
             k_draw, k_update = jax.random.split(jax.random.fold_in(key, i))
 
-            def from_bucket(what: Draw, learner: Any) -> tuple[Any, dict[str, Array]]:
-                return algorithm.update(config, learner, cast(Episodes, source).draw(k_draw, what), k_update)
+            def from_bucket(batch_spec: BatchSpec, learner: Any) -> tuple[Any, dict[str, Array]]:
+                return algorithm.update(config, learner, cast(Episodes, source).draw(k_draw, batch_spec), k_update)
 
             if given is not None:
                 return algorithm.update(config, learner, jax.tree.map(lambda leaf: leaf[i - first], given), k_update)
-            if len(draws) == 1:
-                return from_bucket(draws[0], learner)
+            if len(batch_specs) == 1:
+                return from_bucket(batch_specs[0], learner)
             # The index is the same for all seeds (unbatched), so `switch` stays a switch under vmap.
             # One branch runs.
             bucket = windows.bucket_of(cast(Episodes, source), jnp.asarray(i))
-            return jax.lax.switch(bucket, [partial(from_bucket, what) for what in draws], learner)
+            return jax.lax.switch(bucket, [partial(from_bucket, batch_spec) for batch_spec in batch_specs], learner)
 
         def turn(i: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
             learner, metrics = update(carry[0], i)

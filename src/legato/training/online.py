@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from legato.algorithms import algorithm as algorithm_module
 from legato.algorithms import entries, entry
 from legato.data import replay as replay_buffer
-from legato.data.replay import HeldDecisions, Minibatches, Replay, Sequences, Transition
+from legato.data.replay import HeldDecisions, Replay, ReplayBatchSpec, Sequences, Transition
 from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories
 from legato.envs import describe, episode_limit, make, make_vec, try_environment
@@ -33,11 +33,11 @@ from legato.policy import Policy, RandomPlans
 from legato.rollout import Clock, Experience, Rollout, episodes
 from legato.training import policy_file
 from legato.training.checkpoint import Checkpoints
-from legato.training.memory import refuse_beyond
+from legato.training.device_memory import refuse_beyond
 from legato.training.progress import Progress
 from legato.training.run import Run
 from legato.training.session import Session
-from legato.training.settings import OfflineSettings, Settings, environment_card, world_of
+from legato.training.settings import OfflineSettings, Settings, environment_card, environment_config
 
 
 def start(
@@ -78,10 +78,11 @@ def resume(
     return run
 
 
-def replayed(run: Run, seed: int | None = None) -> Trajectories:
+def load_replay(run: Run, seed: int | None = None) -> Trajectories:
     """The episodes in the replay buffer of a run's newest checkpoint, of its first seed if none is named.
 
-    They are what `replay.logged` finds. Raises `LegatoError` for a run that kept decisions instead of primitive steps.
+    They are what `replay.to_trajectories` finds. Raises `LegatoError` for a run that kept decisions instead of
+    primitive steps.
     """
     place = run.seeds.index(run.known_seed(seed))
     if isinstance(run.settings, OfflineSettings):
@@ -98,7 +99,7 @@ def replayed(run: Run, seed: int | None = None) -> Trajectories:
     checkpoints.close()
     kept = jax.tree.map(lambda array: array[place], state["replay"])
     about = About.of(f"the replay buffer of '{run.place}'", run.settings.env, run.spec)
-    return replay_buffer.logged(
+    return replay_buffer.to_trajectories(
         kept["rows"], int(kept["added"]), run.settings.environments, run.spec, about, kept.get("frames")
     )
 
@@ -106,8 +107,8 @@ def replayed(run: Run, seed: int | None = None) -> Trajectories:
 def check(algorithm: str, config: Any, settings: Settings) -> Spec:
     """The spec of the environment; raises `LegatoError` when algorithm, environment and settings do not fit."""
     module = algorithm_module(algorithm)
-    world = world_of(settings)
-    environment = make(world)
+    choice = environment_config(settings)
+    environment = make(choice)
     by_acting, from_logs = (
         ", ".join(name for name, found in entries(learns).items() if found.discrete) for learns in ("online", "offline")
     )
@@ -130,7 +131,7 @@ def check(algorithm: str, config: Any, settings: Settings) -> Spec:
     if "check" in entry(algorithm).offers:
         entry(algorithm).function("check")(config, spec, settings.env)
     if settings.backend != "gymnasium":
-        make_vec(world, 1, settings.backend).close()  # is it installed, and does it know the environment?
+        make_vec(choice, 1, settings.backend).close()  # is it installed, and does it know the environment?
     return spec
 
 
@@ -173,7 +174,7 @@ class OnlineLoop:
         assert isinstance(run.settings, Settings)
         self.session, self.run, self.settings, self.config = session, run, run.settings, run.config
         self.algorithm = algorithm_module(run.algorithm)
-        self.batches: Minibatches = self.algorithm.batches(self.config)
+        self.batches: ReplayBatchSpec = self.algorithm.batches(self.config)
         self.plan: int = self.algorithm.plan_length(self.config)
         self.turn_steps, self.turn_updates = turn(run.algorithm, self.config, self.settings)
         refuse_large(self.settings, run.spec, self.turn_steps)
@@ -185,14 +186,14 @@ class OnlineLoop:
         kept = replay_rows(s, self.turn_steps)
         rows = jax.vmap(lambda _: replay_buffer.create(spec, kept, s.environments))
         self.replay: Replay = rows(jnp.arange(len(seeds)))
-        environments = make_vec(world_of(s), self.members, s.backend)
+        environments = make_vec(environment_config(s), self.members, s.backend)
         self.rollout = Rollout(environments, spec, collecting(run.algorithm, self.config), seeds, "train")
-        self.eval_environments = make_vec(world_of(s), len(seeds) * s.eval_episodes)
+        self.eval_environments = make_vec(environment_config(s), len(seeds) * s.eval_episodes)
         self.stored = np.zeros(len(seeds), np.int64)  # transitions so far
-        self.held = HeldDecisions(self.members, spec)
-        self.recent: list[list[tuple[float, float]]] = [[] for _ in seeds]  # (return, length) since the last row
+        self.held_decisions = HeldDecisions(self.members, spec)
+        self.episodes: list[list[tuple[float, float]]] = [[] for _ in seeds]  # (return, length) since the last row
         # Traced as the loop will call it: the first turn finds the trace.
-        row = np.zeros((len(seeds), self.turn_steps, self.held.open.shape[-1]), np.float32)
+        row = np.zeros((len(seeds), self.turn_steps, self.held_decisions.open.shape[-1]), np.float32)
         fresh = replay_buffer.split_images(row, spec)
         counts = jax.ShapeDtypeStruct((len(seeds),), jnp.int32)
         carried = self.turn_updates, session.learner, self.replay, fresh, counts, self.update_keys, 0
@@ -216,7 +217,7 @@ class OnlineLoop:
             session.averages.read(session.checkpoints.steps())  # a NaN loss is named instead of what it led to
             raise
         for episode in ended:
-            self.recent[episode.member // self.settings.environments].append((episode.ret, episode.length))
+            self.episodes[episode.member // self.settings.environments].append((episode.ret, episode.length))
         rows, counts = self._rows(experience)
         self.stored += counts
         waits = "refresh" in session.entry.offers and session.refreshed is None  # for what is fitted first
@@ -265,7 +266,7 @@ class OnlineLoop:
         if not self.batches.per_decision:  # [steps, members, width] -> [seeds, steps * environments, width]
             rows = rows.reshape(len(rows), seeds, -1, rows.shape[-1]).swapaxes(0, 1)
             return rows.reshape(seeds, -1, rows.shape[-1]), np.full(seeds, self.turn_steps, np.int32)
-        done = self.held.fold(rows, experience.begins, experience.ends)
+        done = self.held_decisions.fold(rows, experience.plan_begins, experience.plan_ends)
         each = self.settings.environments
         per_seed = [list(chain(*done[i : i + each])) for i in range(0, len(done), each)]
         padded = np.zeros((seeds, self.turn_steps, rows.shape[-1]), np.float32)
@@ -291,25 +292,25 @@ class OnlineLoop:
     def rows(self, means: list[dict[str, float]], evaluated: np.ndarray | None) -> list[dict[str, float]]:
         """With the returns and lengths of the episodes that ended since the last row."""
         for i, row in enumerate(means):
-            if self.recent[i]:
-                row["return"], row["length"] = (float(x) for x in np.mean(self.recent[i], axis=0))
-            row["episodes"] = len(self.recent[i])
+            if self.episodes[i]:
+                row["return"], row["length"] = (float(x) for x in np.mean(self.episodes[i], axis=0))
+            row["episodes"] = len(self.episodes[i])
             if evaluated is not None:
                 row["eval_return"] = float(evaluated[i])
-            self.recent[i] = []
+            self.episodes[i] = []
         return means
 
     def state(self) -> dict[str, Any]:
         """The filled part of the replay, the episodes in progress, and what was not logged yet."""
         filled = int(min(self.stored.max(), self.replay.capacity))
-        recent = [(i, *episode) for i, of_seed in enumerate(self.recent) for episode in of_seed]
+        finished = [(i, *episode) for i, of_seed in enumerate(self.episodes) for episode in of_seed]
         return {
             "replay": replay_buffer.filled_part(self.replay, filled),
             "rollout": self.rollout.state(),
             "loop": {
                 "stored": self.stored.copy(),
-                "recent": np.array(recent, np.float64).reshape(-1, 3),
-                "held": self.held.open.copy(),
+                "episodes": np.array(finished, np.float64).reshape(-1, 3),
+                "held_decisions": self.held_decisions.open.copy(),
             },
         }
 
@@ -317,9 +318,9 @@ class OnlineLoop:
         self.replay = replay_buffer.refill(self.replay, state["replay"])
         loop = state["loop"]
         self.stored = loop["stored"].copy()
-        for i, ret, length in loop["recent"]:
-            self.recent[int(i)].append((float(ret), float(length)))
-        self.held.open[:] = loop["held"]
+        for i, ret, length in loop["episodes"]:
+            self.episodes[int(i)].append((float(ret), float(length)))
+        self.held_decisions.open[:] = loop["held_decisions"]
         policies = self.algorithm.policy(self.config, self.session.learner)
         self.rollout.restore(state["rollout"], policies, fresh=fresh_episodes)
 
@@ -340,7 +341,7 @@ def advance(
 
     The rows are those of `replay.add`. The i-th update of a run draws from `fold_in(key, i)`, whichever call makes it.
     """
-    batches: Minibatches = algorithm.batches(config)
+    batches: ReplayBatchSpec = algorithm.batches(config)
 
     def one_seed(learner: Any, replay: Replay, rows: Any, n: Array, key: PRNGKeyArray):
         replay = replay_buffer.add(replay, rows, n)
@@ -357,7 +358,7 @@ def advance(
     return jax.vmap(one_seed)(learner, replay, rows, counts, keys)
 
 
-def _minibatches(replay: Replay, batches: Minibatches, key: PRNGKeyArray) -> tuple[Transition | Sequences, ...]:
+def _minibatches(replay: Replay, batches: ReplayBatchSpec, key: PRNGKeyArray) -> tuple[Transition | Sequences, ...]:
     keys = jax.random.split(key, len(batches.lengths))
     return tuple(
         replay_buffer.sample(replay, k, batches.size)

@@ -31,7 +31,7 @@ from legato.errors import LegatoError
 from legato.player import Player
 from legato.policy import Policy
 from legato.training import files
-from legato.training.beginning import begin
+from legato.training.initialise import init_learners
 from legato.training.renamed import present_leaves
 from legato.training.run import Run
 
@@ -159,7 +159,7 @@ def newest_learners(run: Run, seeds: Sequence[int], *shared: Any) -> Any:
     finally:
         checkpoints.close()
     keys = jax.random.split(jax.random.key(0), len(run.seeds))
-    skeleton = begin.eval_shape(algorithm_module(run.algorithm), (run.config, run.spec), (keys,), shared)
+    skeleton = init_learners.eval_shape(algorithm_module(run.algorithm), (run.config, run.spec), (keys,), shared)
     learners = fill(skeleton, state["learner"], str(run.path / "checkpoints"))
     places = jnp.asarray([run.seeds.index(seed) for seed in seeds])
     return jax.tree.map(lambda leaf: leaf[places], learners)

@@ -13,7 +13,7 @@ from legato.errors import escape_markup, plain
 class Progress:
     """A bar (or lines) for work of `total` steps; a context manager.
 
-    `quiet` shows nothing. Not on a terminal, a line is printed whenever `note` is called. Where nobody can be shown
+    `quiet` shows nothing. Not on a terminal, a line is printed whenever `note` is called. Where nothing can be shown
     anything any more (a closed terminal, a broken pipe) the work goes on.
     """
 
@@ -55,7 +55,7 @@ class Progress:
             self.bar.update(self.task, completed=done, rate=self._rate(done))
 
     def note(self, done: int, text: str) -> None:
-        """A remark worth keeping, at the bar's end or as a line."""
+        """A line worth keeping, at the bar's end or on its own."""
         if self.bar:
             self.bar.update(self.task, completed=done, note=escape_markup(text), rate=self._rate(done))
         elif not self.quiet:
@@ -63,7 +63,7 @@ class Progress:
             with suppress(OSError):
                 print(line, file=sys.stderr, flush=True)  # noqa: T201
 
-    def remark(self, text: str) -> None:
+    def show_status(self, text: str) -> None:
         """What is being done meanwhile, at the bar's end; no line of its own."""
         if self.bar:
             self.bar.update(self.task, note=escape_markup(text))

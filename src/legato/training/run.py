@@ -27,10 +27,10 @@ from legato.algorithms import entries, entry
 from legato.data.spec import Spec
 from legato.errors import LegatoError, LegatoWarning, unknown
 from legato.training import files
-from legato.training.settings import KINDS, AnySettings, OfflineSettings, world_of
+from legato.training.settings import KINDS, AnySettings, OfflineSettings, environment_config
 
 if TYPE_CHECKING:  # brings Gymnasium
-    from legato.envs import Env, World
+    from legato.envs import Env, EnvironmentConfig
 
 Which = Literal["last", "best", "start"]
 
@@ -75,7 +75,7 @@ class Run:
         self.method: str | None = body.get("method")
         """how its policies were fine-tuned, if they were"""
         if self.method is not None and self.method not in entries("finetuning"):
-            raise files.Unfit(f"there is no way to fine-tune '{self.method}'")
+            raise files.Unfit(f"there is no fine-tuner '{self.method}'")
         learns = entry(self.algorithm).learns if self.method is None else "finetuning"
         self.tuning: Any = None
         if self.method is not None:
@@ -192,11 +192,11 @@ class Run:
         return self.settings.env or (self.data or {}).get("environment")
 
     @property
-    def world(self) -> World:
+    def environment_config(self) -> EnvironmentConfig:
         """The same with its options and time limit, which belong to the environment of its settings."""
-        from legato.envs import World
+        from legato.envs import EnvironmentConfig
 
-        return world_of(self.settings) if self.settings.env else World(self.environment or "")
+        return environment_config(self.settings) if self.settings.env else EnvironmentConfig(self.environment or "")
 
     def confirm(self, env: Env | None, options: Mapping[str, Any] | None = None) -> None:
         """Let the user name the run's environment again, as a module or a function that makes it must be.
@@ -223,7 +223,7 @@ class Run:
 
     @property
     def goals(self) -> bool:
-        """Are its policies told a goal?"""
+        """Do its policies read a goal?"""
         return entry(self.algorithm).command(self.config) == "goal"
 
     def resume_command(self, command: str, dataset: str | None = None) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from legato.data.histories import Episode
+from legato.data.recurrent_replay import Episode
 from legato.data.spec import Spec
 from legato.rollout import Experience
 
@@ -78,4 +78,4 @@ def with_padding(episode: Episode, rows: int) -> Episode:
         return episode
     arrays = (np.asarray(array) for array in (episode.observations, episode.actions, episode.rewards))
     wider = (np.concatenate([array, np.zeros((more, *array.shape[1:]), array.dtype)]) for array in arrays)
-    return Episode(*wider, episode.steps, episode.terminated, episode.asked)  # type: ignore[arg-type]
+    return Episode(*wider, episode.steps, episode.terminated, episode.target)  # type: ignore[arg-type]

@@ -16,9 +16,9 @@ import numpy as np
 
 from legato.algorithms import entry
 from legato.training.averages import Averages
-from legato.training.beginning import begin
 from legato.training.checkpoint import Checkpoints
-from legato.training.interruption import attended
+from legato.training.initialise import init_learners
+from legato.training.interruption import supervise
 from legato.training.metrics import Metrics, kept_history
 from legato.training.policy_file import fill, match, named_leaves
 from legato.training.progress import Progress
@@ -127,22 +127,22 @@ class Session:
         shared: tuple[Any, ...] = (),
         members: int | None = None,
     ) -> None:
-        """The learners of all seeds before the first update (see `begin`).
+        """The learners of all seeds before the first update (see `init_learners`).
 
         A checkpoint that holds others is refused before anything large is allocated. Raises `LegatoError`.
         """
         if self.loaded is not None:
             state = self.loaded[1]
             with self.checkpoints.restoring(state, len(self.run.seeds), members):
-                asked = begin.eval_shape(module, how, each, shared)
+                asked = init_learners.eval_shape(module, how, each, shared)
                 match(asked, state["learner"], str(self.checkpoints.folder))
-        self.learner = begin(module, how, each, shared)
+        self.learner = init_learners(module, how, each, shared)
 
     def train(self, loop: Loop) -> None:
         """Run to the last step; save on the way; leave checkpoint and policies behind whatever ends it."""
         self._open(loop)
         self.run.keep_end()
-        with attended(
+        with supervise(
             loop.title,
             loop.end,
             start=self.step,
@@ -195,7 +195,7 @@ class Session:
             return
 
         def show(done: int, total: int, what: str) -> None:
-            progress.remark(f"{what}: {100 * done // max(total, 1)} %")
+            progress.show_status(f"{what}: {100 * done // max(total, 1)} %")
             self.pause(self.step)
 
         def refreshed(learner: Any, source: Any) -> Refreshed:

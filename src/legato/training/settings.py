@@ -1,4 +1,4 @@
-"""What a training run is told beside its algorithm's hyper-parameters, and the named presets.
+"""The settings of a training run beside its algorithm's hyper-parameters, and the named presets.
 
 Imports no JAX, so that commands answer quickly.
 """
@@ -17,7 +17,7 @@ from legato.errors import LegatoError, unknown
 from legato.options import AtLeast, Count, NonNegative, Rate, ShareBelowOne, Whole, unknown_option, validate
 
 if TYPE_CHECKING:
-    from legato.envs import World
+    from legato.envs import EnvironmentConfig
 
 SEEDS = 2**31  # what seeds are counted below: randomness derives from 32 bits
 TOGETHER = 65_536  # environments that one process may hold
@@ -67,11 +67,11 @@ class Settings:
     log_every: Count = 500
     """primitive steps between rows of metrics"""
     checkpoint_every: Count = 5_000
-    """primitive steps between checkpoints; what a kill -9 can cost at most"""
+    """primitive steps between checkpoints; what a kill -9 can lose at most"""
 
     def __post_init__(self) -> None:
         validate(self)
-        _check_world(self)
+        _check_environment(self)
         _check_seeds(self)
 
 
@@ -110,11 +110,11 @@ class OfflineSettings:
     log_every: Count = 250
     """updates between rows of metrics, counted up to a multiple of 50"""
     checkpoint_every: Count = 1_000
-    """updates between checkpoints, counted up to a multiple of 50; what a kill -9 can cost at most"""
+    """updates between checkpoints, counted up to a multiple of 50; what a kill -9 can lose at most"""
 
     def __post_init__(self) -> None:
         validate(self)
-        _check_world(self)
+        _check_environment(self)
         named = [f"{target:g}" for target in self.targets]
         if twice := {name for name in named if named.count(name) > 1}:
             raise LegatoError(f"a target return of {min(twice)} is asked for twice")
@@ -123,7 +123,7 @@ class OfflineSettings:
 
 @dataclass(frozen=True)
 class FinetuneSettings:
-    """Where, how long and how often a policy goes on learning by acting, and what is guarded meanwhile."""
+    """Where, how long and how often a policy is fine-tuned by acting, and which regressions are reported or undone."""
 
     env: str = ""
     """Gymnasium id of the environment; by default the one that the run's data came from"""
@@ -143,14 +143,14 @@ class FinetuneSettings:
     """environments per seed, stepped side by side"""
     capacity: Annotated[int, AtLeast(2)] = 60_000
     """primitive steps that the replay keeps"""
-    memory: Rate = 4.0
+    replay_gib: Rate = 4.0
     """GiB that the replays of all seeds may take; what needs more is refused before it is allocated"""
     target: float | None = None
     """return to ask for at first; by default the policy's own"""
-    drop: NonNegative = 0.1
-    """an evaluation that lies below the offline policy's by more than this share of it is said"""
+    regression_tolerance: NonNegative = 0.1
+    """an evaluation that lies below the offline policy's by more than this share of it is reported"""
     rollback: bool = False
-    """take a policy back to its best where it has fallen below that by more than this share"""
+    """roll a policy back to its best where it has fallen below that by more than this share"""
     eval_every: Count = 5_000
     """primitive steps between evaluations, after each of which the policy is kept"""
     eval_episodes: Count = 10
@@ -158,18 +158,18 @@ class FinetuneSettings:
     log_every: Count = 1_000
     """primitive steps between rows of metrics"""
     checkpoint_every: Count = 25_000
-    """primitive steps between checkpoints, as large as the replay; what a kill -9 can cost at most"""
+    """primitive steps between checkpoints, as large as the replay; what a kill -9 can lose at most"""
 
     def __post_init__(self) -> None:
         validate(self)
-        _check_world(self)
+        _check_environment(self)
         _check_seeds(self)
 
 
 AnySettings = Settings | OfflineSettings | FinetuneSettings
 
 
-def _check_world(settings: AnySettings) -> None:
+def _check_environment(settings: AnySettings) -> None:
     limit = settings.max_episode_steps
     if limit is not None and (not isinstance(limit, int) or limit < 1):
         raise LegatoError(f"max_episode_steps must be a whole number of at least 1; {limit} was given")
@@ -186,11 +186,11 @@ def environment_card(settings: AnySettings) -> dict[str, Any]:
     return card | ({"max_episode_steps": settings.max_episode_steps} if settings.max_episode_steps else {})
 
 
-def world_of(settings: AnySettings) -> World:
+def environment_config(settings: AnySettings) -> EnvironmentConfig:
     """The environment of a run's settings, which brings Gymnasium."""
-    from legato.envs import World
+    from legato.envs import EnvironmentConfig
 
-    return World(settings.env, settings.env_options, settings.max_episode_steps)
+    return EnvironmentConfig(settings.env, settings.env_options, settings.max_episode_steps)
 
 
 PRESETS: dict[str, str] = {
@@ -210,7 +210,7 @@ def preset(name: str, algorithm: str, place: str) -> tuple[Any, AnySettings]:
     return _chosen(found, name, Task(place), {"env" if found.learns == "online" else "dataset": place})
 
 
-def tuning_preset(name: str, method: str, env: str, *, scratch: bool = False) -> tuple[Any, FinetuneSettings]:
+def finetuning_preset(name: str, method: str, env: str, *, scratch: bool = False) -> tuple[Any, FinetuneSettings]:
     """The hyper-parameters and settings that a preset names for fine-tuning by a method in an environment.
 
     From `scratch` there is nothing worth staying near to, and no logs.

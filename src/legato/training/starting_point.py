@@ -13,16 +13,15 @@ import jax.numpy as jnp
 
 from legato.algorithms import algorithm as algorithm_module
 from legato.algorithms import entry, finetuner
-from legato.data import facts as data_facts
-from legato.data import histories
+from legato.data import dataset_statistics, recurrent_replay
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
-from legato.envs import World, describe, episode_limit, make, try_environment
+from legato.envs import EnvironmentConfig, describe, episode_limit, make, try_environment
 from legato.errors import LegatoError
 from legato.training import offline, policy_file
 from legato.training.policy_file import LoadedPolicy
 from legato.training.run import Run
-from legato.training.settings import FinetuneSettings, change_options, environment_card, world_of
+from legato.training.settings import FinetuneSettings, change_options, environment_card, environment_config
 from legato.training.settings import preset as named_preset
 
 
@@ -52,13 +51,13 @@ def load_initial(before: Run, settings: FinetuneSettings) -> InitialPolicies:
 def new_initial(
     algorithm: str, method: str, preset: str, settings: FinetuneSettings, base: Mapping[str, Any]
 ) -> InitialPolicies:
-    """New policies, which know nothing, of the preset's hyper-parameters but for those in `base`.
+    """Untrained policies, of the preset's hyper-parameters but for those in `base`.
 
     Raises `LegatoError` where nobody says what return to ask for.
     """
     if settings.target is None:
         raise LegatoError("policies that begin from scratch must be told what return to ask for: give `target`")
-    spec, _ = describe_environment(world_of(settings), method)
+    spec, _ = describe_environment(environment_config(settings), method)
     config = change_options(algorithm, named_preset(preset, algorithm, settings.env)[0], base)
     module = algorithm_module(algorithm)
     numbers = jnp.asarray(max(abs(settings.target), 1.0)), jnp.asarray(settings.target)  # the unit, and what is asked
@@ -67,7 +66,7 @@ def new_initial(
         key = jax.random.split(jax.random.key(seed), 4)[3]  # the first three are those of the loop
         card = policy_file.Card(algorithm, config, spec, {**environment_card(settings), "seed": seed, "step": 0})
         learner = module.init(config, spec, key)
-        learner = eqx.tree_at(lambda whole: (whole.facts.scale, whole.facts.target), learner, numbers)
+        learner = eqx.tree_at(lambda whole: (whole.statistics.scale, whole.statistics.target), learner, numbers)
         policies.append(LoadedPolicy(module.policy(config, learner), card))
     return InitialPolicies(algorithm, algorithm, config, policies)
 
@@ -75,9 +74,9 @@ def new_initial(
 def check(
     method: str, tuning: Any, settings: FinetuneSettings, origin: InitialPolicies, *, quiet: bool = False
 ) -> Spec:
-    """The spec. Raises `LegatoError` where policy, tuner, environment and memory do not fit."""
-    spec, limit = describe_environment(world_of(settings), method)
-    try_environment(make(world_of(settings)), settings.env)
+    """The spec. Raises `LegatoError` where policy, fine-tuner, environment and replay do not fit."""
+    spec, limit = describe_environment(environment_config(settings), method)
+    try_environment(make(environment_config(settings)), settings.env)
     loaded = origin.policies[0]
     for what, here, there in (
         ("observations of so many numbers", loaded.spec.observation_size, spec.observation_size),
@@ -95,19 +94,21 @@ def check(
     rows, row = replay.size(tuning, base, spec, settings.capacity, limit or module.longest_episode(base))
     if limit is not None and limit + 1 > rows:
         raise LegatoError(f"capacity {settings.capacity} does not hold one episode of '{settings.env}' ({limit} steps)")
-    allowed = settings.memory * 2**30 / settings.seeds
-    needed = histories.fitting(rows, row, allowed, settings.capacity, smaller=replay.SMALLER)
+    allowed = settings.replay_gib * 2**30 / settings.seeds
+    needed = recurrent_replay.checked_size(rows, row, allowed, settings.capacity, smaller=replay.SMALLER)
     each = " per seed" if settings.seeds > 1 else ""
     if not quiet:
         print(f"the replay takes {needed / 2**30:.2f} GiB{each}", file=sys.stderr)  # noqa: T201
     if settings.target is not None and origin.run is not None:
-        low, high = (float(cast(Any, loaded.policy).facts.deciles[i]) for i in (0, -1))
-        data_facts.warn([settings.target], low, high)
+        low, high = (float(cast(Any, loaded.policy).statistics.deciles[i]) for i in (0, -1))
+        dataset_statistics.warn_of_targets([settings.target], low, high)
     return spec
 
 
 def continued_learners(origin: InitialPolicies, method: str, tuning: Any, settings: FinetuneSettings) -> Any:
-    """The learners that a run ended with, where a tuner goes on with their optimisers; None where it does not."""
+    """The learners that a run ended with, where a fine-tuner continues with their optimisers; None where it does
+    not.
+    """
     found = entry(method, "finetuning")
     if origin.run is None or "continues" not in found.offers or not found.function("continues")(tuning):
         return None
@@ -116,19 +117,19 @@ def continued_learners(origin: InitialPolicies, method: str, tuning: Any, settin
             f"the optimiser goes on from where '{origin.name}' ended, not from its {settings.which} policy: "
             "leave out which, or begin with a new one (continue_optimiser off)"
         )
-    facts = cast(Any, origin.policies[0].policy).facts
-    return policy_file.newest_learners(origin.run, seeds_of(settings), facts)
+    statistics = cast(Any, origin.policies[0].policy).statistics
+    return policy_file.newest_learners(origin.run, seeds_of(settings), statistics)
 
 
 def load_logs(before: Run, dataset: str | None = None) -> Trajectories:
     """The data that the offline policies learnt from. Raises `LegatoError` where it is not there any more."""
-    return offline.learnt(before, dataset)
+    return offline.load_dataset(before, dataset)
 
 
-def describe_environment(world: World, method: str) -> tuple[Spec, int | None]:
+def describe_environment(config: EnvironmentConfig, method: str) -> tuple[Spec, int | None]:
     """What an environment is like, and after how many steps it ends its episodes."""
-    environment = make(world)
-    spec = describe(environment, world.name, user=method, discrete=True)
+    environment = make(config)
+    spec = describe(environment, config.name, user=method, discrete=True)
     limit = episode_limit(environment)
     environment.close()
     return spec, limit

@@ -15,19 +15,18 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.algorithms import action_units
 from legato.algorithms.bc.config import BC as Config
-from legato.data import facts as data_facts
-from legato.data import sets
-from legato.data.facts import Facts
+from legato.data import dataset_statistics, sets
+from legato.data.dataset_statistics import DatasetStatistics
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
-from legato.data.windows import Draw, Window
+from legato.data.windows import BatchSpec, Window
 from legato.losses.imitation import action_error
 from legato.losses.means import masked_mean
 from legato.models.image_network import ImageNetwork, with_encoder
 from legato.nn.layers import drop, dropout_bits
 from legato.nn.mlp import Linear
 from legato.nn.optimisation import adamw, descend, optax, warmup_schedule
-from legato.policy import LastStep, Policy, Step, held, refuse_command
+from legato.policy import LastStep, Policy, Step, hold_action, refuse_command
 
 Metrics = dict[str, Float[Array, ""]]
 for_data = action_units.for_data
@@ -46,7 +45,7 @@ class Network(eqx.Module):
         self.dropout = config.dropout
 
     def __call__(self, s: Float[Array, "*batch obs"], key: PRNGKeyArray | None = None) -> Float[Array, "*batch act"]:
-        """Actions before the tanh (`Facts.squash`), or logits."""
+        """Actions before the tanh (`DatasetStatistics.squash`), or logits."""
         hidden = len(self.layers) - 1
         bits = [None] * hidden if key is None else dropout_bits(key, (hidden, *s.shape[:-1], self.layers[0].bias.size))
         for layer, of_layer in zip(self.layers[:-1], bits, strict=True):
@@ -58,7 +57,7 @@ class Learner(eqx.Module):
     """Everything behaviour cloning carries while training."""
 
     network: Network | ImageNetwork
-    facts: Facts
+    statistics: DatasetStatistics
     optimiser: optax.OptState
     updates: Int[Array, ""]
 
@@ -68,16 +67,16 @@ def select_data(config: Config, data: Trajectories, limit: int | None = None) ->
     return data if config.fraction == 1 else sets.top(data, config.fraction)
 
 
-def statistics(config: Config, spec: Spec, data: Trajectories) -> Facts:
+def statistics(config: Config, spec: Spec, data: Trajectories) -> DatasetStatistics:
     """What the policy keeps of the data."""
-    return data_facts.of(data, spec, units=config.action_units)
+    return dataset_statistics.of(data, spec, units=config.action_units)
 
 
-def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = None) -> Learner:
-    """A learner before its first update. `facts` say what the data is like."""
+def init(config: Config, spec: Spec, key: PRNGKeyArray, statistics: DatasetStatistics | None = None) -> Learner:
+    """A learner before its first update. `statistics` are those of the data."""
     network = _network(config, spec, key)
-    facts = Facts.none(spec, config.action_units) if facts is None else facts
-    return Learner(network, facts, _optimiser(config).init(cast(Any, network)), jnp.zeros((), jnp.int32))
+    statistics = DatasetStatistics.identity(spec, config.action_units) if statistics is None else statistics
+    return Learner(network, statistics, _optimiser(config).init(cast(Any, network)), jnp.zeros((), jnp.int32))
 
 
 def _network(config: Config, spec: Spec, key: PRNGKeyArray) -> Network | ImageNetwork:
@@ -90,52 +89,52 @@ def _optimiser(config: Config) -> optax.GradientTransformation:
 
 
 def loss(
-    network: Network | ImageNetwork, facts: Facts, batch: Window, key: PRNGKeyArray | None = None
+    network: Network | ImageNetwork, statistics: DatasetStatistics, batch: Window, key: PRNGKeyArray | None = None
 ) -> Float[Array, ""]:
     """L. With a `key` dropout is on."""
-    given = network(facts.normaliser(batch.observations), key)
-    return masked_mean(action_error(given, facts.normalise_actions(batch.actions), facts.squash), batch.mask)
+    given = network(statistics.normaliser(batch.observations), key)
+    return masked_mean(action_error(given, statistics.normalise_actions(batch.actions), statistics.squash), batch.mask)
 
 
 def update(config: Config, learner: Learner, batch: Window, key: PRNGKeyArray) -> tuple[Learner, Metrics]:
     """One gradient step."""
-    value, gradient = jax.value_and_grad(loss)(learner.network, learner.facts, batch, key)
+    value, gradient = jax.value_and_grad(loss)(learner.network, learner.statistics, batch, key)
     network, state = descend(_optimiser(config), learner.network, gradient, learner.optimiser)
     metrics = {"loss": value, "gradient_norm": optax.tree.norm(gradient)}
-    return Learner(network, learner.facts, state, learner.updates + 1), metrics
+    return Learner(network, learner.statistics, state, learner.updates + 1), metrics
 
 
 class Cloned(Policy[LastStep]):
     """Decides one action from the newest observation, and holds it."""
 
     network: Network | ImageNetwork
-    facts: Facts
+    statistics: DatasetStatistics
 
     def init_state(self, command: Any) -> LastStep:
         refuse_command(command)
-        return LastStep.empty(self.facts.spec)
+        return LastStep.empty(self.statistics.spec)
 
     def observe(self, state: LastStep, step: Step) -> LastStep:
         return LastStep.of(step)
 
     def decide(self, state: LastStep, key: PRNGKeyArray | None, length: int) -> tuple[Array, LastStep]:
-        given = self.network(self.facts.normaliser(state.observation))
-        return held(self.facts.action(given, key), length), state
+        given = self.network(self.statistics.normaliser(state.observation))
+        return hold_action(self.statistics.to_action(given, key), length), state
 
 
 def policy(config: Config, learner: Learner) -> Cloned:
-    """The deployable part: the network and the data's facts."""
-    return Cloned(learner.network, learner.facts)
+    """The deployable part: the network and the data's statistics."""
+    return Cloned(learner.network, learner.statistics)
 
 
 def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> Cloned:
     """`policy` of what `init` gives, without what only learns."""
-    return Cloned(_network(config, spec, key), Facts.none(spec, config.action_units))
+    return Cloned(_network(config, spec, key), DatasetStatistics.identity(spec, config.action_units))
 
 
-def batches(config: Config) -> Draw:
+def batches(config: Config) -> BatchSpec:
     """Single steps."""
-    return Draw(config.batch_size, 1)
+    return BatchSpec(config.batch_size, 1)
 
 
 def plan_length(config: Config) -> int:

@@ -66,7 +66,7 @@ class DS4:
     """read returns-to-go; without, the same network imitates (a negative control)"""
     history: bool = True
     """carry states and read the previous action; without, the same network is Markov (a negative control)"""
-    delayed: bool = False
+    delay_rewards: bool = False
     """every reward paid at the episode's end; the target then stays as it was asked"""
     gamma: PositiveShare = 1.0
     """discount of returns-to-go per primitive step"""
@@ -94,7 +94,7 @@ class DS4:
 
     def __post_init__(self) -> None:
         validate(self)
-        if self.delayed and self.gamma < 1:
+        if self.delay_rewards and self.gamma < 1:
             raise LegatoError(
                 f"a delayed return stays as it was asked; gamma {self.gamma} would discount it: leave one out"
             )
@@ -124,9 +124,9 @@ class DS4AC:
     """deviation of the actions' noise, in units of their bounds: before the actor is updated, then, and at last"""
     noise_over: Whole = 50_000
     """primitive steps from the second to the last"""
-    variation: ShareBelowOne = 0.15
-    """an episode is asked for up to this share more or less than the present target [DS4]"""
-    ahead: NonNegative = 0.1
+    target_variation: ShareBelowOne = 0.15
+    """an episode's target lies up to this share above or below the present one [DS4]"""
+    target_increment: NonNegative = 0.1
     """the present target lies by this share above the best evaluation so far, and never below the first [DS4]"""
     relabel: bool = False
     """write episodes into the replay as if they had been asked for what they earned [DS4]"""
@@ -136,23 +136,27 @@ class DS4AC:
     """leave A, B and the step sizes alone, so that stored states stay what they are [DS4]"""
     refresh_every: Whole = 0
     """updates of the actor between renewals of all stored states; 0: never"""
-    anchor: NonNegative = 0.0
-    """how much the squared distance to an anchor's actions counts beside -Q / mean |Q|; 0: -Q alone [DS4]"""
-    shortest: Share = 0.0
-    """every fall halves the length of the tether, 1 / anchor, but leaves at least this share of it"""
-    anchor_at: Literal["best", "start"] = "best"
-    """the anchor: the policy that evaluated best so far, or always the offline one"""
+    regularisation_weight: NonNegative = 0.0
+    """weight of the squared distance to the actions of a reference policy beside -Q / mean |Q|; 0: -Q alone [DS4]"""
+    min_regularisation_scale: Share = 0.0
+    """every rollback halves the scale that this weight is divided by, down to this at least: 0.25 is four times the
+    weight at most
+    """
+    regularise_towards: Literal["best", "start"] = "best"
+    """the reference policy: the one that evaluated best so far, or always the offline one"""
     gamma: Share = 0.99
     """discount per primitive step, of the critics [DS4]"""
     n_step: Steps = 1
-    """primitive steps whose rewards a critic's target adds up before it looks at the critics again [DS4: 1]"""
+    """primitive steps whose rewards a critic's target adds up before it bootstraps from the critics [DS4: 1]"""
     smoothing: NonNegative = 0.0
     """deviation of noise on the actions of a critic's target, in units of their bounds [DS4: none, TD3: 0.2]"""
-    regret: NonNegative = 0.0
-    """where the world ends an episode, this share of what was still wanted counts as lost to the critics [DS4: 0]"""
+    termination_penalty: NonNegative = 0.0
+    """where the environment ends an episode, this share of the return-to-go that is left counts as lost to the critics
+    [DS4: 0]
+    """
     reward_scale: Annotated[float, Positive((0, "the policy's own"))] = 0.0
     """rewards are divided by this for the critics [DS4: 1000]; 0: by a tenth of the policy's unit of returns"""
-    logged: Whole = 0
+    offline_steps: Whole = 0
     """primitive steps of logged episodes, good and bad, that the replay begins with; 0: none [DS4]"""
     hidden: Size = 256
     """width of the critics' hidden layers"""
@@ -185,7 +189,7 @@ class DS4AC:
 
 @dataclass(frozen=True)
 class DS4RW:
-    """Decision S4 fine-tuned by imitating its own episodes, whole, the better ones more: slow, and hard to ruin."""
+    """Decision S4 fine-tuned by imitating its own episodes, whole, the better ones more: slow and stable."""
 
     every: Count = 1_000
     """primitive steps between updates"""
@@ -195,15 +199,15 @@ class DS4RW:
     """primitive steps before the first update"""
     episodes: Count = 200
     """whole episodes that the replay keeps, at first the best of the logs [DS4: 2000]"""
-    above: NonNegative = 0.4
+    pivot_deviations: NonNegative = 0.4
     """an episode counts 1 that earned this many deviations more than their mean, at its highest so far [DS4]"""
     sharpness: NonNegative = 1.0
     """how fast that rises with what was earned: exp(sharpness (return - pivot) / |pivot|), 0.01 to 10 [DS4: 1]"""
     noise: NonNegative = 0.1
     """deviation of the actions' noise while collecting, in units of their bounds"""
-    variation: ShareBelowOne = 0.15
-    """an episode is asked for up to this share more or less than the present target [DS4]"""
-    ahead: NonNegative = 0.1
+    target_variation: ShareBelowOne = 0.15
+    """an episode's target lies up to this share above or below the present one [DS4]"""
+    target_increment: NonNegative = 0.1
     """the present target lies by this share above the best evaluation so far, and never below the first [DS4]"""
     batch_size: Size = 4
     """episodes per update [DS4: 64]"""
@@ -237,9 +241,9 @@ def cpu(task: Task) -> Preset:
 # does: larger and slower critics, more episodes to judge by, more patience.
 BY_ENVIRONMENT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "walker2d": (
-        {"hidden": 256, "critic_learning_rate": 3e-4, "critic_steps": 7_500, "regret": 0.05}
-        | {"anchor": 1.0, "shortest": 0.25, "ahead": 0.1},
-        {"drop": 0.1, "eval_episodes": 20},
+        {"hidden": 256, "critic_learning_rate": 3e-4, "critic_steps": 7_500, "termination_penalty": 0.05}
+        | {"regularisation_weight": 1.0, "min_regularisation_scale": 0.25, "target_increment": 0.1},
+        {"regression_tolerance": 0.1, "eval_episodes": 20},
     ),
 }
 
@@ -251,18 +255,24 @@ def paper_actor_critic(task: Task) -> Preset:
 
 
 def cpu_actor_critic(task: Task) -> Preset:
-    """Critics that are right sooner and have seen what goes wrong, and an actor that strays little from its best.
+    """Critics that are accurate sooner and have seen failures, and an actor regularised towards its best.
 
-    From scratch there is nothing worth staying near to, and no logs.
+    From scratch there is no policy to be regularised towards, and no logs.
     """
     options: dict[str, Any] = {"start_steps": 1_000, "n_step": 10, "hidden": 128, "smoothing": 0.1, "average": 0.02}
     if task.scratch:
         options |= {"critic_steps": 2_000, "critic_updates": 4, "batch_size": 128, "tau": 0.01}
         return Preset({**options, "learning_rate": 3e-4, "noise": (0.5, 0.3, 0.1)})
-    options |= {"critic_steps": 5_000, "critics_per_actor": 10, "logged": 30_000, "regret": 0.2, "average": 0.005}
-    options |= {"critic_reads_return": False, "noise": (0.1, 0.1, 0.1), "variation": 0.05}
-    options |= {"learning_rate": 5e-5, "anchor": 0.5, "ahead": 0.3}
-    settings = {"eval_every": 2_500, "rollback": True, "drop": 0.05}
+    options |= {
+        "critic_steps": 5_000,
+        "critics_per_actor": 10,
+        "offline_steps": 30_000,
+        "termination_penalty": 0.2,
+        "average": 0.005,
+    }
+    options |= {"critic_reads_return": False, "noise": (0.1, 0.1, 0.1), "target_variation": 0.05}
+    options |= {"learning_rate": 5e-5, "regularisation_weight": 0.5, "target_increment": 0.3}
+    settings = {"eval_every": 2_500, "rollback": True, "regression_tolerance": 0.05}
     found = (of for name, of in BY_ENVIRONMENT.items() if name in task.name.lower())
     of_options, of_settings = next(found, ({}, {}))
     return Preset({**options, **of_options}, {**settings, **of_settings})

@@ -20,19 +20,19 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.algorithms import action_units
 from legato.algorithms.decision_s4.config import DS4 as Config
-from legato.data import facts as data_facts
+from legato.data import dataset_statistics
 from legato.data import trajectories as logs
-from legato.data.facts import Facts
+from legato.data.dataset_statistics import DatasetStatistics
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
-from legato.data.windows import Draw, Window
+from legato.data.windows import BatchSpec, Window
 from legato.losses.imitation import action_error
 from legato.losses.means import masked_mean, weighted_mean
 from legato.nn.layers import LayerNorm, drop, dropout_bits
 from legato.nn.mlp import Linear, apply_rows
 from legato.nn.optimisation import descend, optax, warmup_schedule
 from legato.nn.ssm import S4, S4D, S5, groups
-from legato.policy import Policy, Step, held, return_to_go, target_return
+from legato.policy import Policy, Step, hold_action, return_to_go, target_return
 
 Metrics = dict[str, Float[Array, ""]]
 for_data = action_units.for_data
@@ -113,7 +113,7 @@ class Network(eqx.Module):
         given = jnp.concatenate([observations, previous, returns[..., None]], axis=-1).astype(entry.weight.dtype)
         return drop(apply_rows(self.pre, jax.nn.gelu(apply_rows(entry, given))), self.dropout, bits)
 
-    def mixed(
+    def mix_channels(
         self, block: Block, u: Float[Array, "*batch H"], y: Float[Array, "*batch H"], bits: Array | None = None
     ) -> Float[Array, "*batch H"]:
         """A block's output, from its input u and what its system made of that."""
@@ -139,7 +139,7 @@ class Network(eqx.Module):
                 y = block.system.convolve(x)
             else:  # every step is an episode of its own
                 y = block.system.convolve(x[..., None, :])[..., 0, :]
-            u = self.mixed(block, u, y, of_block)
+            u = self.mix_channels(block, u, y, of_block)
         return u @ self.out
 
     def start(self) -> tuple[Any, ...]:
@@ -165,7 +165,7 @@ class Network(eqx.Module):
         for block, system, x in zip(self.blocks, discrete, states, strict=True):
             x = x if self.history else block.system.start()
             x, y = block.system.step(system, x, u if block.norm is None else block.norm(u))
-            u = self.mixed(block, u, y)
+            u = self.mix_channels(block, u, y)
             after.append(x)
         return tuple(after), u
 
@@ -180,7 +180,7 @@ class Network(eqx.Module):
         u = self.encode(self.entry(), observation, previous, ret)
         for block, system, x in zip(self.blocks, self.discrete(), states, strict=True):
             x = x if self.history else block.system.start()
-            u = self.mixed(block, u, block.system.respond(system, x, u if block.norm is None else block.norm(u)))
+            u = self.mix_channels(block, u, block.system.respond(system, x, u if block.norm is None else block.norm(u)))
         return u @ self.out
 
 
@@ -188,7 +188,7 @@ class Learner(eqx.Module):
     """Everything Decision S4 carries while training from logs."""
 
     network: Network
-    facts: Facts
+    statistics: DatasetStatistics
     optimiser: optax.OptState
     updates: Int[Array, ""]
 
@@ -196,19 +196,19 @@ class Learner(eqx.Module):
 def select_data(config: Config, data: Trajectories, limit: int | None = None) -> Trajectories:
     """The data as it is learnt from. Raises `LegatoError` where rewards are missing that are read."""
     data = logs.require_rewards(data, config.returns)
-    return logs.delayed(data) if config.delayed else data
+    return logs.delay_rewards(data) if config.delay_rewards else data
 
 
-def statistics(config: Config, spec: Spec, data: Trajectories) -> Facts:
+def statistics(config: Config, spec: Spec, data: Trajectories) -> DatasetStatistics:
     """What the policy keeps of the data."""
-    return data_facts.of(data, spec, gamma=config.gamma, scale=config.scale, units=config.action_units)
+    return dataset_statistics.of(data, spec, gamma=config.gamma, scale=config.scale, units=config.action_units)
 
 
-def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = None) -> Learner:
-    """A learner before its first update. `facts` say what the data is like."""
+def init(config: Config, spec: Spec, key: PRNGKeyArray, statistics: DatasetStatistics | None = None) -> Learner:
+    """A learner before its first update. `statistics` are those of the data."""
     network = Network(config, spec, key=key)
-    facts = Facts.none(spec, config.action_units) if facts is None else facts
-    return Learner(network, facts, _optimiser(config).init(cast(Any, network)), jnp.zeros((), jnp.int32))
+    statistics = DatasetStatistics.identity(spec, config.action_units) if statistics is None else statistics
+    return Learner(network, statistics, _optimiser(config).init(cast(Any, network)), jnp.zeros((), jnp.int32))
 
 
 def _optimiser(config: Config) -> optax.GradientTransformation:
@@ -232,23 +232,27 @@ def _optimiser(config: Config) -> optax.GradientTransformation:
 
 def loss(
     network: Network,
-    facts: Facts,
+    statistics: DatasetStatistics,
     config: Config,
     batch: Window,
     key: PRNGKeyArray | None = None,
     weight: Float[Array, "*batch"] | None = None,
 ) -> Float[Array, ""]:
     """L: the mean over valid steps (and the action's numbers), of episodes weighed. With a `key` dropout is on."""
-    actions, previous = facts.normalise_actions(batch.actions), facts.normalise_actions(batch.previous)
+    actions, previous = statistics.normalise_actions(batch.actions), statistics.normalise_actions(batch.previous)
     if network.choices is not None:
         previous = jax.nn.one_hot(previous, network.choices)
     previous = jnp.where(batch.timesteps[..., None] > 0, previous, 0)
-    returns, observations, mask = facts.ask(batch.returns_to_go), facts.normaliser(batch.observations), batch.mask
+    returns, observations, mask = (
+        statistics.scale_return(batch.returns_to_go),
+        statistics.normaliser(batch.observations),
+        batch.mask,
+    )
     if config.paper_alignment:
         actions, previous, observations, mask = actions[:, 1:], previous[:, 1:], observations[:, 1:], mask[:, 1:]
         returns = returns[:, :-1]
     given = network(observations, previous, returns, key).astype(jnp.float32)
-    error = action_error(given, actions, facts.squash if config.squash else None)
+    error = action_error(given, actions, statistics.squash if config.squash else None)
     return masked_mean(error, mask) if weight is None else weighted_mean(error, mask, weight[..., None])
 
 
@@ -263,12 +267,12 @@ def update(config: Config, learner: Learner, batch: Window, key: PRNGKeyArray) -
         if config.dtype != "float32":
             dense = jax.tree.map(lambda label: label == "rest", groups(network))
             network = jax.tree.map(lambda leaf, half: leaf.astype(config.dtype) if half else leaf, network, dense)
-        return loss(network, learner.facts, config, batch, key)
+        return loss(network, learner.statistics, config, batch, key)
 
     value, gradient = jax.value_and_grad(of)(learner.network)
     network, state = descend(_optimiser(config), learner.network, gradient, learner.optimiser)
     metrics = {"loss": value, "gradient_norm": optax.tree.norm(gradient)}
-    return Learner(network, learner.facts, state, learner.updates + 1), metrics
+    return Learner(network, learner.statistics, state, learner.updates + 1), metrics
 
 
 class States(eqx.Module):
@@ -285,48 +289,50 @@ class Recurrent(Policy[States]):
     network: Network
     entry: Linear
     discrete: tuple[Any, ...]
-    facts: Facts
+    statistics: DatasetStatistics
     gamma: float = eqx.field(static=True)
-    delayed: bool = eqx.field(static=True)
+    delay_rewards: bool = eqx.field(static=True)
     squash: bool = eqx.field(static=True)
 
     def init_state(self, command: Any) -> States:
-        target = target_return(command, self.facts.target, read=self.network.returns)
+        target = target_return(command, self.statistics.target, read=self.network.returns)
         return States(self.network.start(), jnp.zeros(self.network.out.shape[0]), target)
 
     def observe(self, state: States, step: Step) -> States:
-        network, facts = self.network, self.facts
-        togo = return_to_go(state.return_to_go, step, self.gamma, delayed=self.delayed)
-        executed = facts.executed(step.executed)
+        network, statistics = self.network, self.statistics
+        togo = return_to_go(state.return_to_go, step, self.gamma, delay_rewards=self.delay_rewards)
+        executed = statistics.normalise_executed(step.executed)
         previous = executed if network.choices is None else jax.nn.one_hot(executed, network.choices)
         previous = jnp.where(step.first, 0, previous)
-        given = facts.normaliser(step.observation), previous, facts.ask(togo)
+        given = statistics.normaliser(step.observation), previous, statistics.scale_return(togo)
         systems, u = network.step(self.entry, self.discrete, state.systems, *given)
         return States(systems, u, togo)
 
     def decide(self, state: States, key: PRNGKeyArray | None, length: int) -> tuple[Array, States]:
         given = state.read @ self.network.out
-        return held(self.facts.action(given, key, squash=self.squash), length), state
+        return hold_action(self.statistics.to_action(given, key, squash=self.squash), length), state
 
 
 def policy(config: Config, learner: Learner) -> Recurrent:
-    """The deployable part: the network, its embeddings and systems made ready, and the data's facts."""
-    return recurrent(config, learner.network, learner.facts)
+    """The deployable part: the network, its embeddings and systems made ready, and the data's statistics."""
+    return recurrent(config, learner.network, learner.statistics)
 
 
 def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> Recurrent:
     """`policy` of what `init` gives, without what only learns."""
-    return recurrent(config, Network(config, spec, key=key), Facts.none(spec, config.action_units))
+    return recurrent(config, Network(config, spec, key=key), DatasetStatistics.identity(spec, config.action_units))
 
 
-def recurrent(config: Config, network: Network, facts: Facts) -> Recurrent:
+def recurrent(config: Config, network: Network, statistics: DatasetStatistics) -> Recurrent:
     """The network, ready to act."""
-    return Recurrent(network, network.entry(), network.discrete(), facts, config.gamma, config.delayed, config.squash)
+    return Recurrent(
+        network, network.entry(), network.discrete(), statistics, config.gamma, config.delay_rewards, config.squash
+    )
 
 
-def batches(config: Config) -> Draw:
+def batches(config: Config) -> BatchSpec:
     """Whole episodes."""
-    return Draw(config.batch_size, config.length, whole=True, discount=config.gamma)
+    return BatchSpec(config.batch_size, config.length, whole=True, discount=config.gamma)
 
 
 def plan_length(config: Config) -> int:

@@ -1,11 +1,11 @@
-"""Decision S4 going on by imitation: whole episodes of its own, as convolutions, the better ones more.
+"""Decision S4 fine-tuned by imitation: whole episodes of its own, as convolutions, the better ones more.
 
     G   : what an episode earned;  pivot: the highest that mean G + 0.4 std G of the replay has been
     w   = clip(exp(sharpness (G - pivot) / |pivot|), 0.01, 10)
     L   = sum_i w_i MSE(a^_i, a_i) / sum_i w_i         over the steps of episodes, drawn by the square of their lengths
 
-The second of two ways to go on in the code that descends from Bar-David et al. 2023 (arXiv 2306.05167); the first is
-`decision_s4_finetuning`. Returns-to-go are those that were earned. No critic, so nothing that can mislead.
+The second of two fine-tunings in the code that descends from Bar-David et al. 2023 (arXiv 2306.05167); the first is
+`actor_critic`. Returns-to-go are those that were earned. No critic is used.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from legato.algorithms.decision_s4.config import DS4 as Base
 from legato.algorithms.decision_s4.config import DS4RW as Config
 from legato.algorithms.decision_s4.decision_s4 import Network, Recurrent, loss, recurrent
 from legato.algorithms.finetuning import Phase, target_above
-from legato.data import recent
-from legato.data.facts import Facts
-from legato.data.recent import Recent
+from legato.data import episode_replay
+from legato.data.dataset_statistics import DatasetStatistics
+from legato.data.episode_replay import EpisodeReplay
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.errors import LegatoError
@@ -38,10 +38,10 @@ replay = whole_episodes
 
 
 class Learner(eqx.Module):
-    """Everything the fine-tuning carries."""
+    """Everything that the fine-tuning carries."""
 
     actor: Network
-    facts: Facts
+    statistics: DatasetStatistics
     pivot: Float[Array, ""]
     optimiser: optax.OptState
     updates: Int[Array, ""]
@@ -52,7 +52,7 @@ def check(config: Config, base: Base, spec: Spec, limit: int | None) -> None:
     """Raises `LegatoError` for a policy that cannot be fine-tuned."""
     if spec.choices is not None:
         raise LegatoError("noise is explored with, which needs actions that are numbers, not choices")
-    if base.delayed or base.paper_alignment:
+    if base.delay_rewards or base.paper_alignment:
         raise LegatoError("delayed returns and the paper's alignment are not fine-tuned: train a policy without")
 
 
@@ -63,14 +63,16 @@ def longest_episode(base: Base) -> int:
 
 def phase(config: Config, step: int) -> Phase:
     """What is done after so many primitive steps."""
-    return Phase(config.updates if step >= config.start_steps else 0, True, config.noise, config.variation)
+    return Phase(config.updates if step >= config.start_steps else 0, True, config.noise, config.target_variation)
 
 
 def init(config: Config, base: Base, policy: Recurrent, key: PRNGKeyArray) -> Learner:
     """A learner that acts as `policy` does."""
     optimiser = _optimiser(config, base)
     state: Any = optimiser.init(policy.network)  # type: ignore[arg-type]
-    return Learner(policy.network, policy.facts, jnp.full((), -jnp.inf, float), state, jnp.zeros((), jnp.int32), base)
+    return Learner(
+        policy.network, policy.statistics, jnp.full((), -jnp.inf, float), state, jnp.zeros((), jnp.int32), base
+    )
 
 
 def _optimiser(config: Config, base: Base) -> optax.GradientTransformation:
@@ -97,54 +99,58 @@ def initial_episodes(config: Config, data: Trajectories) -> Int[np.ndarray, " ep
 # --- learning ---
 
 
-def weights(config: Config, pivot: Float[Array, ""], replay: Recent) -> tuple[Float[Array, " slots"], Float[Array, ""]]:
+def weights(
+    config: Config, pivot: Float[Array, ""], replay: EpisodeReplay
+) -> tuple[Float[Array, " slots"], Float[Array, ""]]:
     """w of every slot, and the pivot, which never falls."""
-    earned, there = recent.returns(replay), replay.lengths > 0
+    earned, there = episode_replay.returns(replay), replay.lengths > 0
     count = jnp.maximum(there.sum(), 1)
     mean = jnp.sum(jnp.where(there, earned, 0)) / count
     spread = jnp.sqrt(jnp.sum(jnp.where(there, (earned - mean) ** 2, 0)) / count)
-    pivot = jnp.maximum(pivot, mean + config.above * spread)
+    pivot = jnp.maximum(pivot, mean + config.pivot_deviations * spread)
     power = config.sharpness * (earned - pivot) / jnp.maximum(jnp.abs(pivot), 1e-6)
     return jnp.clip(jnp.exp(jnp.minimum(power, 5.0)), 0.01, 10.0), pivot
 
 
-def update(config: Config, learner: Learner, replay: Recent, key: PRNGKeyArray, joint: bool) -> tuple[Learner, Metrics]:
+def update(
+    config: Config, learner: Learner, replay: EpisodeReplay, key: PRNGKeyArray, joint: bool
+) -> tuple[Learner, Metrics]:
     """One gradient step."""
     k_draw, k_drop = jax.random.split(key)
     base = learner.base
     weight, pivot = weights(config, learner.pivot, replay)
-    batch, slot = recent.draw_whole(replay, k_draw, config.batch_size, power=2.0)
-    value, gradient = jax.value_and_grad(loss)(learner.actor, learner.facts, base, batch, k_drop, weight[slot])
+    batch, slot = episode_replay.sample_episodes(replay, k_draw, config.batch_size, power=2.0)
+    value, gradient = jax.value_and_grad(loss)(learner.actor, learner.statistics, base, batch, k_drop, weight[slot])
     actor, state = descend(_optimiser(config, base), learner.actor, gradient, learner.optimiser)
     metrics = {"loss": value, "weight": weight[slot].mean(), "pivot": pivot}
-    return Learner(actor, learner.facts, pivot, state, learner.updates + 1, base), metrics
+    return Learner(actor, learner.statistics, pivot, state, learner.updates + 1, base), metrics
 
 
 # --- acting ---
 
 
 def policy(learner: Learner, target: Float[Array, ""]) -> Recurrent:
-    """The deployable part: a policy of `decision_s4` that asks for `target` where nobody says what to ask for."""
-    facts = eqx.tree_at(lambda facts: facts.target, learner.facts, target)
-    return recurrent(learner.base, learner.actor, facts)
+    """The deployable part: a policy of `decision_s4` whose default target return is `target`."""
+    statistics = eqx.tree_at(lambda statistics: statistics.target, learner.statistics, target)
+    return recurrent(learner.base, learner.actor, statistics)
 
 
 def deployed(learner: Learner) -> Network:
-    """What `policy` acts by."""
+    """The network that `policy` acts by."""
     return learner.actor
 
 
 def explorer(learner: Learner, target: Float[Array, ""], noise: Float[Array, ""]) -> Noisy[Any]:
     """What collects."""
-    return Noisy(policy(learner, target), noise, learner.facts.spec)
+    return Noisy(policy(learner, target), noise, learner.statistics.spec)
 
 
-def improved(config: Config, learner: Learner, better: Bool[Array, ""]) -> Learner:
+def on_new_best(config: Config, learner: Learner, better: Bool[Array, ""]) -> Learner:
     """The learner after an evaluation that was `better` than all before: as it was."""
     return learner
 
 
-def taken_back(config: Config, learner: Learner, actor: Network) -> Learner:
+def roll_back(config: Config, learner: Learner, actor: Network) -> Learner:
     """The learner with an actor that it had before."""
     return eqx.tree_at(lambda whole: whole.actor, learner, actor)
 
@@ -153,11 +159,11 @@ def targets(
     config: Config,
     first: Float[np.ndarray, " seeds"],
     best: Float[np.ndarray, " seeds"],
-    trust: Float[np.ndarray, " seeds"],
+    target_scale: Float[np.ndarray, " seeds"],
 ) -> tuple[np.ndarray, np.ndarray]:
     """The returns to ask for in evaluations and while collecting, from those at first and the best evaluations.
 
-    `trust` falls from 1 with every fall.
+    `target_scale` begins at 1 and is halved by every regression.
     """
-    ask = target_above(config.ahead, first, best, trust)
+    ask = target_above(config.target_increment, first, best, target_scale)
     return ask, ask

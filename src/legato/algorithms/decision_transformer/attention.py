@@ -29,13 +29,15 @@ def attention(config: Config, policy: Reencoding | Caching) -> Attention:
 
 def _weights(policy: Reencoding | Caching, episode: Trajectories, at: slice) -> AttentionWeights:
     acting, steps = policy.acting, at.stop - at.start
-    if acting.delayed:
-        episode = logs.delayed(episode)
+    if acting.delay_rewards:
+        episode = logs.delay_rewards(episode)
     if acting.network.returns:
         logs.rewards(episode)
     window = windows.window(windows.episodes(episode, acting.gamma), jnp.asarray(at.start), steps)
-    weights = np.asarray(_network_weights(acting.network, acting.facts, window))
-    tokens = tuple(Token(kind, None, step) for step in range(steps) for kind in "Rsa")[:-1]  # nobody sees the last
+    weights = np.asarray(_network_weights(acting.network, acting.statistics, window))
+    tokens = tuple(Token(kind, None, step) for step in range(steps) for kind in "Rsa")[
+        :-1
+    ]  # nothing attends to the last
     back = np.arange(1, 3 * steps, 3)[:, None] - np.arange(len(tokens))
     sees = (back >= 0) & (back < (acting.network.trunk.band or 3 * steps))
     predicted = tuple(Token("a", None, step) for step in range(steps))
@@ -43,10 +45,10 @@ def _weights(policy: Reencoding | Caching, episode: Trajectories, at: slice) -> 
 
 
 @eqx.filter_jit
-def _network_weights(network: Network, facts: Any, window: windows.Window) -> Any:
+def _network_weights(network: Network, statistics: Any, window: windows.Window) -> Any:
     given = (
-        facts.ask(window.returns_to_go),
-        facts.normaliser(window.observations),
-        facts.normalise_actions(window.actions),
+        statistics.scale_return(window.returns_to_go),
+        statistics.normaliser(window.observations),
+        statistics.normalise_actions(window.actions),
     )
     return network.attention(*given, window.timesteps, window.mask)

@@ -39,7 +39,7 @@ class DT:
 
     context: Steps = 20
     """steps that a window holds and the policy reads, K [DT]"""
-    memory: Literal["window", "cache"] = "window"
+    decoding: Literal["window", "cache"] = "window"
     """what the policy is trained to be: windows re-encoded at every decision [DT], or a banded mask and a cache"""
     positions: Literal["timestep", "rotary", "none"] = "timestep"
     """a learnt table over the steps of an episode [DT], rotary positions of tokens, or none"""
@@ -59,7 +59,7 @@ class DT:
     """read returns-to-go; without, the same network imitates (a negative control)"""
     history: bool = True
     """read the steps before the present one; without, the same network is Markov (a negative control)"""
-    delayed: bool = False
+    delay_rewards: bool = False
     """every reward paid at the episode's end; the target then stays as it was asked [DT]"""
     gamma: PositiveShare = 1.0
     """discount of returns-to-go per primitive step [DT: none]"""
@@ -87,7 +87,7 @@ class DT:
 
     def __post_init__(self) -> None:
         validate(self)
-        if self.delayed and self.gamma < 1:
+        if self.delay_rewards and self.gamma < 1:
             raise LegatoError(
                 f"a delayed return stays as it was asked; gamma {self.gamma} would discount it: leave one out"
             )
@@ -102,7 +102,7 @@ class DT:
 
 @dataclass(frozen=True)
 class ODT(DT):
-    """Online Decision Transformer: a Decision Transformer that draws its actions, ready to go on learning by acting."""
+    """Online Decision Transformer: a stochastic Decision Transformer, ready for online fine-tuning."""
 
     positions: Literal["timestep", "rotary", "none"] = "none"
     """a learnt table over the steps of an episode, rotary positions of tokens, or none [ODT]"""
@@ -112,11 +112,11 @@ class ODT(DT):
     """attention heads [ODT]"""
     size: Size = 512
     """width of the tokens; the blocks' MLPs are four times as wide [ODT]"""
-    reads: Steps = 5
+    eval_context: Steps = 5
     """steps that the policy reads of the `context` that it is trained on [ODT]"""
     entropy: Annotated[float, Finite()] = -1.0
     """least entropy of the actions per number of an action, in nats, of actions in [-1, 1] [ODT]"""
-    edge: Annotated[float, Interval("(0, 1)")] = 1e-6
+    action_clip: Annotated[float, Interval("(0, 1)")] = 1e-6
     """actions are learnt as if they lay so far inside their bounds at least, of a half-width of 1 [ODT]"""
     multiplier: Rate = 0.1
     """what the entropy's bound counts at first [ODT]"""
@@ -134,8 +134,10 @@ class ODT(DT):
         super().__post_init__()
         if self.action_units != "bounds":
             raise LegatoError("odt draws actions within their bounds: action_units is bounds")
-        if self.reads > self.context:
-            raise LegatoError(f"a policy trained on {self.context} steps reads 1 to {self.context}, not {self.reads}")
+        if self.eval_context > self.context:
+            raise LegatoError(
+                f"a policy trained on {self.context} steps reads 1 to {self.context}, not {self.eval_context}"
+            )
 
 
 @dataclass(frozen=True)
@@ -153,18 +155,19 @@ class OnlineDT:
     critic_updates: Count = 300
     """with `td3`, updates of the critics alone every so many steps until then"""
     n_step: Steps = 1
-    """primitive steps whose rewards a critic's target adds up before it looks at the critics again, or as many as are
+    """primitive steps whose rewards a critic's target adds up before it bootstraps from the critics, or as many as are
     left in its window"""
     episodes: Count = 1_000
     """whole episodes that the replay keeps, at first of the logs; the worst of these go first [ODT]"""
-    logs: Literal["best", "all"] = "best"
+    offline_episodes: Literal["best", "all"] = "best"
     """which logged episodes these are: the best [ODT], or as many of every return"""
-    prompt: Annotated[float, Finite()] = 2.0
-    """while collecting, an episode is asked for so much more than in evaluations, by the target's size [ODT: twice]"""
-    ahead: NonNegative = 0.0
-    """evaluations ask for this share more than the best one so far earned, and never below the first target; 0: always
-    for that [ODT]"""
-    spread: NonNegative = 1.0
+    collect_target_scale: Annotated[float, Finite()] = 2.0
+    """the target while collecting, as a multiple of that of evaluations [ODT: 2]"""
+    target_increment: NonNegative = 0.0
+    """the target of evaluations lies by this share above the best one so far, and never below the first; 0: always the
+    first [ODT]
+    """
+    exploration_scale: NonNegative = 1.0
     """share of the deviation that actions are drawn with while collecting [ODT: all of it]"""
     average: PositiveShare = 1.0
     """rate at which what is deployed follows the transformer, every update; 1: it is the transformer [ODT]"""
@@ -243,7 +246,7 @@ def cpu_online(task: Task) -> Preset:
     """
     options = {"learning_rate": 1e-3, "warmup": 100, "anneal_over": -1, "dropout": 0.0, "weight_decay": 1e-4}
     options |= {"layers": 2, "heads": 1, "size": 128, "context": 5, "positions": "rotary", "batch_size": 64}
-    options |= {"optimiser": "adamw", "multiplier_learning_rate": 1e-3, "edge": 0.01}
+    options |= {"optimiser": "adamw", "multiplier_learning_rate": 1e-3, "action_clip": 0.01}
     return Preset(options, schedules.CPU_LOGS)
 
 
@@ -255,18 +258,24 @@ def paper_finetuning(task: Task) -> Preset:
 def cpu_finetuning(task: Task) -> Preset:
     """Online fine-tuning for two cores, with a short warm-up of its own: pre-training's has ended, its step size too.
 
-    From logs it strays less while collecting, and knows episodes of every return.
+    From logs it explores less while collecting, and begins with episodes of every return.
     """
     options = {"batch_size": 64, "warmup": 100, "weight_decay": 1e-4, "learning_rate": 1e-4}
     options |= {"continue_optimiser": False, "critic_steps": 3_000, "critic_updates": 2_000, "n_step": 4}  # with `td3`
     if task.scratch:
         return Preset(options)
-    options |= {"logs": "all", "prompt": 1.2, "spread": 0.5, "ahead": 0.1, "average": 0.005}
-    return Preset(options, {"eval_every": 2_500, "rollback": True, "drop": 0.05})
+    options |= {
+        "offline_episodes": "all",
+        "collect_target_scale": 1.2,
+        "exploration_scale": 0.5,
+        "target_increment": 0.1,
+        "average": 0.005,
+    }
+    return Preset(options, {"eval_every": 2_500, "rollback": True, "regression_tolerance": 0.05})
 
 
 def _details(config: DT) -> list[str]:
-    found = ["cache"] if config.memory == "cache" else []
+    found = ["cache"] if config.decoding == "cache" else []
     return found + [f"no {what}" for what in ("returns", "history") if not getattr(config, what)]
 
 

@@ -6,8 +6,8 @@
     L       = MSE(a^, a)                      cross-entropy for a choice
 
 At the start R_1 is the return asked for; after each step the reward is subtracted. Trained on windows of K steps,
-the policy re-encodes its last K steps at every decision, as published. Trained with a banded mask (`memory="cache"`), a
-token sees the 3K - 1 before it, and a cache of keys and values computes what was trained one step at a time.
+the policy re-encodes its last K steps at every decision, as published. Trained with a banded mask (`decoding="cache"`),
+a token sees the 3K - 1 before it, and a cache of keys and values computes what was trained one step at a time.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from legato.algorithms import action_units
 from legato.algorithms.decision_transformer.config import DT as Config
-from legato.data import facts as data_facts
+from legato.data import dataset_statistics
 from legato.data import trajectories as logs
-from legato.data.facts import Facts
+from legato.data.dataset_statistics import DatasetStatistics
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
-from legato.data.windows import Draw, Window
+from legato.data.windows import BatchSpec, Window
 from legato.errors import LegatoError
 from legato.losses.imitation import action_error
 from legato.losses.means import masked_mean
@@ -35,7 +35,7 @@ from legato.nn.layers import LayerNorm, drop, dropout_bits
 from legato.nn.mlp import Linear
 from legato.nn.optimisation import adamw, descend, mean_gradient, optax, warmup_schedule
 from legato.nn.transformer import Cache, Transformer
-from legato.policy import Policy, Step, held, return_to_go, target_return
+from legato.policy import Policy, Step, hold_action, return_to_go, target_return
 
 Metrics = dict[str, Float[Array, ""]]
 for_data = action_units.for_data
@@ -82,7 +82,7 @@ class Network(eqx.Module):
             config.heads,
             activation=config.activation,
             positions="rotary" if config.positions == "rotary" else "none",
-            band=3 * config.context if config.memory == "cache" else None,
+            band=3 * config.context if config.decoding == "cache" else None,
             dropout=config.dropout,
             key=k_trunk,
         )
@@ -105,10 +105,10 @@ class Network(eqx.Module):
             x = x + self.time[jnp.clip(timesteps, 0, len(self.time) - 1)]
         return self.norm(x)
 
-    def asked(self, returns: Float[Array, "*batch"]) -> Float[Array, "*batch 1"]:
+    def read_returns(self, returns: Float[Array, "*batch"]) -> Float[Array, "*batch 1"]:
         return (returns if self.returns else jnp.zeros_like(returns))[..., None]
 
-    def done(self, actions: Float[Array, "*batch act"] | Int[Array, "*batch"]) -> Float[Array, "*batch act"]:
+    def encode_actions(self, actions: Float[Array, "*batch act"] | Int[Array, "*batch"]) -> Float[Array, "*batch act"]:
         return actions if self.choices is None else jax.nn.one_hot(actions, self.choices)
 
     def __call__(
@@ -144,9 +144,9 @@ class Network(eqx.Module):
     ) -> Float[Array, "*batch K 3 size"]:
         """The tokens R, s and a of each step."""
         kinds = (
-            (self.ret, self.asked(returns)),
+            (self.ret, self.read_returns(returns)),
             (self.observation, observations),
-            (self.action, self.done(actions)),
+            (self.action, self.encode_actions(actions)),
         )
         return jnp.stack([self.token(layer, value, timesteps) for layer, value in kinds], axis=-2)
 
@@ -168,7 +168,7 @@ class Learner(eqx.Module):
     """Everything the Decision Transformer carries while training."""
 
     network: Network
-    facts: Facts
+    statistics: DatasetStatistics
     optimiser: optax.OptState
     updates: Int[Array, ""]
 
@@ -187,19 +187,19 @@ def select_data(config: Config, data: Trajectories, limit: int | None = None) ->
             f"{who} of {longest} steps, this model a table of {config.episode_length}: "
             "raise `episode_length`, or choose `positions=rotary`"
         )
-    return logs.delayed(data) if config.delayed else data
+    return logs.delay_rewards(data) if config.delay_rewards else data
 
 
-def statistics(config: Config, spec: Spec, data: Trajectories) -> Facts:
+def statistics(config: Config, spec: Spec, data: Trajectories) -> DatasetStatistics:
     """What the policy keeps of the data."""
-    return data_facts.of(data, spec, gamma=config.gamma, scale=config.scale, units=config.action_units)
+    return dataset_statistics.of(data, spec, gamma=config.gamma, scale=config.scale, units=config.action_units)
 
 
-def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = None) -> Learner:
-    """A learner before its first update. `facts` say what the data is like."""
+def init(config: Config, spec: Spec, key: PRNGKeyArray, statistics: DatasetStatistics | None = None) -> Learner:
+    """A learner before its first update. `statistics` are those of the data."""
     network = Network(config, spec, key=key)
-    facts = Facts.none(spec, config.action_units) if facts is None else facts
-    return Learner(network, facts, _optimiser(config).init(cast(Any, network)), jnp.zeros((), jnp.int32))
+    statistics = DatasetStatistics.identity(spec, config.action_units) if statistics is None else statistics
+    return Learner(network, statistics, _optimiser(config).init(cast(Any, network)), jnp.zeros((), jnp.int32))
 
 
 def _optimiser(config: Config) -> optax.GradientTransformation:
@@ -207,18 +207,20 @@ def _optimiser(config: Config) -> optax.GradientTransformation:
     return adamw(rate, config.weight_decay, config.clip)
 
 
-def loss(network: Network, facts: Facts, batch: Window, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
+def loss(
+    network: Network, statistics: DatasetStatistics, batch: Window, key: PRNGKeyArray | None = None
+) -> Float[Array, ""]:
     """L: the mean over valid steps (and the action's numbers). With a `key` dropout is on."""
-    actions = facts.normalise_actions(batch.actions)
+    actions = statistics.normalise_actions(batch.actions)
     given = network(
-        facts.ask(batch.returns_to_go),
-        facts.normaliser(batch.observations),
+        statistics.scale_return(batch.returns_to_go),
+        statistics.normaliser(batch.observations),
         actions,
         batch.timesteps,
         batch.mask,
         key=key,
     ).astype(jnp.float32)
-    return masked_mean(action_error(given, actions, facts.squash), batch.mask)
+    return masked_mean(action_error(given, actions, statistics.squash), batch.mask)
 
 
 def update(config: Config, learner: Learner, batch: Window, key: PRNGKeyArray) -> tuple[Learner, Metrics]:
@@ -227,31 +229,31 @@ def update(config: Config, learner: Learner, batch: Window, key: PRNGKeyArray) -
     def of(network: Network, batch: Window, key: PRNGKeyArray) -> tuple[Float[Array, ""], None]:
         if config.dtype != "float32":
             network = jax.tree.map(lambda leaf: leaf.astype(config.dtype), network)
-        return loss(network, learner.facts, batch, key), None
+        return loss(network, learner.statistics, batch, key), None
 
     tokens = 3 * batch.mask.shape[-1]
     (value, _), gradient = mean_gradient(of, learner.network, batch, batch.mask.sum(axis=-1), key, tokens)
     network, state = descend(_optimiser(config), learner.network, gradient, learner.optimiser)
     metrics = {"loss": value, "gradient_norm": optax.tree.norm(gradient)}
-    return Learner(network, learner.facts, state, learner.updates + 1), metrics
+    return Learner(network, learner.statistics, state, learner.updates + 1), metrics
 
 
 # --- acting ---
 
 
 class Acting(eqx.Module):
-    """What both policies have: the network, and the data's facts."""
+    """What both policies have: the network, and the data's statistics."""
 
     network: Network
-    facts: Facts
+    statistics: DatasetStatistics
     gamma: float = eqx.field(static=True)
-    delayed: bool = eqx.field(static=True)
+    delay_rewards: bool = eqx.field(static=True)
 
     def return_to_go(self, before: Float[Array, ""], step: Step) -> Float[Array, ""]:
         """The return asked for at first, then less each reward."""
-        return return_to_go(before, step, self.gamma, delayed=self.delayed)
+        return return_to_go(before, step, self.gamma, delay_rewards=self.delay_rewards)
 
-    def remark(self, timestep: Int[Array, "*members"]) -> str | None:
+    def warning(self, timestep: Int[Array, "*members"]) -> str | None:
         """What to say of an episode that is longer than the table of steps, for which time then stands still."""
         table = self.network.time
         if table is None or (longest := int(np.max(timestep)) + 1) <= (rows := table.shape[-2]):
@@ -276,9 +278,9 @@ class Reencoding(Policy[History]):
     context: int = eqx.field(static=True)
 
     def init_state(self, command: Any) -> History:
-        facts, k = self.acting.facts, self.context
-        target = target_return(command, facts.target, read=self.acting.network.returns)
-        spec = facts.spec
+        statistics, k = self.acting.statistics, self.context
+        target = target_return(command, statistics.target, read=self.acting.network.returns)
+        spec = statistics.spec
         actions = jnp.zeros((k, spec.action_size)) if spec.choices is None else jnp.zeros(k, jnp.int32)
         observations = jnp.zeros((k, spec.observation_size))
         return History(jnp.broadcast_to(target, k), observations, actions, jnp.full((), -1, jnp.int32))
@@ -287,10 +289,10 @@ class Reencoding(Policy[History]):
         def pushed(row: Array, new: Array) -> Array:
             return jnp.concatenate([row[1:], new[None]])
 
-        actions = state.actions.at[-1].set(self.acting.facts.executed(step.executed))
+        actions = state.actions.at[-1].set(self.acting.statistics.normalise_executed(step.executed))
         return History(
             pushed(state.returns, self.acting.return_to_go(state.returns[-1], step)),
-            pushed(state.observations, self.acting.facts.normaliser(step.observation)),
+            pushed(state.observations, self.acting.statistics.normaliser(step.observation)),
             pushed(actions, jnp.zeros_like(actions[0])),
             state.timestep + 1,
         )
@@ -299,14 +301,14 @@ class Reencoding(Policy[History]):
         """What the head gives."""
         timesteps = state.timestep + jnp.arange(1 - self.context, 1)
         mask = timesteps >= 0
-        returns = self.acting.facts.ask(state.returns)
+        returns = self.acting.statistics.scale_return(state.returns)
         return self.acting.network(returns, state.observations, state.actions, timesteps, mask, last=True)[-1]
 
     def decide(self, state: History, key: PRNGKeyArray | None, length: int) -> tuple[Array, History]:
-        return held(self.acting.facts.action(self.given(state), key), length), state
+        return hold_action(self.acting.statistics.to_action(self.given(state), key), length), state
 
-    def remark(self, state: History) -> str | None:
-        return self.acting.remark(state.timestep)
+    def warning(self, state: History) -> str | None:
+        return self.acting.warning(state.timestep)
 
 
 class Reading(eqx.Module):
@@ -324,18 +326,20 @@ class Caching(Policy[Reading]):
     acting: Acting
 
     def init_state(self, command: Any) -> Reading:
-        network, facts = self.acting.network, self.acting.facts
-        target = target_return(command, facts.target, read=self.acting.network.returns)
+        network, statistics = self.acting.network, self.acting.statistics
+        target = target_return(command, statistics.target, read=self.acting.network.returns)
         cache = network.trunk.start()
         cache = eqx.tree_at(lambda c: c.seen, cache, cache.seen - 1)  # no action comes before the first observation
         return Reading(cache, jnp.zeros(network.norm.scale.size), target, jnp.full((), -1, jnp.int32))
 
     def observe(self, state: Reading, step: Step) -> Reading:
-        network, facts, t = self.acting.network, self.acting.facts, state.timestep + 1
+        network, statistics, t = self.acting.network, self.acting.statistics, state.timestep + 1
         togo = self.acting.return_to_go(state.return_to_go, step)
-        a = network.token(network.action, network.done(self.acting.facts.executed(step.executed)), t - 1)
-        r = network.token(network.ret, network.asked(facts.ask(togo)), t)
-        s = network.token(network.observation, facts.normaliser(step.observation), t)
+        a = network.token(
+            network.action, network.encode_actions(self.acting.statistics.normalise_executed(step.executed)), t - 1
+        )
+        r = network.token(network.ret, network.read_returns(statistics.scale_return(togo)), t)
+        s = network.token(network.observation, statistics.normaliser(step.observation), t)
         cache, y = network.trunk.step(state.cache, jnp.stack([a, r, s]))
         return Reading(cache, y[-1], togo, t)
 
@@ -344,36 +348,38 @@ class Caching(Policy[Reading]):
         return self.acting.network.head(state.read)
 
     def decide(self, state: Reading, key: PRNGKeyArray | None, length: int) -> tuple[Array, Reading]:
-        return held(self.acting.facts.action(self.given(state), key), length), state
+        return hold_action(self.acting.statistics.to_action(self.given(state), key), length), state
 
-    def remark(self, state: Reading) -> str | None:
-        return self.acting.remark(state.timestep)
+    def warning(self, state: Reading) -> str | None:
+        return self.acting.warning(state.timestep)
 
 
 def policy(config: Config, learner: Learner) -> Reencoding | Caching:
-    """The deployable part: the network and the data's facts."""
-    return reader(config, learner.network, learner.facts, config.context)
+    """The deployable part: the network and the data's statistics."""
+    return reader(config, learner.network, learner.statistics, config.context)
 
 
 def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> Reencoding | Caching:
     """`policy` of what `init` gives, without what only learns."""
-    return reader(config, Network(config, spec, key=key), Facts.none(spec, config.action_units), config.context)
+    return reader(
+        config, Network(config, spec, key=key), DatasetStatistics.identity(spec, config.action_units), config.context
+    )
 
 
-def reader(config: Config, network: Network, facts: Facts, context: int) -> Reencoding | Caching:
+def reader(config: Config, network: Network, statistics: DatasetStatistics, context: int) -> Reencoding | Caching:
     """A network at work. One that re-encodes windows reads `context` steps."""
     network = eqx.tree_at(lambda n: n.unused, network, None, is_leaf=lambda leaf: leaf is None)
-    acting = Acting(network, facts, config.gamma, config.delayed)
-    if config.memory == "cache" and config.history:
+    acting = Acting(network, statistics, config.gamma, config.delay_rewards)
+    if config.decoding == "cache" and config.history:
         return Caching(acting)
     return Reencoding(acting, context if config.history else 1)
 
 
-def batches(config: Config) -> Draw:
+def batches(config: Config) -> BatchSpec:
     """Windows of K steps; for a cache half as many, twice as long: what the band hides is then met in training."""
-    if config.memory == "cache":
-        return Draw(-(-config.batch_size // 2), 2 * config.context, discount=config.gamma)
-    return Draw(config.batch_size, config.context, discount=config.gamma)
+    if config.decoding == "cache":
+        return BatchSpec(-(-config.batch_size // 2), 2 * config.context, discount=config.gamma)
+    return BatchSpec(config.batch_size, config.context, discount=config.gamma)
 
 
 def plan_length(config: Config) -> int:

@@ -1,8 +1,9 @@
-"""Online Decision Transformer (Zheng, Zhang & Grover 2022, arXiv 2202.05607), going on by acting.
+"""Online Decision Transformer (Zheng, Zhang & Grover 2022, arXiv 2202.05607), fine-tuned by acting.
 
-It asks for more than the logs hold, draws actions, and imitates what came of it, in the place of the worst episodes it
-knows: returns-to-go in the replay are those that were earned. L and lambda are those of `online_decision_transformer`.
-From poor logs imitation leads nowhere; with `td3` there is a gradient that does (Yan et al. 2024, arXiv 2410.24108):
+Its target is above the returns of the logs, its actions are sampled, and it imitates the episodes that result, which
+replace the worst ones in the replay: returns-to-go in the replay are those that were earned. L and lambda are those of
+`online_decision_transformer`. From poor logs imitation alone does not improve; with `td3` there is a policy gradient
+beside it (Yan et al. 2024, arXiv 2410.24108):
 
     y_t  = r_t + m gamma min_i Q'_i(s_{t+1}, tanh mu'_{t+1})         m: 0 where the environment ended the episode, and
                                                                      s_{t+1} may be some steps later (`n_step`)
@@ -27,9 +28,9 @@ from legato.algorithms.decision_transformer.config import OnlineDT as Config
 from legato.algorithms.decision_transformer.decision_transformer import Network
 from legato.algorithms.decision_transformer.online_decision_transformer import Restrained, Stochastic
 from legato.algorithms.finetuning import Phase, check_n_step, target_above
-from legato.data import recent
-from legato.data.facts import Facts
-from legato.data.recent import Drawn, Recent
+from legato.data import episode_replay
+from legato.data.dataset_statistics import DatasetStatistics
+from legato.data.episode_replay import EpisodeReplay, WindowBatch
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.losses import deterministic
@@ -44,7 +45,7 @@ replay = whole_episodes
 
 
 class Learner(eqx.Module):
-    """Everything the fine-tuning carries. Critics and targets are there with `td3` only."""
+    """Everything that the fine-tuning carries. Critics and targets are there with `td3` only."""
 
     actor: Network
     average: Network
@@ -53,7 +54,7 @@ class Learner(eqx.Module):
     target_actor: Network | None
     critic: TwinCritic | None
     target_critic: TwinCritic | None
-    facts: Facts
+    statistics: DatasetStatistics
     optimisers: dict[str, optax.OptState]
     updates: Int[Array, ""]
     base: Base = eqx.field(static=True)
@@ -73,14 +74,14 @@ def phase(config: Config, step: int) -> Phase:
     """What is done after so many primitive steps."""
     alone = config.td3 > 0 and step < config.critic_steps
     updates = config.critic_updates if alone else config.updates
-    return Phase(updates if step >= config.start_steps else 0, not alone, config.spread)
+    return Phase(updates if step >= config.start_steps else 0, not alone, config.exploration_scale)
 
 
 def init(config: Config, base: Base, policy: Stochastic, key: PRNGKeyArray) -> Learner:
     """A learner that acts as `policy` does, with its multiplier."""
     acting = policy.reader.acting
-    facts, actor = acting.facts, acting.network
-    spec, critic = facts.spec, None
+    statistics, actor = acting.statistics, acting.network
+    spec, critic = statistics.spec, None
     if config.td3:
         critic = TwinCritic(
             spec.observation_size, spec.action_size, [config.hidden] * config.layers, norm=config.norm, key=key
@@ -94,7 +95,7 @@ def init(config: Config, base: Base, policy: Stochastic, key: PRNGKeyArray) -> L
         target_actor=jax.tree.map(jnp.copy, actor) if critic else None,
         critic=critic,
         target_critic=jax.tree.map(jnp.copy, critic) if critic else None,
-        facts=facts,
+        statistics=statistics,
         optimisers={name: optimisers[name].init(part) for name, part in trained.items()},
         updates=jnp.zeros((), jnp.int32),
         base=base,
@@ -108,7 +109,7 @@ def reads_logs(config: Config) -> bool:
 
 def initial_episodes(config: Config, data: Trajectories) -> Int[np.ndarray, " episodes"]:
     """Which logged episodes the replay begins with: the best, or as many of every return."""
-    return whole_episodes.initial_episodes(config.episodes, data, every_return=config.logs == "all")
+    return whole_episodes.initial_episodes(config.episodes, data, every_return=config.offline_episodes == "all")
 
 
 def continues(config: Config) -> bool:
@@ -137,40 +138,42 @@ def _optimisers(config: Config, base: Base) -> dict[str, optax.GradientTransform
 
 
 def critic_loss(
-    critic: TwinCritic, learner: Learner, config: Config, drawn: Drawn
+    critic: TwinCritic, learner: Learner, config: Config, batch: WindowBatch
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """L_Q over the steps whose next one is in the window or that end the episode, and the mean Q_1."""
     assert learner.target_actor is not None and learner.target_critic is not None
-    facts, window = learner.facts, drawn.window
-    s, a = facts.normaliser(window.observations), facts.normalise_actions(window.actions)
-    mean, _ = odt.parted(odt.outputs(learner.target_actor, facts, window))
-    unit, known = config.reward_scale or facts.scale / 10, drawn.goes_on | drawn.ends
+    statistics, window = learner.statistics, batch.window
+    s, a = statistics.normaliser(window.observations), statistics.normalise_actions(window.actions)
+    mean, _ = odt.split_outputs(odt.outputs(learner.target_actor, statistics, window))
+    unit, known = config.reward_scale or statistics.scale / 10, batch.has_next | batch.terminated
     v = jnp.minimum(*learner.target_critic(s, jnp.tanh(mean)))
-    y = n_step_return(drawn.rewards / unit, v, drawn.goes_on, drawn.ends, config.gamma, config.n_step)
+    y = n_step_return(batch.rewards / unit, v, batch.has_next, batch.terminated, config.gamma, config.n_step)
     q = critic(s, a)
     return masked_mean(twin_error(q, jax.lax.stop_gradient(y)), known), masked_mean(q[0], known)
 
 
-def policy_gradient(actor: Network, learner: Learner, drawn: Drawn) -> Float[Array, ""]:
+def policy_gradient(actor: Network, learner: Learner, batch: WindowBatch) -> Float[Array, ""]:
     """-mean Q_1 / mean |Q_1| of the greedy actions."""
     assert learner.critic is not None
-    window = drawn.window
-    mean, _ = odt.parted(odt.outputs(actor, learner.facts, window))
-    q_1, _ = learner.critic(learner.facts.normaliser(window.observations), jnp.tanh(mean))
+    window = batch.window
+    mean, _ = odt.split_outputs(odt.outputs(actor, learner.statistics, window))
+    q_1, _ = learner.critic(learner.statistics.normaliser(window.observations), jnp.tanh(mean))
     return deterministic.normalised_actor_loss(q_1, window.mask)
 
 
-def update(config: Config, learner: Learner, replay: Recent, key: PRNGKeyArray, joint: bool) -> tuple[Learner, Metrics]:
+def update(
+    config: Config, learner: Learner, replay: EpisodeReplay, key: PRNGKeyArray, joint: bool
+) -> tuple[Learner, Metrics]:
     """One gradient step of the critics, where there are any, and, where `joint`, of the transformer and log lambda."""
     k_draw, k_update = jax.random.split(key)
-    base, facts = learner.base, learner.facts
+    base, statistics = learner.base, learner.statistics
     what = odt.batches(replace(base, batch_size=config.batch_size))
-    drawn = recent.draw(replay, k_draw, what.size, what.length)
+    batch = episode_replay.sample_windows(replay, k_draw, what.size, what.length)
     optimisers, states = _optimisers(config, base), dict(learner.optimisers)
     metrics: Metrics = {}
     critic, target_critic = learner.critic, learner.target_critic
     if critic is not None and target_critic is not None:
-        (loss_q, q), g = jax.value_and_grad(critic_loss, has_aux=True)(critic, learner, config, drawn)
+        (loss_q, q), g = jax.value_and_grad(critic_loss, has_aux=True)(critic, learner, config, batch)
         critic, states["critic"] = descend(optimisers["critic"], critic, g, states["critic"])
         target_critic = polyak(target_critic, critic, config.tau)
         learner = eqx.tree_at(lambda whole: whole.critic, learner, critic)
@@ -181,17 +184,17 @@ def update(config: Config, learner: Learner, replay: Recent, key: PRNGKeyArray, 
     if joint:
         multiplier = jnp.exp(log_multiplier)
 
-        def of(network: Network, part: Drawn, key: PRNGKeyArray) -> tuple[Float[Array, ""], tuple[Array, Array]]:
+        def of(network: Network, part: WindowBatch, key: PRNGKeyArray) -> tuple[Float[Array, ""], tuple[Array, Array]]:
             k_noise, k_drop = jax.random.split(key)
             noise = jax.random.normal(k_noise, part.window.actions.shape)
-            loss, aux = odt.loss(network, facts, part.window, multiplier, noise, k_drop, base.edge)
+            loss, aux = odt.loss(network, statistics, part.window, multiplier, noise, k_drop, base.action_clip)
             return loss + (config.td3 * policy_gradient(network, learner, part) if config.td3 else 0), aux
 
-        counts, tokens = drawn.window.mask.sum(axis=-1), 3 * what.length
-        (_, (nll, entropy)), g = mean_gradient(of, actor, drawn, counts, k_update, tokens)
+        counts, tokens = batch.window.mask.sum(axis=-1), 3 * what.length
+        (_, (nll, entropy)), g = mean_gradient(of, actor, batch, counts, k_update, tokens)
         actor, states["actor"] = descend(optimisers["actor"], actor, g, states["actor"])
         average = actor if config.average == 1 else polyak(average, actor, config.average)
-        slack = multiplier * (entropy - odt.least(base, facts.spec))
+        slack = multiplier * (entropy - odt.entropy_bound(base, statistics.spec))
         log_multiplier, states["multiplier"] = descend(
             optimisers["multiplier"], log_multiplier, slack, states["multiplier"]
         )
@@ -205,7 +208,7 @@ def update(config: Config, learner: Learner, replay: Recent, key: PRNGKeyArray, 
         target_actor=target_actor,
         critic=critic,
         target_critic=target_critic,
-        facts=facts,
+        statistics=statistics,
         optimisers=states,
         updates=learner.updates + 1,
         base=base,
@@ -216,17 +219,17 @@ def update(config: Config, learner: Learner, replay: Recent, key: PRNGKeyArray, 
 
 
 def policy(learner: Learner, target: Float[Array, ""]) -> Stochastic:
-    """The deployable part: a policy of `odt` that asks for `target` where nobody says what to ask for."""
+    """The deployable part: a policy of `odt` whose default target return is `target`."""
     return _asking(learner, learner.average, target)
 
 
 def _asking(learner: Learner, network: Network, target: Float[Array, ""]) -> Stochastic:
-    facts = eqx.tree_at(lambda facts: facts.target, learner.facts, target)
-    return odt.stochastic(learner.base, network, facts, learner.log_multiplier)
+    statistics = eqx.tree_at(lambda statistics: statistics.target, learner.statistics, target)
+    return odt.stochastic(learner.base, network, statistics, learner.log_multiplier)
 
 
 def deployed(learner: Learner) -> Network:
-    """What `policy` acts by."""
+    """The network that `policy` acts by."""
     return learner.average
 
 
@@ -239,22 +242,22 @@ def targets(
     config: Config,
     first: Float[np.ndarray, " seeds"],
     best: Float[np.ndarray, " seeds"],
-    trust: Float[np.ndarray, " seeds"],
+    target_scale: Float[np.ndarray, " seeds"],
 ) -> tuple[np.ndarray, np.ndarray]:
     """The returns to ask for in evaluations and while collecting, from those at first and the best evaluations.
 
-    `trust` falls from 1 with every fall.
+    `target_scale` begins at 1 and is halved by every regression.
     """
-    asks = target_above(config.ahead, first, best, trust) if config.ahead else first
-    return asks, asks + (config.prompt - 1) * np.abs(asks)
+    asks = target_above(config.target_increment, first, best, target_scale) if config.target_increment else first
+    return asks, asks + (config.collect_target_scale - 1) * np.abs(asks)
 
 
-def improved(config: Config, learner: Learner, better: Bool[Array, ""]) -> Learner:
+def on_new_best(config: Config, learner: Learner, better: Bool[Array, ""]) -> Learner:
     """The learner after an evaluation that was `better` than all before: as it was."""
     return learner
 
 
-def taken_back(config: Config, learner: Learner, actor: Network) -> Learner:
+def roll_back(config: Config, learner: Learner, actor: Network) -> Learner:
     """The learner with an actor that it had before."""
     both = actor, jax.tree.map(jnp.copy, actor)
     learner = eqx.tree_at(lambda whole: (whole.actor, whole.average), learner, both)

@@ -26,14 +26,14 @@ from legato.algorithms.decision_transformer.decision_transformer import (
     Reencoding,
 )
 from legato.algorithms.protocol import Attention
-from legato.data.facts import Facts
+from legato.data.dataset_statistics import DatasetStatistics
 from legato.data.spec import Spec
-from legato.data.windows import Draw, Window
+from legato.data.windows import BatchSpec, Window
 from legato.errors import LegatoError
 from legato.losses.means import masked_mean
 from legato.nn.mlp import Linear
 from legato.nn.optimisation import descend, mean_gradient, optax, warmup_schedule
-from legato.policy import Policy, Step, held
+from legato.policy import Policy, Step, hold_action
 
 Metrics = dict[str, Float[Array, ""]]
 LOG_STD = (-5.0, 2.0)
@@ -46,19 +46,19 @@ class Learner(eqx.Module):
     network: Network
     log_multiplier: Float[Array, ""]
     """log lambda"""
-    facts: Facts
+    statistics: DatasetStatistics
     optimisers: dict[str, optax.OptState]
     updates: Int[Array, ""]
 
 
-def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = None) -> Learner:
+def init(config: Config, spec: Spec, key: PRNGKeyArray, statistics: DatasetStatistics | None = None) -> Learner:
     """A learner before its first update. Raises `LegatoError` where actions are choices."""
     network = _network(config, spec, key)
     log_multiplier = jnp.log(jnp.asarray(config.multiplier, jnp.float32))
     of_network, of_multiplier = optimisers(config)
     states = {"network": of_network.init(network), "multiplier": of_multiplier.init(log_multiplier)}  # type: ignore[arg-type]
-    facts = Facts.none(spec) if facts is None else facts
-    return Learner(network, log_multiplier, facts, states, jnp.zeros((), jnp.int32))
+    statistics = DatasetStatistics.identity(spec) if statistics is None else statistics
+    return Learner(network, log_multiplier, statistics, states, jnp.zeros((), jnp.int32))
 
 
 def _network(config: Config, spec: Spec, key: PRNGKeyArray) -> Network:
@@ -107,7 +107,9 @@ def lamb(rate: optax.Schedule, weight_decay: float) -> optax.GradientTransformat
     )
 
 
-def parted(given: Float[Array, "*batch outputs"]) -> tuple[Float[Array, "*batch act"], Float[Array, "*batch act"]]:
+def split_outputs(
+    given: Float[Array, "*batch outputs"],
+) -> tuple[Float[Array, "*batch act"], Float[Array, "*batch act"]]:
     """mu and log sigma, the latter within its bounds, from what the head gives."""
     mean, raw = jnp.split(given, 2, axis=-1)
     low, high = LOG_STD
@@ -124,31 +126,31 @@ def log_density(
 
 def loss(
     network: Network,
-    facts: Facts,
+    statistics: DatasetStatistics,
     batch: Window,
     multiplier: Float[Array, ""],
     noise: Array,
     key: PRNGKeyArray | None,
-    edge: float,
+    action_clip: float,
 ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, ""]]]:
     """L, and with it -mean log pi(a) and the mean entropy. With a `key` dropout is on; `noise` is standard normal."""
-    actions = facts.normalise_actions(batch.actions)
-    given = outputs(network, facts, batch, key)
-    mean, log_std = parted(given)
-    likelihood = log_density(mean, log_std, jnp.arctanh(jnp.clip(actions, edge - 1, 1 - edge)))
+    actions = statistics.normalise_actions(batch.actions)
+    given = outputs(network, statistics, batch, key)
+    mean, log_std = split_outputs(given)
+    likelihood = log_density(mean, log_std, jnp.arctanh(jnp.clip(actions, action_clip - 1, 1 - action_clip)))
     entropy = -log_density(mean, log_std, mean + jnp.exp(log_std) * noise)
     nll, entropy = (masked_mean(values, batch.mask) for values in (-likelihood, entropy))
     return nll - multiplier * entropy, (nll, entropy)
 
 
 def outputs(
-    network: Network, facts: Facts, batch: Window, key: PRNGKeyArray | None = None
+    network: Network, statistics: DatasetStatistics, batch: Window, key: PRNGKeyArray | None = None
 ) -> Float[Array, "batch K outputs"]:
     """What the head gives at every step of windows."""
     return network(
-        facts.ask(batch.returns_to_go),
-        facts.normaliser(batch.observations),
-        facts.normalise_actions(batch.actions),
+        statistics.scale_return(batch.returns_to_go),
+        statistics.normaliser(batch.observations),
+        statistics.normalise_actions(batch.actions),
         batch.timesteps,
         batch.mask,
         key=key,
@@ -166,7 +168,7 @@ def update(config: Config, learner: Learner, batch: Window, key: PRNGKeyArray) -
             network = jax.tree.map(lambda leaf: leaf.astype(config.dtype), network)
         k_noise, k_drop = jax.random.split(key)
         noise = jax.random.normal(k_noise, batch.actions.shape)
-        return loss(network, learner.facts, batch, multiplier, noise, k_drop, config.edge)
+        return loss(network, learner.statistics, batch, multiplier, noise, k_drop, config.action_clip)
 
     tokens = 3 * batch.mask.shape[-1]
     (value, (nll, entropy)), g = mean_gradient(of, learner.network, batch, batch.mask.sum(axis=-1), key, tokens)
@@ -175,15 +177,15 @@ def update(config: Config, learner: Learner, batch: Window, key: PRNGKeyArray) -
     log_multiplier, m_state = descend(
         of_multiplier,
         learner.log_multiplier,
-        multiplier * (entropy - least(config, learner.facts.spec)),
+        multiplier * (entropy - entropy_bound(config, learner.statistics.spec)),
         learner.optimisers["multiplier"],
     )
     metrics = {"loss": value, "nll": nll, "entropy": entropy, "multiplier": multiplier}
     states = {"network": state, "multiplier": m_state}
-    return Learner(network, log_multiplier, learner.facts, states, learner.updates + 1), metrics
+    return Learner(network, log_multiplier, learner.statistics, states, learner.updates + 1), metrics
 
 
-def least(config: Config, spec: Spec) -> float:
+def entropy_bound(config: Config, spec: Spec) -> float:
     """beta."""
     return config.entropy * spec.action_size
 
@@ -196,11 +198,11 @@ class Stochastic(Policy[Any]):
 
     reader: Reencoding | Caching
     log_multiplier: Float[Array, ""]
-    """what fine-tuning goes on with"""
+    """what fine-tuning continues with"""
 
     @property
-    def facts(self) -> Facts:
-        return self.reader.acting.facts
+    def statistics(self) -> DatasetStatistics:
+        return self.reader.acting.statistics
 
     def init_state(self, command: Any) -> Any:
         return self.reader.init_state(command)
@@ -209,23 +211,27 @@ class Stochastic(Policy[Any]):
         return self.reader.observe(state, step)
 
     def decide(self, state: Any, key: PRNGKeyArray | None, length: int) -> tuple[Array, Any]:
-        return self.drawn(state, key, length, 1.0), state
+        return self.sample_action(state, key, length, 1.0), state
 
-    def remark(self, state: Any) -> str | None:
-        return self.reader.remark(state)
+    def warning(self, state: Any) -> str | None:
+        return self.reader.warning(state)
 
-    def drawn(self, state: Any, key: PRNGKeyArray | None, length: int, spread: Array | float) -> Array:
+    def sample_action(
+        self, state: Any, key: PRNGKeyArray | None, length: int, exploration_scale: Array | float
+    ) -> Array:
         """The action to be held, drawn with this share of its deviation; without a key the greedy one."""
-        mean, log_std = parted(self.reader.given(state))
-        drawn = mean if key is None else mean + spread * jnp.exp(log_std) * jax.random.normal(key, mean.shape)
-        return held(self.reader.acting.facts.action(drawn, None), length)
+        mean, log_std = split_outputs(self.reader.given(state))
+        drawn = (
+            mean if key is None else mean + exploration_scale * jnp.exp(log_std) * jax.random.normal(key, mean.shape)
+        )
+        return hold_action(self.reader.acting.statistics.to_action(drawn, None), length)
 
 
 class Restrained(Policy[Any]):
-    """`policy`, drawing nearer to its greedy actions: exploration that strays less."""
+    """`policy`, drawing nearer to its greedy actions: less exploration."""
 
     policy: Stochastic
-    spread: Float[Array, ""]
+    exploration_scale: Float[Array, ""]
     """share of the deviation"""
 
     def init_state(self, command: Any) -> Any:
@@ -235,23 +241,23 @@ class Restrained(Policy[Any]):
         return self.policy.observe(state, step)
 
     def decide(self, state: Any, key: PRNGKeyArray | None, length: int) -> tuple[Array, Any]:
-        return self.policy.drawn(state, key, length, self.spread), state
+        return self.policy.sample_action(state, key, length, self.exploration_scale), state
 
 
 def policy(config: Config, learner: Learner) -> Stochastic:
-    """The deployable part: the network, the data's facts, and the multiplier."""
-    return stochastic(config, learner.network, learner.facts, learner.log_multiplier)
+    """The deployable part: the network, the data's statistics, and the multiplier."""
+    return stochastic(config, learner.network, learner.statistics, learner.log_multiplier)
 
 
 def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> Stochastic:
     """`policy` of what `init` gives, without what only learns."""
     log_multiplier = jnp.log(jnp.asarray(config.multiplier, jnp.float32))
-    return stochastic(config, _network(config, spec, key), Facts.none(spec), log_multiplier)
+    return stochastic(config, _network(config, spec, key), DatasetStatistics.identity(spec), log_multiplier)
 
 
-def stochastic(config: Config, network: Network, facts: Facts, log_multiplier: Array) -> Stochastic:
-    """A network at work, on windows of `reads` steps."""
-    return Stochastic(dt.reader(config, network, facts, config.reads), log_multiplier)
+def stochastic(config: Config, network: Network, statistics: DatasetStatistics, log_multiplier: Array) -> Stochastic:
+    """A network at work, on windows of `eval_context` steps."""
+    return Stochastic(dt.reader(config, network, statistics, config.eval_context), log_multiplier)
 
 
 def attention(config: Config, policy: Stochastic) -> Attention:
@@ -259,7 +265,7 @@ def attention(config: Config, policy: Stochastic) -> Attention:
     return dt_attention.attention(config, policy.reader)
 
 
-def batches(config: Config) -> Draw:
+def batches(config: Config) -> BatchSpec:
     """Windows of K steps; for a cache half as many, twice as long."""
     return dt.batches(config)
 

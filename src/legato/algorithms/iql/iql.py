@@ -6,7 +6,7 @@
 
 One update steps V, then pi and Q, both with the new V, and then the target critics Qbar. Only actions of the data are
 ever judged. pi is a Gaussian around tanh(f(s)), in units of the actions' bounds, whose deviation does not depend on s,
-or a categorical; who acts greedily takes the middle, or the likeliest. m is 0 only where an episode truly terminated.
+or a categorical; greedy actions are tanh of the mean, or the arg max. m is 0 only where an episode truly terminated.
 V and Q are of rewards r / `reward_scale` + `reward_shift`. The networks read normalised observations, as all that
 learns from logs here; those of the official code read them as they are.
 """
@@ -23,13 +23,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.algorithms.iql.config import IQL as Config
-from legato.data import facts as data_facts
+from legato.data import dataset_statistics
 from legato.data import trajectories as logs
-from legato.data.facts import Facts
+from legato.data.dataset_statistics import DatasetStatistics
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
-from legato.data.transitions import Outcomes, Transitions, transitions
-from legato.data.windows import Draw
+from legato.data.transitions import LoggedTransition, Transitions, transitions
+from legato.data.windows import BatchSpec
 from legato.losses.imitation import cross_entropy
 from legato.losses.temporal_difference import td_target, twin_loss
 from legato.models.q_functions import QFunction, critics, min_q, q_values, state_value
@@ -37,7 +37,7 @@ from legato.nn.ensembles import TwinCritic
 from legato.nn.layers import drop, dropout_bits
 from legato.nn.mlp import MLP, Linear, orthogonal
 from legato.nn.optimisation import descend, linear_decay, optax, polyak
-from legato.policy import LastStep, Policy, Step, held, refuse_command
+from legato.policy import LastStep, Policy, Step, hold_action, refuse_command
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -82,7 +82,7 @@ class Learner(eqx.Module):
     critic: TwinCritic
     target_critic: TwinCritic
     value: MLP
-    facts: Facts
+    statistics: DatasetStatistics
     optimisers: dict[str, optax.OptState]
     updates: Int[Array, ""]
 
@@ -95,14 +95,16 @@ def select_data(config: Config, data: Trajectories, limit: int | None = None) ->
 
 def prepare(
     config: Config, spec: Spec, data: Trajectories, folder: Path | None, fingerprint: str
-) -> tuple[Facts, Transitions]:
-    """The facts of the data, whose `scale` divides rewards, and its steps on the device. Nothing needs to be kept."""
+) -> tuple[DatasetStatistics, Transitions]:
+    """The statistics of the data, whose `scale` divides rewards, and its steps on the device. Nothing needs to be
+    kept.
+    """
     scale = config.reward_scale or float(np.ptp(logs.returns(data))) / 1000 or 1.0
-    return data_facts.of(data, spec, scale=scale), transitions(data)
+    return dataset_statistics.of(data, spec, scale=scale), transitions(data)
 
 
-def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = None) -> Learner:
-    """A learner before its first update. `facts` say what the data is like."""
+def init(config: Config, spec: Spec, key: PRNGKeyArray, statistics: DatasetStatistics | None = None) -> Learner:
+    """A learner before its first update. `statistics` are those of the data."""
     trained = _networks(config, spec, key)
     actor, critic, value = trained.values()
     return Learner(
@@ -110,7 +112,7 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = No
         critic=critic,
         target_critic=jax.tree.map(jnp.copy, critic),
         value=value,
-        facts=Facts.none(spec) if facts is None else facts,
+        statistics=DatasetStatistics.identity(spec) if statistics is None else statistics,
         optimisers={name: optax.adam(config.learning_rate).init(part) for name, part in trained.items()},
         updates=jnp.zeros((), jnp.int32),
     )
@@ -143,24 +145,26 @@ def asymmetric(error: Float[Array, "*batch"], expectile: float) -> Float[Array, 
 
 
 def value_loss(
-    value: MLP, facts: Facts, s: Float[Array, "batch obs"], q: Float[Array, " batch"], expectile: float
+    value: MLP, statistics: DatasetStatistics, s: Float[Array, "batch obs"], q: Float[Array, " batch"], expectile: float
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """L_V and the mean V."""
-    v = state_value(value, facts, s)
+    v = state_value(value, statistics, s)
     return jnp.mean(asymmetric(q - v, expectile)), v.mean()
 
 
-def targets(config: Config, facts: Facts, value: MLP, batch: Outcomes) -> Float[Array, " batch"]:
+def targets(
+    config: Config, statistics: DatasetStatistics, value: MLP, batch: LoggedTransition
+) -> Float[Array, " batch"]:
     """y: what a step was paid, and what its next observation is worth where the episode goes on."""
-    r = facts.ask(batch.reward) + config.reward_shift
-    return td_target(r, batch.continues, config.gamma, state_value(value, facts, batch.following))
+    r = statistics.scale_return(batch.reward) + config.reward_shift
+    return td_target(r, batch.continues, config.gamma, state_value(value, statistics, batch.next_observation))
 
 
 def critic_loss(
-    critic: TwinCritic, facts: Facts, batch: Outcomes, y: Float[Array, " batch"]
+    critic: TwinCritic, statistics: DatasetStatistics, batch: LoggedTransition, y: Float[Array, " batch"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """L_Q and the mean Q_1."""
-    q = q_values(critic, facts, batch.observation, batch.action)
+    q = q_values(critic, statistics, batch.observation, batch.action)
     return twin_loss(q, y), q[0].mean()
 
 
@@ -170,39 +174,43 @@ def weights(advantage: Float[Array, "*batch"], beta: float) -> Float[Array, "*ba
 
 
 def log_likelihood(
-    actor: Actor, facts: Facts, batch: Outcomes, key: PRNGKeyArray | None = None
+    actor: Actor, statistics: DatasetStatistics, batch: LoggedTransition, key: PRNGKeyArray | None = None
 ) -> Float[Array, " batch"]:
     """log pi(a|s), per unit of the actions' bounds. With a `key` dropout is on."""
-    given = actor(facts.normaliser(batch.observation), key)
-    if facts.spec.choices is not None:
+    given = actor(statistics.normaliser(batch.observation), key)
+    if statistics.spec.choices is not None:
         return -cross_entropy(given, batch.action)
     deviation = actor.deviation()
-    off = (facts.normalise_actions(batch.action) - jnp.tanh(given)) / deviation
+    off = (statistics.normalise_actions(batch.action) - jnp.tanh(given)) / deviation
     return jnp.sum(-0.5 * off**2 - jnp.log(deviation) - 0.5 * jnp.log(2 * jnp.pi), axis=-1)
 
 
 def actor_loss(
-    actor: Actor, facts: Facts, batch: Outcomes, weight: Float[Array, " batch"], key: PRNGKeyArray | None = None
+    actor: Actor,
+    statistics: DatasetStatistics,
+    batch: LoggedTransition,
+    weight: Float[Array, " batch"],
+    key: PRNGKeyArray | None = None,
 ) -> Float[Array, ""]:
     """L_pi."""
-    return -jnp.mean(weight * log_likelihood(actor, facts, batch, key))
+    return -jnp.mean(weight * log_likelihood(actor, statistics, batch, key))
 
 
-def update(config: Config, learner: Learner, batch: Outcomes, key: PRNGKeyArray) -> tuple[Learner, Metrics]:
+def update(config: Config, learner: Learner, batch: LoggedTransition, key: PRNGKeyArray) -> tuple[Learner, Metrics]:
     """One gradient step of V, actor and critics, and one Polyak step of the target critics."""
-    facts, states, s = learner.facts, learner.optimisers, batch.observation
+    statistics, states, s = learner.statistics, learner.optimisers, batch.observation
     of_actor, of_critics = map(optax.adam, step_sizes(config, learner.updates))
-    q = min_q(learner.target_critic, facts, s, batch.action)
+    q = min_q(learner.target_critic, statistics, s, batch.action)
 
-    (loss_v, v), g = jax.value_and_grad(value_loss, has_aux=True)(learner.value, facts, s, q, config.expectile)
+    (loss_v, v), g = jax.value_and_grad(value_loss, has_aux=True)(learner.value, statistics, s, q, config.expectile)
     value, value_state = descend(of_critics, learner.value, g, states["value"])
 
-    weight = weights(q - state_value(value, facts, s), config.beta)
-    loss_pi, g = jax.value_and_grad(actor_loss)(learner.actor, facts, batch, weight, key)
+    weight = weights(q - state_value(value, statistics, s), config.beta)
+    loss_pi, g = jax.value_and_grad(actor_loss)(learner.actor, statistics, batch, weight, key)
     actor, actor_state = descend(of_actor, learner.actor, g, states["actor"])
 
-    y = targets(config, facts, value, batch)
-    (loss_q, q1), g = jax.value_and_grad(critic_loss, has_aux=True)(learner.critic, facts, batch, y)
+    y = targets(config, statistics, value, batch)
+    (loss_q, q1), g = jax.value_and_grad(critic_loss, has_aux=True)(learner.critic, statistics, batch, y)
     critic, critic_state = descend(of_critics, learner.critic, g, states["critic"])
 
     metrics = {
@@ -218,7 +226,7 @@ def update(config: Config, learner: Learner, batch: Outcomes, key: PRNGKeyArray)
         critic=critic,
         target_critic=polyak(learner.target_critic, critic, config.tau),
         value=value,
-        facts=facts,
+        statistics=statistics,
         optimisers={"actor": actor_state, "critic": critic_state, "value": value_state},
         updates=learner.updates + 1,
     ), metrics
@@ -230,41 +238,41 @@ class Extracted(Policy[LastStep]):
     actor: Actor
     critic: TwinCritic
     value: MLP
-    facts: Facts
+    statistics: DatasetStatistics
 
     def init_state(self, command: Any) -> LastStep:
         refuse_command(command)
-        return LastStep.empty(self.facts.spec)
+        return LastStep.empty(self.statistics.spec)
 
     def observe(self, state: LastStep, step: Step) -> LastStep:
         return LastStep.of(step)
 
     def decide(self, state: LastStep, key: PRNGKeyArray | None, length: int) -> tuple[Array, LastStep]:
-        given = self.actor(self.facts.normaliser(state.observation))
-        if key is None or self.facts.spec.choices is not None:
-            return held(self.facts.action(given, key), length), state
+        given = self.actor(self.statistics.normaliser(state.observation))
+        if key is None or self.statistics.spec.choices is not None:
+            return hold_action(self.statistics.to_action(given, key), length), state
         drawn = jnp.tanh(given) + self.actor.deviation() * jax.random.normal(key, given.shape)
-        return held(self.facts.action(drawn, None, squash=False), length), state
+        return hold_action(self.statistics.to_action(drawn, None, squash=False), length), state
 
 
 def policy(config: Config, learner: Learner) -> Extracted:
     """The deployable part: the actor, and the critics that it and V were taught by, which are the targets."""
-    return Extracted(learner.actor, learner.target_critic, learner.value, learner.facts)
+    return Extracted(learner.actor, learner.target_critic, learner.value, learner.statistics)
 
 
 def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> Extracted:
     """`policy` of what `init` gives, without what only learns."""
-    return Extracted(*_networks(config, spec, key).values(), facts=Facts.none(spec))
+    return Extracted(*_networks(config, spec, key).values(), statistics=DatasetStatistics.identity(spec))
 
 
 def q_function(config: Config, policy: Extracted) -> QFunction:
     """What another algorithm's search may ask: Q, in this algorithm's own units of reward."""
-    return QFunction(policy.critic, policy.facts, config.gamma, config.reward_shift)
+    return QFunction(policy.critic, policy.statistics, config.gamma, config.reward_shift)
 
 
-def batches(config: Config) -> Draw:
+def batches(config: Config) -> BatchSpec:
     """Single steps, each with what came of it."""
-    return Draw(config.batch_size, 1)
+    return BatchSpec(config.batch_size, 1)
 
 
 def plan_length(config: Config) -> int:

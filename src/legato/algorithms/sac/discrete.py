@@ -23,7 +23,7 @@ from legato.data.spec import Spec
 from legato.losses.temporal_difference import td_target, twin_loss
 from legato.models.image_network import ImageNetwork
 from legato.nn.mlp import MLP
-from legato.policy import LastStep, Policy, Step, held, refuse_command
+from legato.policy import LastStep, Policy, Step, hold_action, refuse_command
 
 
 class Actor(eqx.Module):
@@ -99,4 +99,4 @@ class HeldChoice(Policy[LastStep]):
     def decide(self, state: LastStep, key: PRNGKeyArray | None, length: int) -> tuple[Array, LastStep]:
         log_pi = self.actor(state.observation)
         chosen = jnp.argmax(log_pi) if key is None else jax.random.categorical(key, log_pi)
-        return held(chosen[None].astype(jnp.float32), length), state
+        return hold_action(chosen[None].astype(jnp.float32), length), state

@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 from legato.algorithms.action_units import warn_of_units
 from legato.algorithms.sac import discrete
 from legato.algorithms.sac.config import SAC as Config
-from legato.data.replay import Minibatches, Transition, scale_actions
+from legato.data.replay import ReplayBatchSpec, Transition, scale_actions
 from legato.data.spec import Spec, convert_actions
 from legato.losses import soft
 from legato.models.image_network import ImageNetwork, with_encoder
@@ -33,7 +33,7 @@ from legato.nn.distributions import TanhNormal
 from legato.nn.ensembles import TwinCritic
 from legato.nn.mlp import Linear
 from legato.nn.optimisation import descend, linear_decay, optax, polyak
-from legato.policy import LastStep, Policy, Step, held, refuse_command
+from legato.policy import LastStep, Policy, Step, hold_action, refuse_command
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -193,7 +193,7 @@ class HeldAction(Policy[LastStep]):
     def decide(self, state: LastStep, key: PRNGKeyArray | None, length: int) -> tuple[Array, LastStep]:
         pi = self.actor(state.observation)
         a = pi.mode() if key is None else pi.sample(jax.random.normal(key, pi.mean.shape))[0]
-        return held(convert_actions(a, self.actor.spec, self.spec), length), state
+        return hold_action(convert_actions(a, self.actor.spec, self.spec), length), state
 
 
 def policy(config: Config, learner: Learner) -> HeldAction | discrete.HeldChoice:
@@ -210,9 +210,9 @@ def _held(actor: Any, spec: Spec) -> HeldAction | discrete.HeldChoice:
     return HeldAction(actor, spec) if spec.choices is None else discrete.HeldChoice(actor, spec)
 
 
-def batches(config: Config) -> Minibatches:
+def batches(config: Config) -> ReplayBatchSpec:
     """One minibatch per update; of decisions instead of steps in the paper's SAC-J accounting."""
-    return Minibatches(config.batch_size, per_decision=config.updates == "decision")
+    return ReplayBatchSpec(config.batch_size, per_decision=config.updates == "decision")
 
 
 def plan_length(config: Config) -> int:

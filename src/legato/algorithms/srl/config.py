@@ -52,13 +52,13 @@ class SRL:
     critic: Literal["one_step", "time_aware"] = "one_step"
     """what the critics know: state and action [SRL]; or the action's place in the plan too, and the model's state there
     [SRL's variant]"""
-    recall_ends: bool = False
+    predict_terminations: bool = False
     """what is taught of predicted states counts as much as they are likely to be reached before the episode ends"""
     latent: Annotated[int, AtLeast(0, most=10**6)] = 0
     """size of a learnt state that actor, critics and model work in, found by temporal consistency; 0: the observation
     itself [SRL]; 50 in SRL's variant"""
     n_step: Steps = 1
-    """rewards that the critics' target adds up before it asks the critics [SRL: 1]"""
+    """rewards that the critics' target adds up before it bootstraps [SRL: 1]"""
     action_units: Literal["bounds", "environment"] = field(default="bounds", metadata={"before": "environment"})
     """in which actions are learnt: those of their bounds, [-1, 1], or the environment's, as published [SRL]"""
 
@@ -79,7 +79,7 @@ def paper(task: Task) -> Preset:
 
 def cpu(task: Task) -> Preset:
     """For two cores, with what lets long plans be learnt where an episode ends when it goes wrong."""
-    options = {"model_hidden": (128, 128), "model_target": "difference", "execute": -1, "recall_ends": True}
+    options = {"model_hidden": (128, 128), "model_target": "difference", "execute": -1, "predict_terminations": True}
     return Preset({**schedules.FEWER_UPDATES, **options}, schedules.cpu(task))
 
 

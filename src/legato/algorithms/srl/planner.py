@@ -1,4 +1,4 @@
-"""Planning with what an actor was taught by: a model of the world and critics of primitive steps.
+"""Planning with what an actor was taught by: a model of the environment and critics of primitive steps.
 
     z_0 = s,  z_{k+1} = m(z_k, a_k),   J(a_0 ... a_{H-1}) = sum_k min_i Q_i(z_k, a_k)
 
@@ -60,18 +60,18 @@ class ModelPlanner(Policy[LastStep]):
         s, own = state.observation, self.actor.spec
         s, a_prev = s if self.encoder is None else self.encoder(s), convert_actions(state.executed, self.spec, own)
         if self.how is None:
-            return convert_actions(self.unrolled(s, a_prev, length), own, self.spec), state
-        begin = own.normalise(self.unrolled(s, a_prev, self.how.horizon))
+            return convert_actions(self.write_plan(s, a_prev, length), own, self.spec), state
+        begin = own.normalise(self.write_plan(s, a_prev, self.how.horizon))
         key = jax.random.key(0) if key is None else key  # the draws of a greedy decision are always the same
-        plan = shooting.plan(lambda actions: self.judged(s, actions), begin, key, self.how, begin[None])
+        plan = shooting.plan(lambda actions: self.plan_value(s, actions), begin, key, self.how, begin[None])
         actions = own.denormalise(plan)
         if length > self.how.horizon:
             end = jax.lax.scan(lambda z, a: (self.model(z, a), None), s, actions)[0]
-            rest = self.unrolled(end, actions[-1], length - self.how.horizon)
+            rest = self.write_plan(end, actions[-1], length - self.how.horizon)
             actions = jnp.concatenate([actions, rest])
         return convert_actions(actions[:length], own, self.spec), state
 
-    def unrolled(
+    def write_plan(
         self, s: Float[Array, " obs"], a_prev: Float[Array, " act"], length: int
     ) -> Float[Array, "length act"]:
         """What the actor does step by step where the model's predictions are all that it sees."""
@@ -84,7 +84,7 @@ class ModelPlanner(Policy[LastStep]):
         # Two turns at least, as in `Actor.greedy`: a single one would be rounded otherwise.
         return jax.lax.scan(step, (s, a_prev), None, max(length, 2))[1][:length]
 
-    def judged(self, s: Float[Array, " obs"], unit: Float[Array, "horizon act"]) -> Float[Array, ""]:
+    def plan_value(self, s: Float[Array, " obs"], unit: Float[Array, "horizon act"]) -> Float[Array, ""]:
         """J of actions in units of their bounds."""
         actions = self.actor.spec.denormalise(unit)
         z = dynamics.unroll(self.model, s, actions)

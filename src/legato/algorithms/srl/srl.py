@@ -17,8 +17,8 @@ SAC's. Everything reads actions in units of their bounds, [-1, 1], so that what 
 in which an environment counts; `action_units = "environment"` is the published form.
 
 Options beyond that are those of the published code (critics that know k, teaching through time, a latent state) and of
-this library (`recall_ends`, `model_target`, `execute`, `n_step`). In a latent state everything above happens to e(s)
-instead of s, and e is learnt with the model, by temporal consistency over five steps:
+this library (`predict_terminations`, `model_target`, `execute`, `n_step`). In a latent state everything above happens
+to e(s) instead of s, and e is learnt with the model, by temporal consistency over five steps:
 
     L_m  = sum_k rho^k MSE(m^{k+1}(e(s), a_0 ... a_k), stop_gradient(ebar(s_{k+1}))) / sum_k rho^k
 """
@@ -37,13 +37,13 @@ from legato.algorithms.action_units import warn_of_units
 from legato.algorithms.srl.actor import Actor
 from legato.algorithms.srl.config import SRL as Config
 from legato.algorithms.srl.plan_critic import plan_critic_loss, with_step_index
-from legato.data.replay import Minibatches, Sequences, Transition, scale_actions
+from legato.data.replay import ReplayBatchSpec, Sequences, Transition, scale_actions
 from legato.data.spec import Spec, convert_actions
 from legato.losses import soft
 from legato.losses.returns import n_step_reward
 from legato.losses.temporal_difference import td_target, twin_loss
 from legato.models import dynamics
-from legato.models.dynamics import Dynamics, Ends
+from legato.models.dynamics import Dynamics, TerminationModel
 from legato.nn.ensembles import TwinCritic
 from legato.nn.mlp import MLP
 from legato.nn.optimisation import descend, linear_decay, optax, polyak
@@ -66,7 +66,7 @@ class Learner(eqx.Module):
     alpha: Float[Array, ""]
     optimisers: dict[str, optax.OptState]
     updates: Int[Array, ""]
-    ends: Ends | None = None  # with `recall_ends`
+    termination_model: TerminationModel | None = None  # with `predict_terminations`
     encoder: MLP | None = None  # with a latent state
     target_encoder: MLP | None = None
     spec: Spec = eqx.field(static=True, kw_only=True)  # of the environment
@@ -87,11 +87,11 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
     actor = _actor(config, spec, k_actor)
     critic = TwinCritic(o + (config.critic != "one_step"), a, width, key=k_critic)
     model = Dynamics(o, a, width if config.latent else config.model_hidden, differences=differences, key=k_model)
-    ends = Ends(o, a, width, key=k_ends) if config.recall_ends else None
+    termination_model = TerminationModel(o, a, width, key=k_ends) if config.predict_terminations else None
     encoder = _encoder(config, spec, k_encoder)
     log_alpha = jnp.zeros(())
     trained = {"actor": actor, "critic": critic, "model": model, "log_alpha": log_alpha}
-    trained |= {"ends": ends} if ends else {}
+    trained |= {"ends": termination_model} if termination_model else {}
     trained |= {"encoder": encoder} if encoder else {}
     return Learner(
         actor=actor,
@@ -103,7 +103,7 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
         alpha=jnp.full((), 0.2, jnp.float32),
         optimisers={name: optax.adam(config.learning_rate).init(part) for name, part in trained.items()},
         updates=jnp.zeros((), jnp.int32),
-        ends=ends,
+        termination_model=termination_model,
         encoder=encoder,
         target_encoder=jax.tree.map(jnp.copy, encoder),
         spec=spec,
@@ -119,7 +119,7 @@ def _encoder(config: Config, spec: Spec, key: PRNGKeyArray) -> MLP | None:
     return MLP(sizes, key=key) if config.latent else None
 
 
-# --- what is learnt from the world ---
+# --- what is learnt from real transitions ---
 
 
 def critic_loss(
@@ -170,12 +170,12 @@ def as_subsequences(batch: Transition | Sequences) -> Sequences:
     return Sequences(jax.tree.map(lambda leaf: leaf[None], batch), jnp.ones((1, *batch.reward.shape)))
 
 
-def encoded(encoder: MLP | None, batch: Transition | Sequences) -> Transition | Sequences:
+def encode_batch(encoder: MLP | None, batch: Transition | Sequences) -> Transition | Sequences:
     """The same transitions between latent states, held still."""
     if encoder is None:
         return batch
     if isinstance(batch, Sequences):
-        return replace(batch, steps=encoded(encoder, batch.steps))
+        return replace(batch, steps=encode_batch(encoder, batch.steps))
     s, s_next = jax.lax.stop_gradient((encoder(batch.observation), encoder(batch.next_observation)))
     return replace(batch, observation=s, next_observation=s_next)
 
@@ -219,17 +219,17 @@ class Teacher(eqx.Module):
     critic: TwinCritic
     model: Dynamics  # the target model
     alpha: Float[Array, ""]
-    ends: Ends | None = None
+    termination_model: TerminationModel | None = None
 
-    def counted(self, recall: Recall) -> Float[Array, "J batch"]:
+    def step_weights(self, recall: Recall) -> Float[Array, "J batch"]:
         """How much each step of a plan counts, its entropy too: 1, where nothing else is asked for.
 
         Through time only the last one does: a temperature that heeded the others, whose entropy nothing holds up, would
         rise without end.
         """
         counts = jnp.ones(recall.log_pi.shape)
-        if self.ends is not None:
-            counts = jax.lax.stop_gradient(self.ends.reached(recall.states, recall.actions))
+        if self.termination_model is not None:
+            counts = jax.lax.stop_gradient(self.termination_model.reach_probability(recall.states, recall.actions))
         if self.config.teaching == "through_time":
             counts = jnp.where(jnp.arange(len(counts))[:, None] == len(counts) - 1, counts, 0.0)
         return counts
@@ -243,7 +243,7 @@ def actor_loss(
     z = dynamics.unroll(teacher.model, batch.observation, a)
     recall = Recall(z, a, log_pi)
     q = value(teacher.critic, with_step_index(z, jnp.arange(len(a))[:, None], teacher.config), a)
-    return jnp.sum(jnp.mean(teacher.counted(recall) * soft.action_cost(q, log_pi, teacher.alpha), axis=1)), recall
+    return jnp.sum(jnp.mean(teacher.step_weights(recall) * soft.action_cost(q, log_pi, teacher.alpha), axis=1)), recall
 
 
 def actor_loss_through_time(
@@ -257,14 +257,14 @@ def actor_loss_through_time(
     z = dynamics.unroll(teacher.model, batch.observation, a, through=True)
     recall = Recall(z, a, log_pi)
     q = jnp.minimum(*teacher.critic(with_step_index(z, jnp.arange(len(a))[:, None], teacher.config)[-1], a[-1]))
-    return jnp.mean(teacher.counted(recall)[-1] * soft.action_cost(q, log_pi[-1], teacher.alpha)), recall
+    return jnp.mean(teacher.step_weights(recall)[-1] * soft.action_cost(q, log_pi[-1], teacher.alpha)), recall
 
 
 def update(config: Config, learner: Learner, batch: Batch, key: PRNGKeyArray) -> tuple[Learner, Metrics]:
     """One gradient step of critics and model (and, every `actor_every`-th, of actor and temperature), and Polyak."""
     if config.action_units == "bounds":
         batch = scale_actions(batch[0], learner.spec), scale_actions(batch[1], learner.spec)
-    batch_q, batch_m = (encoded(learner.encoder, each) for each in batch)
+    batch_q, batch_m = (encode_batch(learner.encoder, each) for each in batch)
     adam = optax.adam(linear_decay(config.learning_rate, config.anneal_over, learner.updates))
     states, after = learner.optimisers, {}
     here = first(batch_m)
@@ -282,21 +282,21 @@ def update(config: Config, learner: Learner, batch: Batch, key: PRNGKeyArray) ->
     parts = learner.model.update_delta_scale(here.observation, here.next_observation, learner.updates), learner.encoder
     loss_m, g = jax.value_and_grad(model_loss)(parts, learner.target_encoder, config, as_subsequences(batch[1]))
     model, after["model"] = descend(adam, parts[0], g[0], states["model"])
-    encoder, ends = learner.encoder, learner.ends
+    encoder, termination_model = learner.encoder, learner.termination_model
     if encoder is not None:
         encoder, after["encoder"] = descend(adam, encoder, g[1], states["encoder"])
-    if ends is not None:
+    if termination_model is not None:
         led = here.observation, here.action, here.next_observation, here.continues
-        metrics["ends_loss"], g = jax.value_and_grad(dynamics.ends_loss)(ends, *led)
-        ends, after["ends"] = descend(adam, ends, g, states["ends"])
+        metrics["ends_loss"], g = jax.value_and_grad(dynamics.termination_loss)(termination_model, *led)
+        termination_model, after["ends"] = descend(adam, termination_model, g, states["ends"])
 
-    teacher = Teacher(config, critic, learner.target_model, learner.alpha, ends)
+    teacher = Teacher(config, critic, learner.target_model, learner.alpha, termination_model)
 
     def update_actor():
         teach = actor_loss if config.teaching == "recall" else actor_loss_through_time
         (loss_pi, recall), g = jax.value_and_grad(teach, has_aux=True)(learner.actor, teacher, here, noise[1:])
         actor, actor_state = descend(adam, learner.actor, g, states["actor"])
-        log_pi = jnp.average(recall.log_pi, weights=teacher.counted(recall))
+        log_pi = jnp.average(recall.log_pi, weights=teacher.step_weights(recall))
         target_entropy = -here.action.shape[-1]
         g_alpha = soft.temperature_gradient(log_pi, target_entropy)
         log_alpha, alpha_state = descend(adam, learner.log_alpha, g_alpha, states["log_alpha"])
@@ -324,7 +324,7 @@ def update(config: Config, learner: Learner, batch: Batch, key: PRNGKeyArray) ->
         alpha=alpha,
         optimisers=after,
         updates=learner.updates + 1,
-        ends=ends,
+        termination_model=termination_model,
         encoder=encoder,
         target_encoder=encoder and polyak(learner.target_encoder, encoder, config.tau),
         spec=learner.spec,
@@ -369,10 +369,10 @@ def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> ActionSequence:
     return ActionSequence(_actor(config, spec, k_actor), spec, _encoder(config, spec, k_encoder))
 
 
-def batches(config: Config) -> Minibatches:
+def batches(config: Config) -> ReplayBatchSpec:
     """Two independent minibatches per update: one for the critics, one for model and actor."""
     critics = config.n_step if config.critic == "one_step" else config.horizon
-    return Minibatches(config.batch_size, (critics, LATENT_STEPS if config.latent else 1))
+    return ReplayBatchSpec(config.batch_size, (critics, LATENT_STEPS if config.latent else 1))
 
 
 def plan_length(config: Config) -> int:

@@ -20,13 +20,13 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.algorithms.action_units import warn_of_units
 from legato.algorithms.td3.config import TD3 as Config
-from legato.data.replay import Minibatches, Transition, scale_actions
+from legato.data.replay import ReplayBatchSpec, Transition, scale_actions
 from legato.data.spec import Spec, convert_actions
 from legato.losses import deterministic
 from legato.nn.ensembles import TwinCritic
 from legato.nn.mlp import MLP
 from legato.nn.optimisation import descend, linear_decay, optax, polyak
-from legato.policy import LastStep, Policy, Step, held, refuse_command
+from legato.policy import LastStep, Policy, Step, hold_action, refuse_command
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -154,7 +154,7 @@ class HeldAction(Policy[LastStep]):
         size = (self.spec.action_size,)
         noise = 0.0 if key is None else self.noise * jax.random.normal(key, size)
         a = self.actor(state.observation, noise)
-        return held(convert_actions(a, self.actor.spec, self.spec), length), state
+        return hold_action(convert_actions(a, self.actor.spec, self.spec), length), state
 
 
 def policy(config: Config, learner: Learner) -> HeldAction:
@@ -167,9 +167,9 @@ def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> HeldAction:
     return HeldAction(_actor(config, spec, jax.random.split(key)[0]), config.noise, spec)
 
 
-def batches(config: Config) -> Minibatches:
+def batches(config: Config) -> ReplayBatchSpec:
     """One minibatch per update."""
-    return Minibatches(config.batch_size)
+    return ReplayBatchSpec(config.batch_size)
 
 
 def plan_length(config: Config) -> int:

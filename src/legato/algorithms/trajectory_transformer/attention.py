@@ -20,13 +20,13 @@ def attention(config: Config, policy: Planning) -> Attention:
 
 
 def _weights(config: Config, policy: Planning, episode: Trajectories, at: slice) -> AttentionWeights:
-    network, discretiser = policy.network, policy.facts.discretiser
+    network, discretiser = policy.network, policy.statistics.discretiser
     layout, steps = network.layout, at.stop - at.start
     rows = encoding.table(episode, layout, config.gamma, config.penalty)[at]
     read = encoding.encode(discretiser, rows).astype(np.int32).reshape(1, -1)[:, :-1]  # the last leads to nothing here
     tokens, goals = _places(layout, steps), None
     if network.goal is not None:
-        end = episode.observations[-1:] if episode.ends is None else episode.ends
+        end = episode.observations[-1:] if episode.final_observations is None else episode.final_observations
         goals = encoding.encode(discretiser.columns(slice(0, layout.observations)), end).astype(np.int32)
     front = () if goals is None else tuple(Token("g", i + 1, None) for i in range(layout.observations))
     weights = np.asarray(_network_weights(network, jnp.asarray(read), None if goals is None else jnp.asarray(goals)))

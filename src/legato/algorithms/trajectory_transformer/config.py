@@ -37,7 +37,7 @@ class TT:
     """bins that hold equally many of the data's numbers, or equally wide ones [TT: either]"""
     centres: Literal["middle", "mean"] = "middle"
     """what a token is read back as: the middle of its bin [TT], or the mean of the data in it"""
-    ordered: bool = False
+    cosine_embeddings: bool = False
     """embeddings alike for neighbouring bins, at first and as they are learnt, instead of independent ones [TT]"""
     window: Annotated[int, AtLeast(2, most=10**5)] = 10
     """steps that a training window holds [TT]"""
@@ -51,8 +51,8 @@ class TT:
     """share left out of tokens, attention weights and block outputs in training [TT]"""
     action_weight: Rate = 5.0
     """of an action's token in the loss; all others count 1 [TT]"""
-    blur: NonNegative = 0.0
-    """learn a token as a distribution so many bins wide about it, of the same mean; 0: as that bin alone [TT]"""
+    label_smoothing_bins: NonNegative = 0.0
+    """targets are distributions so many bins wide about each token, of the same mean; 0: the token alone [TT]"""
     returns: bool = True
     """tokens of reward and value, which the search for return needs; without, the same network imitates [TT]"""
     goals: Literal["none", "last", "later"] = "none"
@@ -71,10 +71,12 @@ class TT:
     """sequences that the search keeps [TT: 32 to 128]"""
     expand: Annotated[int, AtLeast(1, most=10_000)] = 2
     """continuations tried of each sequence, of a search for return [TT]"""
-    elite: Share = 0.0
+    elite_fraction: Share = 0.0
     """execute the mean of this share of the plans, the best, of a search for return; 0: the best one alone [TT]"""
-    mppi: NonNegative = 0.0
-    """weigh these by exp(return / (mppi x the standard deviation of the bins of values)), as MPPI does; 0: all alike"""
+    plan_temperature: NonNegative = 0.0
+    """weigh these by exp(return / (plan_temperature x the standard deviation of the bins of values)), as MPPI does; 0:
+    all alike
+    """
     action_cdf: ShareBelowOne = 0.6
     """the least likely action tokens that together have less than this are not sampled; 0: all may be [TT]"""
     action_k: Whole = 0
@@ -82,7 +84,7 @@ class TT:
     observation_k: Whole = 1
     """the same of observations: 1 takes the likeliest [TT]; 0: any number"""
     percentile: ShareBelowOne = 0.0
-    """judge rewards and values by this share of their distribution, 0 to 1, instead of by their mean (0) [TT: mean]"""
+    """rewards and values are this quantile of their distribution, 0 to 1, instead of their mean (0) [TT: mean]"""
     batch_size: Size = 256
     """windows per update [TT]"""
     optimiser: Literal["adamw", "muon"] = "adamw"
@@ -102,8 +104,10 @@ class TT:
 
     def __post_init__(self) -> None:
         validate(self)
-        if self.mppi and not self.elite:
-            raise LegatoError("mppi weighs several plans: say of which share of them with elite (1: all)")
+        if self.plan_temperature and not self.elite_fraction:
+            raise LegatoError(
+                "plan_temperature weighs several plans: say of which share of them with elite_fraction (1: all)"
+            )
         if self.size % self.heads:
             raise LegatoError(f"size {self.size} does not divide among {self.heads} heads")
         if self.context > self.window:
@@ -143,10 +147,17 @@ def cpu(task: Task) -> Preset:
     noise that a behaviour policy acted with.
     """
     options: dict[str, Any] = {"layers": 2, "size": 64, "heads": 4, "window": 4, "context": 4}
-    options |= {"ordered": True, "centres": "mean", "blur": 1.5}
+    options |= {"cosine_embeddings": True, "centres": "mean", "label_smoothing_bins": 1.5}
     options |= {"batch_size": 32, "optimiser": "muon", "learning_rate": 5e-3, "warmup": 100, "anneal_over": -1}
     options |= {"dropout": 0.0, "weight_decay": 0.01}
-    options |= {"horizon": 1, "beams": 64, "expand": 1, "elite": 1.0, "mppi": 0.1, "action_cdf": 0.0}
+    options |= {
+        "horizon": 1,
+        "beams": 64,
+        "expand": 1,
+        "elite_fraction": 1.0,
+        "plan_temperature": 0.1,
+        "action_cdf": 0.0,
+    }
     return Preset(options, {"updates": 3_000, "eval_every": 3_000, "eval_episodes": 5, "checkpoint_every": 500})
 
 
@@ -156,7 +167,17 @@ def _details(config: TT) -> list[str]:
 
 
 # What training does not depend on: a trained policy may be played with other values.
-SEARCH = ("search", "context", "horizon", "beams", "expand", "elite", "mppi", "action_cdf", "action_k")
+SEARCH = (
+    "search",
+    "context",
+    "horizon",
+    "beams",
+    "expand",
+    "elite_fraction",
+    "plan_temperature",
+    "action_cdf",
+    "action_k",
+)
 SEARCH += ("observation_k", "percentile")
 
 ENTRIES = (

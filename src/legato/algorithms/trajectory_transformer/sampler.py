@@ -23,7 +23,7 @@ TOGETHER = 50  # trajectories per compiled call
 
 
 def trajectories(config: Config, policy: Planning) -> Sampler:
-    """The policy's model. Raises `LegatoError` for one that is told goals."""
+    """The policy's model. Raises `LegatoError` for one that reads goals."""
     if policy.network.goal is not None:
         raise LegatoError("a model with goals predicts only with one: choose a run without goals")
     return Sampler(policy.network, policy.observed)

@@ -28,4 +28,4 @@ def compose(config: Config, policy: Planning, options: Mapping[str, Any], parts:
     if parts.q_function is not None and config.search != "return":
         raise LegatoError("a policy of 'tt' searches for no return: it takes no critic")
     found = replace(policy, search=search_of(config), context=config.context, by=config.search)
-    return config, replace(found, judge=parts.q_function) if parts.q_function is not None else found
+    return config, replace(found, q_function=parts.q_function) if parts.q_function is not None else found

@@ -31,7 +31,7 @@ from legato.data import trajectories as logs
 from legato.data.spec import Spec
 from legato.data.tokens import Discretiser, Encoded, Layout, Recipe, Windows
 from legato.data.trajectories import Trajectories
-from legato.data.windows import Draw
+from legato.data.windows import BatchSpec
 from legato.errors import LegatoError
 from legato.losses.imitation import cross_entropy
 from legato.losses.means import masked_mean
@@ -48,14 +48,14 @@ Metrics = dict[str, Float[Array, ""]]
 FAR = 0.5  # of a column's range: how far beyond the data an observation lies that is counted as foreign to the model
 
 
-class Facts(eqx.Module):
+class TokenStatistics(eqx.Module):
     """What the policy keeps of its data."""
 
     discretiser: Discretiser
     spec: Spec = eqx.field(static=True)
 
     @classmethod
-    def none(cls, config: Config, spec: Spec) -> Facts:
+    def identity(cls, config: Config, spec: Spec) -> TokenStatistics:
         """Of no data: bins of no width."""
         width = _layout(config, spec).width
         return cls(Discretiser(jnp.zeros((width, config.bins + 1)), jnp.zeros((width, config.bins))), spec)
@@ -65,9 +65,9 @@ class Learner(eqx.Module):
     """Everything the Trajectory Transformer carries while training."""
 
     network: TrajectoryModel
-    facts: Facts
+    statistics: TokenStatistics
     targets: Float[Array, "columns tokens tokens"] | None
-    """what each token is learnt as (from the facts, once: it takes longer than an update); None: as itself"""
+    """the targets of each token (computed once from the statistics: it takes longer than an update); None: itself"""
     optimiser: optax.OptState
     updates: Int[Array, ""]
 
@@ -89,25 +89,25 @@ def select_data(config: Config, data: Trajectories, limit: int | None = None) ->
 
 def prepare(
     config: Config, spec: Spec, data: Trajectories, folder: Path | None, fingerprint: str
-) -> tuple[Facts, Encoded]:
+) -> tuple[TokenStatistics, Encoded]:
     """The bins of the data, and the data as tokens on the device. A file in the folder keeps both for this data."""
     recipe = Recipe(
         config.bins, config.edges, config.centres, config.gamma, config.penalty, config.returns, config.returns
     )
     kept = None if folder is None else folder / "tokens.npz"
     discretiser, source = encoding.prepare(data, spec, recipe, kept, fingerprint, later=config.goals == "later")
-    return Facts(discretiser, spec), source
+    return TokenStatistics(discretiser, spec), source
 
 
-def init(config: Config, spec: Spec, key: PRNGKeyArray, facts: Facts | None = None) -> Learner:
-    """A learner before its first update. `facts` say what the data is like."""
+def init(config: Config, spec: Spec, key: PRNGKeyArray, statistics: TokenStatistics | None = None) -> Learner:
+    """A learner before its first update. `statistics` are those of the data."""
     network = _network(config, spec, key)
-    facts = Facts.none(config, spec) if facts is None else facts
+    statistics = TokenStatistics.identity(config, spec) if statistics is None else statistics
     targets = None
-    if config.blur:
+    if config.label_smoothing_bins:
         choice = None if spec.choices is None else spec.observation_size
-        targets = blurred(facts.discretiser.centres, config.blur, choice)
-    return Learner(network, facts, targets, _optimiser(config).init(cast(Any, network)), jnp.zeros((), jnp.int32))
+        targets = smooth_labels(statistics.discretiser.centres, config.label_smoothing_bins, choice)
+    return Learner(network, statistics, targets, _optimiser(config).init(cast(Any, network)), jnp.zeros((), jnp.int32))
 
 
 def _network(config: Config, spec: Spec, key: PRNGKeyArray) -> TrajectoryModel:
@@ -120,7 +120,7 @@ def _network(config: Config, spec: Spec, key: PRNGKeyArray) -> TrajectoryModel:
         size=config.size,
         dropout=config.dropout,
         goals=config.goals != "none",
-        ordered=config.ordered,
+        cosine_embeddings=config.cosine_embeddings,
         key=key,
     )
 
@@ -176,10 +176,10 @@ def loss(
     return weighted, {"cross_entropy": masked_mean(error, known)}
 
 
-def blurred(
+def smooth_labels(
     centres: Float[Array, "columns bins"], width: float, choice: int | None = None
 ) -> Float[Array, "columns tokens tokens"]:
-    """What each token is learnt as: w_ij exp(lambda_i c_j), with w_ij a normal distribution over bins j, `width` wide,
+    """The targets of each token: w_ij exp(lambda_i c_j), with w_ij a normal distribution over bins j, `width` wide,
     and lambda_i such that the mean is the token's own centre c_i.
 
     Without lambda the mean would be off where bins differ in width, as they do beside a bound that actions often lie
@@ -219,7 +219,7 @@ def update(config: Config, learner: Learner, batch: Windows, key: PRNGKeyArray) 
     (value, metrics), gradient = mean_gradient(of, learner.network, batch, learnt, key, steps * width)
     network, state = descend(_optimiser(config), learner.network, gradient, learner.optimiser)
     metrics = {"loss": value, **metrics, "gradient_norm": optax.tree.norm(gradient)}
-    return Learner(network, learner.facts, learner.targets, state, learner.updates + 1), metrics
+    return Learner(network, learner.statistics, learner.targets, state, learner.updates + 1), metrics
 
 
 # --- acting ---
@@ -243,15 +243,15 @@ class Planning(Policy[Memory]):
     """Searches for a plan at each decision and acts by its first steps; beyond its end, the last action is held."""
 
     network: TrajectoryModel
-    facts: Facts
+    statistics: TokenStatistics
     search: Search = eqx.field(static=True)
     context: int = eqx.field(static=True)
     by: Literal["return", "likelihood", "mean"] = eqx.field(static=True)
-    judge: QFunction | None = None
+    q_function: QFunction | None = None
     """a critic of another algorithm, whose Q takes the place of values: TT(+Q)"""
 
     def init_state(self, command: Any) -> Memory:
-        layout, spec = self.network.layout, self.facts.spec
+        layout, spec = self.network.layout, self.statistics.spec
         goal = jnp.zeros(spec.observation_size, jnp.int32)
         if self.network.goal is not None:
             goal = self.observed.encode(self._known_goal(command))
@@ -263,7 +263,7 @@ class Planning(Policy[Memory]):
 
     def _known_goal(self, goal: Any) -> Float[Array, " obs"]:
         """A goal that the data knows. Raises `LegatoError` for none, and for one beyond what was observed."""
-        size = self.facts.spec.observation_size
+        size = self.statistics.spec.observation_size
         given = goal if isinstance(goal, Tracer) else numbers(goal, size)
         if given is None or given.shape != (size,):
             asked = f"begin with an observation of {size} numbers, all finite; {reprlib.repr(goal)} was given"
@@ -278,20 +278,20 @@ class Planning(Policy[Memory]):
     @property
     def observed(self) -> Discretiser:
         """The bins of what is observed."""
-        return self.facts.discretiser.columns(slice(0, self.network.layout.observations))
+        return self.statistics.discretiser.columns(slice(0, self.network.layout.observations))
 
     @property
     def acted(self) -> Discretiser:
         n = self.network.layout.observations
-        return self.facts.discretiser.columns(slice(n, n + self.network.layout.actions))
+        return self.statistics.discretiser.columns(slice(n, n + self.network.layout.actions))
 
     def observe(self, state: Memory, step: Step) -> Memory:
         layout = self.network.layout
         row = [state.newest, self.acted.encode(step.executed)]
         if layout.rewards:
             n = layout.observations + layout.actions
-            row.append(self.facts.discretiser.columns(slice(n, n + 1)).encode(step.reward[None]))
-        if layout.values:  # not known, and seen by nobody
+            row.append(self.statistics.discretiser.columns(slice(n, n + 1)).encode(step.reward[None]))
+        if layout.values:  # unknown, and masked as a key
             row.append(jnp.full(1, self.network.bins - 1, jnp.int32))
         past = jnp.concatenate([state.past[1:], jnp.concatenate(row)[None]])
         foreign = jnp.sum(self.observed.outside(step.observation, FAR), dtype=jnp.int32)
@@ -312,37 +312,39 @@ class Planning(Policy[Memory]):
         held = jnp.minimum(jnp.arange(length), self.search.horizon - 1)
         if self.by == "mean":
             past = state.past, state.count, state.newest, self._goal(state)
-            choices = self.facts.spec.choices
+            choices = self.statistics.spec.choices
             column = None if choices is None else n
-            actions = expected(self.network, self.facts.discretiser, self.search.horizon, *past, column)[held, acts]
+            actions = expected(self.network, self.statistics.discretiser, self.search.horizon, *past, column)[
+                held, acts
+            ]
             return actions if choices is None else jnp.minimum(actions, choices - 1), state
-        plans = jax.tree.map(lambda x: x[: self.search.elite], self.plans(state, key))
+        plans = jax.tree.map(lambda x: x[: self.search.elite_count], self.plans(state, key))
         actions = jax.vmap(self._real)(plans.tokens[..., acts])
         shares = self._shares(plans.score)[:, None, None]
-        if self.facts.spec.choices is None:
+        if self.statistics.spec.choices is None:
             mean = jnp.sum(shares * self.acted.decode(actions), axis=0)
         else:  # choices have no mean: each plan votes
-            votes = jnp.sum(shares * jax.nn.one_hot(actions[..., 0], self.facts.spec.choices), axis=0)
+            votes = jnp.sum(shares * jax.nn.one_hot(actions[..., 0], self.statistics.spec.choices), axis=0)
             mean = jnp.argmax(votes, axis=-1)[:, None].astype(jnp.float32)
         return mean[held], state
 
     def _shares(self, score: Float[Array, " plans"]) -> Float[Array, " plans"]:
         """What each of these plans counts for in the action."""
-        spread = jnp.std(self.facts.discretiser.centres[-1])
-        spread = spread if self.judge is None else self.judge.facts.ask(spread)
-        return beam.shares(score, self.search.mppi * spread)
+        spread = jnp.std(self.statistics.discretiser.centres[-1])
+        spread = spread if self.q_function is None else self.q_function.statistics.scale_return(spread)
+        return beam.shares(score, self.search.plan_temperature * spread)
 
     def plans(self, state: Memory, key: PRNGKeyArray) -> Plans:
         """What a search for return or for likelihood finds from here."""
         past = state.past, state.count, state.newest
         if self.by == "return":
-            return beam.best_return(self.network, self.facts.discretiser, self.search, *past, key, self.judge)
+            return beam.best_return(self.network, self.statistics.discretiser, self.search, *past, key, self.q_function)
         return beam.likeliest(self.network, self.search, *past, self._goal(state))
 
     def _goal(self, state: Memory) -> Int[Array, " obs"] | None:
         return state.goal if self.network.goal is not None else None
 
-    def remark(self, state: Memory) -> str | None:
+    def warning(self, state: Memory) -> str | None:
         if not np.any(state.foreign):
             return None
         return f"observations lay outside the policy's data by more than {FAR:g} of a column's range"
@@ -356,13 +358,13 @@ class Planning(Policy[Memory]):
 
 def policy(config: Config, learner: Learner) -> Planning:
     """The deployable part: the network, the data's bins and the search."""
-    return Planning(learner.network.materialise(), learner.facts, search_of(config), config.context, config.search)
+    return Planning(learner.network.materialise(), learner.statistics, search_of(config), config.context, config.search)
 
 
 def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> Planning:
     """`policy` of what `init` gives, without what only learns."""
     network = _network(config, spec, key).materialise()
-    return Planning(network, Facts.none(config, spec), search_of(config), config.context, config.search)
+    return Planning(network, TokenStatistics.identity(config, spec), search_of(config), config.context, config.search)
 
 
 def search_of(config: Config) -> Search:
@@ -374,14 +376,14 @@ def search_of(config: Config) -> Search:
         Filter(config.action_k or None, config.action_cdf or None),
         Filter(config.observation_k or None),
         config.percentile or None,
-        max(1, round(config.elite * config.beams)) if config.search == "return" else 1,
-        config.mppi,
+        max(1, round(config.elite_fraction * config.beams)) if config.search == "return" else 1,
+        config.plan_temperature,
     )
 
 
-def batches(config: Config) -> Draw:
+def batches(config: Config) -> BatchSpec:
     """Windows of L steps."""
-    return Draw(config.batch_size, config.window)
+    return BatchSpec(config.batch_size, config.window)
 
 
 def plan_length(config: Config) -> int:

@@ -1,7 +1,7 @@
 """Arrays as others name them, brought to ours: d3rlpy, Stable-Baselines3, imitation, NeoRL, robomimic, OGBench.
 
 What they call their arrays, how they mark the end of an episode, and what their last row means is decided here, and
-each decision is said in a sentence for a person to check. Nothing that would mean something else is passed over.
+each decision is reported in a sentence for a person to check. Nothing that would mean something else is passed over.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from legato.data.layouts.grouped import read_d3rlpy, read_robomimic
 from legato.data.layouts.names import FLAT, INDICES, SINGLE, Reading
 from legato.errors import LegatoError
 
-__all__ = ["Cause", "Reading", "caused", "earlier", "read", "refuse_states"]
+__all__ = ["Cause", "Reading", "earlier", "read", "refuse_states", "with_cause"]
 
 Cause = Literal["marked", "terminated", "truncated"]
 
@@ -57,7 +57,7 @@ def _read(path: Path, observe: Sequence[str], layout: str | None, length: int | 
 
 
 def refuse_states(path: Path, held: Sequence[str]) -> None:
-    """Refuse OGBench's files where nobody says that they are: their `terminals` are no terminations."""
+    """Refuse OGBench's files where the layout is not named: their `terminals` are no terminations."""
     if {"qpos", "terminals"} <= set(held) and "rewards" not in held:
         raise LegatoError(
             f"'{path}' looks like OGBench's, whose 'terminals' mark a final state: import it with `layout=ogbench`"
@@ -67,7 +67,7 @@ def refuse_states(path: Path, held: Sequence[str]) -> None:
 # --- ends of episodes ---
 
 
-def caused(reading: Reading, cause: Cause) -> Reading:
+def with_cause(reading: Reading, cause: Cause) -> Reading:
     """The same with every end of an episode a termination, or a truncation; "marked" changes nothing."""
     arrays = reading.arrays
     if cause == "marked":

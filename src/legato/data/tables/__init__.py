@@ -1,8 +1,8 @@
 """Logs with named columns, one row a step: CSV and Parquet files, DataFrames, or arrays by name.
 
-Which column is what, where episodes end and how actions are bounded is said by whoever knows the plant. Nothing is
-guessed, and every decision is said in a sentence for a person to check. A row holds what was observed, the action that
-was taken upon it, and the reward that was paid for this action.
+Which column is what, where episodes end and how actions are bounded is stated by whoever knows the plant. Nothing is
+guessed, and every decision is reported in a sentence for a person to check. A row holds what was observed, the action
+that was taken upon it, and the reward that was paid for this action.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ def needed_columns(name: str, header: Sequence[str], columns: Columns) -> list[s
             f"which columns of '{name}' are observations, which actions? give `observations` and `actions` some "
             f"of: {some(header, 40)}"
         )
-    found = [*matched(name, header, columns.observations), *matched(name, header, columns.actions)]
+    found = [*match_columns(name, header, columns.observations), *match_columns(name, header, columns.actions)]
     if twice := {column for column in found if found.count(column) > 1}:
         raise LegatoError(f"'{min(twice)}' is named twice among observations and actions")
     for given in (columns.reward, columns.terminal, columns.episode, columns.time):
@@ -132,7 +132,7 @@ def needed_columns(name: str, header: Sequence[str], columns: Columns) -> list[s
     return list(dict.fromkeys(found))
 
 
-def matched(name: str, header: Sequence[str], patterns: Sequence[str]) -> list[str]:
+def match_columns(name: str, header: Sequence[str], patterns: Sequence[str]) -> list[str]:
     """The columns that fit the patterns, in their order. Raises `LegatoError` for one that none fits."""
     found: list[str] = []
     for pattern in patterns:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from legato.data.storage import some
-from legato.data.tables.columns import Columns, Table, matched, matrix
+from legato.data.tables.columns import Columns, Table, match_columns, matrix
 from legato.data.trajectories import About, Trajectories, trajectories
 from legato.errors import LegatoError
 
@@ -18,7 +18,7 @@ REGULAR = 0.4  # of a period that a row may come early or late
 def from_rows(table: Table, columns: Columns) -> tuple[Trajectories, list[str]]:
     """Trajectories of a table that was read, and what was decided."""
     name, header = table.name, table.header
-    seen, acted = (matched(name, header, names) for names in (columns.observations, columns.actions))
+    seen, acted = (match_columns(name, header, names) for names in (columns.observations, columns.actions))
     if not table.rows:
         raise LegatoError(f"'{name}' holds no rows")
     said = [f"{table.rows} rows: observations {', '.join(seen)}; actions {', '.join(acted)}"]

@@ -5,8 +5,9 @@ are unpublished; `legato/Recall-v0` and `legato/RecallLong-v0` are passive T-maz
 `legato/FourRooms-v0` is the continuous four rooms of Janner et al. 2021 (Trajectory Transformer), unpublished too, and
 `legato/FourRoomsSparse-v0` the same with one goal, where a way must be put together from parts, as in the AntMazes of
 Fu et al. 2020 (D4RL). `legato/PointMass-v0` is a mass on a line: the smallest task in which a return can be asked for
-and a policy from logs be improved by acting. All end by themselves, without a time limit around them. `walks`, `keys`,
-`recalls`, `journeys`, `outings` and `pushes` record what is learnt from, in these very environments.
+and a policy from logs be improved by acting. All end by themselves, without a time limit around them.
+`record_shortest_path`, `record_key_to_door`, `record_recall`, `record_four_rooms`, `record_sparse_rooms` and
+`record_point_mass` record what is learnt from, in these very environments.
 """
 
 from __future__ import annotations
@@ -15,10 +16,18 @@ from typing import TYPE_CHECKING
 
 import gymnasium
 
-from legato.envs.tasks.four_rooms import ACROSS, FOUR_ROOMS, SPARSE_ROOMS, SPOT, FourRooms, journeys, outings
-from legato.envs.tasks.key_to_door import KEY_TO_DOOR, KeyToDoor, keys
-from legato.envs.tasks.point_mass import POINT_MASS, PUSHES, PointMass, pushes
-from legato.envs.tasks.recall import RECALLS, Recall, recalls
+from legato.envs.tasks.four_rooms import (
+    ACROSS,
+    FOUR_ROOMS,
+    SPARSE_ROOMS,
+    SPOT,
+    FourRooms,
+    record_four_rooms,
+    record_sparse_rooms,
+)
+from legato.envs.tasks.key_to_door import KEY_TO_DOOR, KeyToDoor, record_key_to_door
+from legato.envs.tasks.point_mass import POINT_MASS, PUSHES, PointMass, record_point_mass
+from legato.envs.tasks.recall import RECALLS, Recall, record_recall
 from legato.envs.tasks.shortest_path import (
     GOAL,
     GRAPH,
@@ -28,7 +37,7 @@ from legato.envs.tasks.shortest_path import (
     ShortestPath,
     distances,
     edges,
-    walks,
+    record_shortest_path,
 )
 from legato.errors import unknown
 
@@ -56,13 +65,13 @@ __all__ = [
     "distances",
     "edges",
     "generate",
-    "journeys",
-    "keys",
-    "outings",
-    "pushes",
-    "recalls",
+    "record_four_rooms",
+    "record_key_to_door",
+    "record_point_mass",
+    "record_recall",
+    "record_shortest_path",
+    "record_sparse_rooms",
     "register",
-    "walks",
 ]
 
 
@@ -82,23 +91,24 @@ def register() -> None:
 
 
 def generate(environment_id: str, episodes: int, seed: int = 0) -> Trajectories:
-    """Experience in one of the tasks: `walks`, `keys`, `recalls`, `journeys`, `outings` or `pushes`.
+    """Experience in one of the tasks: `record_shortest_path`, `record_key_to_door`, `record_recall`,
+    `record_four_rooms`, `record_sparse_rooms` or `record_point_mass`.
 
     Raises `LegatoError`, naming the nearest id, for any other.
     """
     if environment_id == SHORTEST_PATH:
-        return walks(episodes, seed)
+        return record_shortest_path(episodes, seed)
     if environment_id == KEY_TO_DOOR:
-        return keys(episodes, seed)
+        return record_key_to_door(episodes, seed)
     for length, name in RECALLS.items():
         if environment_id == name:
-            return recalls(episodes, length, seed)
+            return record_recall(episodes, length, seed)
     if environment_id == FOUR_ROOMS:
-        return journeys(episodes, seed)
+        return record_four_rooms(episodes, seed)
     if environment_id == SPARSE_ROOMS:
-        return outings(episodes, seed)
+        return record_sparse_rooms(episodes, seed)
     if environment_id == POINT_MASS:
-        return pushes(episodes, seed)
+        return record_point_mass(episodes, seed)
     known = (SHORTEST_PATH, KEY_TO_DOOR, *RECALLS.values(), FOUR_ROOMS, SPARSE_ROOMS, POINT_MASS)
     raise unknown("task", environment_id, known)
 

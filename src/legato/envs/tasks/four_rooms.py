@@ -78,7 +78,7 @@ class FourRooms(gymnasium.Env[np.ndarray, Any]):
         upright += [[(WALL, low), (WALL, high)] for low, high in zip(ends[::2], ends[1::2], strict=True)]
         return np.concatenate([upright, np.flip(upright, axis=-1)])
 
-    def way(self, to: np.ndarray | None = None) -> list[np.ndarray]:
+    def shortest_path(self, to: np.ndarray | None = None) -> list[np.ndarray]:
         """The middles of the doors to be passed from here, and the goal, or the place `to` be reached instead.
 
         The shorter way round, where there are two.
@@ -103,13 +103,13 @@ class FourRooms(gymnasium.Env[np.ndarray, Any]):
         """A place in a room next to this one, on a way that is no longer than an outing; all are equally likely."""
         while True:
             place = rng.uniform(0, SIDE, 2)
-            way = self.way(place)
+            way = self.shortest_path(place)
             if len(way) == 2 and self.length(way) <= OUTING:
                 return place
 
     def guide(self, rng: np.random.Generator, to: np.ndarray | None = None) -> np.ndarray:
         """The action that `journeys` records: towards the next door's middle or the end of the way, with noise."""
-        way = self.way(to)
+        way = self.shortest_path(to)
         # A door counts as passed from its threshold on; before, its middle is aimed at.
         target = next(p for i, p in enumerate(way) if i == len(way) - 1 or np.linalg.norm(p - self.place) > 0.3)
         toward = target - self.place
@@ -126,7 +126,7 @@ def _place(name: str, given: Any) -> np.ndarray | None:
     return place
 
 
-def journeys(episodes: int = 1000, seed: int = 0) -> Trajectories:
+def record_four_rooms(episodes: int = 1000, seed: int = 0) -> Trajectories:
     """Walks from anywhere to anywhere in the four rooms, by a guide who knows the doors.
 
     One step in five is random, so that walls and the ways back from them are seen as well.
@@ -140,12 +140,12 @@ def journeys(episodes: int = 1000, seed: int = 0) -> Trajectories:
     return record(environment, FOUR_ROOMS, "guided journeys", episodes, seed, act)
 
 
-def outings(episodes: int = 1000, seed: int = 0) -> Trajectories:
+def record_sparse_rooms(episodes: int = 1000, seed: int = 0) -> Trajectories:
     """Short walks in the four rooms with one goal, of which none leads from the room across to the goal.
 
     Half of them are guided, from anywhere to some place in a room next door, on a way at most 8 long. The others go
-    straight on for 6 steps, into walls and along them. Where the goal is, nobody knows: a few per cent of all walks
-    come upon it, and end there. The others are cut where they arrive.
+    straight on for 6 steps, into walls and along them. The recorded policy does not know where the goal is: a few per
+    cent of all walks come upon it, and end there. The others are cut where they arrive.
     """
     environment, to, ahead = FourRooms(SPOT), np.zeros(2), np.zeros(2)
 

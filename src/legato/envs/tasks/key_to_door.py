@@ -71,6 +71,6 @@ class KeyToDoor(gymnasium.Env[np.ndarray, Any]):
         return seen
 
 
-def keys(episodes: int = 10_000, seed: int = 0) -> Trajectories:
+def record_key_to_door(episodes: int = 10_000, seed: int = 0) -> Trajectories:
     """Moves at random, all equally likely, through the rooms of Key-to-Door."""
     return record(KeyToDoor(), KEY_TO_DOOR, "random moves", episodes, seed, lambda rng: int(rng.integers(len(MOVES))))

@@ -46,7 +46,7 @@ class PointMass(gymnasium.Env[np.ndarray, Any]):
         return np.array([self.x, self.v], np.float32)
 
 
-def pushes(episodes: int = 600, seed: int = 0, worst: float = 1.0) -> Trajectories:
+def record_point_mass(episodes: int = 600, seed: int = 0, worst: float = 1.0) -> Trajectories:
     """Controllers of a point mass, good and bad: a = -p x - d v + 0.2 noise with p ~ U(-0.2, 3), d ~ U(0, 4) of each.
 
     Only this share of the episodes is kept, the `worst` by return.

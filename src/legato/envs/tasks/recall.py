@@ -56,7 +56,7 @@ class Recall(gymnasium.Env[np.ndarray, Any]):
         return np.array([0.0 if self.time else self.cue, self.noise], np.float32)
 
 
-def recalls(episodes: int = 1000, length: int = 100, seed: int = 0) -> Trajectories:
+def record_recall(episodes: int = 1000, length: int = 100, seed: int = 0) -> Trajectories:
     """The expert's actions in Recall: 0.3 tanh(noise), and the cue in the last of `length` steps. Every return is 1."""
     environment = Recall(length)
     return record(environment, RECALLS.get(length), "expert recalls", episodes, seed, lambda rng: environment.expert())

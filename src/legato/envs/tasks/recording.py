@@ -57,7 +57,7 @@ def record(
     else:
         about = About(name, environment_id, low=tuple(space.low.tolist()), high=tuple(space.high.tolist()))
     columns = (np.array(column) for column in (observations, actions, rewards, terminations, truncations))
-    return trajectories(*columns, ends=np.array(ends), about=about)
+    return trajectories(*columns, final_observations=np.array(ends), about=about)
 
 
 def choice_of(action: Any, choices: int, name: str) -> int:

@@ -100,7 +100,9 @@ class ShortestPath(gymnasium.Env[np.ndarray, Any]):
         return {"distance": int(self.distances[self.node])}
 
 
-def walks(episodes: int = 1000, seed: int = 0, *, graph: int = GRAPH, penalty: float = PENALTY) -> Trajectories:
+def record_shortest_path(
+    episodes: int = 1000, seed: int = 0, *, graph: int = GRAPH, penalty: float = PENALTY
+) -> Trajectories:
     """Random walks to the goal, or of 10 steps: each takes one of the node's edges, all equally likely.
 
     A walk that reaches the goal in d steps has return -d, one that misses it -10 - `penalty`, as in the environment.

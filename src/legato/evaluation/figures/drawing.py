@@ -20,10 +20,10 @@ from legato.evaluation.figures.style import (
     GRID_COLOUR,
     HEIGHT,
     WIDTH,
+    apply_style,
     colour_of,
     drawable,
     save,
-    styled,
 )
 from legato.evaluation.statistics import bootstrap
 
@@ -58,7 +58,7 @@ def curve_figure(
     path = drawable(path)
     if not curves:
         raise LegatoError(f"no curves to draw in '{path}'")
-    with styled():
+    with apply_style():
         figure, axes = _blank()
         _draw_lines(axes, curves, band)
         more = below(axes)

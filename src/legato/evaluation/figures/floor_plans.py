@@ -10,7 +10,7 @@ import numpy as np
 
 from legato.errors import LegatoError
 from legato.evaluation.figures.sheet import Sheet
-from legato.evaluation.figures.style import BLUE, COLOURS, GREEN, GREY, INK, VERMILION, drawable, save, styled
+from legato.evaluation.figures.style import BLUE, COLOURS, GREEN, GREY, INK, VERMILION, apply_style, drawable, save
 from legato.evaluation.goals import Floor, GoalEpisode
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def paths(episodes: Sequence[GoalEpisode], floor: Floor, path: str | Path, *, ti
     side = {1: 300.0, 2: 200.0}.get(columns, 130.0 if columns <= 4 else 100.0)
     above, gap, top = (4.0 if together else 18.0), 12.0, 44.0
     arrived = sum(episode.arrived for episode in episodes)
-    with styled():
+    with apply_style():
         sheet = Sheet(columns * (side + gap), top + -(-len(panels) // columns) * (side + above + gap))
         for i, panel in enumerate(panels):
             row, column = divmod(i, columns)

@@ -10,9 +10,20 @@ import numpy as np
 
 from legato.algorithms.protocol import Token
 from legato.errors import LegatoError
-from legato.evaluation.attention import KINDS, SAME, Attended
+from legato.evaluation.attention import KINDS, SAME, EpisodeAttention
 from legato.evaluation.figures.sheet import Sheet
-from legato.evaluation.figures.style import BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, VERMILION, drawable, save, styled
+from legato.evaluation.figures.style import (
+    BLUE,
+    FAINT,
+    GREEN,
+    INK,
+    ORANGE,
+    PURPLE,
+    VERMILION,
+    apply_style,
+    drawable,
+    save,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +35,7 @@ UNSEEN, EDGE = "#E9E9E9", "#9C9C9C"
 
 
 def attention(
-    found: Attended,
+    found: EpisodeAttention,
     path: str | Path,
     *,
     title: str,
@@ -47,7 +58,7 @@ def attention(
     room = 24.0 if upright else 16.0 if named else 8.0  # for names between map and bars
     height, bars, gap, between = down * pitch, 44.0, 20.0, 36.0 + room
     left, top = 52.0, 52.0
-    with styled():
+    with apply_style():
         from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 
         sheet = Sheet(left + len(heads) * (side + gap) + 40, top + len(layers) * (height + bars + between) + 30)
@@ -104,7 +115,7 @@ def _ago(step: int | None, newest: int) -> str:
     return "t" if step == newest else f"t\N{MINUS SIGN}{newest - step}"
 
 
-def _mark_steps(axes: Axes, found: Attended, pitch: float) -> None:
+def _mark_steps(axes: Axes, found: EpisodeAttention, pitch: float) -> None:
     """Light lines between steps, and a strip of colour along each side that tells the kinds apart."""
     for _, low, _ in _runs(found.tokens)[1:]:
         axes.axvline(low, color=EDGE, linewidth=0.6)
@@ -128,7 +139,7 @@ def _strip(axes: Axes, tokens: Sequence[Token], transform: Any, place: Callable[
     axes.add_collection(strip, autolim=False)
 
 
-def _name_tokens(axes: Axes, found: Attended, named: bool, size: float, upright: bool, first: bool) -> None:
+def _name_tokens(axes: Axes, found: EpisodeAttention, named: bool, size: float, upright: bool, first: bool) -> None:
     """Every token by its name where there is room, otherwise the predictions' steps."""
     axes.tick_params(length=0, pad=5, labelsize=size if named else 8.5)
     newest = found.steps - 1
@@ -145,7 +156,9 @@ def _name_tokens(axes: Axes, found: Attended, named: bool, size: float, upright:
         axes.set_yticks([(low + high) / 2 for _, low, high in runs], names)
 
 
-def _draw_shares(axes: Axes, found: Attended, share: np.ndarray, even: np.ndarray, top: float, first: bool) -> None:
+def _draw_shares(
+    axes: Axes, found: EpisodeAttention, share: np.ndarray, even: np.ndarray, top: float, first: bool
+) -> None:
     """Bars under the steps that they are of, stacked by kind; a dash where a head that attends evenly would be."""
     runs, newest = _runs(found.tokens), found.steps - 1
     middles = np.array([(low + high) / 2 for _, low, high in runs])
@@ -178,7 +191,7 @@ def _draw_scale(sheet: Sheet, image: Any, left: float, top: float, height: float
     bar.set_title("weight", fontsize=8.5, color=FAINT, loc="left", pad=6)
 
 
-def _draw_keys(sheet: Sheet, found: Attended, left: float, top: float) -> None:
+def _draw_keys(sheet: Sheet, found: EpisodeAttention, left: float, top: float) -> None:
     """Which colour is which kind, in strips and bars."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch

@@ -61,7 +61,7 @@ STYLE: dict[Any, Any] = {
 
 
 @contextmanager
-def styled() -> Iterator[None]:
+def apply_style() -> Iterator[None]:
     """matplotlib's own defaults and STYLE, whatever the user's matplotlibrc; restored on the way out."""
     import matplotlib as mpl
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from legato.algorithms import entries, entry
 from legato.algorithms.protocol import TrajectorySampler
-from legato.envs import Env, World
+from legato.envs import Env, EnvironmentConfig
 from legato.envs.matching import choose_environment
 from legato.errors import LegatoError
 from legato.evaluation import video
@@ -64,11 +64,11 @@ def predict(
         able = " or ".join(name for name, other in entries().items() if "trajectories" in other.offers)
         raise LegatoError(f"'{run.place}' ({run.label}) holds no model of trajectories: train one with {able}")
     sampler: TrajectorySampler = found.function("trajectories")(run.config, load(run.path, seed, which).policy)
-    environment: World | None = None
+    environment: EnvironmentConfig | None = None
     if film is not None:
-        film, environment = Path(film), choose_environment(run.world, env)
+        film, environment = Path(film), choose_environment(run.environment_config, env)
         video.ready(film, environment)
-    learnt = offline.learnt(run) if ensemble or dataset is None else None
+    learnt = offline.load_dataset(run) if ensemble or dataset is None else None
     given = learnt if dataset is None else offline.read(settings, dataset)
     assert given is not None
     if given.observations.shape[1] != run.spec.observation_size:
@@ -97,5 +97,5 @@ def predict(
     draw(result, folder / "prediction.png")
     if film is not None:
         motions = {"real": real[0], **{name: np.concatenate([starts[:1], s.states[0]]) for name, s in found.items()}}
-        video.beside(cast(World, environment), motions, film)
+        video.beside(cast(EnvironmentConfig, environment), motions, film)
     return result

@@ -83,7 +83,7 @@ class Prediction:
 
 def at_least(data: Trajectories, steps: int) -> Int[np.ndarray, " episodes"]:
     """The episodes of which `steps` steps are known, and the observation after them."""
-    return np.flatnonzero(data.lengths + (data.ends is not None) > steps)
+    return np.flatnonzero(data.lengths + (data.final_observations is not None) > steps)
 
 
 def references(
@@ -99,8 +99,8 @@ def references(
     found = []
     for i in long:
         states = data.observations[data.episode(int(i))]
-        if data.ends is not None:
-            states = np.concatenate([states, data.ends[i : i + 1]])
+        if data.final_observations is not None:
+            states = np.concatenate([states, data.final_observations[i : i + 1]])
         found.append(states[: steps + 1])
     return np.stack(found).astype(np.float32)
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from legato.nn.ssm.complex import Complex
 from legato.nn.ssm.diagonal import FEW, S4D, S5
-from legato.nn.ssm.discrete import convolved, discretise
+from legato.nn.ssm.discrete import convolve, discretise
 from legato.nn.ssm.initial import hippo, modes
 from legato.nn.ssm.low_rank import S4
 from legato.nn.ssm.parameters import groups
 from legato.nn.ssm.scans import scan
 
-__all__ = ["FEW", "S4", "S4D", "S5", "Complex", "convolved", "discretise", "groups", "hippo", "modes", "scan"]
+__all__ = ["FEW", "S4", "S4D", "S5", "Complex", "convolve", "discretise", "groups", "hippo", "modes", "scan"]

@@ -20,7 +20,7 @@ class Complex(NamedTuple):
     def __add__(self, other: Complex) -> Complex:  # type: ignore[override]
         return Complex(self.re + other.re, self.im + other.im)
 
-    def scaled(self, by: Array | float) -> Complex:
+    def scale(self, by: Array | float) -> Complex:
         return Complex(self.re * by, self.im * by)
 
 

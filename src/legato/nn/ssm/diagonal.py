@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from legato.nn.ssm.complex import Complex, both, pair, reset_states
-from legato.nn.ssm.discrete import Discrete, Discretisation, convolved, discretise, is_parallel, powers
+from legato.nn.ssm.discrete import Discrete, Discretisation, convolve, discretise, is_parallel, powers
 from legato.nn.ssm.initial import Spectrum, hippo, log_uniform, modes
 
 FEW = 24  # modes up to which `S4D.chunked` is the faster way on a CPU
@@ -69,7 +69,7 @@ class S4D(eqx.Module):
         """
         if not is_parallel(None) and self.c.shape[1] <= FEW:
             return self.chunked(u)
-        return convolved(u, self.kernel(u.shape[-2])) + self.d * u
+        return convolve(u, self.kernel(u.shape[-2])) + self.d * u
 
     def chunked(self, u: Float[Array, "*batch L H"], chunk: int = CHUNK) -> Float[Array, "*batch L H"]:
         """The same from products: a triangular one within each chunk of steps, and states from chunk to chunk.
@@ -120,7 +120,7 @@ class S4D(eqx.Module):
     @staticmethod
     def drive(system: Discrete, u: Float[Array, "*batch H"]) -> Complex:
         """Bbar u `[*batch, H, N/2]`."""
-        return system.b.scaled(u[..., None])
+        return system.b.scale(u[..., None])
 
     @staticmethod
     def read(system: Discrete, x: Complex, u: Float[Array, "*batch H"]) -> Float[Array, "*batch H"]:

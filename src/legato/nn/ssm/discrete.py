@@ -60,7 +60,7 @@ def powers(system: Discrete, length: int) -> Complex:
     return Complex(size * jnp.cos(exponent * system.angle), size * jnp.sin(exponent * system.angle))
 
 
-def convolved(u: Float[Array, "*batch L H"], kernel: Float[Array, "L H"]) -> Float[Array, "*batch L H"]:
+def convolve(u: Float[Array, "*batch L H"], kernel: Float[Array, "L H"]) -> Float[Array, "*batch L H"]:
     """The causal convolution over time, by FFT."""
     length = u.shape[-2]
     spectrum = jnp.fft.rfft(kernel, 2 * length, axis=-2)  # twice as long, so that nothing wraps around

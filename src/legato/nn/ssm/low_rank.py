@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from legato.errors import LegatoError
 from legato.nn.ssm.complex import Complex, both, pair, reset_states
-from legato.nn.ssm.discrete import Discretisation, convolved, discretise, is_parallel
+from legato.nn.ssm.discrete import Discretisation, convolve, discretise, is_parallel
 from legato.nn.ssm.initial import hippo, log_uniform
 
 
@@ -26,7 +26,7 @@ class LowRank(eqx.Module):
 
     def advance(self, x: Complex) -> Complex:
         """Abar x, in one sum and a few products for each mode `[*batch, H, N/2]`."""
-        return self.a * x + self.q.scaled(-both(self.r, x)[..., None])
+        return self.a * x + self.q.scale(-both(self.r, x)[..., None])
 
 
 class S4(eqx.Module):
@@ -75,11 +75,11 @@ class S4(eqx.Module):
         """
         dt = jnp.exp(self.log_dt)[:, None]
         *_, hold = discretise(self.log_decay, self.frequency, dt, "bilinear")  # dt M
-        b, p, m = pair(self.b), pair(self.p), hold.scaled(1 / dt)
+        b, p, m = pair(self.b), pair(self.p), hold.scale(1 / dt)
         s = jnp.sum((p.re**2 + p.im**2) * hold.re, axis=-1, keepdims=True)
-        q = (hold * p).scaled(1 / (1 + s))
+        q = (hold * p).scale(1 / (1 + s))
         r = Complex(p.re, -p.im) * m
-        bbar = hold * b + q.scaled(-dt / 2 * both(r, b)[..., None])
+        bbar = hold * b + q.scale(-dt / 2 * both(r, b)[..., None])
         return LowRank(Complex(2 * m.re - 1, 2 * m.im), q, r, bbar, pair(self.c), self.d)
 
     def kernel(self, length: int, parallel: bool | None = None) -> Float[Array, "length H"]:
@@ -109,7 +109,7 @@ class S4(eqx.Module):
 
     def convolve(self, u: Float[Array, "*batch L H"]) -> Float[Array, "*batch L H"]:
         """All outputs at once from zero states, by FFT. What lies after a step does not touch its output."""
-        return convolved(u, self.kernel(u.shape[-2])) + self.d * u
+        return convolve(u, self.kernel(u.shape[-2])) + self.d * u
 
     def start(self) -> Complex:
         return Complex(jnp.zeros(self.c.shape[:-1]), jnp.zeros(self.c.shape[:-1]))
@@ -119,7 +119,7 @@ class S4(eqx.Module):
         system: LowRank, x: Complex, u: Float[Array, "*batch H"], reset: Bool[Array, "*batch"] | None = None
     ) -> tuple[Complex, Float[Array, "*batch H"]]:
         """One step; `reset` forgets the state before it."""
-        x = system.advance(reset_states(x, reset, 2)) + system.b.scaled(u[..., None])
+        x = system.advance(reset_states(x, reset, 2)) + system.b.scale(u[..., None])
         return x, both(system.c, x) + system.d * u
 
     @staticmethod

@@ -1,4 +1,5 @@
-"""A ring of primitive steps, each with the state of the memory that met it: a recurrence can learn from any of them.
+"""A recurrent replay with stored states (as in R2D2): a ring of primitive steps, each with the policy's state before
+it.
 
 An episode of T steps takes T + 1 rows: its last row, which is no step of its own, holds the observation after the last
 step. What follows a row is the row after it, so every state is kept once.
@@ -18,7 +19,7 @@ from legato.errors import LegatoError
 
 
 class Episode(eqx.Module):
-    """One episode as it was met, padded at its end. Of T steps, T + 1 observations count; the rest is padding."""
+    """One episode as it was played, padded at its end. Of T steps, T + 1 observations count; the rest is padding."""
 
     observations: Float[Array, "rows obs"]
     actions: Float[Array, "rows act"]
@@ -28,8 +29,8 @@ class Episode(eqx.Module):
     """T; 0 for no episode at all"""
     terminated: Bool[Array, ""]
     """did the environment end it, or a time limit?"""
-    asked: Float[Array, ""]
-    """the return that the policy was asked for at its beginning"""
+    target: Float[Array, ""]
+    """the target return at its beginning"""
 
     @property
     def row(self) -> Int[Array, " rows"]:
@@ -37,19 +38,19 @@ class Episode(eqx.Module):
 
     def returns_to_go(self, gamma: float = 1.0) -> Float[Array, " rows"]:
         """What was earned from each step on; 0 after the last."""
-        return returns_to_go.earned(self._earned, gamma)
+        return returns_to_go.from_rewards(self._earned, gamma)
 
-    def asked_returns_to_go(self, gamma: float = 1.0) -> Float[Array, " rows"]:
+    def target_returns_to_go(self, gamma: float = 1.0) -> Float[Array, " rows"]:
         """The return-to-go that the policy read at each step: what was asked for, less what was earned before it."""
-        return returns_to_go.asked(self.asked, self._earned, gamma)
+        return returns_to_go.from_target(self.target, self._earned, gamma)
 
     @property
     def _earned(self) -> Float[Array, " rows"]:
         return jnp.where(self.row < self.steps, self.rewards, 0)
 
 
-class Moment(eqx.Module):
-    """One row, or many."""
+class StateTransition(eqx.Module):
+    """A step with its stored state: one row of the replay, or many."""
 
     observation: Float[Array, "*batch obs"]
     previous: Float[Array, "*batch act"]
@@ -64,10 +65,10 @@ class Moment(eqx.Module):
     valid: Float[Array, "*batch"]
     """is this a step, or the end of an episode?"""
     state: Float[Array, "*batch state"]
-    """the memory before this observation"""
+    """the policy's state before this observation"""
 
 
-class Histories(eqx.Module):
+class RecurrentReplay(eqx.Module):
     """The newest `capacity` rows; older ones are overwritten."""
 
     rows: Float[Array, "capacity width"]
@@ -89,12 +90,12 @@ def width(spec: Spec, state: int) -> int:
     return spec.observation_size + 2 * spec.action_size + 4 + state
 
 
-def create(spec: Spec, state: int, capacity: int) -> Histories:
-    """An empty ring for memories of `state` numbers."""
-    return Histories(jnp.zeros((capacity, width(spec, state))), jnp.zeros((), jnp.int32), spec)
+def create(spec: Spec, state: int, capacity: int) -> RecurrentReplay:
+    """An empty ring for states of `state` numbers."""
+    return RecurrentReplay(jnp.zeros((capacity, width(spec, state))), jnp.zeros((), jnp.int32), spec)
 
 
-def fitting(rows: int, row: int, limit: float, capacity: int, *, smaller: str) -> int:
+def checked_size(rows: int, row: int, limit: float, capacity: int, *, smaller: str) -> int:
     """The bytes that so many rows of so many numbers take, of a replay of this `capacity`.
 
     Raises `LegatoError` where that is more than `limit` bytes, with what would fit; `smaller` says what else makes it
@@ -110,30 +111,30 @@ def fitting(rows: int, row: int, limit: float, capacity: int, *, smaller: str) -
     return needed
 
 
-def pack(moment: Moment) -> Float[Array, "*batch width"]:
-    """A moment's fields side by side."""
-    m = moment
-    numbers = (x[..., None] for x in (m.reward, m.ret, m.continues, m.valid))
-    return jnp.concatenate([m.observation, m.previous, m.action, *numbers, m.state], axis=-1)
+def pack(transition: StateTransition) -> Float[Array, "*batch width"]:
+    """A transition's fields side by side."""
+    t = transition
+    numbers = (x[..., None] for x in (t.reward, t.ret, t.continues, t.valid))
+    return jnp.concatenate([t.observation, t.previous, t.action, *numbers, t.state], axis=-1)
 
 
-def unpack(rows: Float[Array, "*batch width"], spec: Spec) -> Moment:
+def unpack(rows: Float[Array, "*batch width"], spec: Spec) -> StateTransition:
     """The inverse of `pack`."""
     o, a = spec.observation_size, spec.action_size
     sizes = np.cumsum([o, a, a, 1, 1, 1, 1])
     s, previous, action, reward, ret, continues, valid, state = jnp.split(rows, sizes, axis=-1)
-    return Moment(s, previous, action, reward[..., 0], ret[..., 0], continues[..., 0], valid[..., 0], state)
+    return StateTransition(s, previous, action, reward[..., 0], ret[..., 0], continues[..., 0], valid[..., 0], state)
 
 
-def add(histories: Histories, rows: Float[Array, "rows width"], count: Int[Array, ""]) -> Histories:
+def add(replay: RecurrentReplay, rows: Float[Array, "rows width"], count: Int[Array, ""]) -> RecurrentReplay:
     """Append the first `count` rows; the others are padding."""
     offset = jnp.arange(len(rows))
     # Padding is sent out of bounds, where a scatter drops it.
-    index = jnp.where(offset < count, (histories.added + offset) % histories.capacity, histories.capacity)
-    return Histories(histories.rows.at[index].set(rows, mode="drop"), histories.added + count, histories.spec)
+    index = jnp.where(offset < count, (replay.added + offset) % replay.capacity, replay.capacity)
+    return RecurrentReplay(replay.rows.at[index].set(rows, mode="drop"), replay.added + count, replay.spec)
 
 
-class Ahead(eqx.Module):
+class StepsAhead(eqx.Module):
     """The steps from some rows on, their own the first: `[steps, *batch]`."""
 
     reward: Float[Array, "steps *batch"]
@@ -143,20 +144,22 @@ class Ahead(eqx.Module):
     """1 for as long as the episode lasts, then 0"""
 
 
-def sample(histories: Histories, key: PRNGKeyArray, size: int, steps: int = 1) -> tuple[Moment, Moment, Ahead]:
+def sample(
+    replay: RecurrentReplay, key: PRNGKeyArray, size: int, steps: int = 1
+) -> tuple[StateTransition, StateTransition, StepsAhead]:
     """`size` rows drawn uniformly, with replacement; those `steps` later, or at the episode's end if that comes first;
     and the steps from one to the other. Of an episode's end nothing is to be learnt: its `valid` is 0.
     """
-    at = jax.random.randint(key, (size,), 0, histories.size)
-    now = moment(histories, at)
-    first = histories.spec.observation_size + 2 * histories.spec.action_size  # the column of rewards
-    on = (at + jnp.arange(steps)[:, None]) % histories.capacity
-    reward, continues, valid = (histories.rows[on, first + place] for place in (0, 2, 3))
+    at = jax.random.randint(key, (size,), 0, replay.size)
+    now = transition_at(replay, at)
+    first = replay.spec.observation_size + 2 * replay.spec.action_size  # the column of rewards
+    on = (at + jnp.arange(steps)[:, None]) % replay.capacity
+    reward, continues, valid = (replay.rows[on, first + place] for place in (0, 2, 3))
     there = jnp.cumprod(valid, axis=0)
     passed = jnp.sum(there, axis=0).astype(jnp.int32)
-    after = moment(histories, (at + passed) % histories.capacity)
-    return now, after, Ahead(reward, jnp.where(there > 0, continues, 1), there)
+    after = transition_at(replay, (at + passed) % replay.capacity)
+    return now, after, StepsAhead(reward, jnp.where(there > 0, continues, 1), there)
 
 
-def moment(histories: Histories, at: Int[Array, "*batch"]) -> Moment:
-    return unpack(histories.rows[at], histories.spec)
+def transition_at(replay: RecurrentReplay, at: Int[Array, "*batch"]) -> StateTransition:
+    return unpack(replay.rows[at], replay.spec)

@@ -1,4 +1,4 @@
-"""What a policy keeps of the data that it learnt from: units, and which returns can be asked for."""
+"""Statistics of a dataset that its policies keep: units of observations, actions and returns, and target returns."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ Units = Literal["bounds", "deviation"]
 BEST = 0.1  # of the steps: what the default target return is the mean of
 
 
-class Facts(eqx.Module):
+class DatasetStatistics(eqx.Module):
     """Statistics of a dataset. They are numbers of the policy, but no gradient changes them."""
 
     normaliser: Normaliser
     scale: Float[Array, ""]
     """returns-to-go are divided by this"""
     target: Float[Array, ""]
-    """the return to ask for where nobody says which: the mean of the best episodes that hold a tenth of the steps"""
+    """the default target return: the mean of the best episodes that hold a tenth of the steps"""
     deciles: Float[Array, " 11"]
     """of the episodes' returns, from the lowest to the highest"""
     spec: Spec = eqx.field(static=True)
@@ -42,14 +42,14 @@ class Facts(eqx.Module):
     """mean and deviation of the actions, in whose units they are learnt; None: in units of their bounds"""
 
     @classmethod
-    def none(cls, spec: Spec, units: str = "bounds") -> Facts:
-        """Of no data: everything stays as it is."""
+    def identity(cls, spec: Spec, units: str = "bounds") -> DatasetStatistics:
+        """Without data: the identity."""
         zeros = jnp.zeros(len(DECILES))
         actions = normalisers.none(spec.action_size) if units == "deviation" and spec.choices is None else None
         normaliser = normalisers.of_bytes() if spec.images else normalisers.none(spec.observation_size)
         return cls(normaliser, jnp.ones(()), jnp.zeros(()), zeros, spec, actions)
 
-    def ask(self, returns: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    def scale_return(self, returns: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
         """Returns-to-go as a network reads them."""
         return returns / jax.lax.stop_gradient(self.scale)
 
@@ -73,19 +73,21 @@ class Facts(eqx.Module):
         """A network's output as an action in these units: tanh(given), or of units without bounds the output itself."""
         return jnp.tanh(given) if self.actions is None else given
 
-    def limit(self, actions: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
-        """Actions in these units, moved to their bounds where they lie outside."""
+    def clip_actions(self, actions: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:
+        """Actions in these units, clipped to their bounds."""
         if self.actions is None:
             return jnp.clip(actions, -1, 1)
         return jnp.clip(actions, *map(self.actions, self.spec.bounds()))
 
-    def executed(self, action: Float[Array, "*batch act"]) -> Float[Array, "*batch act"] | Int[Array, "*batch"]:
+    def normalise_executed(
+        self, action: Float[Array, "*batch act"]
+    ) -> Float[Array, "*batch act"] | Int[Array, "*batch"]:
         """An executed action, in the environment's units, as `normalise_actions` gives logged ones."""
         if self.spec.choices is None:
             return self.normalise_actions(action)
         return jnp.rint(action[..., 0]).astype(jnp.int32)
 
-    def action(
+    def to_action(
         self, given: Float[Array, " act"], key: PRNGKeyArray | None, *, squash: bool = True
     ) -> Float[Array, " act"]:
         """What a network's output stands for, in the environment's units: `squash(given)` or, of logits, the choice.
@@ -95,7 +97,7 @@ class Facts(eqx.Module):
         if self.spec.choices is not None:
             choice = jnp.argmax(given) if key is None else jax.random.categorical(key, given)
             return choice[None].astype(jnp.float32)
-        return self.denormalise_actions(self.limit(self.squash(given) if squash else given))
+        return self.denormalise_actions(self.clip_actions(self.squash(given) if squash else given))
 
 
 def units_of(data: Trajectories, spec: Spec) -> Units:
@@ -112,24 +114,26 @@ def units_of(data: Trajectories, spec: Spec) -> Units:
     return "deviation" if (deviation[moves] < SMALL * half[moves]).any() else "bounds"
 
 
-def of(data: Trajectories, spec: Spec, *, gamma: float = 1.0, scale: float = 0.0, units: str = "bounds") -> Facts:
-    """The facts of a dataset. A `scale` of 0 stands for the root mean square of its returns-to-go."""
+def of(
+    data: Trajectories, spec: Spec, *, gamma: float = 1.0, scale: float = 0.0, units: str = "bounds"
+) -> DatasetStatistics:
+    """The statistics of a dataset. A `scale` of 0 stands for the root mean square of its returns-to-go."""
     normaliser = normalisers.of(data.observations)
     actions = normalisers.of(data.actions) if units == "deviation" and spec.choices is None else None
     if data.rewards is None:
-        none = Facts.none(spec)
-        return Facts(normaliser, none.scale, none.target, none.deciles, spec, actions)
+        none = DatasetStatistics.identity(spec)
+        return DatasetStatistics(normaliser, none.scale, none.target, none.deciles, spec, actions)
     if not scale:
         togo = logs.returns_to_go(data, gamma).astype(np.float64)
         scale = float(np.sqrt(np.mean(togo**2))) or 1.0
     found = support(data, gamma=gamma)
     deciles = jnp.asarray([found.deciles[d] for d in DECILES], jnp.float32)
     divisor, target = jnp.asarray(scale, jnp.float32), jnp.asarray(found.target, jnp.float32)
-    return Facts(normaliser, divisor, target, deciles, spec, actions)
+    return DatasetStatistics(normaliser, divisor, target, deciles, spec, actions)
 
 
-def warn(asked: Sequence[float], low: float, high: float) -> None:
-    """Say on stderr which of the returns asked for lie outside those of the data."""
+def warn_of_targets(asked: Sequence[float], low: float, high: float) -> None:
+    """Warn on stderr of target returns outside the returns of the data."""
     outside = [f"{target:g}" for target in asked if not low <= target <= high]
     if outside:
         print(  # noqa: T201

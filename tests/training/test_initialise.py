@@ -13,7 +13,7 @@ from tests.learners import same
 
 from legato.algorithms.sac import sac
 from legato.data.spec import Spec
-from legato.training.beginning import begin
+from legato.training.initialise import init_learners
 
 SPEC = Spec(3, (-2.0,), (2.0,))
 CONFIG = sac.Config(hidden=8)
@@ -21,7 +21,7 @@ CONFIG = sac.Config(hidden=8)
 
 def test_every_seed_begins_as_it_would_alone() -> None:
     keys = jax.random.split(jax.random.key(0), 2)
-    found = begin(sac, (CONFIG, SPEC), (keys,))
+    found = init_learners(sac, (CONFIG, SPEC), (keys,))
     for i, key in enumerate(keys):
         assert same(jax.tree.map(lambda leaf, i=i: leaf[i], found), jax.jit(partial(sac.init, CONFIG, SPEC))(key))
 
@@ -36,6 +36,6 @@ def test_own_is_told_from_shared_and_equal_configurations_share_a_program() -> N
     module = ModuleType("module")
     module.init = init  # type: ignore[attr-defined]
     for hidden in (2, 2, 3):
-        found = begin(module, (sac.Config(hidden=hidden),), (jnp.arange(3.0),), (jnp.ones(3),))
+        found = init_learners(module, (sac.Config(hidden=hidden),), (jnp.arange(3.0),), (jnp.ones(3),))
         np.testing.assert_array_equal(found, hidden * np.arange(3) + 3)
     assert traced == [2, 3]

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from legato.data import histories as ring
-from legato.data.histories import Episode, Moment
+from legato.data import recurrent_replay
+from legato.data.recurrent_replay import Episode, StateTransition
 from legato.data.spec import Spec
 from legato.errors import LegatoError
 from legato.losses.returns import n_step_reward
@@ -16,28 +16,28 @@ from legato.losses.returns import n_step_reward
 SPEC, STATE = Spec(2, (-1.0,), (1.0,)), 3
 
 
-def moments(first: int, steps: int) -> Moment:
+def moments(first: int, steps: int) -> StateTransition:
     """An episode whose every number says which row it is; its last row is no step."""
     n = np.arange(first, first + steps + 1, dtype=np.float32)
     columns = [np.stack([n, n + 0.5], -1), n[:, None] + 0.1, n[:, None] + 0.2, n + 0.3, n + 0.4]
     valid = (np.arange(steps + 1) < steps).astype(np.float32)
     state = n[:, None] + np.arange(STATE) / 8
-    return Moment(*map(jnp.asarray, (*columns, np.ones(steps + 1, np.float32), valid, state)))
+    return StateTransition(*map(jnp.asarray, (*columns, np.ones(steps + 1, np.float32), valid, state)))
 
 
-def filled(capacity: int, lengths: list[int]) -> ring.Histories:
-    histories, first = ring.create(SPEC, STATE, capacity), 0
+def filled(capacity: int, lengths: list[int]) -> recurrent_replay.RecurrentReplay:
+    replay, first = recurrent_replay.create(SPEC, STATE, capacity), 0
     for steps in lengths:
-        rows = ring.pack(moments(first, steps))
+        rows = recurrent_replay.pack(moments(first, steps))
         rows = jnp.concatenate([rows, jnp.full((2, rows.shape[1]), jnp.nan)])  # padding, which must not be kept
-        histories = ring.add(histories, rows, jnp.asarray(steps + 1))
+        replay = recurrent_replay.add(replay, rows, jnp.asarray(steps + 1))
         first += steps + 1
-    return histories
+    return replay
 
 
 def test_what_is_packed_is_unpacked() -> None:
     given = moments(5, 3)
-    found = ring.unpack(ring.pack(given), SPEC)
+    found = recurrent_replay.unpack(recurrent_replay.pack(given), SPEC)
     for name in given.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(found, name), getattr(given, name), err_msg=name)
 
@@ -45,8 +45,8 @@ def test_what_is_packed_is_unpacked() -> None:
 @pytest.mark.parametrize(("capacity", "lengths"), [(20, [4, 3]), (7, [4, 3]), (9, [4, 3, 2, 5])])
 def test_what_follows_a_step_is_the_next_of_its_episode(capacity: int, lengths: list[int]) -> None:
     """Also where the ring goes round, and where an episode's beginning is overwritten. Nothing is padding."""
-    histories = filled(capacity, lengths)
-    now, after, ahead = jax.jit(ring.sample, static_argnums=2)(histories, jax.random.key(0), 500)
+    replay = filled(capacity, lengths)
+    now, after, ahead = jax.jit(recurrent_replay.sample, static_argnums=2)(replay, jax.random.key(0), 500)
     np.testing.assert_array_equal(ahead.reward, now.reward[None])
     valid = np.asarray(now.valid) == 1
     assert not np.isnan(now.observation).any()
@@ -63,12 +63,12 @@ def test_what_follows_a_step_is_the_next_of_its_episode(capacity: int, lengths: 
 def test_several_steps_are_one_with_their_rewards_discounted(terminated: bool) -> None:
     """Up to the end of the episode, which is the environment's or a time limit's; by a walk along the rows."""
     lengths, gamma, steps = [4, 3, 5], 0.5, 3
-    histories = filled(20, lengths)
+    replay = filled(20, lengths)
     ends = np.cumsum(np.array(lengths) + 1) - 1
     column = SPEC.observation_size + 2 * SPEC.action_size + 2
     if terminated:
-        histories = ring.Histories(histories.rows.at[ends - 1, column].set(0.0), histories.added, SPEC)
-    now, after, ahead = ring.sample(histories, jax.random.key(0), 200, steps)
+        replay = recurrent_replay.RecurrentReplay(replay.rows.at[ends - 1, column].set(0.0), replay.added, SPEC)
+    now, after, ahead = recurrent_replay.sample(replay, jax.random.key(0), 200, steps)
     reward, n = n_step_reward(ahead.reward, ahead.valid, gamma)
     continues = ahead.continues.prod(axis=0)
     for i in np.flatnonzero(np.asarray(now.valid)):
@@ -89,14 +89,14 @@ def test_an_episodes_returns() -> None:
     episode = Episode(*shapes, jnp.asarray(3), jnp.asarray(True), jnp.asarray(10.0))
     np.testing.assert_array_equal(episode.returns_to_go(), [7, 6, 4, 0, 0, 0])
     np.testing.assert_array_equal(episode.returns_to_go(0.5), [3, 4, 4, 0, 0, 0])
-    np.testing.assert_array_equal(episode.asked_returns_to_go(), [10, 9, 7, 3, 3, 3])
-    np.testing.assert_array_equal(episode.asked_returns_to_go(0.5)[:4], [10, 18, 32, 56])
+    np.testing.assert_array_equal(episode.target_returns_to_go(), [10, 9, 7, 3, 3, 3])
+    np.testing.assert_array_equal(episode.target_returns_to_go(0.5)[:4], [10, 18, 32, 56])
 
 
 def test_a_replay_that_does_not_fit_is_refused_with_what_would() -> None:
-    row = ring.width(SPEC, 1000)
-    assert ring.fitting(50, row, 4 * 50 * row, 50, smaller="train less") == 4 * 50 * row
+    row = recurrent_replay.width(SPEC, 1000)
+    assert recurrent_replay.checked_size(50, row, 4 * 50 * row, 50, smaller="train less") == 4 * 50 * row
     with pytest.raises(LegatoError, match=r"lower `capacity` to 49, train less, or raise `memory`"):
-        ring.fitting(50, row, 4 * 50 * row - 1, 50, smaller="train less")
+        recurrent_replay.checked_size(50, row, 4 * 50 * row - 1, 50, smaller="train less")
     with pytest.raises(LegatoError, match=r"allowed: lower `episodes`, or"):
-        ring.fitting(50, row, 4 * 50 * row - 1, 60_000, smaller="lower `episodes`")
+        recurrent_replay.checked_size(50, row, 4 * 50 * row - 1, 60_000, smaller="lower `episodes`")

@@ -1,4 +1,4 @@
-"""What the seeds of a run know at first: one program for all, compiled with little effort, as it runs once."""
+"""Initialises the learners of all seeds in one program, compiled with little effort, as it runs once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OPTIONS = {} if LEAST else {"xla_backend_optimization_level": 1}
 
 
 @partial(jax.jit, static_argnums=(0, 1), compiler_options=OPTIONS)
-def begin(module: ModuleType, how: tuple[Any, ...], each: tuple[Any, ...], shared: tuple[Any, ...] = ()) -> Any:
+def init_learners(module: ModuleType, how: tuple[Any, ...], each: tuple[Any, ...], shared: tuple[Any, ...] = ()) -> Any:
     """`module.init(*how, *each, *shared)` of every seed, where the leaves of `each` are `[seeds, ...]`.
 
     What `how` holds must be hashable: it is compiled in, once in a process.

@@ -16,14 +16,14 @@ import legato
 from legato import api
 from legato.cli import main
 from legato.data.spec import Spec
-from legato.envs import World, check_options, construction, make, resolve_environment
+from legato.envs import EnvironmentConfig, check_options, construction, make, resolve_environment
 from legato.errors import LegatoError, LegatoWarning
 from legato.evaluation.environment import environment_of
 from legato.evaluation.episodes import play_episode
 from legato.rollout import Clock
 from legato.training import finetune
 from legato.training.run import Run
-from legato.training.settings import FinetuneSettings, OfflineSettings, Settings, world_of
+from legato.training.settings import FinetuneSettings, OfflineSettings, Settings, environment_config
 
 TIMES: dict[str, Any] = {"updates": 20, "eval_every": 20, "log_every": 20, "checkpoint_every": 20, "eval_episodes": 1}
 WORDS = ["--updates", "20", "--eval-every", "20", "--checkpoint-every", "20", "--eval-episodes", "1", "--quiet"]
@@ -52,8 +52,8 @@ def longer(run: Run, updates: int = 40) -> None:
 def test_a_function_its_options_and_the_limit_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, Any] = {"env": swing, "env_options": {"g": 5.0}, "max_episode_steps": 4}
     run = learn("bc", tmp_path / "run", logs(tmp_path / "logs.npz"), **TIMES, **options)
-    kept = World(NAME, {"g": 5.0}, 4)
-    assert run.world == Run(run.path).world == environment_of(run) == kept
+    kept = EnvironmentConfig(NAME, {"g": 5.0}, 4)
+    assert run.environment_config == Run(run.path).environment_config == environment_of(run) == kept
     extra = legato.load(run.path).card.extra
     assert (extra["environment"], extra["env_options"], extra["max_episode_steps"]) == (NAME, {"g": 5.0}, 4)
     environment = make(kept)
@@ -75,7 +75,7 @@ def test_a_function_its_options_and_the_limit_are_kept(tmp_path: Path, monkeypat
     for wrong in ({"env": stay}, {"env": swing, "env_options": {"g": 6.0}}, {"env_options": {"m": 1.0}}):
         with pytest.raises(LegatoError, match="a run keeps its environment"):
             legato.train(resume=run.path, **wrong)
-    assert legato.train(resume=run.path, env=swing, env_options={"g": 5.0}, quiet=True).world == kept
+    assert legato.train(resume=run.path, env=swing, env_options={"g": 5.0}, quiet=True).environment_config == kept
     rows = (run.path / "metrics.csv").read_text().splitlines()
     assert [row.partition(",")[0] for row in rows] == ["step", "20", "40"]
     monkeypatch.setattr(construction, "_factories", {})
@@ -89,7 +89,7 @@ def test_the_command_line_gives_options(
     sizes = ["--hidden", "8", "--layers", "1", "--batch-size", str(LOGGED["bc"]["batch_size"])]
     asked = ["--env", "Pendulum-v1", "--env-option", "g=5", "--max-episode-steps", "6", "--out", "run"]
     main(["train", "bc", "--dataset", logs(tmp_path / "logs.npz"), *asked, *sizes, *WORDS])
-    assert Run("run").world == World("Pendulum-v1", {"g": 5}, 6)
+    assert Run("run").environment_config == EnvironmentConfig("Pendulum-v1", {"g": 5}, 6)
     longer(Run("run"))
     main(["train", "--resume", "run", "--env", "Pendulum-v1", "--env-option", "g=5", "--quiet"])
     main(["play", "run"])
@@ -167,20 +167,20 @@ def test_functions_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch) -
 def test_a_fine_tuning_keeps_the_environment_of_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: dict[str, Any] = {"env": "Pendulum-v1", "env_options": {"g": 5.0}, "max_episode_steps": 7}
     run = untrained_on_logs("ds4", tmp_path / "run", Spec(3, (-2.0,), (2.0,)), **kept)
-    begun: list[World] = []
+    begun: list[EnvironmentConfig] = []
 
     def start(source: Any, method: str, preset: str, tuning: Any, settings: FinetuneSettings, *args: Any, **rest: Any):
-        begun.append(world_of(settings))
+        begun.append(environment_config(settings))
         return run
 
     monkeypatch.setattr(finetune, "start", start)
     monkeypatch.setattr(api, "drawn", lambda run: run)
     legato.finetune(run)
     main(["finetune", str(run.path), "--env", "Pendulum-v1"])
-    assert begun == [World("Pendulum-v1", {"g": 5.0}, 7)] * 2
+    assert begun == [EnvironmentConfig("Pendulum-v1", {"g": 5.0}, 7)] * 2
     legato.finetune(run, "MountainCarContinuous-v0")
     main(["finetune", str(run.path), "--env", "MountainCarContinuous-v0"])
-    assert begun[2:] == [World("MountainCarContinuous-v0")] * 2
+    assert begun[2:] == [EnvironmentConfig("MountainCarContinuous-v0")] * 2
     legato.finetune(run, env_options={"g": 6}, max_episode_steps=8)
     main(["finetune", str(run.path), "--env-option", "g=6", "--max-episode-steps", "8"])
-    assert begun[4:] == [World("Pendulum-v1", {"g": 6}, 8)] * 2
+    assert begun[4:] == [EnvironmentConfig("Pendulum-v1", {"g": 6}, 8)] * 2
