@@ -22,7 +22,7 @@ from legato.data.trajectories import About, Trajectories, trajectories
 from legato.errors import LegatoError
 from legato.nn import optimisation
 from legato.policy import Step
-from legato.training import offline
+from legato.training import logged_data, offline
 from legato.training.settings import OfflineSettings, preset
 
 SPEC = Spec(2, (-1.0,), (1.0,))
@@ -314,7 +314,7 @@ def test_data_that_cannot_be_learnt_from_is_refused_before_a_folder_is_made(tmp_
             offline.start("tt", "cpu", config, settings, tmp_path / "run", data=data, quiet=True)
         assert not (tmp_path / "run").exists()
     with pytest.raises(LegatoError, match="leave out stream"):
-        offline.check("tt", TINY, replace(settings, stream="always"), bandit())
+        logged_data.check("tt", TINY, replace(settings, stream="always"), bandit())
 
 
 def test_the_papers_plans_are_those_of_each_dataset() -> None:

@@ -21,7 +21,7 @@ from legato.data import formats
 from legato.data.spec import Spec
 from legato.envs import tasks
 from legato.evaluation import evaluate as evaluating
-from legato.training import offline, policy_file
+from legato.training import logged_data, policy_file
 from legato.training.policy_file import Card
 from legato.training.run import Run
 from legato.training.settings import OfflineSettings, override, preset
@@ -35,7 +35,7 @@ def planner(out: Path, dataset: Path, **options: Any) -> None:
     config, settings = override(*preset("cpu", "tt", str(dataset)), **TINY, **options)
     assert isinstance(config, TT)
     assert isinstance(settings, OfflineSettings)
-    spec, data = offline.check("tt", config, settings, formats.load(dataset))
+    spec, data = logged_data.check("tt", config, settings, formats.load(dataset))
     run = Run.create(out, "tt", "cpu", config, settings, spec, {"environment": data.about.environment})
     known, _ = tt.prepare(config, spec, data, None, "")
     policy = tt.policy(config, tt.init(config, spec, jax.random.key(0), known))

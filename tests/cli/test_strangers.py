@@ -28,7 +28,7 @@ from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories
 from legato.evaluation.fas import GRID
 from legato.evaluation.sweeps import Evaluation, Sweep
-from legato.training import offline, policy_file
+from legato.training import logged_data, offline, policy_file
 from legato.training.policy_file import Card
 from legato.training.run import Run
 from legato.training.settings import override, preset
@@ -143,7 +143,7 @@ def planner(out: Path, dataset: str) -> None:
     sizes = {"layers": 1, "heads": 1, "size": 8, "window": 3, "context": 3, "bins": 4, "batch_size": 4}
     config, settings = override(*preset("cpu", "tt", dataset), **sizes)
     assert isinstance(config, TT)
-    spec, data = offline.check("tt", config, settings, formats.load(dataset))  # type: ignore[arg-type]
+    spec, data = logged_data.check("tt", config, settings, formats.load(dataset))  # type: ignore[arg-type]
     about = {"environment": data.about.environment, "fingerprint": offline.fingerprint(data)}
     run = Run.create(out, "tt", "cpu", config, settings, spec, about)
     known, _ = tt.prepare(config, spec, data, None, "")

@@ -19,7 +19,7 @@ from legato.data.spec import Spec
 from legato.data.trajectories import About
 from legato.errors import LegatoError
 from legato.policy import Policy
-from legato.training import offline, online
+from legato.training import logged_data, online
 from legato.training.settings import OfflineSettings, Settings
 
 SPEC = Spec(3, (-2.0, -1.0), (2.0, 5.0))  # bounds that no tanh has by itself
@@ -131,7 +131,7 @@ def test_choices_are_taken_where_they_are_declared_and_refused_elsewhere(name: s
             return online.check(name, config_of(found), Settings(env="CartPole-v1"))
         if found.learns == "offline":
             data = swings(actions=(np.arange(102) % 4)[:, None], about=About("swings", choices=4))
-            return offline.check(name, config_of(found), OfflineSettings(), data)[0]
+            return logged_data.check(name, config_of(found), OfflineSettings(), data)[0]
         return found.load().check(config_of(found), config_of(ALL[found.continues[0]]), CHOICES, None)
 
     if found.discrete:

@@ -21,7 +21,7 @@ from legato.data.trajectories import About, trajectories
 from legato.errors import LegatoError
 from legato.policy import Policy, Step
 from legato.rollout import stack
-from legato.training import held_out, offline
+from legato.training import held_out, logged_data, offline
 
 SPEC = Spec(2, (-1.0,), (3.0,))  # middle 1
 
@@ -133,9 +133,9 @@ def test_a_run_holds_episodes_out_shows_their_error_and_resumes(tmp_path: Path) 
     path = logs(tmp_path / "swings.npz")
     run = learn("dt", tmp_path / "run", path, holdout=0.25, seeds=2)
     whole = swings()
-    learnt, held = offline.split_holdout(run.settings, whole)
+    learnt, held = logged_data.split_holdout(run.settings, whole)
     assert held is not None and len(held) == round(0.25 * len(whole)) and len(learnt) + len(held) == len(whole)
-    assert offline.load_dataset(run).steps == learnt.steps
+    assert logged_data.load_dataset(run).steps == learnt.steps
     formats.save(held, tmp_path / "held.npz")
     found = legato.action_errors(run, tmp_path / "held.npz")
     np.testing.assert_allclose(column(run)[-2:], held_out.shares(found.policy, found.deviation), rtol=1e-5)

@@ -34,7 +34,7 @@ from legato.data.trajectories import About
 from legato.envs import make_vec
 from legato.errors import LegatoError, LegatoWarning
 from legato.rollout import Clock, episodes, stack
-from legato.training import offline
+from legato.training import logged_data, offline
 from legato.training.policy_file import fill
 from legato.training.run import Run
 from legato.training.settings import OfflineSettings, override, preset
@@ -109,14 +109,14 @@ def test_a_run_finds_its_dataset_from_any_folder_and_is_told_where_it_was_moved(
     run = learn("bc", Path("run"), "logs.npz")
     assert run.settings.dataset == "logs.npz"
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert offline.load_dataset(run).steps == swings().steps
+    assert logged_data.load_dataset(run).steps == swings().steps
     (tmp_path / "there" / "logs.npz").rename(tmp_path / "moved" / "logs.npz")
     with pytest.raises(LegatoError, match=r"^there is no file 'logs.npz'; `dataset` says where it is now$"):
-        offline.load_dataset(run)
-    assert offline.load_dataset(run, "../moved/logs.npz").steps == swings().steps
+        logged_data.load_dataset(run)
+    assert logged_data.load_dataset(run, "../moved/logs.npz").steps == swings().steps
     logs(tmp_path / "other.npz", rewards=np.zeros(swings().steps))
     with pytest.raises(LegatoError, match=r"^'../other.npz' is not the dataset that 'run' began with$"):
-        offline.load_dataset(run, "../other.npz")
+        logged_data.load_dataset(run, "../other.npz")
 
 
 def test_a_fingerprint_is_of_every_number_and_episode() -> None:
@@ -170,7 +170,7 @@ def test_a_run_holds_what_was_asked_and_measured(asked: Run, dataset: str) -> No
 def test_metrics_are_the_means_of_the_updates_since_the_row_before(asked: Run, alone: Run, dataset: str) -> None:
     """Redone one update at a time from the keys that the documentation names."""
     config, data = alone.config, swings()
-    module, statistics = algorithm_module("bc"), offline.dataset_statistics.of(data, alone.spec)
+    module, statistics = algorithm_module("bc"), dataset_statistics.of(data, alone.spec)
     k_init, k_update = jax.random.split(jax.random.key(0))
     learner, packed = module.init(config, alone.spec, k_init, statistics), offline.windows.episodes(data)
 
@@ -296,7 +296,7 @@ def test_an_action_whose_bounds_are_equal_is_learnt_with(algorithm: str) -> None
     data = swings(actions=actions, about=About("fixed", low=(-2.0, 0.3), high=(2.0, 0.3)))
     small = {"dataset": "fixed.npz", "anneal_over": 10, **SMALL[algorithm]}
     config, settings = override(*preset("cpu", algorithm, "fixed.npz"), **small)
-    spec, data = offline.check(algorithm, config, settings, data)
+    spec, data = logged_data.check(algorithm, config, settings, data)
     module, keys = algorithm_module(algorithm), jax.random.split(jax.random.key(0), 1)
     if hasattr(module, "prepare"):
         statistics, source = module.prepare(config, spec, data, None, "fixed")
@@ -370,20 +370,20 @@ def test_whole_numbers_are_choices_where_the_environment_takes_these(
     with pytest.raises(LegatoError, match=r"npz' has whole numbers \(int64\) for actions: add an array 'choices'"):
         formats.load(tmp_path / "whole.npz")
     settings = OfflineSettings(dataset=str(tmp_path / "whole.npz"), env="Cell-v0")
-    spec, data = offline.check("bc", BC(), settings, offline.read(settings))
+    spec, data = logged_data.check("bc", BC(), settings, logged_data.read(settings))
     assert spec == Spec.discrete(3, 4)
     assert (data.about.choices, data.about.start) == (4, start)
     np.testing.assert_array_equal(data.actions, actions - start)
     np.savez(tmp_path / "whole.npz", **columns, actions=actions + 1)
     with pytest.raises(LegatoError, match=f"step 0 of episode 1 has action {start + 4} of 4 discrete ones"):
-        offline.read(settings)
+        logged_data.read(settings)
 
 
 def test_an_episode_longer_than_the_environment_allows_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(gymnasium.registry, "Cell-v0", EnvSpec("Cell-v0", Cell, max_episode_steps=13))
     settings = OfflineSettings(dataset="swings", env="Cell-v0")
     with pytest.warns(LegatoWarning, match="swings has an episode of 14 steps, and 'Cell-v0' ends them after 13"):
-        offline.check("bc", BC(), settings, swings())
+        logged_data.check("bc", BC(), settings, swings())
 
 
 def test_actions_outside_an_environments_bounds_are_moved_where_that_is_asked_for(
@@ -393,7 +393,7 @@ def test_actions_outside_an_environments_bounds_are_moved_where_that_is_asked_fo
     monkeypatch.setitem(gymnasium.registry, "Cell-v0", EnvSpec("Cell-v0", Cell, kwargs={"action": box}))
     settings = OfflineSettings(dataset="swings", env="Cell-v0", clip_actions=True)
     with pytest.warns(LegatoWarning, match="swings bounds its actions by -2 and 2, the environment by -1 and 0.5"):
-        spec, data = offline.check("bc", BC(), settings, swings())
+        spec, data = logged_data.check("bc", BC(), settings, swings())
     assert spec == Spec(3, (-1.0,), (0.5,))
     np.testing.assert_array_equal(data.actions, np.clip(swings().actions, -1, 0.5))
 
@@ -403,7 +403,7 @@ def test_an_environments_bounds_stand_above_the_datas() -> None:
     small = swings(actions=swings().actions / 2.1, about=About("small"))
     assert small.about.high == (1.0,)
     for env, high in (("Pendulum-v1", (2.0,)), ("", (1.0,))):
-        spec, _ = offline.check("bc", BC(), OfflineSettings(env=env), small)
+        spec, _ = logged_data.check("bc", BC(), OfflineSettings(env=env), small)
         assert spec.high == high
 
 
@@ -476,7 +476,7 @@ def test_discrete_data_bring_their_own_spec() -> None:
     actions = (np.arange(102) % 4)[:, None]
     data = swings(actions=actions, about=About("swings", choices=4))
     for config in (BC(), DT(), DS4()):
-        spec, found = offline.check(type(config).__name__.lower(), config, OfflineSettings(), data)
+        spec, found = logged_data.check(type(config).__name__.lower(), config, OfflineSettings(), data)
         assert spec == Spec.discrete(3, 4)
         np.testing.assert_array_equal(found.actions, actions[:, 0])
 
@@ -485,22 +485,22 @@ def test_a_target_outside_the_data_is_warned_of(capsys: pytest.CaptureFixture[st
     earned = data_logs.returns(swings())
     low, high = earned.min(), earned.max()
     settings = OfflineSettings(targets=(float(low) - 1, float(low) + 1, 99.5))
-    offline.check("dt", DT(), settings, swings())
+    logged_data.check("dt", DT(), settings, swings())
     out, err = capsys.readouterr()
     assert out == ""
     asked = f"{low - 1:g}, 99.5"
     assert err == f"warning: asked for {asked}, outside the returns of the data, {low:g} to {high:g}\n"
-    offline.check("dt", DT(), OfflineSettings(targets=(float(high),)), swings())
+    logged_data.check("dt", DT(), OfflineSettings(targets=(float(high),)), swings())
     assert capsys.readouterr().err == ""
 
 
 def test_targets_are_in_the_units_of_discounted_returns(capsys: pytest.CaptureFixture[str]) -> None:
     data = swings(rewards=np.ones(102))  # 3 to 14, or 1.75 to almost 2
-    offline.check("dt", DT(gamma=0.5), OfflineSettings(targets=(1.9,)), data)
+    logged_data.check("dt", DT(gamma=0.5), OfflineSettings(targets=(1.9,)), data)
     assert capsys.readouterr().err == ""
-    offline.check("dt", DT(gamma=0.5), OfflineSettings(targets=(5.0,)), data)
+    logged_data.check("dt", DT(gamma=0.5), OfflineSettings(targets=(5.0,)), data)
     assert "asked for 5, outside the returns of the data, 1.75 to 1.99" in capsys.readouterr().err
-    statistics = offline.dataset_statistics.of(data, Spec(3, (-2.0,), (2.0,)), gamma=0.5)
+    statistics = dataset_statistics.of(data, Spec(3, (-2.0,), (2.0,)), gamma=0.5)
     assert 1.75 <= float(statistics.target) < 2
 
 
@@ -515,7 +515,7 @@ def test_a_run_without_returns_is_asked_for_none(dataset: str, tmp_path: Path, m
 def test_whole_episodes_are_padded_to_the_longest_and_no_further(dataset: str, tmp_path: Path) -> None:
     config, settings = override(*preset("cpu", "ds4", dataset), updates=1, length=1000, anneal_over=0)
     data = formats.load(dataset)
-    spec, data = offline.check("ds4", config, settings, data)
+    spec, data = logged_data.check("ds4", config, settings, data)
     run = Run.create(tmp_path / "run", "ds4", "cpu", config, settings, spec)
     session = offline.Session(run, unit="update", quiet=True)
     loop = offline.OfflineLoop(session, data)

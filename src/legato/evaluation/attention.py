@@ -22,7 +22,7 @@ from legato.data.trajectories import Trajectories
 from legato.errors import LegatoError, escape_markup
 from legato.loading import load
 from legato.policy import Policy, guard_computation
-from legato.training import offline
+from legato.training import logged_data
 from legato.training.run import Run, Which
 from legato.training.settings import OfflineSettings
 
@@ -109,7 +109,7 @@ def attention(
     policy = load(run.path, seed, which).policy
     if isinstance(settings, OfflineSettings):
         source = settings.dataset if dataset is None else dataset
-        data = offline.load_dataset(run) if dataset is None else offline.read(settings, str(dataset))
+        data = logged_data.load_dataset(run) if dataset is None else logged_data.read(settings, str(dataset))
     elif dataset is not None:
         source, data = dataset, formats.load(dataset)
     else:

@@ -32,8 +32,8 @@ from legato.training import policy_file
 from legato.training.policy_file import fill, named_leaves
 from legato.training.progress import Progress
 from legato.training.run import Run
-from legato.training.running_episodes import SHORTEST, RunningEpisodes, padded_episode, with_padding
-from legato.training.session import Session
+from legato.training.running_episodes import SHORTEST, RunningEpisodes, padded_episode, put_episodes, with_padding
+from legato.training.session import Session, where_seed
 from legato.training.settings import FinetuneSettings, environment_card, environment_config, from_scratch
 from legato.training.starting_point import (
     check,
@@ -265,7 +265,7 @@ class FinetuningLoop:
                 with_padding(e, rows) if e is not None else padded_episode([], self.run.spec, 0.0, rows) for e in there
             ]
             stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *batch)
-            self.replay, metrics = put(
+            self.replay, metrics = put_episodes(
                 self.replay_module, self.finetuner_config, self.session.learner, self.replay, stacked
             )
             for name, values in jax.device_get(metrics).items():
@@ -366,20 +366,6 @@ class FinetuningLoop:
         noise = jnp.asarray(0.0, jnp.float32)
         explorers = self.explorers(self.session.learner, jnp.asarray(self.collect_target), noise)
         self.rollout.restore(state["rollout"], explorers, fresh=fresh_episodes)
-
-
-@jax.jit
-def where_seed(where: Array, yes: Any, no: Any) -> Any:
-    """Seed by seed, one tree or the other."""
-    return jax.tree.map(lambda y, n: jnp.where(where.reshape(-1, *(1,) * (y.ndim - 1)), y, n), yes, no)
-
-
-@partial(jax.jit, static_argnums=(0, 1), donate_argnums=(3,))
-def put(
-    module: ModuleType, tuning: Any, learner: Any, replay: Any, episode: Episode
-) -> tuple[Any, dict[str, Float[Array, " seeds"]]]:
-    """An episode of every seed into its replay."""
-    return jax.vmap(partial(module.add, tuning))(learner, replay, episode)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3,))

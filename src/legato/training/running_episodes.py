@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+from types import ModuleType
 from typing import Any
 
+import jax
 import numpy as np
+from jaxtyping import Array, Float
 
 from legato.data.recurrent_replay import Episode
 from legato.data.spec import Spec
@@ -79,3 +83,11 @@ def with_padding(episode: Episode, rows: int) -> Episode:
     arrays = (np.asarray(array) for array in (episode.observations, episode.actions, episode.rewards))
     wider = (np.concatenate([array, np.zeros((more, *array.shape[1:]), array.dtype)]) for array in arrays)
     return Episode(*wider, episode.steps, episode.terminated, episode.target)  # type: ignore[arg-type]
+
+
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=(3,))
+def put_episodes(
+    module: ModuleType, tuning: Any, learner: Any, replay: Any, episode: Episode
+) -> tuple[Any, dict[str, Float[Array, " seeds"]]]:
+    """An episode of every seed into its replay."""
+    return jax.vmap(partial(module.add, tuning))(learner, replay, episode)

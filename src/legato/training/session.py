@@ -12,7 +12,9 @@ from types import ModuleType
 from typing import Any, Literal, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from legato.algorithms import entry
 from legato.training.averages import Averages
@@ -273,3 +275,9 @@ class Session:
         self.best = loop["best"].copy()
         self.averages.restore(loop["count"], state.get("sums", {}))
         self.loop.restore(state, self.fresh_episodes)
+
+
+@jax.jit
+def where_seed(where: Array, yes: Any, no: Any) -> Any:
+    """Seed by seed, one tree or the other."""
+    return jax.tree.map(lambda y, n: jnp.where(where.reshape(-1, *(1,) * (y.ndim - 1)), y, n), yes, no)

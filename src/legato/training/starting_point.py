@@ -18,7 +18,7 @@ from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.envs import EnvironmentConfig, describe, episode_limit, make, try_environment
 from legato.errors import LegatoError
-from legato.training import offline, policy_file
+from legato.training import logged_data, policy_file
 from legato.training.policy_file import LoadedPolicy
 from legato.training.run import Run
 from legato.training.settings import FinetuneSettings, change_options, environment_card, environment_config
@@ -123,7 +123,7 @@ def continued_learners(origin: InitialPolicies, method: str, tuning: Any, settin
 
 def load_logs(before: Run, dataset: str | None = None) -> Trajectories:
     """The data that the offline policies learnt from. Raises `LegatoError` where it is not there any more."""
-    return offline.load_dataset(before, dataset)
+    return logged_data.load_dataset(before, dataset)
 
 
 def describe_environment(config: EnvironmentConfig, method: str) -> tuple[Spec, int | None]:

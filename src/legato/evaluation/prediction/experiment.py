@@ -19,7 +19,7 @@ from legato.evaluation.prediction.models import fit_baseline, of_data, of_ensemb
 from legato.evaluation.prediction.report import PredictionReport, draw
 from legato.loading import load
 from legato.policy import guard_computation
-from legato.training import offline
+from legato.training import logged_data
 from legato.training.progress import Progress
 from legato.training.run import Run, Which, write_text
 from legato.training.settings import OfflineSettings
@@ -68,8 +68,8 @@ def predict(
     if film is not None:
         film, environment = Path(film), choose_environment(run.environment_config, env)
         video.ready(film, environment)
-    learnt = offline.load_dataset(run) if ensemble or dataset is None else None
-    given = learnt if dataset is None else offline.read(settings, dataset)
+    learnt = logged_data.load_dataset(run) if ensemble or dataset is None else None
+    given = learnt if dataset is None else logged_data.read(settings, dataset)
     assert given is not None
     if given.observations.shape[1] != run.spec.observation_size:
         raise LegatoError(
