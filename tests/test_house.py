@@ -189,6 +189,7 @@ BENCHMARKS = {
     "locomotion.py": "columns of the table: variants of algorithms that learn from logs",
     "narrow_actions.py": "a table of behaviour cloning",
     "offline.py": "operations of updates, counted by hand for BC, DT and DS4",
+    "images.py": "SAC, beside itself with vectors",
     "online.py": "SAC beside SRL at several horizons",
     "planning.py": "the Trajectory Transformer's search",
     "prediction.py": "the Trajectory Transformer's model",
