@@ -42,7 +42,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "srl": {**ACTING, "horizon": 4, "model_hidden": (8, 8)},
     **{name: {**sizes, "batch_size": 6} for name, sizes in LOGGED.items()},  # as no other test has
     "tt": {**LOGGED["tt"], "batch_size": 6, "beams": 4, "horizon": 2},
-    "ds4-ac": {**CRITICS, "every": 6, "start_steps": 12, "critic_steps": 24, "logged": 20, "refresh_every": 2},
+    "ds4-ac": {**CRITICS, "every": 6, "start_steps": 12, "critic_steps": 24, "offline_steps": 20, "refresh_every": 2},
     "ds4-rw": {"every": 6, "updates": 1, "episodes": 5, "batch_size": 2, "warmup": 1},
     "odt-online": {**CRITICS, "every": 6, "episodes": 6, "td3": 0.3, "critic_steps": 24},
 }
@@ -78,7 +78,7 @@ class Case:
 
         The learner that is given stays whole.
         """
-        source = {"online": "replay", "offline": "data", "finetuning": "memory"}[self.entry.learns]
+        source = {"online": "replay", "offline": "data", "finetuning": "replay"}[self.entry.learns]
         keys, own = self.loop.update_keys, getattr(self.loop, source)
         if swapped:  # logs are of all seeds
             learner, keys = (other_way_round(tree) for tree in (learner, keys))
@@ -96,7 +96,7 @@ class Case:
     def policies(self, learner: Any) -> Policy[Any]:
         """What both seeds deploy."""
         if self.entry.learns == "finetuning":
-            return self.loop.policies(learner, jnp.asarray(self.loop.asks))
+            return self.loop.policies(learner, jnp.asarray(self.loop.eval_target))
         return jax.vmap(lambda one: self.entry.load().policy(self.run.config, one))(learner)
 
     @property

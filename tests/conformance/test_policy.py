@@ -50,7 +50,7 @@ def policies(name: str, kind: str) -> tuple[Policy[Any], Policy[Any]]:
         policy = found.load().new_policy(config_of(found), spec_of(name, kind), jax.random.key(1))
         return policy, policy
     here, noise = case(name), jnp.asarray(3.0, jnp.float32)
-    explorers = here.loop.explorers(here.learner, jnp.asarray(here.loop.asks), noise)
+    explorers = here.loop.explorers(here.learner, jnp.asarray(here.loop.eval_target), noise)
     return here.policy, jax.tree.map(lambda leaf: leaf[0], explorers)
 
 
