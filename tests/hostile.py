@@ -421,6 +421,8 @@ def _good_store(discrete: bool) -> Path:
     about = About("logs", "Pendulum-v1", (0.0, 1.0), choices=3 if discrete else None)
     given = good(random.Random(0), discrete)
     given.pop("choices", None)
+    if "ends" in given:
+        given["final_observations"] = given.pop("ends")
     before = os.environ.get(ENVIRONMENT)
     os.environ[ENVIRONMENT] = str(path)
     try:

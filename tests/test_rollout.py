@@ -90,7 +90,7 @@ def test_decisions_every_n_steps() -> None:
     np.testing.assert_array_equal(observed, [1, 1, 1, 4, 4, 4, 7, 7])
     np.testing.assert_array_equal(place, [0, 1, 2, 0, 1, 2, 0, 1])
     np.testing.assert_array_equal(found.plan_begins[:, 0], place == 0)
-    np.testing.assert_array_equal(found.final_observations[:, 0], place == 2)
+    np.testing.assert_array_equal(found.plan_ends[:, 0], place == 2)
 
 
 def test_a_delay_skips_what_was_meant_for_the_steps_already_gone() -> None:
@@ -101,7 +101,7 @@ def test_a_delay_skips_what_was_meant_for_the_steps_already_gone() -> None:
     np.testing.assert_array_equal(observed, [1, 1, 1, 1, 1, 1, 5, 5, 5, 5, 9, 9])
     np.testing.assert_array_equal(place, [0, 1, 2, 3, 4, 5, 2, 3, 4, 5, 2, 3])
     np.testing.assert_array_equal(np.flatnonzero(found.plan_begins[:, 0]), [0, 6, 10])
-    np.testing.assert_array_equal(np.flatnonzero(found.final_observations[:, 0]), [5, 9])
+    np.testing.assert_array_equal(np.flatnonzero(found.plan_ends[:, 0]), [5, 9])
 
 
 def test_a_delay_as_long_as_the_interval() -> None:
@@ -155,13 +155,13 @@ def test_every_plan_that_begins_ends(data: st.DataObject) -> None:
     every = data.draw(st.sampled_from([low, (low, low + 3)]))
     found = run(Clock(every, data.draw(st.integers(0, low))), 25, Diary(data.draw(LIMITS), data.draw(LIMITS)), Diary())
     over = found.terminated | found.truncated
-    np.testing.assert_array_equal(found.final_observations[:-1], over[:-1] | found.plan_begins[1:])
+    np.testing.assert_array_equal(found.plan_ends[:-1], over[:-1] | found.plan_begins[1:])
     assert found.plan_begins[0].all()
     assert found.plan_begins[1:][over[:-1]].all()
     started = np.cumsum(found.plan_begins, axis=0)
-    stopped = np.cumsum(found.final_observations, axis=0)
+    stopped = np.cumsum(found.plan_ends, axis=0)
     np.testing.assert_array_equal(
-        started - stopped, 1 - found.final_observations
+        started - stopped, 1 - found.plan_ends
     )  # one plan at a time is open, until its last step
 
 
@@ -283,7 +283,7 @@ def test_an_experience_is_logged_episode_by_episode() -> None:
             np.testing.assert_array_equal(array[at], column[steps, member])
         executed = found.actions[at][:, 3]
         expected = [[start, t, executed[t - 1] if t else 0] for t in range(length + 1)]
-        np.testing.assert_array_equal([*found.observations[at], found.final_observations[i]], expected)
+        np.testing.assert_array_equal([*found.observations[at], found.plan_ends[i]], expected)
     assert len(to_trajectories(made, About("diary")).observations) == 12
 
 

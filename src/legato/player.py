@@ -136,6 +136,8 @@ class Player:
         """Observation and reward in one array, as each that crosses costs microseconds; are they ordinary?"""
         size = self._size
         given = observation if type(observation) is np.ndarray else as_array(observation)
+        if given is None and self.spec.images:
+            raise self._no_image(f"{reprlib.repr(observation)} is none")
         if given is None or given.dtype.kind not in "fiub":
             raise LegatoError(f"the policy reads {size} numbers; the observation {reprlib.repr(observation)} is none")
         if self.spec.images:
@@ -158,12 +160,12 @@ class Player:
     def _image(self, given: np.ndarray) -> np.ndarray:
         """An image as a row of numbers. Raises `LegatoError` for what is no image of the shape that is read."""
         if given.dtype != np.uint8 or given.shape not in (self.spec.shape, (self._size,)):
-            shape = " x ".join(map(str, self.spec.shape or ()))
-            raise LegatoError(
-                f"the policy reads images of {shape} bytes (uint8); the observation has shape {given.shape} and type "
-                f"{given.dtype}"
-            )
+            raise self._no_image(f"the observation has shape {given.shape} and type {given.dtype}")
         return given.reshape(-1).astype(np.float32)
+
+    def _no_image(self, what: str) -> LegatoError:
+        shape = " x ".join(map(str, self.spec.shape or ()))
+        return LegatoError(f"the policy reads images of {shape} bytes (uint8); {what}")
 
     def _executed(self, action: Any) -> np.ndarray:
         """An executed action within its bounds; what is not finite stays so."""

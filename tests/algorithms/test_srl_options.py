@@ -391,7 +391,7 @@ def test_options_go_together(options: dict[str, Any]) -> None:
     assert same(after, again)
     assert all(np.isfinite(list(metrics.values())))
     parts = {"actor", "critic", "target_critic", "model", "target_model", "log_alpha"}
-    parts |= {"ends"} if config.predict_terminations else set()
+    parts |= {"termination_model"} if config.predict_terminations else set()
     parts |= {"encoder", "target_encoder"} if config.latent else set()
     assert differences(before, after, tuple(parts)) == parts
     assert before.optimisers.keys() == after.optimisers.keys()

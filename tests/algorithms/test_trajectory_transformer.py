@@ -343,7 +343,7 @@ def test_a_search_by_a_critic_chooses_what_the_critic_likes(tmp_path: Path) -> N
     critic = untrained_on_logs("iql", tmp_path / "iql", SPEC, seeds=1)
     plain, guided = legato.load(searcher.path, 1), legato.load(searcher.path, 1, critic=critic.path)
     assert isinstance(guided.policy, tt.Planning)
-    q_function = guided.policy.judge
+    q_function = guided.policy.q_function
     assert q_function is not None
     q = jax.jit(lambda s, a: q_function(s, a))
     centres = np.asarray(statistics.discretiser.centres)

@@ -126,7 +126,7 @@ def test_a_target_that_is_taken_is_refused_before_anything_is_played(
     runs: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("taken.npz").write_text("precious")
-    for module, name in ((collecting, "load"), (collecting, "Rollout"), (online, "replayed")):
+    for module, name in ((collecting, "load"), (collecting, "Rollout"), (online, "load_replay")):
         monkeypatch.setattr(module, name, lambda *args, **options: pytest.fail("it was begun"))
     for options in ({"steps": 9}, {"replay": True}):
         with pytest.raises(LegatoError, match=r"'taken.npz' exists and is not overwritten"):

@@ -85,7 +85,7 @@ class Case:
             own = own if self.entry.learns == "offline" else other_way_round(own)
         learner, module, config = jax.tree.map(jnp.copy, learner), self.entry.load(), self.loop.session.config
         if self.entry.learns == "offline":
-            return offline.advance(module, config, self.loop.draws, learner, own, keys, first, 1)
+            return offline.advance(module, config, self.loop.batch_specs, learner, own, keys, first, 1)
         if self.entry.learns == "finetuning":
             return finetune.advance(module, config, True, learner, own, keys, first, 1)
         rows = np.zeros((2, self.loop.turn_steps, own.rows.shape[-1]), np.float32)  # none of them is added

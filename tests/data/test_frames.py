@@ -95,7 +95,7 @@ def test_an_image_is_stored_once(members: int, at_once: int) -> None:
     found = life(members, 60, ends=0.2)
     replay = filled(found, 400, members, at_once)
     assert replay.frames is not None
-    assert int(replay.frames.added) == len(found.rows) + found.plan_begins.sum()
+    assert int(replay.frames.added) == len(found.rows) + found.begins.sum()
     assert replay.frames.bytes.dtype == jnp.uint8
     assert replay.frames.bytes.nbytes == frames_kept(400, members) * SPEC.observation_size < 1.2 * 400 * 6
 
@@ -133,7 +133,7 @@ def test_sequences_end_where_an_episode_was_truncated() -> None:
     found = life(1, 80, ends=0.2)
     replay = filled(found, 200, 1, 8)
     drawn = buffer.sequences(replay, jax.random.key(1), 500, 5)
-    over = np.append(found.plan_begins[1:], True)
+    over = np.append(found.begins[1:], True)
     first = np.rint(np.asarray(drawn.steps.reward[0]) - 0.5).astype(int)
     for column, number in zip(np.asarray(drawn.valid).T, first, strict=True):
         end = number + int(np.argmax(over[number:]))
@@ -145,7 +145,7 @@ def test_a_checkpoint_keeps_all_of_it() -> None:
     found = life(1, 20, ends=0.2)
     replay = jax.tree.map(lambda leaf: leaf[None], filled(found, 64, 1, 4))
     state = buffer.filled_part(replay, 20)
-    assert len(state["frames"]["bytes"][0]) == 20 + found.plan_begins.sum()
+    assert len(state["frames"]["bytes"][0]) == 20 + found.begins.sum()
     again = buffer.refill(jax.tree.map(jnp.zeros_like, replay), state)
     for one, other in zip(jax.tree.leaves(replay), jax.tree.leaves(again), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -173,7 +173,7 @@ def test_the_episodes_in_it_are_found_again(members: int, capacity: int) -> None
     np.testing.assert_array_equal(data.final_observations, rows[last, 9:15])
     np.testing.assert_array_equal(data.terminations, rows[:, 15] == 0)
     per_member = [numbers[numbers % members == member] for member in range(members)]
-    begins = np.concatenate([np.append(True, found.plan_begins[of][1:]) for of in per_member])
+    begins = np.concatenate([np.append(True, found.begins[of][1:]) for of in per_member])
     np.testing.assert_array_equal(data.offsets[:-1], np.flatnonzero(begins))
 
 

@@ -106,7 +106,7 @@ def test_images_lie_on_the_device_once_and_in_bytes() -> None:
     last = data.offsets[1:] - 1
     next_observations = np.concatenate([data.observations[1:], data.observations[:1]])
     next_observations[last] = data.final_observations
-    np.testing.assert_array_equal(outcome.next_observations, next_observations)
+    np.testing.assert_array_equal(outcome.next_observation, next_observations)
     assert episodes(data).observations.nbytes == 40 * BYTES
 
 
@@ -119,7 +119,7 @@ def logs(steps: int) -> Trajectories:
         np.ones(steps),
         np.zeros(steps, bool),
         over,
-        ends=rng.integers(256, size=(over.sum(), *SHAPE), dtype=np.uint8),
+        final_observations=rng.integers(256, size=(over.sum(), *SHAPE), dtype=np.uint8),
     )
 
 

@@ -447,7 +447,7 @@ def test_whoever_follows_the_way_arrives_from_anywhere() -> None:
     environment, rng = tasks.FourRooms(), np.random.default_rng(0)
     for seed in range(300):
         start, info = environment.reset(seed=seed)
-        way = environment.way()
+        way = environment.shortest_path()
         apart = int(((start >= 5.5) != (info["goal"] >= 5.5)).sum())
         assert len(way) == apart + 1
         legs = np.abs(np.diff([start, *way], axis=0)).max(axis=1)
@@ -456,7 +456,7 @@ def test_whoever_follows_the_way_arrives_from_anywhere() -> None:
             step += 1
             _, reward, over, _, _ = environment.step(environment.guide(rng))
         assert reward == 1 and step <= 1.3 * np.ceil(legs / 0.5).sum() + 4
-    assert environment.way()[-1] is environment.goal
+    assert environment.shortest_path()[-1] is environment.goal
 
 
 def test_the_guide_of_journeys_goes_astray_one_step_in_five() -> None:
@@ -493,7 +493,7 @@ def test_the_one_goal_is_the_same_for_all_and_a_room_can_be_begun_in() -> None:
     assert (np.linalg.norm(starts - [9.5, 7.0], axis=1) >= 1).all()
     assert all(likely(int((starts[:, axis] < 5.5).sum()), 2000, 0.5) for axis in (0, 1))
     np.testing.assert_array_equal(environment.reset(options={"goal": (1.0, 2.0)})[1]["goal"], [1, 2])
-    _, rewards, flags = play(world, [(0.5, 0.0)] * 2, options={"start": (8.2, 7.0)})
+    _, rewards, flags = play(environment, [(0.5, 0.0)] * 2, options={"start": (8.2, 7.0)})
     assert rewards == [0, 1] and flags == [(False, False), (True, False)]
     for room in ((0, 0), (1, 0)):
         inside = make(tasks.SPARSE_ROOMS, room=room)

@@ -101,12 +101,12 @@ def test_a_goal_stands_in_front_and_predicts_nothing() -> None:
 @pytest.mark.parametrize("decoding", ["window", "cache"])
 def test_decisions_of_actions_attend_to_returns_states_and_actions(decoding: Any) -> None:
     config = replace(SMALL, decoding=decoding, positions="rotary")
-    found = attention_of(decider(config), config, SWINGS, 11, 8, context=6 if memory == "cache" else None)
-    steps = 6 if memory == "cache" else 3
+    found = attention_of(decider(config), config, SWINGS, 11, 8, context=6 if decoding == "cache" else None)
+    steps = 6 if decoding == "cache" else 3
     assert "".join(token.name for token in found.tokens) == "Rsa" * (steps - 1) + "Rs"
     assert [token.name for token in found.predicted] == ["a"] * steps
     np.testing.assert_array_equal(found.weights[0, 0] > 0, found.sees)
-    assert found.sees[-1].sum() == (9 if memory == "cache" else 8)  # a band of three steps
+    assert found.sees[-1].sum() == (9 if decoding == "cache" else 8)  # a band of three steps
     assert found.kinds == ("same", "states", "returns")
 
 

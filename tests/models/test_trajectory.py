@@ -167,7 +167,7 @@ def test_embeddings_may_be_alike_for_bins_that_are_near() -> None:
     made = model(Layout(2, 1), goals=True, cosine_embeddings=True)
     tokens, goals = jnp.asarray(random_tokens((2, 7))), jnp.array([[1, 2], [3, 6]])
     plain = made.materialise()
-    assert made.table.ordered and not plain.table.ordered
+    assert made.table.cosine_embeddings and not plain.table.cosine_embeddings
     read = eqx.filter_jit(lambda n, *args: n(*args))
     np.testing.assert_array_equal(read(made, tokens, goals), read(plain, tokens, goals))
     made = TrajectoryModel(

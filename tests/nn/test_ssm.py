@@ -281,7 +281,7 @@ def test_their_gradients_agree(layer: type[Layer]) -> None:
     def convolve(it: Any, u: jax.Array) -> jax.Array:
         return jnp.sum(weight * jnp.tanh(it.convolve(u.swapaxes(0, 1)).swapaxes(0, 1)))
 
-    gradients = jax.jit(lambda it, u: [jax.grad(f, argnums=(0, 1))(it, u) for f in (scanned, convolved)])(it, u)
+    gradients = jax.jit(lambda it, u: [jax.grad(f, argnums=(0, 1))(it, u) for f in (scanned, convolve)])(it, u)
     for a, b in zip(*map(jax.tree.leaves, gradients), strict=True):
         assert np.abs(a).max() > 1e-4
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)

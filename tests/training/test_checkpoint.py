@@ -41,7 +41,7 @@ def tree(seed: int) -> dict[str, Any]:
             "best": np.array([-np.inf, np.nan]),
             "episode": np.arange(5, dtype=np.int64) + 2**40,
         },
-        "loop": {"recent": np.zeros((0, 3), np.float64)},
+        "loop": {"episodes": np.zeros((0, 3), np.float64)},
         "sums": {},
     }
 

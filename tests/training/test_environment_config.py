@@ -174,7 +174,7 @@ def test_a_fine_tuning_keeps_the_environment_of_its_run(tmp_path: Path, monkeypa
         return run
 
     monkeypatch.setattr(finetune, "start", start)
-    monkeypatch.setattr(api, "drawn", lambda run: run)
+    monkeypatch.setattr(api, "with_figure", lambda run: run)
     legato.finetune(run)
     main(["finetune", str(run.path), "--env", "Pendulum-v1"])
     assert begun == [EnvironmentConfig("Pendulum-v1", {"g": 5.0}, 7)] * 2

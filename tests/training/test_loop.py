@@ -107,7 +107,7 @@ def test_a_second_ctrl_c_is_immediate_and_costs_what_a_kill_does(
 def test_an_evaluation_is_interrupted_too(kind: str, tmp_path: Path) -> None:
     """The second one, between two of its own steps; it is made again, and the run ends like one left alone."""
     environment: dict[str, Any] = {"max_episode_steps": 10} | ({"env": "Pendulum-v1"} if kind == "offline" else {})
-    whole, path = train(kind, tmp_path / "whole", **world), tmp_path / "run"
+    whole, path = train(kind, tmp_path / "whole", **environment), tmp_path / "run"
     with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt) as stopped:
         made = struck(patched, MODULES[kind], 2)
         train(kind, path, **environment)

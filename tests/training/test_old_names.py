@@ -60,19 +60,19 @@ def test_old_values_count() -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["train", "odt", "--dataset", "a.npz", "--edge", "0.1"], "`edge` is called `action_clip` now: --action-clip"),
-        (["train", "dt", "--dataset", "a.npz", "--memory=cache"], "`memory` is called `decoding` now: --decoding"),
+        (["train", "odt", "--dataset", "a.npz", "--edge", "0.1"], "'--edge' is called '--action-clip' now"),
+        (["train", "dt", "--dataset", "a.npz", "--memory=cache"], "'--memory' is called '--decoding' now"),
         (
             ["train", "tt", "--dataset", "a.npz", "--no-ordered"],
-            "`ordered` is called `cosine_embeddings` now: --cosine-embeddings",
+            "'--ordered' is called '--cosine-embeddings' now",
         ),
         (
             ["finetune", "ds4", "--env", "Pendulum-v1", "--target", "1", "--anchor", "2"],
-            "`anchor` is called `regularisation_weight` now: --regularisation-weight",
+            "'--anchor' is called '--regularisation-weight' now",
         ),
         (
             ["finetune", "odt", "--env", "Pendulum-v1", "--target", "1", "--memory", "2"],
-            "`memory` is called `replay_gib` now: --replay-gib",
+            "'--memory' is called '--replay-gib' now",
         ),
     ],
 )

@@ -65,7 +65,7 @@ def test_decisions_seeds_and_environments_resume_too(decisions: Run, tmp_path: P
     """Where decisions are held."""
     older = saved(decisions.path)[0]
     _, state = load(decisions.path, older)
-    assert older < 600 and np.abs(state["loop"]["held"]).max() > 0
+    assert older < 600 and np.abs(state["loop"]["held_decisions"]).max() > 0
     shutil.copytree(decisions.path, tmp_path / "back")
     online.resume(tmp_path / "back", older, quiet=True)
     same_end(tmp_path / "back", decisions.path)
@@ -126,8 +126,8 @@ def test_an_environment_that_does_not_repeat_itself_goes_on_with_fresh_episodes(
 def test_a_replay_larger_than_memory_is_refused_before_the_folder_is_made(
     tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "available", lambda: 100_000)
-    with pytest.raises(LegatoError, match=r"^a replay of \d+ transitions of 10 numbers.* takes .* lower `capacity`"):
+    monkeypatch.setattr(device_memory, "available", lambda: 100_000)
+    with pytest.raises(LegatoError, match=r"^a replay of \d+ transitions of 40 bytes.* takes .* lower `capacity`"):
         train("sac", tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
     assert device_memory.available() == 100_000

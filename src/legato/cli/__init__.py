@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="legato")
     if debug:
-        args.remove("--debug")
+        args = [word for word in args if word != "--debug"]
     signals = _Signals()
     if argv is None and threading.current_thread() is threading.main_thread():
         signals.listen()

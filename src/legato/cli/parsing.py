@@ -141,8 +141,11 @@ def _check_flags(options: Sequence[Option], args: Sequence[str], command: str) -
     for option in options:
         if Positional not in option.marks:
             parts, endless = option.parts
-            known |= {option.typed: 0 if endless else len(parts)}
+            known |= {option.typed: 1 if endless else len(parts)}
             known |= {f"--no{option.typed[1:]}": 0} if option.kind is bool else {}
+    for word in args:
+        if re.fullmatch(r"-[a-zA-Z]\w*", word) and word not in ("-h", "-inf", "-nan"):
+            raise unknown_option(word, known, command)
     words = [word.replace("_", "-") if re.match("--[a-zA-Z]", word) else "" for word in args]
     for place, word in enumerate(words):
         flag, equals, _ = word.partition("=")
@@ -160,6 +163,8 @@ def unknown_option(flag: str, known: Iterable[str], command: str) -> LegatoError
     for old in (name, name.removeprefix("no_")):
         if (now := renamed(old, [option.removeprefix("--").replace("-", "_") for option in known])) is not None:
             return LegatoError(f"'--{old.replace('_', '-')}' is called '--{now.replace('_', '-')}' now")
+    if (counted := {"--steps": "--updates", "--updates": "--steps"}.get(flag)) in known:  # by acting, and from logs
+        return LegatoError(f"unknown option '{flag}'; did you mean '{counted}'?")
     return unknown("option", flag, known, f"'{command} --help' lists what there is")
 
 

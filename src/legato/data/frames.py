@@ -50,8 +50,12 @@ def add(
 
     The row `members` before is the same environment's step before: where its s' is this s, byte for byte, that is
     shown again.
+
+    Raises `ValueError` where the ring has fewer places than so many rows may need.
     """
     n, (capacity, _), kept = len(seen), frames.shown.shape, len(frames.bytes)
+    if 2 * n > kept:  # an image would be overwritten by another of the same call
+        raise ValueError(f"{n} rows at once need places for {2 * n} images; there are {kept}")
     row = jnp.arange(n)
     real = row < count
     earlier = min(members, n)

@@ -62,7 +62,7 @@ class Checked(gymnasium.Wrapper):
     def _checked(self, observation: Any) -> np.ndarray:
         try:
             with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused below
-                array = np.asarray(observation, self.dtype)
+                array = np.asarray(observation, None if self.dtype is np.uint8 else np.float32)
         except (TypeError, ValueError) as problem:
             raise LegatoError(
                 f"environment '{self.name}' returned an observation that is no array of numbers "
@@ -73,6 +73,11 @@ class Checked(gymnasium.Wrapper):
             raise LegatoError(
                 f"environment '{self.name}' changed its observation from shape {expected} to {array.shape} "
                 f"at step {self.step_number} of an episode"
+            )
+        if self.dtype is np.uint8 and (array.dtype != np.uint8 or np.ma.isMaskedArray(observation)):
+            raise LegatoError(
+                f"environment '{self.name}' returned an image of type {array.dtype} at step {self.step_number} of an "
+                "episode; its observation space says bytes (uint8)"
             )
         array = array.ravel()
         if not np.isfinite(array).all():

@@ -67,5 +67,5 @@ def describe(
 
 
 def is_image(space: spaces.Box) -> bool:
-    """Does a space hold images: bytes in two dimensions or more?"""
-    return space.dtype == np.uint8 and len(space.shape) > 1
+    """Does a space hold images: bytes from 0 to 255, in two dimensions or more?"""
+    return space.dtype == np.uint8 and len(space.shape) > 1 and bool((space.high == 255).all())

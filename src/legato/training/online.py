@@ -125,9 +125,13 @@ def check(algorithm: str, config: Any, settings: Settings) -> Spec:
     ahead = max(module.batches(config).lengths)
     if limit is not None and ahead > limit:
         raise LegatoError(f"n_step {ahead} is longer than an episode of '{settings.env}' ({limit} steps)")
+    steps = turn(algorithm, config, settings)[0]
+    if settings.capacity < (2 * steps if spec.images else steps):  # of images, two may be new with every step
+        twice = " of two images each" if spec.images else ""
+        raise LegatoError(f"capacity {settings.capacity} is smaller than what a turn adds: {steps} steps{twice}")
     if settings.capacity < module.batches(config).size:
         raise LegatoError(f"capacity {settings.capacity} is smaller than a minibatch ({module.batches(config).size})")
-    refuse_large(settings, spec, turn(algorithm, config, settings)[0])
+    refuse_large(settings, spec, steps)
     if "check" in entry(algorithm).offers:
         entry(algorithm).function("check")(config, spec, settings.env)
     if settings.backend != "gymnasium":
@@ -136,8 +140,8 @@ def check(algorithm: str, config: Any, settings: Settings) -> Spec:
 
 
 def replay_rows(settings: Settings, turn_steps: int) -> int:
-    """Transitions that a seed's replay buffer keeps: no more than the run makes."""
-    return min(settings.capacity, -(-settings.steps // turn_steps) * turn_steps)
+    """Transitions that a seed's replay buffer keeps: no more than the run makes, but for two turns."""
+    return min(settings.capacity, max(-(-settings.steps // turn_steps), 2) * turn_steps)
 
 
 def refuse_large(settings: Settings, spec: Spec, turn_steps: int) -> None:
