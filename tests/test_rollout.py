@@ -283,7 +283,7 @@ def test_an_experience_is_logged_episode_by_episode() -> None:
             np.testing.assert_array_equal(array[at], column[steps, member])
         executed = found.actions[at][:, 3]
         expected = [[start, t, executed[t - 1] if t else 0] for t in range(length + 1)]
-        np.testing.assert_array_equal([*found.observations[at], found.plan_ends[i]], expected)
+        np.testing.assert_array_equal([*found.observations[at], found.final_observations[i]], expected)
     assert len(to_trajectories(made, About("diary")).observations) == 12
 
 

@@ -75,11 +75,11 @@ def test_next_images_say_where_an_episode_ended(tmp_path: Path) -> None:
     observations, offsets = given["observations"], [0, 4, 5, 8]
     next_observations = np.concatenate([observations[1:], given["ends"][:1]])
     next_observations[np.array(offsets[1:]) - 1] = given["ends"]
-    data = read(tmp_path / "a.npz", next_observations=next_observations, final_observations=None)
+    data = read(tmp_path / "a.npz", next_observations=next_observations, ends=None)
     np.testing.assert_array_equal(data.final_observations, given["ends"].reshape(3, BYTES))
     next_observations[5] = 255 - next_observations[5]
     with pytest.warns(LegatoWarning, match="1 of 8 steps lead to another observation"):
-        torn = read(tmp_path / "b.npz", next_observations=next_observations, final_observations=None)
+        torn = read(tmp_path / "b.npz", next_observations=next_observations, ends=None)
     np.testing.assert_array_equal(torn.offsets, [0, 4, 5, 6, 8])
 
 

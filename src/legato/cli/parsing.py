@@ -141,7 +141,7 @@ def _check_flags(options: Sequence[Option], args: Sequence[str], command: str) -
     for option in options:
         if Positional not in option.marks:
             parts, endless = option.parts
-            known |= {option.typed: 1 if endless else len(parts)}
+            known |= {option.typed: 0 if endless else len(parts)}
             known |= {f"--no{option.typed[1:]}": 0} if option.kind is bool else {}
     for word in args:
         if re.fullmatch(r"-[a-zA-Z]\w*", word) and word not in ("-h", "-inf", "-nan"):
