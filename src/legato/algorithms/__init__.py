@@ -11,7 +11,7 @@ import importlib
 from types import ModuleType
 
 from legato.algorithms.entry import Entry, Learns
-from legato.errors import unknown
+from legato.errors import LegatoError, unknown
 
 FOLDERS = (
     *("sac", "td3", "srl"),
@@ -38,6 +38,8 @@ def entry(name: str, *learns: Learns) -> Entry:
     """
     known = entries(*learns)
     if name not in known:
+        if (other := _entries().get(name)) is not None and other.continues:
+            raise LegatoError(f"'{name}' fine-tunes policies of {' and '.join(other.continues)}: it goes on with a run")
         raise unknown("fine-tuner" if learns == ("finetuning",) else "algorithm", name, known)
     return known[name]
 

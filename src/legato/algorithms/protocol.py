@@ -9,7 +9,7 @@ Every algorithm
     update(config, learner, batch, key) -> (Learner, metrics)   one update of one seed; pure
     policy(config, learner) -> Policy                           the deployable part
     new_policy(config, spec, key) -> Policy                     `policy` of what `init` gives, without what only learns
-    batches(config) -> ReplayBatchSpec | BatchSpec                       what an update is given
+    batches(config) -> ReplayBatchSpec | BatchSpec              what an update is given
     plan_length(config) -> int                                  primitive steps between decisions while training
     refresh_due(config, learner, last, updates) -> bool         optional: is `refresh` to be called, after so many
                                                                 updates, when it was after `last` (None: never)?
