@@ -121,6 +121,13 @@ def test_an_episode_that_begins_where_the_last_one_ended_is_told_apart_by_what_i
     held_against(replay, rows, np.arange(2))
 
 
+def test_more_rows_at_once_than_the_ring_has_places_for_are_refused() -> None:
+    """All of them might begin episodes; an image would overwrite another one of the same call."""
+    found = life(2, 8, ends=1.0)
+    with pytest.raises(ValueError, match="16 rows at once need places for 32 images; there are 13"):
+        buffer.add(buffer.create(SPEC, 8, 2), buffer.split_images(found.rows, SPEC), jnp.array(16))
+
+
 def test_a_black_image_is_no_empty_place() -> None:
     """The first of each environment, where the ring is still all zeros."""
     black, seen = np.zeros(6), np.arange(1, 7)

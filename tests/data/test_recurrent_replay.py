@@ -96,7 +96,7 @@ def test_an_episodes_returns() -> None:
 def test_a_replay_that_does_not_fit_is_refused_with_what_would() -> None:
     row = recurrent_replay.width(SPEC, 1000)
     assert recurrent_replay.checked_size(50, row, 4 * 50 * row, 50, smaller="train less") == 4 * 50 * row
-    with pytest.raises(LegatoError, match=r"lower `capacity` to 49, train less, or raise `memory`"):
+    with pytest.raises(LegatoError, match=r"lower `capacity` to 49, train less, or raise `replay_gib`"):
         recurrent_replay.checked_size(50, row, 4 * 50 * row - 1, 50, smaller="train less")
     with pytest.raises(LegatoError, match=r"allowed: lower `episodes`, or"):
         recurrent_replay.checked_size(50, row, 4 * 50 * row - 1, 60_000, smaller="lower `episodes`")

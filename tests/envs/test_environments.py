@@ -57,6 +57,34 @@ def refusal(problem: pytest.ExceptionInfo[LegatoError]) -> str:
 # --- describe ---
 
 
+def test_bytes_from_0_to_255_in_two_dimensions_or_more_are_images() -> None:
+    """Where these are asked for; other bytes are numbers, as masks of 0 and 1 and the memory of a console are."""
+    for shape, high, images in (((4, 5), 255, True), ((4, 5, 3), 255, True), ((4, 5), 1, False), ((128,), 255, False)):
+        environment = Plain(observation=spaces.Box(0, high, shape, np.uint8))
+        found = describe(environment, "W-v1", images=True)
+        assert (found.images, found.shape) == (images, shape if images else None)
+        assert found.observation_size == np.prod(shape)
+        assert not describe(environment, "W-v1").images
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [np.zeros((4, 5)), np.full((4, 5), np.nan), np.zeros((4, 5), np.int64), np.ma.masked_all((4, 5), np.uint8)],
+    ids=["floats", "nan", "int64", "masked"],
+)
+def test_an_image_of_another_type_is_refused_where_it_comes(wrong: np.ndarray) -> None:
+    """It is not cast: of numbers from 0 to 1 nothing would be left."""
+    right = {i: np.zeros((4, 5), np.uint8) for i in range(3)}
+    plain = Plain(observation=spaces.Box(0, 255, (4, 5), np.uint8), observations={**right, 2: wrong})
+    environment = Checked(plain, "W-v1")
+    assert environment.reset()[0].dtype == np.uint8
+    environment.step(np.zeros(3))
+    with pytest.raises(LegatoError) as problem:
+        environment.step(np.zeros(3))
+    assert refusal(problem).startswith("environment 'W-v1' returned an image of type ")
+    assert "at step 2 of an episode" in refusal(problem)
+
+
 def test_a_box_is_described_in_its_own_units() -> None:
     action = spaces.Box(np.array([-3.0, 0.0]), np.array([7.0, 0.5]), dtype=np.float64)
     assert describe(Plain(action=action), "W") == Spec(3, (-3.0, 0.0), (7.0, 0.5))

@@ -48,9 +48,9 @@ def logged(count: int) -> Trajectories:
     return from_episodes(found, About("logs", "probe/Dot-v0"))
 
 
-def greedy_return(run: Run) -> float:
+def greedy_return(run: Run, seed: int = 0) -> float:
     """Mean return of 40 test episodes."""
-    policy = policy_file.load(run.policy_path()).policy
+    policy = policy_file.load(run.policy_path(seed)).policy
     environments = make_vec(run.environment or "", 40)
     return float(episodes(stack([policy]), environments, run.spec, Clock(1), [0], "test").mean())
 
@@ -79,6 +79,30 @@ def test_its_policy_reads_images_of_bytes_alone(acted: Run) -> None:
     for wrong in (image.astype(np.float32), image[..., 0], np.zeros(SIDE * SIDE)):
         with pytest.raises(LegatoError, match=r"reads images of 8 x 8 x 1 bytes \(uint8\)"):
             policy.act(policy.begin(), wrong)
+
+
+def test_none_and_text_are_no_images(acted: Run) -> None:
+    policy = legato.load(acted.path)
+    for wrong in (None, "image"):
+        with pytest.raises(LegatoError, match="reads images of 8 x 8 x 1 bytes"):
+            policy.act(policy.begin(), wrong)  # type: ignore[arg-type]
+
+
+def test_a_turn_must_fit_twice_into_a_replay_of_images(tmp_path: Path) -> None:
+    """As both images of each of its steps may be new."""
+    options = {**ACTING, "capacity": 60, "environments": 31, "batch_size": 8}
+    message = "capacity 60 is smaller than what a turn adds: 31 steps of two images each"
+    with pytest.raises(LegatoError, match=message):
+        legato.train("sac", env="probe/Dot-v0", out=tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_held_decisions_and_several_seeds_read_images_too(tmp_path: Path) -> None:
+    """A row for each decision; a run in which nothing is due ends and is evaluated."""
+    options = {"steps": 48, "start_steps": 12, "batch_size": 8, "environments": 2, "seeds": 2, "eval_every": 48}
+    options |= {"updates": "decision", "action_repeat": 3}
+    run = legato.train("sac", env="probe/Dot-v0", out=tmp_path / "run", **{**ACTING, **options})
+    assert np.isfinite([greedy_return(run, seed) for seed in run.seeds]).all()
 
 
 def test_a_run_resumes_to_the_bit(acted: Run, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +121,16 @@ def test_the_state_of_a_fine_tuning_is_read_under_its_old_names() -> None:
     names = ("offline_return", "best_target", "target_scale", "eval_target", "collect_target")
     assert [int(state["loop"][name]) for name in names] == [0, 1, 2, 3, 4]
     assert {"replay", "best_deployed", "running_episodes", "replay_metrics"} <= state.keys()
+
+
+def test_no_error_advises_an_option_by_a_name_that_it_had() -> None:
+    present = {field.name for kind in CLASSES for field in dataclasses.fields(kind)}
+    old = {name for name, _ in RENAMED} - present
+    found = []
+    for path in sorted(Path(legato.__file__).parent.rglob("*.py")):
+        calls = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+        raised = (node for node in calls if getattr(node.func, "id", "") in ("LegatoError", "LegatoWarning"))
+        texts = (part.value for node in raised for part in ast.walk(node) if isinstance(part, ast.Constant))
+        named = {name for text in texts if isinstance(text, str) for name in re.findall(r"`(\w+)", text)}
+        found += [f"{path.name}: {name}" for name in named & old]
+    assert found == []

@@ -48,7 +48,7 @@ def test_config_is_complete_and_read_back(tmp_path: Path) -> None:
     assert body["config"] == json.loads(json.dumps(dataclasses.asdict(CONFIG)))
     assert body["settings"] == dataclasses.asdict(SETTINGS)
     assert (body["algorithm"], body["preset"]) == ("srl", "paper")
-    none = {"choices": None, "shape": None, "dtype": "float32"}
+    none = {"choices": None, "shape": None}
     assert body["spec"] == {"observation_size": 3, "low": [-2.0, 0.1], "high": [2.0, 1 / 3]} | none
     for package in ("jax", "jaxlib", "equinox", "optax", "numpy", "gymnasium", "mujoco"):
         assert body["versions"][package] == version(package)

@@ -135,9 +135,10 @@ def _asked(args: Sequence[str]) -> tuple[Name, str | None, str | None]:
     parser.add_argument("--env", nargs="?")
     parser.add_argument("--dataset", nargs="?")
     known, _ = parser.parse_known_args(args)
-    if known.preset not in PRESETS:
-        raise unknown("preset", str(known.preset), PRESETS)
-    return cast(Name, known.preset), known.env, known.dataset
+    chosen = known.preset or "cpu"  # of none, though it is named, is said where all options are read
+    if chosen not in PRESETS:
+        raise unknown("preset", chosen, PRESETS)
+    return cast(Name, chosen), known.env, known.dataset
 
 
 def _listing(texts: dict[str, str]) -> str:

@@ -6,6 +6,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Int, UInt8
 
+from legato.data import ring
+
 SPARE = 16  # transitions, for each of which an image more is kept than one: where episodes begin, two are new
 
 
@@ -71,8 +73,7 @@ def add(
     # What is padding or is there already is sent out of bounds, where a scatter drops it.
     target = jnp.concatenate([jnp.where(new, begin % kept, kept), jnp.where(real, after % kept, kept)])
     stored = frames.bytes.at[target].set(jnp.concatenate([seen[:, 0], seen[:, 1]]), mode="drop")
-    slot = jnp.where(real, (rows_added + row) % capacity, capacity)
-    shown = frames.shown.at[slot].set(jnp.stack([s, after], axis=-1).astype(jnp.int32), mode="drop")
+    shown = ring.append(frames.shown, jnp.stack([s, after], axis=-1).astype(jnp.int32), rows_added, count)
     added, rows_added = frames.added + costs.sum(), rows_added + count
     number = rows_added - 1 - (rows_added - 1 - jnp.arange(capacity)) % capacity  # of the row in each slot
     lost = (number >= 0) & (shown.min(axis=-1) < added - kept)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from legato.data import returns_to_go
+from legato.data import returns_to_go, ring
 from legato.data.spec import Spec
 from legato.errors import LegatoError
 
@@ -106,7 +106,7 @@ def checked_size(rows: int, row: int, limit: float, capacity: int, *, smaller: s
         least = f"lower `capacity` to {int(limit // (4 * row))}, " if rows == capacity else ""
         raise LegatoError(
             f"a replay of {rows} steps takes {needed / 2**30:.1f} GiB ({4 * row / 1024:.1f} KiB each), more than the "
-            f"{limit / 2**30:.1f} GiB allowed: {least}{smaller}, or raise `memory`"
+            f"{limit / 2**30:.1f} GiB allowed: {least}{smaller}, or raise `replay_gib`"
         )
     return needed
 
@@ -128,10 +128,8 @@ def unpack(rows: Float[Array, "*batch width"], spec: Spec) -> StateTransition:
 
 def add(replay: RecurrentReplay, rows: Float[Array, "rows width"], count: Int[Array, ""]) -> RecurrentReplay:
     """Append the first `count` rows; the others are padding."""
-    offset = jnp.arange(len(rows))
-    # Padding is sent out of bounds, where a scatter drops it.
-    index = jnp.where(offset < count, (replay.added + offset) % replay.capacity, replay.capacity)
-    return RecurrentReplay(replay.rows.at[index].set(rows, mode="drop"), replay.added + count, replay.spec)
+    kept = ring.append(replay.rows, rows, replay.added, count)
+    return RecurrentReplay(kept, replay.added + count, replay.spec)
 
 
 class StepsAhead(eqx.Module):

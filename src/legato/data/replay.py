@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
 from legato.data import frames as image_frames
+from legato.data import ring
 from legato.data.frames import SPARE, Frames
 from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories, from_members
@@ -173,11 +174,8 @@ def add(
         rows, images = rows
         assert frames is not None
         frames = image_frames.add(frames, images, replay.added, count, replay.members)
-    offset = jnp.arange(rows.shape[0])
-    # Padding is sent out of bounds, where a scatter drops it.
-    index = jnp.where(offset < count, (replay.added + offset) % replay.capacity, replay.capacity)
-    rows = replay.rows.at[index].set(rows, mode="drop")
-    return Replay(rows, replay.added + count, replay.spec, replay.members, frames)
+    kept = ring.append(replay.rows, rows, replay.added, count)
+    return Replay(kept, replay.added + count, replay.spec, replay.members, frames)
 
 
 def sample(replay: Replay, key: PRNGKeyArray, size: int) -> Transition:

@@ -20,8 +20,8 @@ UNBOUNDED = 1e30  # of a bound: float32 holds no sum and no product of larger on
 class Spec:
     """An observation and a bounded action.
 
-    An observation is kept as a row of `observation_size` numbers of the type `dtype`: float32, or for an image of this
-    `shape` bytes (uint8), which only the network that reads it arranges as an image again.
+    An observation is kept as a row of `observation_size` numbers: float32, or for an image of this `shape` bytes
+    (uint8), which only the network that reads it arranges as an image again.
 
     `low` and `high` are the action's bounds in the environment's own units, one pair per dimension. Of `choices`
     discrete actions, one is a vector of one number: 0 to `choices` - 1, its bounds, from whatever number on the
@@ -33,7 +33,7 @@ class Spec:
     high: tuple[float, ...]
     choices: int | None = None
     shape: tuple[int, ...] | None = None
-    dtype: Literal["float32", "uint8"] = "float32"
+    """of images; None where observations are vectors"""
 
     @classmethod
     def discrete(cls, observation_size: int, choices: int) -> Spec:
@@ -47,17 +47,22 @@ class Spec:
     @property
     def images(self) -> bool:
         """Are observations images, in bytes?"""
-        return self.dtype == "uint8"
+        return self.shape is not None
+
+    @property
+    def dtype(self) -> Literal["float32", "uint8"]:
+        """The type of an observation's numbers."""
+        return "uint8" if self.images else "float32"
 
     def with_images(self, shape: tuple[int, ...] | None) -> Spec:
         """The same with images of this shape for observations; None changes nothing."""
         if shape is None:
             return self
-        return replace(self, observation_size=math.prod(shape), shape=tuple(shape), dtype="uint8")
+        return replace(self, observation_size=math.prod(shape), shape=tuple(shape))
 
     def with_vector(self, size: int) -> Spec:
         """The same with so many float32 numbers for an observation."""
-        return replace(self, observation_size=size, shape=None, dtype="float32")
+        return replace(self, observation_size=size, shape=None)
 
     def describe(self) -> str:
         """Its sizes and bounds, for people."""

@@ -199,10 +199,10 @@ def spec(fields: Any) -> Spec:
         raise Unfit("its spec needs an observation size and as many finite lower as upper bounds")
     if found.action_size < 1 or (low > high).any() or max(abs(low).max(), abs(high).max()) > UNBOUNDED:
         raise Unfit("its spec needs bounds of one action or more, the lower ones first, within 1e30")
-    if (found.shape is not None) != found.images or math.prod(found.shape or ()) != (
-        found.observation_size if found.images else 1
+    if found.shape is not None and (
+        min(found.shape, default=0) < 1 or math.prod(found.shape) != found.observation_size
     ):
-        raise Unfit("its spec needs bytes (uint8) and a shape of as many numbers where observations are images")
+        raise Unfit("its spec needs a shape of as many numbers as an observation has")
     if found.choices is not None and (found.choices < 1 or (found.low, found.high) != ((0.0,), (found.choices - 1.0,))):
         raise Unfit(f"its bounds are not those of {found.choices} discrete actions")
     return found
