@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from tests.tiny import SIZES, SRL4, TIMES, flags, spawn, untrained
 import legato
 from legato import api
 from legato.algorithms import entries
-from legato.cli import COMMANDS, demo, main
+from legato.cli import COMMANDS, data, demo, main
 from legato.errors import LegatoError, LegatoWarning
 from legato.evaluation.sweeps import Evaluation
 from legato.training import interruption, online
@@ -272,7 +273,33 @@ def test_help_names_every_command(args: list[str], capsys: pytest.CaptureFixture
     assert err == ""
     for name, text in COMMANDS.items():
         assert f"  {name} " in out
-        assert text in out
+        assert text in " ".join(out.split())
+
+
+ASKED = ["", *COMMANDS, *(f"train {name}" for name in entries()), "finetune ds4", "train --resume RUN"]
+
+
+@pytest.mark.parametrize("columns", [80, 30])
+@pytest.mark.parametrize("command", [*ASKED, *(f"data {name}" for name in data.COMMANDS)])
+def test_help_fits_the_terminal(
+    command: str, columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with suppress(SystemExit):
+        main([*command.split(), "--help"])
+    out, err = capsys.readouterr()
+    assert "usage: " in out and err == ""
+    if columns == 80:
+        assert [line for line in out.splitlines() if len(line) > columns and "usage: legato data" not in line] == []
+
+
+def test_what_must_be_said_comes_first_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for args, first, default in ((["srl"], "--env STR", ""), (["srl", "--env", "Hopper-v5"], "--env STR", "Hopper-v5")):
+        code, out, _ = stop(["train", *args, "--help"], capsys)
+        options = " ".join(out.partition("show this help message and exit")[2].split()).lstrip("│ ")
+        assert code == 0 and options.startswith(first)
+        assert ("(default: Pendulum-v1)" in out, f"(default: {default})" in out) == (False, bool(default))
+    assert "--dataset STR" in stop(["train", "dt", "--help"], capsys)[1].partition("--env STR")[0]
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -481,25 +481,22 @@ def test_discrete_data_bring_their_own_spec() -> None:
         np.testing.assert_array_equal(found.actions, actions[:, 0])
 
 
-def test_a_target_outside_the_data_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_target_outside_the_data_is_warned_of() -> None:
     earned = data_logs.returns(swings())
     low, high = earned.min(), earned.max()
     settings = OfflineSettings(targets=(float(low) - 1, float(low) + 1, 99.5))
-    logged_data.check("dt", DT(), settings, swings())
-    out, err = capsys.readouterr()
-    assert out == ""
-    asked = f"{low - 1:g}, 99.5"
-    assert err == f"warning: asked for {asked}, outside the returns of the data, {low:g} to {high:g}\n"
+    with pytest.warns(LegatoWarning) as warned:
+        logged_data.check("dt", DT(), settings, swings())
+    said = f"asked for {low - 1:g}, 99.5, outside the returns of the data, {low:g} to {high:g}"
+    assert [str(warning.message) for warning in warned] == [said]
     logged_data.check("dt", DT(), OfflineSettings(targets=(float(high),)), swings())
-    assert capsys.readouterr().err == ""
 
 
-def test_targets_are_in_the_units_of_discounted_returns(capsys: pytest.CaptureFixture[str]) -> None:
+def test_targets_are_in_the_units_of_discounted_returns() -> None:
     data = swings(rewards=np.ones(102))  # 3 to 14, or 1.75 to almost 2
     logged_data.check("dt", DT(gamma=0.5), OfflineSettings(targets=(1.9,)), data)
-    assert capsys.readouterr().err == ""
-    logged_data.check("dt", DT(gamma=0.5), OfflineSettings(targets=(5.0,)), data)
-    assert "asked for 5, outside the returns of the data, 1.75 to 1.99" in capsys.readouterr().err
+    with pytest.warns(LegatoWarning, match=r"^asked for 5, outside the returns of the data, 1\.75 to 1\.99"):
+        logged_data.check("dt", DT(gamma=0.5), OfflineSettings(targets=(5.0,)), data)
     statistics = dataset_statistics.of(data, Spec(3, (-2.0,), (2.0,)), gamma=0.5)
     assert 1.75 <= float(statistics.target) < 2
 

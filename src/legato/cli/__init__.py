@@ -6,11 +6,13 @@ import importlib
 import io
 import os
 import re
+import shutil
 import signal
 import sys
+import textwrap
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -33,7 +35,8 @@ COMMANDS = {
 
 USAGE = """usage: legato COMMAND [options]
 
-Sequence-model reinforcement learning: policies that read a history and write a sequence of actions.
+Sequence-model reinforcement learning: policies that read a history and write a
+sequence of actions.
 
 commands:
 {commands}
@@ -43,6 +46,26 @@ options:
   --version      print the version
   --debug        show the traceback of an error (with any command)
 """
+
+
+def listing(texts: Mapping[str, str]) -> str:
+    """Names and what they are, in two columns that fit the terminal."""
+    column = max(map(len, texts), default=0) + 4
+    width = max(shutil.get_terminal_size().columns, column + 20)
+    return "\n".join(
+        textwrap.fill(text, width, initial_indent=f"  {name}".ljust(column), subsequent_indent=" " * column)
+        for name, text in texts.items()
+    )
+
+
+def paragraphs(text: str) -> str:
+    """A docstring's paragraphs, as wide as the terminal lets them be.
+
+    Lines are indented, as tyro joins those that begin with a letter, and none is empty, as it makes two of that.
+    """
+    width = max(shutil.get_terminal_size().columns, 20)
+    filled = textwrap.TextWrapper(width, initial_indent="  ", subsequent_indent="  ").fill
+    return "\n".join(map(filled, text.strip().split("\n\n")))
 
 
 options_at_hand: dict[str, str] = {}  # how the options of the command at hand are typed, by their names
@@ -196,10 +219,7 @@ def _shorten_warnings() -> None:
 
 def _dispatch(args: list[str]) -> None:
     if not args or args[0] in ("-h", "--help", "help"):
-        print(
-            USAGE.format(commands="\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items())),
-            end="",
-        )
+        print(USAGE.format(commands=listing(COMMANDS)), end="")
         return
     if args[0] == "--version":
         from legato import __version__

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from legato.cli import spell
+from legato.cli import listing, spell
 from legato.cli.parsing import Positional, call
 from legato.errors import escape_markup, plain, quantity, unknown
 
@@ -225,22 +225,27 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
 
 USAGE = """usage: legato data COMMAND [options]
 
-Logged episodes: .npz and .hdf5 files, .arrays folders of .npy files, which may be larger than memory, and Minari
-datasets by their id.
+Logged episodes: .npz and .hdf5 files, .arrays folders of .npy files, which may
+be larger than memory, and Minari datasets by their id.
 
 commands:
 {commands}
 
 arrays of a file, one row a step:
-  observations, actions            numbers, [steps, numbers]; discrete actions [steps]
-  rewards                          may be missing: then it can be imitated only
-  terminals or terminations        where an episode ended by itself
-  timeouts or truncations          where it was cut, or 'offsets': where each episode begins, and the number of steps
-  next_observations                after each step, or 'ends': after each episode's last one
+  observations, actions       [steps, numbers]; discrete actions [steps]
+  rewards                     may be missing: then it can be imitated only
+  terminals or terminations   where an episode ended by itself
+  timeouts or truncations     where it was cut, or 'offsets': where each episode
+                              begins, and the number of steps
+  next_observations           after each step, or 'ends': after each episode's
+                              last one
 and of one value or one per number of an action:
-  choices, start                   how many discrete actions there are, and the number of the first of them (0)
-  low, high                        bounds of continuous actions (-1 and 1 if all lie there)
-  environment, reference           Gymnasium id, and the returns of a random and an expert policy
+  choices, start              how many discrete actions there are, and the
+                              number of the first of them (0)
+  low, high                   bounds of continuous actions (-1 and 1 if all lie
+                              there)
+  environment, reference      Gymnasium id, and the returns of a random and an
+                              expert policy
 
 'legato data COMMAND --help' explains a command
 """
@@ -248,7 +253,7 @@ and of one value or one per number of an action:
 
 def run(args: list[str]) -> None:
     if not args or args[0] in ("-h", "--help"):
-        print(USAGE.format(commands="\n".join(f"  {name:<7} {text}" for name, (_, text) in COMMANDS.items())), end="")
+        print(USAGE.format(commands=listing({name: text for name, (_, text) in COMMANDS.items()})), end="")
         return
     command, *rest = args
     if command not in COMMANDS:

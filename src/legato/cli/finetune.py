@@ -6,21 +6,23 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from legato.algorithms import entries, entry, finetuners_of
-from legato.cli import parsing
+from legato.cli import listing, parsing
 from legato.cli.options import EnvOption, values
 from legato.errors import LegatoError, plain
 from legato.training.finetuning_defaults import choose_method, finetuning_defaults
 from legato.training.run import Run
 from legato.training.settings import PRESETS, FinetuneSettings, from_scratch
 
-HELP = """usage: legato finetune RUN [--env ENVIRONMENT] [--method METHOD] [--preset PRESET] [options]
+HELP = """usage: legato finetune RUN [--env ENVIRONMENT] [--method METHOD] [options]
        legato finetune ALGORITHM --env ENVIRONMENT --target RETURN [options]
        legato finetune --resume RUN [--from-step STEP] [--fresh-episodes]
 
-Fine-tunes the policies of a run that learnt from logs by acting, in a run folder of its own. The offline
-policies are never touched: the new run carries a copy of them (start), the newest (last) and the best, which is never
-worse than the copy by the run's own evaluations. A fall below the offline return is reported, and with --rollback
-undone. With the name of an algorithm ({algorithms}) in the place of a run its policies begin from scratch.
+Fine-tunes the policies of a run that learnt from logs by acting, in a run
+folder of its own. The offline policies are never touched: the new run carries
+a copy of them (start), the newest (last) and the best, which is never worse
+than the copy by the run's own evaluations. A fall below the offline return is
+reported, and with --rollback undone. With the name of an algorithm
+({algorithms}) in the place of a run its policies begin from scratch.
 
 methods:
 {methods}
@@ -28,12 +30,13 @@ methods:
 presets:
 {presets}
 
-'legato finetune RUN --help' lists every option with its unit, source and default.
+'legato finetune RUN --help' and 'legato finetune ds4 --help' list every option
+with its unit, its default and its range.
 examples:
   legato finetune runs/ds4-bench_hopper_medium-v0-0-1 --env Hopper-v4
   legato finetune runs/ds4-bench_hopper_medium-v0-0-1 --steps 20000 --rollback
   legato finetune ds4 --env Pendulum-v1 --target -150 --steps 15000
-  legato finetune ds4 --env Pendulum-v1 --target -150 --base channels=32 layers=1
+  legato finetune ds4 --env Pendulum-v1 --target -150 --base channels=32
   legato finetune --resume runs/ds4-ac-Hopper-v4-0-1
 """
 
@@ -87,10 +90,9 @@ class Begin:
 def run(args: list[str]) -> None:
     parsing.expect(parsing.of_dataclass(Resume))
     if not args or args[0] in ("-h", "--help"):
-        methods = [f"  {name:<8} {found.summary}" for name, found in entries("finetuning").items()]
-        presets = [f"  {name:<8} {text}" for name, text in PRESETS.items()]
+        methods = listing({name: found.summary for name, found in entries("finetuning").items()})
         algorithms = ", ".join(name for name in entries() if finetuners_of(name))
-        print(HELP.format(methods="\n".join(methods), presets="\n".join(presets), algorithms=algorithms), end="")
+        print(HELP.format(methods=methods, presets=listing(PRESETS), algorithms=algorithms), end="")
     elif args[0].startswith("--resume"):
         _resume(args)
     elif args[0].startswith("-"):

@@ -126,7 +126,8 @@ def parse(options: Iterable[Option], args: Sequence[str], command: str, summary:
     if not {"-h", "--help"}.intersection(args):
         _check_flags(options, args, command)
     kind = dataclasses.make_dataclass("Options", map(_field, options))
-    found, unread = tyro.cli(kind, args=args, prog=command, description=summary.strip(), return_unknown_args=True)
+    shown = cli.paragraphs(summary)
+    found, unread = tyro.cli(kind, args=args, prog=command, description=shown, return_unknown_args=True)
     for option in options:
         if getattr(found, option.name) is REQUIRED:
             raise LegatoError(f"{command} needs {option.typed}: {option.help}")

@@ -2,11 +2,11 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 from legato.algorithms import entries, entry
-from legato.cli import parsing
+from legato.cli import listing, parsing
 from legato.cli.options import EnvOption, values
 from legato.errors import LegatoError, plain, unknown
 from legato.training.settings import PRESETS, preset
@@ -19,13 +19,15 @@ HELP = """usage: legato train ALGORITHM --env ENVIRONMENT [--preset PRESET] [opt
 algorithms that learn by acting:
 {online}
 
-algorithms that learn from logged episodes (.npz, .hdf5, Minari ids), with an environment only to be measured in:
+algorithms that learn from logged episodes (.npz, .hdf5, Minari ids), with an
+environment only to be measured in:
 {offline}
 
 presets:
 {presets}
 
-'legato train ALGORITHM --help' lists every option with its unit, source and default.
+'legato train ALGORITHM --help' lists every option with its unit, default and
+range; [SRL] and the like name the paper that an option or a value is from.
 examples:
   legato train srl --env Pendulum-v1 --horizon 8
   legato train srl --env Hopper-v5 --horizon 4 --preset paper
@@ -83,10 +85,10 @@ def run(args: list[str]) -> None:
     parsing.expect(parsing.of_dataclass(Resume))
     if not args or args[0] in ("-h", "--help"):
         online, offline = (
-            _listing({name: found.summary for name, found in entries(learns).items()})
+            listing({name: found.summary for name, found in entries(learns).items()})
             for learns in ("online", "offline")
         )
-        print(HELP.format(online=online, offline=offline, presets=_listing(PRESETS)), end="")
+        print(HELP.format(online=online, offline=offline, presets=listing(PRESETS)), end="")
         return
     if args[0].startswith("--resume"):
         _resume(args)
@@ -107,6 +109,8 @@ def _train(algorithm: str, args: list[str]) -> None:
         *parsing.of_dataclass(type(config), config),
         *parsing.of_dataclass(type(settings), settings, without=("env_options",)),
     ]
+    options = [replace(option, default=None) if option.name == "env" and env is None else option for option in options]
+    options.sort(key=lambda option: option.name not in ("env", "dataset"))  # what must be said, first
     given = parsing.parse(options, args, f"legato train {algorithm}", entry(algorithm).summary)
     if logged and dataset is None:
         raise LegatoError(f"which logs? legato train {algorithm} --dataset my_logs.hdf5")
@@ -139,7 +143,3 @@ def _asked(args: Sequence[str]) -> tuple[Name, str | None, str | None]:
     if chosen not in PRESETS:
         raise unknown("preset", chosen, PRESETS)
     return cast(Name, chosen), known.env, known.dataset
-
-
-def _listing(texts: dict[str, str]) -> str:
-    return "\n".join(f"  {name:<8} {text}" for name, text in texts.items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -19,6 +19,7 @@ from legato.data import trajectories as logs
 from legato.data.normaliser import Normaliser
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
+from legato.errors import LegatoWarning
 
 DECILES = tuple(range(0, 101, 10))
 NEAREST = 10  # episodes that are looked at beside a start
@@ -133,13 +134,10 @@ def of(
 
 
 def warn_of_targets(asked: Sequence[float], low: float, high: float) -> None:
-    """Warn on stderr of target returns outside the returns of the data."""
-    outside = [f"{target:g}" for target in asked if not low <= target <= high]
-    if outside:
-        print(  # noqa: T201
-            f"warning: asked for {', '.join(outside)}, outside the returns of the data, {low:g} to {high:g}",
-            file=sys.stderr,
-        )
+    """Warn of target returns outside the returns of the data."""
+    if outside := [f"{target:g}" for target in asked if not low <= target <= high]:
+        text = f"asked for {', '.join(outside)}, outside the returns of the data, {low:g} to {high:g}"
+        warnings.warn(LegatoWarning(text), stacklevel=2)
 
 
 @dataclass(frozen=True)

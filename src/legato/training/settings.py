@@ -42,7 +42,7 @@ class Settings:
     """Gymnasium id of the environment, or module:Id of one that a module registers"""
     env_options: dict[str, Any] = field(default_factory=dict)
     """arguments of the environment's constructor"""
-    max_episode_steps: int | None = None
+    max_episode_steps: Annotated[int | None, AtLeast(1)] = None
     """primitive steps after which an episode is truncated; by default the environment's own limit"""
     seed: Whole = 0
     """first seed: parameters, exploration, sampling and every episode derive from it"""
@@ -85,7 +85,7 @@ class OfflineSettings:
     """Gymnasium id of the environment to evaluate in; without one, nothing is played while training"""
     env_options: dict[str, Any] = field(default_factory=dict)
     """arguments of the environment's constructor"""
-    max_episode_steps: int | None = None
+    max_episode_steps: Annotated[int | None, AtLeast(1)] = None
     """primitive steps after which an episode is truncated; by default the environment's own limit"""
     clip_actions: bool = False
     """move logged actions that lie outside their bounds to the bounds, instead of refusing them"""
@@ -129,7 +129,7 @@ class FinetuneSettings:
     """Gymnasium id of the environment; by default the one that the run's data came from"""
     env_options: dict[str, Any] = field(default_factory=dict)
     """arguments of the environment's constructor"""
-    max_episode_steps: int | None = None
+    max_episode_steps: Annotated[int | None, AtLeast(1)] = None
     """primitive steps after which an episode is truncated; by default the environment's own limit"""
     which: Literal["last", "best"] = "last"
     """the offline policy to begin with"""
