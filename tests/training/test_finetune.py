@@ -175,7 +175,8 @@ def test_a_fall_is_said_and_with_rollback_undone(
     monkeypatch.setattr(finetune.FinetuningLoop, "turn", watched)
     options = {**TIMES, **TUNED["ds4"], "eval_every": 800, "steps": 1200, "rollback": True, "regression_tolerance": 0.1}
     options |= {"target": 20.0, "target_increment": 0.4}
-    api.finetune(offline["ds4"], "Pendulum-v1", out=tmp_path / "run", **options)
+    with pytest.warns(LegatoWarning, match="^asked for 20, outside the returns of the data"):
+        api.finetune(offline["ds4"], "Pendulum-v1", out=tmp_path / "run", **options)
     errors = capsys.readouterr().err
     assert "seed 0 earns 85.0, the offline policy 100.0; rolled back to its best" in errors
     assert "seed 1 earns" not in errors

@@ -8,6 +8,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from legato.errors import LegatoError
@@ -41,8 +42,12 @@ class Structure:
 
 
 def stack(policies: list[Policy[Any]]) -> Policy[Any]:
-    """Policies of one structure, stacked along a leading axis as `Rollout.run` wants them."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves) if eqx.is_array(leaves[0]) else leaves[0], *policies)
+    """Policies of one structure, stacked along a leading axis as `Rollout.run` wants them. Compiles nothing."""
+
+    def stacked(*leaves: Any) -> Any:
+        return jax.device_put(np.stack(leaves)) if eqx.is_array(leaves[0]) else leaves[0]
+
+    return jax.tree.map(stacked, *policies)
 
 
 @partial(jax.jit, static_argnums=(1, 2))

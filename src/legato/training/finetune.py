@@ -29,10 +29,11 @@ from legato.errors import LegatoError, plain
 from legato.policy import Policy
 from legato.rollout import Clock, Rollout, episodes, stack
 from legato.training import policy_file
+from legato.training.initialise import over_seeds
 from legato.training.policy_file import fill, named_leaves
 from legato.training.progress import Progress
 from legato.training.run import Run
-from legato.training.running_episodes import SHORTEST, RunningEpisodes, padded_episode, put_episodes, with_padding
+from legato.training.running_episodes import RunningEpisodes, padded_episode, put_episodes, side_by_side
 from legato.training.session import Session, where_seed
 from legato.training.settings import FinetuneSettings, environment_card, environment_config, from_scratch
 from legato.training.starting_point import (
@@ -126,8 +127,8 @@ class FinetuningLoop:
         # Of each seed, what the best policy so far acts by.
         self.best_deployed = jax.tree.map(jnp.copy, self.module.deployed(session.learner))
         room = describe_environment(environment_config(s), run.label)[1] or self.module.longest_episode(base)
-        empty = jax.jit(jax.vmap(lambda _: self.replay_module.create(tuning, base, spec, s.capacity, room)))
-        self.replay = empty(jnp.arange(len(seeds)))
+        empty = over_seeds(self.replay_module.create, (tuning, base, spec, s.capacity, room), size=len(seeds))
+        self.replay = empty()
         self.environments = make_vec(environment_config(s), self.members)
         self.rollout = Rollout(self.environments, spec, Clock(1), seeds, "train")
         self.eval_environments = make_vec(environment_config(s), len(seeds) * s.eval_episodes)
@@ -138,27 +139,26 @@ class FinetuningLoop:
         self.eval_target, self.collect_target = self.first_target.copy(), self.first_target.copy()
         self.offline_return = np.full(len(seeds), -np.inf)  # mean returns of the offline policies
         self.best_target = self.first_target.copy()  # the best policies' targets
-        self.target_scale = np.ones(
-            len(seeds)
-        )  # scale of the target's increment above that: halved by every regression
+        # Scales of the targets' increments above those: each regression halves one.
+        self.target_scale = np.ones(len(seeds))
         self.running_episodes = RunningEpisodes(self.members, len(seeds), spec)
         self.stored = np.zeros(len(seeds), np.int64)
         self.episodes: list[list[tuple[float, float]]] = [[] for _ in seeds]
-        self.on_new_best = jax.jit(jax.vmap(partial(self.module.on_new_best, tuning)))
-        self.policies = jax.jit(jax.vmap(self.module.policy))
-        self.explorers = jax.jit(jax.vmap(self.module.explorer, in_axes=(0, 0, None)))
+        self.on_new_best = over_seeds(self.module.on_new_best, (tuning,))
+        self.policies = over_seeds(self.module.policy)
+        self.explorers = over_seeds(self.module.explorer, axes=(0, 0, None))
         # Traced as the loop will call it: the first turn finds the trace.
         carried = True, session.learner, self.replay, self.update_keys, 0, 1
         metrics = sorted(advance.eval_shape(self.module, tuning, *carried)[1])
-        one = jax.eval_shape(lambda t: jax.tree.map(lambda leaf: leaf[0], t), (session.learner, self.replay))
-        padded = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, padded_episode([], spec, 0.0, SHORTEST)))
-        self.replay_metric_names = sorted(jax.eval_shape(partial(self.replay_module.add, tuning), *one, padded)[1])
+        nothing = side_by_side([None] * len(seeds), spec)
+        put = put_episodes.eval_shape(self.replay_module, tuning, session.learner, self.replay, nothing)
+        self.replay_metric_names = sorted(put[1])
         # Since the last row.
         self.replay_metrics: dict[str, np.ndarray] = {name: np.zeros(len(seeds)) for name in self.replay_metric_names}
         self.columns = ["return", "length", "episodes", "eval_return", "target", *metrics, *self.replay_metric_names]
         self.title, self.end, self.command = f"{run.label} in {s.env}", s.steps, run.resume_command("finetune")
         if before is not None:
-            session.learner = jax.jit(jax.vmap(self.module.continued))(session.learner, before)
+            session.learner = over_seeds(self.module.continued)(session.learner, before)
         if data is not None:
             self._fill(data)
 
@@ -260,11 +260,7 @@ class FinetuningLoop:
         """Put episodes into the replays, one of each seed at a time."""
         for turn in range(max(map(len, done))):
             there = [found[turn] if turn < len(found) else None for found in done]
-            rows = max(len(episode.rewards) for episode in there if episode is not None)
-            batch = [
-                with_padding(e, rows) if e is not None else padded_episode([], self.run.spec, 0.0, rows) for e in there
-            ]
-            stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *batch)
+            stacked = side_by_side(there, self.run.spec)
             self.replay, metrics = put_episodes(
                 self.replay_module, self.finetuner_config, self.session.learner, self.replay, stacked
             )
@@ -327,9 +323,7 @@ class FinetuningLoop:
             text = f"seed {self.run.seeds[i]} earns {returns[i]:.1f}, {whose} {level[i]:.1f}"
             progress.note(at, text + ("; rolled back to its best" if s.rollback else ""))
         if s.rollback and fallen.any():
-            back = jax.jit(jax.vmap(partial(self.module.roll_back, self.finetuner_config)))(
-                session.learner, self.best_deployed
-            )
+            back = over_seeds(self.module.roll_back, (self.finetuner_config,))(session.learner, self.best_deployed)
             session.learner = where_seed(jnp.asarray(fallen), back, session.learner)
             self.eval_target, self.collect_target = (
                 np.where(fallen, self.best_target, asked) for asked in (self.eval_target, self.collect_target)
@@ -385,14 +379,15 @@ def advance(
     """
 
     def one_seed(learner: Any, replay: Any, key: PRNGKeyArray) -> tuple[Any, dict[str, Array]]:
-        def update(learner: Any, i: Array | int) -> tuple[Any, dict[str, Array]]:
+        @partial(jax.jit, inline=True)  # traced once, though asked for its shapes and for itself
+        def update(learner: Any, i: Array) -> tuple[Any, dict[str, Array]]:
             return module.update(tuning, learner, replay, jax.random.fold_in(key, i), joint)
 
         def turn(i: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
             learner, metrics = update(carry[0], i)
             return learner, jax.tree.map(jnp.add, carry[1], metrics)
 
-        shapes = jax.eval_shape(update, learner, first)[1]
+        shapes = jax.eval_shape(update, learner, jnp.asarray(first))[1]
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         return jax.lax.fori_loop(first, first + count, turn, (learner, nothing))
 

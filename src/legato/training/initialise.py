@@ -1,8 +1,11 @@
-"""Initialises the learners of all seeds in one program, compiled with little effort, as it runs once."""
+"""What all seeds do in one program: their learners are initialised, which is compiled with little effort, as it runs
+once, and what a loop calls now and then.
+"""
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from functools import lru_cache, partial
 from types import ModuleType
 from typing import Any
 
@@ -21,3 +24,19 @@ def init_learners(module: ModuleType, how: tuple[Any, ...], each: tuple[Any, ...
     What `how` holds must be hashable: it is compiled in, once in a process.
     """
     return jax.vmap(lambda *own: module.init(*how, *own, *shared))(*each)
+
+
+@lru_cache(64)
+def over_seeds(
+    function: Callable[..., Any],
+    how: tuple[Any, ...] = (),
+    *,
+    axes: int | tuple[int | None, ...] = 0,
+    size: int | None = None,
+) -> Callable[..., Any]:
+    """`function(*how, ...)` of every seed in one program, which the later runs of a process find compiled.
+
+    `axes` are `jax.vmap`'s, and `size` is the number of seeds where no argument tells it. What `how` holds must be
+    hashable.
+    """
+    return jax.jit(jax.vmap(partial(function, *how), in_axes=axes, axis_size=size))

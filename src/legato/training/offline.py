@@ -31,6 +31,7 @@ from legato.envs import make_vec
 from legato.options import for_run
 from legato.rollout import Clock, episodes
 from legato.training import held_out, logged_data, policy_file
+from legato.training.initialise import over_seeds
 from legato.training.progress import Progress
 from legato.training.run import Run
 from legato.training.session import Session
@@ -128,7 +129,7 @@ class OfflineLoop:
         keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)))(jnp.array(seeds))  # [seeds, 2]
         init_keys, self.update_keys = keys[:, 0], keys[:, 1]
         session.init_learner(self.algorithm, (config, spec), (init_keys,), (self.statistics,))
-        self.policies = jax.jit(jax.vmap(partial(self.algorithm.policy, config)))
+        self.policies = over_seeds(self.algorithm.policy, (config,))
         self.eval_environments = make_vec(environment_config(s), len(seeds) * s.eval_episodes) if s.env else None
         self.targets: tuple[float | None, ...] = (None,)
         if run.conditioned:
@@ -266,7 +267,8 @@ def advance(
     """
 
     def one_seed(learner: Any, key: PRNGKeyArray, given: Window | None) -> tuple[Any, dict[str, Array]]:
-        def update(learner: Any, i: Array | int) -> tuple[Any, dict[str, Array]]:
+        @partial(jax.jit, inline=True)  # traced once, though asked for its shapes and for itself
+        def update(learner: Any, i: Array) -> tuple[Any, dict[str, Array]]:
             k_draw, k_update = jax.random.split(jax.random.fold_in(key, i))
 
             def from_bucket(batch_spec: BatchSpec, learner: Any) -> tuple[Any, dict[str, Array]]:
@@ -285,7 +287,7 @@ def advance(
             learner, metrics = update(carry[0], i)
             return learner, jax.tree.map(jnp.add, carry[1], metrics)
 
-        shapes = jax.eval_shape(update, learner, first)[1]
+        shapes = jax.eval_shape(update, learner, jnp.asarray(first))[1]
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         return jax.lax.fori_loop(first, first + count, turn, (learner, nothing))
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -96,7 +95,7 @@ def keep(run: Run, policies: Policy[Any], better: NDArray[np.bool_], step: int, 
     `origin` says where they come from, beside seed, step and run.
     """
     for i, seed in enumerate(run.seeds):
-        policy = jax.tree.map(lambda leaf, i=i: leaf[i], policies)
+        policy = select_seeds(policies, i)
         for which in ("last", "best") if better[i] else ("last",):
             extra = {**origin, "seed": seed, "step": step, "run": run.path.name, "which": which}
             save(run.path / "policy" / f"seed-{seed}" / which, policy, Card(run.algorithm, run.config, run.spec, extra))
@@ -161,13 +160,21 @@ def newest_learners(run: Run, seeds: Sequence[int], *shared: Any) -> Any:
     keys = jax.random.split(jax.random.key(0), len(run.seeds))
     skeleton = init_learners.eval_shape(algorithm_module(run.algorithm), (run.config, run.spec), (keys,), shared)
     learners = fill(skeleton, state["learner"], str(run.path / "checkpoints"))
-    places = jnp.asarray([run.seeds.index(seed) for seed in seeds])
-    return jax.tree.map(lambda leaf: leaf[places], learners)
+    return select_seeds(learners, [run.seeds.index(seed) for seed in seeds])
 
 
 def newest_learner(run: Run, seed: int) -> Any:
     """The same of one seed."""
-    return jax.tree.map(lambda leaf: leaf[0], newest_learners(run, [seed]))
+    return select_seeds(newest_learners(run, [seed]), 0)
+
+
+def select_seeds(stacked: Any, places: int | list[int]) -> Any:
+    """What is stacked over seeds, of those at these places; by way of the host, where nothing has to be compiled."""
+
+    def select(leaf: Any) -> Any:
+        return jax.device_put(np.asarray(leaf)[places], may_alias=False) if eqx.is_array(leaf) else leaf
+
+    return jax.tree.map(select, stacked)
 
 
 def read_card(folder: Path) -> Card:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -73,6 +74,14 @@ def padded_episode(
         observations[steps] = rows[-1][3]
     fields: tuple[Any, ...] = (np.int32(steps), np.bool_(terminated), np.float32(asked))
     return Episode(observations, actions, rewards, *fields)  # type: ignore[arg-type]
+
+
+def side_by_side(episodes: Sequence[Episode | None], spec: Spec) -> Episode:
+    """An episode of every seed in as many rows, or none of a seed, in host memory."""
+    rows = max((len(episode.rewards) for episode in episodes if episode is not None), default=SHORTEST)
+    nothing = padded_episode([], spec, 0.0, rows)
+    padded = [nothing if episode is None else with_padding(episode, rows) for episode in episodes]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
 
 
 def with_padding(episode: Episode, rows: int) -> Episode:
