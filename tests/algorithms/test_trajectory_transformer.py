@@ -307,7 +307,7 @@ def test_bfloat16_is_close_and_keeps_parameters_whole() -> None:
     for dtype in ("float32", "bfloat16"):
         config = replace(TINY, dtype=dtype)  # type: ignore[arg-type]
         step = jax.jit(lambda learner, batch, config=config: tt.update(config, learner, batch, jax.random.key(2)))
-        after, metrics = step(learner(), batch)
+        after, metrics = step(learner(config), batch)
         found[dtype] = float(metrics["loss"])
         assert {leaf.dtype for leaf in jax.tree.leaves(after.network)} == {jnp.dtype("float32")}
     assert found["float32"] != found["bfloat16"]
