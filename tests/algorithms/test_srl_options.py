@@ -29,8 +29,7 @@ TIMED = replace(PLAIN, critic="time_aware")
 LATENT = replace(PLAIN, latent=5)
 update = jax.jit(srl.update, static_argnums=0)
 sample, greedy = jax.jit(srl.Actor.sample), jax.jit(srl.Actor.greedy, static_argnums=3)
-valued, predicted = jax.jit(TwinCritic.__call__), jax.jit(Dynamics.__call__)
-encode = jax.jit(MLP.__call__)
+valued, predicted, encode = (jax.jit(of.__call__) for of in (TwinCritic, Dynamics, MLP))
 actor_loss, weighed = jax.jit(srl.actor_loss), jax.jit(srl.Teacher.step_weights)
 model_loss = jax.jit(srl.model_loss, static_argnums=2)
 B = 6
@@ -40,33 +39,31 @@ def subsequences(seed: int, length: int, size: int = B, continues: float | None 
     """Transitions that follow one another; every third is cut after its first step, and holds nonsense then."""
     rng = np.random.default_rng(seed)
     steps = transitions(seed, SPEC, length * size, continues)
-    steps = jax.tree.map(lambda leaf: leaf.reshape(length, size, *leaf.shape[1:]), steps)
-    states = jnp.asarray(rng.normal(size=(length + 1, size, 3)))
-    actions = jnp.concatenate([steps.previous_action[:1], steps.action])
+    steps = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(length, size, *leaf.shape[1:]), steps)
+    states = rng.normal(size=(length + 1, size, 3))
+    actions = np.concatenate([steps.previous_action[:1], steps.action])
     steps = replace(steps, observation=states[:-1], next_observation=states[1:], previous_action=actions[:-1])
     valid = np.ones((length, size))
     valid[1:, ::3] = 0
-    return Sequences(steps, jnp.asarray(valid))
+    return jax.tree.map(jnp.asarray, Sequences(steps, valid))
 
 
 @cache
 def learner(config: srl.Config) -> srl.Learner:
     """Of random weights, the targets' too; its optimisers have not begun."""
-    rng, networks = np.random.default_rng(0), re.compile("actor|critic|model|encoder")
+    rng, networks = np.random.default_rng(0), re.compile("actor|(target_|termination_)?(critic|model|encoder)")
     with jax.enable_x64(False):
         shapes = jax.eval_shape(partial(srl.init, config, SPEC), jax.random.key(0))
 
         def drawn(path: Any, leaf: Any) -> jax.Array:
-            if path[0].name == "optimisers" or not networks.search(path[0].name):
-                value = np.zeros(leaf.shape)
-            elif path[-1].name == "mean_square_delta":
-                value = rng.uniform(0.5, 2, leaf.shape)
-            else:
-                value = 0.4 * rng.normal(size=leaf.shape)
-            return jnp.asarray(value, leaf.dtype)
+            if not networks.fullmatch(path[0].name):
+                return jnp.asarray(np.zeros(leaf.shape), leaf.dtype)
+            units = path[-1].name == "mean_square_delta"
+            return jnp.asarray(
+                rng.uniform(0.5, 2, leaf.shape) if units else 0.4 * rng.normal(size=leaf.shape), leaf.dtype
+            )
 
-        found = jax.tree_util.tree_map_with_path(drawn, shapes)
-        return replace(found, alpha=jnp.asarray(np.float32(0.2)))
+        return replace(jax.tree_util.tree_map_with_path(drawn, shapes), alpha=jnp.asarray(np.float32(0.2)))
 
 
 def batch(config: srl.Config, seed: int, continues: float | None = None) -> srl.Batch:
@@ -89,8 +86,7 @@ def teacher(found: srl.Learner, config: srl.Config) -> srl.Teacher:
 @pytest.mark.usefixtures("x64")
 def test_critic_loss_along_a_plan_is_its_equation() -> None:
     """One by one and step by step; what lies behind an episode's end does not count."""
-    config = TIMED
-    found, b, eps = double((learner(config), subsequences(9, 3), noise(9, 3, B, 2)))
+    config, (found, b, eps) = TIMED, double((learner(TIMED), subsequences(9, 3), noise(9, 3, B, 2)))
     loss, mean_q = jax.jit(srl.plan_critic_loss, static_argnums=2)(found.critic, found, config, b, eps)
     b, eps = jax.tree.map(np.asarray, (b, eps))
     total, q_total, count, steps = 0.0, 0.0, 0, b.steps
@@ -267,9 +263,7 @@ def test_through_time_the_temperature_heeds_the_entropy_that_is_taught() -> None
     config = replace(PLAIN, teaching="through_time")
     found, b = learner(config), transitions(9, SPEC, B)
     recall = srl.Recall(*(jnp.asarray(np.zeros((3, B, *of))) for of in ((3,), (2,), ())))
-    expected = np.zeros((3, B))
-    expected[2] = 1
-    np.testing.assert_array_equal(weighed(teacher(found, config), recall), expected)
+    np.testing.assert_array_equal(weighed(teacher(found, config), recall), np.repeat([[0], [0], [1]], B, axis=1))
     key = jax.random.key(9)
     after, metrics = update(config, found, (b, b), key)
     eps = np.asarray(jax.random.normal(key, (4, B, 2)))[1:]
