@@ -4,6 +4,7 @@ between two learners.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -63,12 +64,53 @@ def differences(one: Any, other: Any, names: tuple[str, ...]) -> set[str]:
 
 def nudged(tree: Any) -> Any:
     """Every number changed a little."""
-    return jax.tree.map(lambda leaf: 1.05 * leaf + 0.02, tree)
+    return jax.tree.map(lambda leaf: jnp.asarray(1.05 * np.asarray(leaf) + 0.02), tree)
+
+
+def plus(x: Any, by: float, at: Any = slice(None)) -> Any:
+    """The same array with something added to some of its rows."""
+    found = np.array(x)
+    found[at] += by
+    return jnp.asarray(found)
 
 
 def close(one: Any, other: Any, atol: float) -> None:
     """Assert that two pytrees hold nearly the same numbers."""
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=atol, rtol=atol), one, other)
+
+
+def check_gradients(of: Callable[..., Any], args: tuple[Any, ...], eps: float = 1e-6) -> tuple[Any, Any]:
+    """Assert that gradients agree with finite differences along a random direction (within the fixture `x64`).
+
+    Of several outputs or an array it is a random sum that is differentiated. Returns the value and the gradients.
+    """
+    rng = np.random.default_rng(0)
+
+    def random(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), tree)
+
+    @jax.jit
+    def both(args: tuple[Any, ...], weights: Any) -> tuple[Any, Any]:
+        value, back = jax.vjp(of, *args)
+        return value, back(weights)
+
+    shapes = jax.eval_shape(of, *args)
+    weights = np.ones(()) if isinstance(shapes, jax.ShapeDtypeStruct) and not shapes.shape else random(shapes)
+    value, gradients = both(args, weights)
+    direction = random(args)
+
+    def at(h: float) -> float:
+        moved = jax.tree.map(lambda x, v: jnp.asarray(np.asarray(x) + h * v), args, direction)
+        return inner(both(moved, weights)[0], weights)
+
+    np.testing.assert_allclose(inner(gradients, direction), (at(eps) - at(-eps)) / (2 * eps), atol=1e-6, rtol=1e-5)
+    return value, gradients
+
+
+def inner(one: Any, other: Any) -> float:
+    """The inner product of two pytrees."""
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return sum(float(np.vdot(a, b)) for a, b in pairs)
 
 
 def double(tree: Any) -> Any:
@@ -91,7 +133,9 @@ def facts_of(spec: Spec, seed: int = 0, target: float = 5.0) -> DatasetStatistic
     rng = np.random.default_rng(seed)
     mean, deviation = rng.normal(size=spec.observation_size), rng.uniform(0.5, 2, spec.observation_size)
     units = Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(deviation, jnp.float32))
-    return DatasetStatistics(units, jnp.asarray(2.5), jnp.asarray(target), jnp.linspace(-1.0, 6.0, 11), spec)
+    return DatasetStatistics(
+        units, jnp.asarray(2.5), jnp.asarray(target), jnp.asarray(np.linspace(-1, 6, 11), jnp.float32), spec
+    )
 
 
 def actions_of(spec: Spec, rng: np.random.Generator, *shape: int) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
-from tests.learners import close, noise, transitions
-from tests.tiny import LOGGED, learn, logs
+from tests.learners import acted, close, episode_of, noise, transitions
+from tests.tiny import LOGGED, learn, logs, swings
 
 from legato import api
 from legato.algorithms import algorithm as algorithm_module
@@ -41,13 +41,13 @@ from legato.training import files
 from legato.training.settings import override, preset
 
 OFF = Spec(3, (-0.2, 3.0), (0.8, 3.5))  # no number of it centred, both narrower than [-1, 1]
+UNIT = OFF.with_unit_bounds()
 SIZES: dict[str, Any] = {"hidden": 8, "batch_size": 16}
 PLANNED = {**SIZES, "horizon": 3, "model_hidden": (8, 6)}
-SRL = srl.Config(**PLANNED)
 CONFIG = {
     "sac": sac.Config(**SIZES),
     "td3": td3.Config(**SIZES),
-    "srl, preset cpu": srl.Config(**PLANNED, model_target="difference", predict_terminations=True),
+    "srl": srl.Config(**PLANNED, model_target="difference", predict_terminations=True),
 }
 
 
@@ -56,22 +56,33 @@ def batch_of(module: Any, config: Any, seed: int) -> tuple[Any, ...]:
         steps = [transitions(seed + 10 * i + k, OFF, 16) for k in range(length)]
         if length == 1:
             return steps[0]
-        return Sequences(jax.tree.map(lambda *leaves: jnp.stack(leaves), *steps), jnp.ones((length, 16)))
+        return Sequences(jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *steps), jnp.ones((length, 16)))
 
     return tuple(of(i, length) for i, length in enumerate(module.batches(config).lengths))
 
 
+@cache
+def made(config: Any, spec: Spec) -> Any:
+    """A learner before its first update."""
+    name = next(name for name, kind in CONFIG.items() if type(kind) is type(config))
+    return jax.jit(algorithm_module(name).init, static_argnums=(0, 1))(config, spec, jax.random.key(0))
+
+
+@jax.jit
+def scaled_of(batch: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(scale_actions(each, OFF) for each in batch)
+
+
 @pytest.mark.parametrize("name", CONFIG)
 def test_an_update_is_the_published_one_of_scaled_actions(name: str) -> None:
-    module, config = algorithm_module(name.split(",")[0]), CONFIG[name]
+    module, config = algorithm_module(name), CONFIG[name]
     published = replace(config, action_units="environment")
     update = jax.jit(module.update, static_argnums=0)
-    ours = module.init(config, OFF, jax.random.key(0))
-    theirs = module.init(published, OFF.with_unit_bounds(), jax.random.key(0))
+    ours, theirs = made(config, OFF), made(published, UNIT)
     for i in range(2):
         batch = batch_of(module, config, i)
         ours, said = update(config, ours, batch, jax.random.key(i))
-        scaled = tuple(scale_actions(each, OFF) for each in batch)
+        scaled = scaled_of(batch)
         theirs, heard = update(published, theirs, scaled, jax.random.key(i))
         close(said, heard, 1e-5)
     close(jax.tree.leaves(ours), jax.tree.leaves(theirs), 1e-5)
@@ -79,40 +90,43 @@ def test_an_update_is_the_published_one_of_scaled_actions(name: str) -> None:
 
 def test_as_published_the_units_matter() -> None:
     published = replace(CONFIG["td3"], action_units="environment")
-    learner, batch = td3.init(published, OFF, jax.random.key(0)), batch_of(td3, published, 0)[0]
+    learner, batch = made(published, OFF), batch_of(td3, published, 0)[0]
+    loss = jax.jit(td3.critic_loss, static_argnums=2)
     losses = [
-        td3.critic_loss(learner.critic, learner, published, each, noise(0, 16, 2))[0]
-        for each in (batch, scale_actions(batch, OFF))
+        loss(learner.critic, learner, published, each, noise(0, 16, 2))[0] for each in (batch, *scaled_of((batch,)))
     ]
     assert abs(losses[0] - losses[1]) > 1e-3
+
+
+normalised, denormalised = jax.jit(OFF.normalise), jax.jit(OFF.denormalise)
 
 
 @pytest.mark.parametrize("key", [None, 3])
 @pytest.mark.parametrize("name", ["sac", "td3", "srl"])
 def test_a_policy_reads_and_writes_the_environments_units(name: str, key: int | None) -> None:
-    module, config = algorithm_module(name), CONFIG.get(name, SRL)
-    unit = OFF.with_unit_bounds()
-    ours, theirs = (module.policy(config, module.init(config, spec, jax.random.key(0))) for spec in (OFF, unit))
-    before = jnp.asarray([0.3, 3.1])
+    module, config = algorithm_module(name), CONFIG[name]
 
+    @jax.jit
     def decide(policy: Any, executed: Any) -> Any:
         step = Step(noise(0, 3).astype(jnp.float32), jnp.zeros(()), executed, jnp.asarray(False))
         state = policy.observe(policy.init_state(()), step)
         return policy.decide(state, None if key is None else jax.random.key(key), 3)[0]
 
-    np.testing.assert_allclose(decide(ours, before), OFF.denormalise(decide(theirs, OFF.normalise(before))), atol=1e-6)
+    ours, theirs = (module.policy(config, made(config, spec)) for spec in (OFF, UNIT))
+    before = np.float32([0.3, 3.1])
+    np.testing.assert_allclose(decide(ours, before), denormalised(decide(theirs, normalised(before))), atol=1e-6)
 
 
 @pytest.mark.parametrize("how", [None, Shooting(horizon=2, samples=16, elites=4)])
 def test_a_planner_reads_and_writes_the_environments_units(how: Shooting | None) -> None:
-    def plan(spec: Spec, before: Any) -> Any:
-        learner = srl.init(SRL, spec, jax.random.key(0))
+    @partial(jax.jit, static_argnums=0)
+    def plan(spec: Spec, learner: srl.Learner, before: Any) -> Any:
         policy = ModelPlanner(learner.actor, learner.critic, learner.model, spec, how)
         return policy.decide(LastStep(noise(0, 3).astype(jnp.float32), before), None, 3)[0]
 
-    before = jnp.asarray([0.3, 3.1])
-    unit = OFF.with_unit_bounds()
-    np.testing.assert_allclose(plan(OFF, before), OFF.denormalise(plan(unit, OFF.normalise(before))), atol=1e-5)
+    before, (ours, theirs) = np.float32([0.3, 3.1]), (made(CONFIG["srl"], spec) for spec in (OFF, UNIT))
+    expected = denormalised(plan(UNIT, theirs, normalised(before)))
+    np.testing.assert_allclose(plan(OFF, ours, before), expected, atol=1e-5)
 
 
 def test_scaling_is_undone_by_unscaling() -> None:
@@ -158,28 +172,25 @@ for name, unit, middle in (("One", 1.0, 0.0), ("Tiny", 2.0**-10, 0.0), ("Off", 0
 TIMES = {"steps": 48, "start_steps": 16, "eval_every": 24, "log_every": 24, "checkpoint_every": 48, "eval_episodes": 2}
 
 
-def trained(algorithm: str, name: str, out: Path, **options: Any) -> str:
-    sizes = {**(PLANNED if algorithm == "srl" else SIZES), **TIMES}
-    run = api.train(algorithm, f"units/{name}-v0", out=out / name, quiet=True, **{**sizes, **options})
+def trained(name: str, out: Path) -> str:
+    run = api.train("td3", f"units/{name}-v0", out=out / name, quiet=True, **SIZES, **TIMES)
     return (run.path / "metrics.csv").read_text()
 
 
-@pytest.mark.parametrize("algorithm", ["sac", "td3", "srl"])
-def test_the_same_plant_in_other_units_is_learnt_alike(algorithm: str, tmp_path: Path) -> None:
-    """To the bit where a change of unit is exact; where actions are moved far from 0, they lose digits on the way."""
-    one = trained(algorithm, "One", tmp_path)
-    assert trained(algorithm, "Tiny", tmp_path) == one
-    if algorithm == "td3":  # which is compiled soonest
-        moved = trained(algorithm, "Off", tmp_path)
-        off, exact = (np.genfromtxt(text.splitlines(), delimiter=",", skip_header=1) for text in (moved, one))
-        np.testing.assert_allclose(off, exact, rtol=1e-3, atol=1e-3)
+def test_the_same_plant_in_other_units_is_learnt_alike(tmp_path: Path) -> None:
+    """To the bit where a change of unit is exact; where actions are moved far from 0, they lose digits on the way.
 
-
-NARROW = [(algorithm, "deviation") for algorithm in ("bc", "dt", "ds4")]
+    Of an algorithm that is compiled soon: what updates and policies of the others do with units is above.
+    """
+    one, tiny, moved = (trained(name, tmp_path) for name in ("One", "Tiny", "Off"))
+    assert tiny == one
+    off, exact = (np.genfromtxt(text.splitlines(), delimiter=",", skip_header=1) for text in (moved, one))
+    np.testing.assert_allclose(off, exact, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "units"), [*((name, "bounds") for name in ("bc", "dt", "odt", "ds4", "iql", "tt")), *NARROW]
+    ("algorithm", "units"),
+    [*((name, "bounds") for name in ("bc", "dt", "odt", "iql", "tt")), ("bc", "deviation"), ("ds4", "deviation")],
 )
 def test_logs_in_other_units_are_learnt_alike(algorithm: str, units: str) -> None:
     rng, episodes, steps = np.random.default_rng(0), 6, 8
@@ -191,8 +202,15 @@ def test_logs_in_other_units_are_learnt_alike(algorithm: str, units: str) -> Non
     if hasattr(config, "action_units"):
         config = replace(config, action_units=units)
 
+    init = jax.jit(module.init, static_argnums=(0, 1))
+
+    @partial(jax.jit, static_argnums=2)
+    def updated(learner: Any, source: Any, what: Any) -> tuple[Any, dict[str, Any]]:
+        return module.update(config, learner, source.draw(jax.random.key(1), what), jax.random.key(2))
+
     def learnt(spec: Spec) -> tuple[Any, dict[str, Any]]:
-        actions = np.asarray(spec.denormalise(jnp.asarray(unit, jnp.float32)))
+        low, high = np.float32(spec.low), np.float32(spec.high)
+        actions = (0.5 * (low + high) + 0.5 * (high - low) * unit).astype(np.float32)
         about = About(low=spec.low, high=spec.high)
         data = trajectories(observations, actions, observations[:, 0], ends, np.zeros(count, bool), about=about)
         (what,) = windows.buckets(data.lengths, module.batches(config))[:1]
@@ -200,25 +218,40 @@ def test_logs_in_other_units_are_learnt_alike(algorithm: str, units: str) -> Non
             statistics, source = module.prepare(config, spec, data, None, "")
         else:
             statistics, source = dataset_statistics.of(data, spec, units=units), windows.episodes(data, 1.0, (what,))
-        learner = module.init(config, spec, jax.random.key(0), statistics)
-        batch = source.draw(jax.random.key(1), what)
-        learner, metrics = jax.jit(module.update, static_argnums=0)(config, learner, batch, jax.random.key(2))
+        learner, metrics = updated(init(config, spec, jax.random.key(0), statistics), source, what)
         trained = jax.tree.leaves(learner, is_leaf=lambda node: isinstance(node, DatasetStatistics | Discretiser))
         return [leaf for leaf in trained if not isinstance(leaf, DatasetStatistics | Discretiser)], metrics
 
     close(learnt(Spec(3, (-1.0,), (1.0,))), learnt(Spec(3, (2.5,), (3.5,))), 1e-3)
 
 
-@pytest.mark.parametrize("algorithm", ["bc", "dt", "ds4"])
-def test_a_policy_of_logs_that_use_little_of_their_bounds_comes_back(algorithm: str, tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    actions = np.clip(1.5 + 0.01 * rng.normal(size=(102, 1)), -2, 2)
-    path = logs(tmp_path / "narrow.npz", actions=actions)
-    run = learn(algorithm, tmp_path / "run", path, updates=100, action_units="auto")
+NARROW = np.clip(1.5 + 0.01 * np.random.default_rng(0).normal(size=(102, 1)), -2, 2)
+
+
+def test_a_policy_of_logs_that_use_little_of_their_bounds_comes_back(tmp_path: Path) -> None:
+    path = logs(tmp_path / "narrow.npz", actions=NARROW)
+    run = learn("bc", tmp_path / "run", path, updates=100, action_units="auto")
     assert run.config.action_units == "deviation"  # type: ignore[union-attr]
     player = api.load(run.path)
     action, _ = player.act(player.begin(), np.zeros(3))
     assert abs(action[0, 0] - 1.5) < 0.1  # of a tanh in units of the bounds, 100 updates later, not so
+
+
+@pytest.mark.parametrize("algorithm", ["bc", "dt", "ds4"])
+def test_a_policy_of_such_logs_begins_among_their_actions(algorithm: str) -> None:
+    """From its first update on; in units of the bounds it would begin about 0."""
+    module, data, spec = algorithm_module(algorithm), swings(actions=NARROW), Spec(3, (-2.0,), (2.0,))
+    auto, _ = override(*preset("cpu", algorithm, "logs.npz"), **{**LOGGED[algorithm], "action_units": "auto"})
+    config, apart = module.for_data(auto, spec, data), replace(auto, action_units="bounds")
+    assert config.action_units == "deviation"
+
+    init, episode = jax.jit(module.init, static_argnums=(0, 1)), episode_of(0, spec, 1)
+
+    def first(config: Any, statistics: Any) -> Any:
+        return acted(module.policy(config, init(config, spec, jax.random.key(0), statistics)), episode)
+
+    near, far = (np.asarray(first(of, module.statistics(of, spec, data))) for of in (config, apart))
+    assert np.abs(near - 1.5).max() < 0.1 < np.abs(far - 1.5).max()
 
 
 def test_an_algorithm_that_draws_within_bounds_has_no_other_units() -> None:

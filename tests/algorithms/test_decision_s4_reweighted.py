@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.algorithms.test_decision_s4 import SMALL, SPEC, made
+from tests.algorithms.test_decision_s4 import SMALL, SPEC, loss, made
 from tests.learners import differences, same
 from tests.tiny import swings
 
@@ -20,13 +20,16 @@ from legato.data import trajectories as logs
 from legato.data.episode_replay import EpisodeReplay
 from legato.data.recurrent_replay import Episode
 from legato.data.spec import Spec
+from legato.data.windows import Window
 from legato.errors import LegatoError
 from legato.nn.ssm import groups
 
 TUNING = rw.Config(episodes=4, batch_size=3, warmup=1, learning_rate=1e-3, clip=1e6)
-LONGEST = 7
+LONGEST, NONE = 7, jnp.asarray(-np.inf)
 
 update = jax.jit(rw.update, static_argnums=(0, 4))
+create = jax.jit(rw.replay.create, static_argnums=(0, 1, 2, 3, 4))
+remember, weights = (jax.jit(of, static_argnums=0) for of in (rw.replay.add, rw.weights))
 
 
 @cache
@@ -36,13 +39,13 @@ def begun(base: ds4.Config = SMALL) -> rw.Learner:
 
 def replay(*episodes: tuple[int, float]) -> EpisodeReplay:
     """Episodes of so many steps that earned so much, all of it at the first step."""
-    memory = rw.replay.create(TUNING, SMALL, SPEC, 0, LONGEST)
+    memory = create(TUNING, SMALL, SPEC, 0, LONGEST)
     for seed, (steps, earned) in enumerate(episodes):
         rng = np.random.default_rng(seed)
         observations, actions = rng.normal(size=(8, 3)), rng.uniform(SPEC.low, SPEC.high, (8, 2))
         arrays = (jnp.asarray(x, jnp.float32) for x in (observations, actions, earned * (np.arange(8) == 0)))
         episode = Episode(*arrays, jnp.asarray(steps), jnp.asarray(True), jnp.asarray(99.0))
-        memory, _ = rw.replay.add(TUNING, begun(), memory, episode)
+        memory, _ = remember(TUNING, begun(), memory, episode)
     return memory
 
 
@@ -51,42 +54,43 @@ def test_weights_are_the_equation() -> None:
     earned = np.array([10.0, 40.0, 1000.0])
     memory = replay(*((5, e) for e in earned))
     pivot = earned.mean() + 0.4 * earned.std()
-    found, at = rw.weights(TUNING, jnp.asarray(-np.inf), memory)
+    found, at = weights(TUNING, NONE, memory)
     assert float(at) == pytest.approx(pivot, rel=1e-5)
     np.testing.assert_allclose(found[:3], np.clip(np.exp(earned / pivot - 1), 0.01, 10), rtol=1e-4)
-    _, at = rw.weights(TUNING, jnp.asarray(5000.0), memory)
+    _, at = weights(TUNING, jnp.asarray(5000.0), memory)
     assert float(at) == 5000
-    sharp, _ = rw.weights(replace(TUNING, sharpness=100.0), jnp.asarray(-np.inf), memory)
+    sharp, _ = weights(replace(TUNING, sharpness=100.0), NONE, memory)
     np.testing.assert_allclose(sharp[:3], [0.01, 0.01, 10])
 
 
 def test_better_counts_more_below_zero_too() -> None:
-    found, _ = rw.weights(TUNING, jnp.asarray(-np.inf), replay((5, -300.0), (5, -100.0), (5, -200.0)))
+    found, _ = weights(TUNING, NONE, replay((5, -300.0), (5, -100.0), (5, -200.0)))
     assert found[1] > found[2] > found[0]
 
 
 def test_episodes_are_drawn_whole_by_the_square_of_their_lengths() -> None:
     memory = replay((1, 0.0), (2, 0.0), (4, 0.0))
-    window, slot = episode_replay.sample_episodes(memory, jax.random.key(0), 6000, power=2.0)
+    draw = jax.jit(lambda memory, key: episode_replay.sample_episodes(memory, key, 6000, power=2.0))
+    window, slot = draw(memory, jax.random.key(0))
     np.testing.assert_allclose(np.bincount(slot) / 6000, np.array([1, 4, 16]) / 21, atol=0.02)
-    np.testing.assert_array_equal(window.mask.sum(axis=1), np.array([1, 2, 4])[np.asarray(slot)])
-    np.testing.assert_array_equal(window.timesteps[:, 0], 0)
+    np.testing.assert_array_equal(np.asarray(window.mask).sum(axis=1), np.array([1, 2, 4])[np.asarray(slot)])
+    np.testing.assert_array_equal(np.asarray(window.timesteps)[:, 0], 0)
 
 
 def test_the_loss_weighs_episodes() -> None:
     """Against the losses of each episode alone, weighed by hand."""
     memory = replay((5, 10.0), (3, 40.0), (6, 20.0))
-    batch = episode_replay.windows.window(memory.episodes, LONGEST * jnp.arange(3), LONGEST)
-    learner, weight = begun(), np.array([0.5, 2.0, 1.0])
-    found = ds4.loss(learner.actor, learner.statistics, SMALL, batch, None, jnp.asarray(weight, jnp.float32))
-    each = [
-        float(ds4.loss(learner.actor, learner.statistics, SMALL, jax.tree.map(lambda x, i=i: x[i : i + 1], batch)))
-        for i in range(3)
-    ]
+    window = jax.jit(episode_replay.windows.window, static_argnums=2)
+    batch = window(memory.episodes, LONGEST * np.arange(3), LONGEST)
+    learner, weight = begun(), np.float32([0.5, 2, 1])
+
+    def lost(batch: Window, weight: np.ndarray | None = None) -> float:
+        return float(loss(learner.actor, learner.statistics, SMALL, batch, None, weight))
+
+    each = [lost(jax.tree.map(lambda x, i=i: np.asarray(x)[i : i + 1], batch)) for i in range(3)]
     counts = weight * np.array([5, 3, 6])
-    assert float(found) == pytest.approx(float(np.sum(each * counts) / counts.sum()), rel=1e-4)
-    even = ds4.loss(learner.actor, learner.statistics, SMALL, batch, None, jnp.ones(3))
-    assert float(even) == pytest.approx(float(ds4.loss(learner.actor, learner.statistics, SMALL, batch)), rel=1e-5)
+    assert lost(batch, weight) == pytest.approx(float(np.sum(each * counts) / counts.sum()), rel=1e-4)
+    assert lost(batch, np.ones(3, np.float32)) == pytest.approx(lost(batch), rel=1e-5)
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -95,7 +99,7 @@ def test_an_update_moves_the_actor_and_a_frozen_core_stays(frozen: bool) -> None
     learner, metrics = update(TUNING, begun(base), replay((5, 10.0), (3, 40.0)), jax.random.key(0), True)
     assert differences(begun(base), learner, ("actor", "statistics", "pivot")) == {"actor", "pivot"}
     assert all(np.isfinite(value) for value in metrics.values())
-    moved = jax.tree.map(lambda a, b: bool((a != b).any()), begun(base).actor, learner.actor)
+    moved = jax.tree.map(lambda a, b: bool((np.asarray(a) != b).any()), begun(base).actor, learner.actor)
     kinds = jax.tree.leaves(groups(begun(base).actor))
     core = [flag for flag, kind in zip(jax.tree.leaves(moved), kinds, strict=True) if kind == "core"]
     assert any(core) != frozen

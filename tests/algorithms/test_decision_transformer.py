@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 from scipy.special import log_softmax, softmax
 from tests.data.test_trajectories import raw
-from tests.learners import acted, episode_of, facts_of, same, size, target_returns_to_go, windows_of
+from tests.learners import acted, episode_of, facts_of, plus, same, size, target_returns_to_go, windows_of
 
 from legato.algorithms.decision_transformer import decision_transformer as dt
 from legato.data import trajectories as logs
@@ -27,10 +27,10 @@ from legato.training.settings import preset
 
 SPEC, CHOICE = Spec(3, (-0.2, -0.4), (0.8, 0.1)), Spec.discrete(3, 4)
 K, T = 4, 11  # steps of a window, and of an episode that is longer than what a policy reads
-SMALL = dt.Config(context=K, layers=2, heads=2, size=16, dropout=0.0, episode_length=32, warmup=0, learning_rate=1e-3)
-TINY = replace(SMALL, layers=1, heads=1, size=8)
-TAUGHT = replace(SMALL, layers=1, size=32, unused=True, weight_decay=1e-2, warmup=10)
-CACHE = replace(SMALL, decoding="cache")
+SMALL = dt.Config(context=K, layers=1, heads=2, size=16, dropout=0.0, episode_length=32, warmup=0, learning_rate=1e-3)
+TINY = replace(SMALL, heads=1, size=8)
+TAUGHT = replace(SMALL, size=32, unused=True, weight_decay=1e-2, warmup=10)
+CACHE = replace(SMALL, layers=2, decoding="cache")
 NAMES = ("returns", "observations", "actions", "timesteps", "mask")
 POSITIONS = pytest.mark.parametrize("positions", ["timestep", "rotary", "none"])
 
@@ -72,6 +72,12 @@ def changed(given: dict[str, Any], name: str, at: Any) -> dict[str, Any]:
     x = given[name].copy()
     x[at] = (x[at] + 1) % 4 if x.dtype == np.int32 else x[at] + 1.5
     return {**given, name: x}
+
+
+def normalised(statistics: Any, observations: Any) -> np.ndarray:
+    return (np.asarray(observations) - np.asarray(statistics.normaliser.mean)) / np.asarray(
+        statistics.normaliser.deviation
+    )
 
 
 def forward(network: dt.Network, *, last: bool = False, **given: Any) -> np.ndarray:
@@ -139,8 +145,9 @@ def test_the_loss_does_not_read_what_fills_windows_up() -> None:
     plain = loss(learner.network, learner.statistics, batch)
     for name in ("observations", "actions", "returns_to_go", "timesteps"):
         x = getattr(batch, name)
-        padded = ~batch.mask.reshape(*batch.mask.shape, *(1,) * (x.ndim - 2))
-        assert loss(learner.network, learner.statistics, replace(batch, **{name: x + 3 * padded})) == plain, name
+        padded = ~np.asarray(batch.mask).reshape(*batch.mask.shape, *(1,) * (x.ndim - 2))
+        other = jnp.asarray((np.asarray(x) + 3 * padded).astype(x.dtype))
+        assert loss(learner.network, learner.statistics, replace(batch, **{name: other})) == plain, name
     with_more = windows_of(0, SPEC, [4, 1, 3], K, first=3)
     assert loss(learner.network, learner.statistics, with_more) != plain
 
@@ -149,7 +156,7 @@ def test_a_token_knows_its_time_by_the_table_alone() -> None:
     """In one layer a read-out sums over the steps before: their order shows only where positions do."""
     given, order = inputs(), [2, 0, 1, 3]
     for positions, by_time, by_place in (("timestep", True, False), ("none", False, False), ("rotary", False, True)):
-        network = made(replace(SMALL, layers=1, positions=positions)).network
+        network = made(replace(SMALL, positions=positions)).network
         plain = forward(network, **given)
         later = forward(network, **{**given, "timesteps": given["timesteps"] + 3})
         assert (np.abs(later - plain).max() > 1e-3) == by_time
@@ -179,15 +186,15 @@ def test_a_control_does_not_read_what_it_lacks(control: str, decoding: Any) -> N
     act = acted(policy, episode, () if control == "returns" else 4.0)
     if control == "returns":
         np.testing.assert_array_equal(forward(learner.network, **changed(given, "returns", 1)), plain)
-        np.testing.assert_array_equal(acted(policy, replace(episode, reward=episode.reward + 1)), act)
+        np.testing.assert_array_equal(acted(policy, replace(episode, reward=plus(episode.reward, 1))), act)
         return
     for name in ("returns", "observations", "actions"):
         after = forward(learner.network, **changed(given, name, 1))
         np.testing.assert_array_equal(np.delete(after, 1, axis=0), np.delete(plain, 1, axis=0), err_msg=name)
         assert (np.abs(after[1] - plain[1]).max() > 1e-4) == (name != "actions")
-    other = acted(policy, replace(episode, executed=0 * episode.executed), 4.0)
+    other = acted(policy, replace(episode, executed=jnp.zeros_like(episode.executed)), 4.0)
     np.testing.assert_array_equal(other, act)
-    other = acted(policy, replace(episode, observation=episode.observation.at[3].add(1.0)), 4.0)
+    other = acted(policy, replace(episode, observation=plus(episode.observation, 1, 3)), 4.0)
     np.testing.assert_array_equal(np.delete(other, 3, axis=0), np.delete(act, 3, axis=0))
     # What is left is the network at this step alone.
     statistics, asked = learner.statistics, target_returns_to_go(4.0, episode, 1.0)
@@ -195,7 +202,7 @@ def test_a_control_does_not_read_what_it_lacks(control: str, decoding: Any) -> N
         given = forward(
             learner.network,
             returns=(asked[t : t + 1] / 2.5).astype(np.float32),
-            observations=statistics.normaliser(episode.observation[t : t + 1]),
+            observations=normalised(statistics, np.asarray(episode.observation)[t : t + 1]),
             actions=np.zeros((1, 2), np.float32),
             timesteps=np.array([t], np.int32),
             mask=np.ones(1, bool),
@@ -245,7 +252,7 @@ def window_before(given: dict[str, Any], t: int) -> dict[str, Any]:
 @pytest.mark.parametrize("positions", ["timestep", "rotary"])
 def test_the_policy_encodes_its_last_steps_anew(positions: Any) -> None:
     """At every step of an episode almost three times as long as the window, with returns discounted on the way."""
-    config = replace(SMALL, positions=positions, gamma=0.9)
+    config = replace(SMALL, layers=2, positions=positions, gamma=0.9)
     learner, episode = made(config), episode_of(0, SPEC, T)
     given = fed(learner, episode, 4.0, 0.9)
     expected = [np.tanh(forward(learner.network, **window_before(given, t))[min(t, K - 1)]) for t in range(T)]
@@ -260,7 +267,7 @@ def test_the_cache_computes_what_was_trained_with_a_band(positions: Any) -> None
     found = acted(dt.policy(config, learner), episode, 4.0)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
     # With two layers the first step is still felt at step K, where a band and a window differ.
-    other = acted(dt.policy(config, learner), replace(episode, observation=episode.observation.at[0].add(1.0)), 4.0)
+    other = acted(dt.policy(config, learner), replace(episode, observation=plus(episode.observation, 1, 0)), 4.0)
     assert np.abs(other[K] - found[K]).max() > 1e-5
     np.testing.assert_array_equal(other[2 * K :], found[2 * K :])
 
@@ -352,14 +359,14 @@ def test_loss_is_the_mean_square_in_units_of_the_bounds() -> None:
     learner, batch = made(SMALL), windows_of(0, SPEC, [4, 1, 2], K, first=3)
     statistics, total = learner.statistics, []
     for i, n in enumerate((4, 1, 2)):
-        unit = 2 * (np.asarray(batch.actions[i]) - SPEC.low) / np.subtract(SPEC.high, SPEC.low) - 1
+        unit = 2 * (np.asarray(batch.actions)[i] - SPEC.low) / np.subtract(SPEC.high, SPEC.low) - 1
         given = forward(
             learner.network,
-            returns=batch.returns_to_go[i] / 2.5,
-            observations=statistics.normaliser(batch.observations[i]),
+            returns=np.asarray(batch.returns_to_go)[i] / np.float32(2.5),
+            observations=normalised(statistics, batch.observations)[i],
             actions=unit.astype(np.float32),
-            timesteps=batch.timesteps[i],
-            mask=batch.mask[i],
+            timesteps=np.asarray(batch.timesteps)[i],
+            mask=np.asarray(batch.mask)[i],
         )
         total += list(((np.tanh(given) - unit) ** 2)[:n].mean(axis=1))
     assert len(total) == 7
@@ -372,11 +379,11 @@ def test_loss_of_choices_is_the_cross_entropy() -> None:
     for i, n in enumerate((4, 1, 2)):
         logits = forward(
             learner.network,
-            returns=batch.returns_to_go[i] / 2.5,
-            observations=statistics.normaliser(batch.observations[i]),
-            actions=batch.actions[i],
-            timesteps=batch.timesteps[i],
-            mask=batch.mask[i],
+            returns=np.asarray(batch.returns_to_go)[i] / np.float32(2.5),
+            observations=normalised(statistics, batch.observations)[i],
+            actions=np.asarray(batch.actions)[i],
+            timesteps=np.asarray(batch.timesteps)[i],
+            mask=np.asarray(batch.mask)[i],
         )
         total += [-log_softmax(np.asarray(logits[t], np.float64))[int(batch.actions[i, t])] for t in range(n)]
     assert loss(learner.network, statistics, batch) == pytest.approx(np.mean(total), rel=1e-5)
@@ -392,8 +399,8 @@ def batch() -> Window:
 def warm() -> dt.Learner:
     """As after four updates: Adam's moments are set, the step size has risen half-way."""
     learner = made(TAUGHT)
-    optimiser = jax.tree.map(lambda leaf: leaf + 4 * (leaf.dtype == jnp.int32), learner.optimiser)
-    variance = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 1e-4), adam(learner).nu)
+    optimiser = jax.tree.map(lambda x: jnp.asarray(np.int32(4)) if x.dtype == jnp.int32 else x, learner.optimiser)
+    variance = jax.tree.map(lambda leaf: jnp.asarray(np.full(leaf.shape, 1e-4)), adam(learner).nu)
     return replace(learner, optimiser=eqx.tree_at(lambda state: state[1][0].nu, optimiser, variance))
 
 
@@ -441,10 +448,11 @@ def test_the_gradient_is_the_losses_and_is_clipped(warm: dt.Learner, batch: Wind
     mean = adam(after).mu
     assert metrics["gradient_norm"] > 0.25
     assert np.linalg.norm(flat(mean)) == pytest.approx(0.1 * 0.25, rel=1e-4)
-    up, down = (
-        loss(jax.tree.map(lambda p, m, by=by: p + by * m / 0.025, warm.network, mean), warm.statistics, batch)
-        for by in (0.01, -0.01)
-    )
+
+    def moved(by: float) -> Any:
+        return lambda p, m: jnp.asarray(np.asarray(p) + by * np.asarray(m) / 0.025)
+
+    up, down = (loss(jax.tree.map(moved(by), warm.network, mean), warm.statistics, batch) for by in (0.01, -0.01))
     assert (up - down) / 0.02 == pytest.approx(float(metrics["gradient_norm"]), rel=0.02)
 
 

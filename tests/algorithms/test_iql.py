@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy.special import log_softmax
 from tests.learners import acted, close, differences, episode_of, facts_of, same, size
 
 import legato
@@ -34,6 +35,9 @@ PARTS = ("actor", "critic", "target_critic", "value")
 
 init = jax.jit(iql.init, static_argnums=(0, 1))
 update = jax.jit(iql.update, static_argnums=0)
+asymmetric, weighed = (jax.jit(of, static_argnums=1) for of in (iql.asymmetric, iql.weights))
+valued, judge, targets = jax.jit(state_value), jax.jit(min_q), jax.jit(iql.targets, static_argnums=0)
+step_sizes = jax.jit(iql.step_sizes, static_argnums=0)
 
 
 def outcomes(seed: int, spec: Spec = SPEC, count: int = 16) -> LoggedTransition:
@@ -47,6 +51,7 @@ def outcomes(seed: int, spec: Spec = SPEC, count: int = 16) -> LoggedTransition:
     return LoggedTransition(*map(jnp.asarray, (s, a, rng.normal(size=count).astype(np.float32), following, ends)))
 
 
+@cache
 def warm(config: iql.Config = CONFIG, spec: Spec = SPEC) -> iql.Learner:
     """After three updates: Adam's moments are set, the targets trail behind."""
     learner = init(config, spec, jax.random.key(0), facts_of(spec))
@@ -73,7 +78,7 @@ def judged(critic: Any, s: Any, a: Any, spec: Spec = SPEC) -> np.ndarray:
     else:
         a = np.eye(spec.choices)[np.asarray(a)]
     sa = np.concatenate([seen(s), a], axis=-1)
-    return np.array([mlp(jax.tree.map(lambda leaf, i=i: leaf[i], critic.q).layers, sa)[..., 0] for i in (0, 1)])
+    return np.array([mlp(jax.tree.map(lambda x, i=i: np.asarray(x)[i], critic.q).layers, sa)[..., 0] for i in (0, 1)])
 
 
 # --- the equations ---
@@ -81,25 +86,25 @@ def judged(critic: Any, s: Any, a: Any, spec: Spec = SPEC) -> np.ndarray:
 
 def test_expectile_loss_by_hand() -> None:
     """Of 0.9: 0.9 x 4, 0.1 x 9, 0, 0.9 x 0.25; at a half it is half the square."""
-    error = jnp.array([2.0, -3.0, 0.0, 0.5])
-    np.testing.assert_allclose(iql.asymmetric(error, 0.9), [3.6, 0.9, 0, 0.225], rtol=1e-6)
-    np.testing.assert_allclose(iql.asymmetric(error, 0.5), 0.5 * error**2, rtol=1e-6)
+    error = np.float32([2, -3, 0, 0.5])
+    np.testing.assert_allclose(asymmetric(error, 0.9), [3.6, 0.9, 0, 0.225], rtol=1e-6)
+    np.testing.assert_allclose(asymmetric(error, 0.5), 0.5 * error**2, rtol=1e-6)
 
 
 def test_the_expectile_of_what_is_seen_minimises_it() -> None:
     """Of 0 and 1, equally often, the tau-expectile is tau."""
-    found = jnp.array([0.0, 1.0])
+    slope = jax.grad(lambda v, tau: asymmetric(jnp.array([0.0, 1.0]) - v, tau).mean())
+    slope = jax.jit(slope, static_argnums=1)
     for tau in (0.1, 0.5, 0.9):
-        slope = jax.grad(lambda v, tau=tau: iql.asymmetric(found - v, tau).mean())
-        assert slope(tau) == pytest.approx(0, abs=1e-6)
-        assert slope(tau - 0.05) < 0 < slope(tau + 0.05)
+        assert slope(tau, tau) == pytest.approx(0, abs=1e-6)
+        assert slope(tau - 0.05, tau) < 0 < slope(tau + 0.05, tau)
 
 
 def test_weights_grow_with_the_advantage_and_are_clipped() -> None:
-    advantage = jnp.array([-1.0, 0.0, 1.0, 1.6, 50.0, 1e5])
+    advantage = np.float32([-1, 0, 1, 1.6, 50, 1e5])
     expected = [np.exp(-3), 1, np.exp(3), 100, 100, 100]
-    np.testing.assert_allclose(iql.weights(advantage, 3.0), expected, rtol=1e-5)
-    np.testing.assert_array_equal(iql.weights(advantage, 0.0), np.ones(6))
+    np.testing.assert_allclose(weighed(advantage, 3.0), expected, rtol=1e-5)
+    np.testing.assert_array_equal(weighed(advantage, 0.0), np.ones(6))
 
 
 def test_targets_at_a_termination_a_truncation_and_between() -> None:
@@ -116,15 +121,16 @@ def test_targets_at_a_termination_a_truncation_and_between() -> None:
     spec, config = Spec(1, (-1.0,), (1.0,)), replace(CONFIG, reward_scale=2.0, reward_shift=-1.0, gamma=0.5)
     statistics, source = iql.prepare(config, spec, data, None, "")
     assert statistics.scale == 2
-    value = MLP((1, 1), key=jax.random.key(0))
+    value = jax.eval_shape(lambda key: MLP((1, 1), key=key), jax.random.key(0))
     value = jax.tree.unflatten(
         jax.tree.structure(value), [statistics.normaliser.deviation[:, None], statistics.normaliser.mean]
     )
-    np.testing.assert_allclose(state_value(value, statistics, jnp.array([[7.0]])), [7], rtol=1e-5)
-    y = iql.targets(config, statistics, value, source.at(jnp.arange(5)))
+    at = jax.jit(lambda source, rows: source.at(rows))
+    np.testing.assert_allclose(valued(value, statistics, np.float32([[7]])), [7], rtol=1e-5)
+    y = targets(config, statistics, value, at(source, np.arange(5)))
     np.testing.assert_allclose(y, [-1 + 1, 1 + 1.5, 2, 3 + 10, 0 + 15], atol=1e-5)
     without = transitions(replace(data, final_observations=None))
-    y = iql.targets(config, statistics, value, without.at(without.usable))
+    y = targets(config, statistics, value, at(without, without.usable))
     np.testing.assert_allclose(y, [0, 2.5, 2, 13], atol=1e-5)  # the cut step is not learnt from
 
 
@@ -155,27 +161,33 @@ def test_an_update_by_hand(spec: Spec) -> None:
         log_pi = -0.5 * ((unit - np.tanh(given)) / deviation) ** 2 - np.log(deviation * np.sqrt(2 * np.pi))
         log_pi = log_pi.sum(axis=1)
     else:
-        log_pi = np.asarray(jax.nn.log_softmax(given))[np.arange(16), np.asarray(batch.action)]
+        log_pi = log_softmax(given, axis=-1)[np.arange(16), np.asarray(batch.action)]
     assert metrics["loss"] == pytest.approx(-np.mean(weight * log_pi), rel=1e-4)
     r = np.asarray(batch.reward) / 2.5 - 0.5
     y = r + 0.9 * np.asarray(batch.continues) * mlp(after.value.layers, seen(batch.next_observation))[:, 0]
     q12 = judged(learner.critic, batch.observation, batch.action, spec)
     assert metrics["critic_loss"] == pytest.approx(((q12 - y) ** 2).mean(axis=1).sum(), rel=1e-4)
-    close(after.target_critic, polyak(learner.target_critic, after.critic, 0.1), 1e-6)
+    close(after.target_critic, jax.jit(polyak)(learner.target_critic, after.critic, 0.1), 1e-6)
     assert differences(learner, after, PARTS) == set(PARTS)
     assert same(learner.statistics, after.statistics) and after.updates == 4
-    slope = jax.grad(lambda value: iql.value_loss(value, learner.statistics, batch.observation, jnp.asarray(q), 0.7)[0])
-    stepped, _ = descend(optax.adam(3e-4), learner.value, slope(learner.value), learner.optimisers["value"])
-    close(stepped, after.value, 1e-6)
+
+    def loss(value: Any, q: jax.Array) -> jax.Array:
+        return iql.value_loss(value, learner.statistics, batch.observation, q, 0.7)[0]
+
+    @jax.jit
+    def stepped(value: Any, q: jax.Array) -> Any:
+        return descend(optax.adam(3e-4), value, jax.grad(loss)(value, q), learner.optimisers["value"])[0]
+
+    close(stepped(learner.value, jnp.asarray(q)), after.value, 1e-6)
 
 
 def test_step_sizes_fall_over_the_run() -> None:
     """The actor's on a cosine to zero; the critics' stays, or falls on a line to a twentieth."""
     config = replace(CONFIG, learning_rate=2.0, anneal_over=100)
-    found = [iql.step_sizes(config, jnp.asarray(i)) for i in (0, 50, 100)]
+    found = [step_sizes(config, np.int32(i)) for i in (0, 50, 100)]
     np.testing.assert_allclose([actor for actor, _ in found], [2, 1, 0], atol=1e-6)
     assert [critics for _, critics in found] == [2, 2, 2]
-    found = [iql.step_sizes(replace(config, anneal_critics=True), jnp.asarray(i))[1] for i in (0, 50, 100)]
+    found = [step_sizes(replace(config, anneal_critics=True), np.int32(i))[1] for i in (0, 50, 100)]
     np.testing.assert_allclose(found, [2, 1, 0.1], rtol=1e-5)
     assert iql.step_sizes(CONFIG, jnp.asarray(10**6)) == (3e-4, 3e-4)
 
@@ -183,9 +195,9 @@ def test_step_sizes_fall_over_the_run() -> None:
 def test_as_published_all_layers_begin_orthogonal() -> None:
     config = preset("paper", "iql", "hopper-medium.hdf5")[0]
     assert isinstance(config, iql.Config) and config.initialisation == "orthogonal"
-    learner = iql.init(replace(config, hidden=8), Spec(3, (-1.0,), (1.0,)), jax.random.key(0))
+    learner = init(replace(config, hidden=8), Spec(3, (-1.0,), (1.0,)), jax.random.key(0))
     weights = [layer.weight for layer in (*learner.actor.layers, *learner.value.layers)]
-    weights += [layer.weight[i] for layer in learner.critic.q.layers for i in (0, 1)]
+    weights += [np.asarray(layer.weight)[i] for layer in learner.critic.q.layers for i in (0, 1)]
     for w in (np.asarray(w, np.float64) for w in weights):
         gram = w @ w.T if w.shape[0] < w.shape[1] else w.T @ w
         np.testing.assert_allclose(gram, 2 * np.eye(len(gram)), atol=1e-5)
@@ -204,7 +216,8 @@ def test_sizes_and_beginnings() -> None:
 def test_dropout_is_of_the_actor_in_training_alone() -> None:
     config, batch = replace(CONFIG, dropout=0.5), outcomes(0)
     learner = warm(config)
-    dry, *wet = (float(iql.log_likelihood(learner.actor, learner.statistics, batch, k).sum()) for k in (None, *keys(2)))
+    likelihood = jax.jit(lambda *given: iql.log_likelihood(*given).sum())
+    dry, *wet = (float(likelihood(learner.actor, learner.statistics, batch, k)) for k in (None, *keys(2)))
     assert len({dry, *wet}) == 3
     losses = [update(config, learner, batch, key)[1] for key in keys(2)]
     assert losses[0]["loss"] != losses[1]["loss"] and losses[0]["critic_loss"] == losses[1]["critic_loss"]
@@ -223,10 +236,15 @@ def test_the_policy_is_the_middle_or_is_drawn_around_it_within_the_bounds() -> N
     unit = np.tanh(mlp(learner.actor.layers, seen(episode.observation)))
     policy = iql.policy(CONFIG, learner)
     np.testing.assert_allclose(acted(policy, episode), low + (unit + 1) / 2 * (high - low), rtol=0, atol=2e-6)
-    state = policy.observe(policy.init_state(()), jax.tree.map(lambda leaf: leaf[1], episode))
-    (one, _), (eight, _) = (policy.decide(state, None, n) for n in (1, 8))
+
+    @jax.jit
+    def decided(keys: jax.Array) -> Any:
+        state = policy.observe(policy.init_state(()), jax.tree.map(lambda leaf: leaf[1], episode))
+        one, eight = (policy.decide(state, None, n)[0] for n in (1, 8))
+        return one, eight, jax.vmap(lambda key: policy.decide(state, key, 1)[0][0])(keys)
+
+    one, eight, drawn = map(np.asarray, decided(jax.random.split(keys(1)[0], 4000)))
     np.testing.assert_array_equal(eight, np.repeat(one, 8, axis=0))
-    drawn = jax.jit(jax.vmap(lambda key: policy.decide(state, key, 1)[0][0]))(jax.random.split(keys(1)[0], 4000))
     assert (drawn >= low - 1e-6).all() and (drawn <= high + 1e-6).all()
     deviation = np.asarray(policy.actor.deviation())
     expected = np.clip(unit[1] + deviation * np.random.default_rng(0).normal(size=(4000, 2)), -1, 1)
@@ -297,11 +315,11 @@ def test_values_are_those_of_the_best_actions_and_not_of_behaviour(walked: Run) 
     """0.9^(8 - s) is what going straight earns; behaviour, which turns at random, earns far less from 0 and nothing in
     the 3 steps of an episode."""
     policy = loaded(walked)
-    s = jnp.arange(LAST, dtype=jnp.float32)[:, None]
+    s = np.arange(LAST, dtype=np.float32)[:, None]
     best = 0.9 ** (8 - np.arange(LAST))
-    found = state_value(policy.value, policy.statistics, s)
+    found = np.asarray(valued(policy.value, policy.statistics, s))
     np.testing.assert_allclose(found, best, atol=0.12)
-    right, left = (min_q(policy.critic, policy.statistics, s, jnp.full_like(s, a)) for a in (1.0, -1.0))
+    right, left = (np.asarray(judge(policy.critic, policy.statistics, s, np.full_like(s, a))) for a in (1.0, -1.0))
     np.testing.assert_allclose(right, best, atol=0.12)
     np.testing.assert_allclose(left[1:], 0.9 * best[:-1], atol=0.12)
     assert (right > left).all()
@@ -325,9 +343,11 @@ def test_a_saved_policy_keeps_its_critics(walked: Run) -> None:
     assert isinstance(config, iql.Config)
     _, state = Checkpoints(walked.path / "checkpoints").load(None)
     skeleton = jax.eval_shape(jax.vmap(partial(iql.init, config, walked.spec)), jax.random.split(keys(1)[0], 1))
-    learner = jax.tree.map(lambda leaf: leaf[0], fill(skeleton, state["learner"], "checkpoint"))
+    learner = jax.tree.map(
+        lambda leaf: jnp.asarray(np.asarray(leaf)[0]), fill(skeleton, state["learner"], "checkpoint")
+    )
     assert same(policy, iql.policy(config, learner))
     assert not same(learner.critic, learner.target_critic)
-    s, a = jnp.array([[3.0], [8.0]]), jnp.array([[1.0], [-0.5]])
-    q = min_q(policy.critic, policy.statistics, s, a)
-    np.testing.assert_array_equal(q, min_q(learner.target_critic, learner.statistics, s, a))
+    s, a = np.float32([[3], [8]]), np.float32([[1], [-0.5]])
+    q = judge(policy.critic, policy.statistics, s, a)
+    np.testing.assert_array_equal(q, judge(learner.target_critic, learner.statistics, s, a))

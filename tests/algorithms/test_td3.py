@@ -8,15 +8,15 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
-from tests.learners import close, differences, double, noise, nudged, same, size, transitions
+from tests.learners import check_gradients, close, differences, double, noise, nudged, same, size, transitions
 
 from legato.algorithms.td3 import td3
 from legato.data.spec import Spec
 from legato.errors import LegatoError
+from legato.nn.ensembles import TwinCritic
+from legato.nn.mlp import MLP
 from legato.nn.optimisation import polyak
 
 SPEC = Spec(3, (-0.2, -0.4), (0.8, 0.1))
@@ -25,6 +25,7 @@ CONFIG = td3.Config(hidden=8, batch_size=16, gamma=0.9, tau=0.1, action_units="e
 PARTS = ("actor", "target_actor", "critic", "target_critic")
 init = jax.jit(td3.init, static_argnums=(0, 1))
 update = jax.jit(td3.update, static_argnums=0)
+valued, follow = jax.jit(TwinCritic.__call__), jax.jit(polyak)
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +62,13 @@ def test_critic_loss_is_its_equation(clip: float, warm: td3.Learner) -> None:
     warm, config = double(warm), replace(CONFIG, smoothing_clip=clip)
     b, eps = transitions(9, SPEC, 16), 3 * noise(9, 16, 2)
     loss, mean_q = jax.jit(td3.critic_loss, static_argnums=2)(warm.critic, warm, config, b, eps)
-    unit = np.tanh(np.asarray(warm.target_actor.network(b.next_observation)))
+    unit = np.tanh(np.asarray(jax.jit(MLP.__call__)(warm.target_actor.network, b.next_observation)))
     unit = np.clip(unit + np.clip(0.2 * np.asarray(eps), -clip, clip), -1, 1)
     assert (np.abs(unit) == 1).any() if clip == 10.0 else (np.abs(0.2 * np.asarray(eps)) > clip).any()
     a = (LOW + HIGH) / 2 + (HIGH - LOW) / 2 * unit
-    q_next = np.minimum(*map(np.asarray, warm.target_critic(b.next_observation, jnp.asarray(a))))
+    q_next = np.minimum(*map(np.asarray, valued(warm.target_critic, b.next_observation, a)))
     y = np.asarray(b.reward) + np.asarray(b.continues) * 0.9 * q_next
-    q1, q2 = map(np.asarray, warm.critic(b.observation, b.action))
+    q1, q2 = map(np.asarray, valued(warm.critic, b.observation, b.action))
     assert loss == pytest.approx(((q1 - y) ** 2).mean() + ((q2 - y) ** 2).mean(), rel=1e-9)
     assert mean_q == pytest.approx(q1.mean(), rel=1e-9)
 
@@ -76,10 +77,10 @@ def test_critic_loss_is_its_equation(clip: float, warm: td3.Learner) -> None:
 def test_actor_loss_is_its_equation(warm: td3.Learner) -> None:
     """Of the first critic alone; and its gradient."""
     warm, s = double((warm, transitions(9, SPEC, 5).observation))
-    q1, q2 = warm.critic(s, warm.actor(s))
-    assert td3.actor_loss(warm.actor, warm.critic, s) == pytest.approx(-float(q1.mean()), rel=1e-9)
+    q1, q2 = map(np.asarray, valued(warm.critic, s, jax.jit(lambda actor: actor(s))(warm.actor)))
+    loss, _ = check_gradients(lambda actor: td3.actor_loss(actor, warm.critic, s), (warm.actor,))
+    assert loss == pytest.approx(-float(q1.mean()), rel=1e-9)
     assert float(q1.mean()) != pytest.approx(float(q2.mean()), rel=1e-3)
-    check_grads(lambda actor: td3.actor_loss(actor, warm.critic, s), (warm.actor,), order=1, modes=["rev"], atol=1e-6)
 
 
 def test_targets_send_no_gradient(warm: td3.Learner) -> None:
@@ -109,8 +110,8 @@ def test_the_actor_and_all_targets_move_every_second_time(fresh: td3.Learner) ->
 
 def test_targets_take_a_polyak_step(warm: td3.Learner) -> None:
     learner, _ = update(CONFIG, warm, (transitions(5, SPEC, 16),), jax.random.key(5))
-    close(learner.target_critic, polyak(warm.target_critic, learner.critic, 0.1), 1e-6)
-    close(learner.target_actor, polyak(warm.target_actor, learner.actor, 0.1), 1e-6)
+    close(learner.target_critic, follow(warm.target_critic, learner.critic, 0.1), 1e-6)
+    close(learner.target_actor, follow(warm.target_actor, learner.actor, 0.1), 1e-6)
 
 
 # --- acting ---
@@ -118,15 +119,16 @@ def test_targets_take_a_polyak_step(warm: td3.Learner) -> None:
 
 def test_noise_explores_and_is_kept_within_the_bounds(warm: td3.Learner) -> None:
     loud = td3.policy(replace(CONFIG, noise=2.0), td3.Learner(**{**vars(warm), "actor": nudged(warm.actor)}))
-    state = loud.init_state(())
-    drawn = np.array([loud.decide(state, jax.random.key(i), 1)[0][0] for i in range(50)])
+    state, decide = loud.init_state(()), jax.jit(lambda policy, *given: policy.decide(*given)[0], static_argnums=3)
+    explore = jax.jit(jax.vmap(lambda key: loud.decide(state, key, 1)[0][0]))
+    drawn = np.asarray(explore(jax.random.split(jax.random.key(0), 50)))
     assert (drawn >= LOW - 1e-6).all() and (drawn <= HIGH + 1e-6).all()
     assert (np.isclose(drawn, LOW) | np.isclose(drawn, HIGH)).any() and drawn.std(0).min() > 0.05
-    plans = [loud.decide(state, None, 3)[0] for _ in range(2)]
+    plans = [np.asarray(decide(loud, state, None, 3)) for _ in range(2)]
     np.testing.assert_array_equal(*plans)
     np.testing.assert_array_equal(plans[0], np.broadcast_to(plans[0][0], (3, 2)))
     quiet = td3.policy(replace(CONFIG, noise=0.0), warm)
-    np.testing.assert_array_equal(quiet.decide(state, jax.random.key(0), 1)[0], quiet.decide(state, None, 1)[0])
+    np.testing.assert_array_equal(decide(quiet, state, jax.random.key(0), 1), decide(quiet, state, None, 1))
 
 
 @pytest.mark.parametrize("options", [{"actor_every": 0}, {"noise": -0.1}, {"smoothing": float("inf")}])

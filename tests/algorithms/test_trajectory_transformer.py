@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import pytest
 from tests.tiny import untrained_on_logs
 
 import legato
+from legato.algorithms import algorithm as algorithm_module
 from legato.algorithms.iql import iql
 from legato.algorithms.trajectory_transformer import trajectory_transformer as tt
 from legato.algorithms.trajectory_transformer.config import TT
 from legato.data.spec import Spec
-from legato.data.tokens import Windows
+from legato.data.tokens import Encoded, Windows
 from legato.data.trajectories import About, Trajectories, trajectories
 from legato.errors import LegatoError
 from legato.nn import optimisation
@@ -41,9 +43,25 @@ def bandit(episodes: int = 60, seed: int = 0) -> Trajectories:
     return trajectories(s, a, np.sign(a[:, 0] * s[:, 0]), ends, np.zeros_like(ends), about=about)
 
 
-def learner(config: TT = TINY, data: Trajectories | None = None) -> tt.Learner:
-    statistics, _ = tt.prepare(config, SPEC, bandit() if data is None else data, None, "")
-    return tt.init(config, SPEC, jax.random.key(0), statistics)
+@cache
+def prepared(config: TT = TINY) -> tuple[tt.TokenStatistics, Encoded]:
+    """The bins of the data, and the data as tokens."""
+    return tt.prepare(config, SPEC, bandit(), None, "")
+
+
+@cache
+def learner(config: TT = TINY) -> tt.Learner:
+    return jax.jit(tt.init, static_argnums=(0, 1))(config, SPEC, jax.random.key(0), prepared(config)[0])
+
+
+observe = jax.jit(lambda policy, state, step: policy.observe(state, step))
+decide = jax.jit(lambda policy, state, key, length: policy.decide(state, key, length)[0], static_argnums=3)
+predict = jax.jit(lambda network, tokens: jax.nn.log_softmax(network(tokens)))
+
+
+def begun(policy: tt.Planning) -> tt.Memory:
+    """What a policy remembers of its first observation."""
+    return observe(policy, policy.init_state(()), shown([0.1, 0.2], first=True))
 
 
 def shown(observation: list[float], action: float = 0.0, reward: float = 0.0, first: bool = False) -> Step:
@@ -62,7 +80,7 @@ def test_the_loss_is_a_weighted_mean_over_what_is_to_be_learnt() -> None:
     )
     value, metrics = jax.jit(tt.loss)(network, batch)
     tokens = np.asarray(batch.tokens).reshape(3, 20)
-    p = np.asarray(jax.nn.log_softmax(jax.jit(lambda t: network(t))(jnp.asarray(tokens[:, :-1]))))
+    p = np.asarray(predict(network, tokens[:, :-1]))
     plain, weighted = [], []
     for row in range(3):
         for place in range(1, 20):
@@ -88,8 +106,9 @@ def test_blurred_tokens_are_learnt_as_distributions_of_the_same_mean() -> None:
     assert (found[2, 15] > 0.05).sum() > 2
     for stop in (found[:, 30], found[:, :, 30]):
         np.testing.assert_array_equal(stop, np.tile(np.eye(31)[30], (3, 1)))
-    np.testing.assert_allclose(tt.smooth_labels(jnp.asarray(centres), 1e-3)[0], np.eye(31), atol=1e-6)
-    chosen = np.asarray(tt.smooth_labels(jnp.asarray(centres), 1.5, choice=1))
+    blurred = jax.jit(lambda c: (tt.smooth_labels(c, 1e-3), tt.smooth_labels(c, 1.5, choice=1)))
+    exact, chosen = map(np.asarray, blurred(centres))
+    np.testing.assert_allclose(exact[0], np.eye(31), atol=1e-6)
     np.testing.assert_array_equal(chosen[1], np.eye(31))
     np.testing.assert_array_equal(chosen[[0, 2]], found[[0, 2]])
 
@@ -100,7 +119,7 @@ def test_the_loss_is_to_the_targets() -> None:
     tokens = np.random.default_rng(0).integers(0, 7, (3, 4, 5))
     batch = Windows(jnp.asarray(tokens), jnp.ones((3, 4), bool), jnp.zeros((3, 2), int))
     flat = tokens.reshape(3, 20)
-    p = np.asarray(jax.nn.log_softmax(jax.jit(lambda t: made.network(t))(jnp.asarray(flat[:, :-1]))))
+    p = np.asarray(predict(made.network, flat[:, :-1]))
     value, _ = jax.jit(lambda n, b, t: tt.loss(n, b, 1.0, t))(made.network, batch, made.targets)
     target = np.asarray(made.targets)[np.arange(1, 20) % 5, flat[:, 1:]]
     assert float(value) == pytest.approx(-(target * p).sum(-1).mean(), rel=1e-5)
@@ -116,16 +135,23 @@ def test_plans_vote_on_choices(monkeypatch: pytest.MonkeyPatch) -> None:
         rng.normal(size=(80, 2)).astype(np.float32), rng.integers(0, 3, 80), rng.normal(size=80), ends, ~ends & False,
         about=about,
     )  # fmt: skip
+    statistics, _ = tt.prepare(TINY, spec, data, None, "")
+    made = jax.jit(tt.init, static_argnums=(0, 1))(TINY, spec, jax.random.key(0), statistics)
     for config in (replace(TINY, elite_fraction=1.0, beams=3), replace(TINY, search="mean")):
-        statistics, _ = tt.prepare(config, spec, data, None, "")
-        policy = tt.policy(config, tt.init(config, spec, jax.random.key(0), statistics))
-        state = policy.observe(policy.init_state(()), shown([0.1, 0.2], first=True))
-        assert float(jax.jit(lambda p, s: p.decide(s, None, 1)[0])(policy, state)[0, 0]) in (0, 1, 2)
-    policy = tt.policy(replace(TINY, elite_fraction=1.0, beams=3), tt.init(TINY, spec, jax.random.key(0), statistics))
+        policy = tt.policy(config, made)
+        state = begun(policy)
+        assert float(decide(policy, state, None, 1)[0, 0]) in (0, 1, 2)
+    policy = tt.policy(replace(TINY, elite_fraction=1.0, beams=3), made)
+
+    @jax.jit
+    def voted(tokens: Any) -> Any:
+        monkeypatch.setattr(tt.Planning, "plans", lambda *_: tt.Plans(tokens, jnp.zeros(3)))
+        return policy.decide(state, None, 2)[0]
+
     for chosen, most in (([0, 2, 2], 2), ([0, 0, 2], 0), ([1, 2, 1], 1)):
-        tokens = jnp.zeros((3, 2, 5), jnp.int32).at[:, :, 2].set(jnp.array(chosen)[:, None])
-        monkeypatch.setattr(tt.Planning, "plans", lambda *_, tokens=tokens: tt.Plans(tokens, jnp.zeros(3)))
-        np.testing.assert_array_equal(policy.decide(state, None, 2)[0], [[most], [most]])
+        tokens = np.zeros((3, 2, 5), np.int32)
+        tokens[:, :, 2] = np.array(chosen)[:, None]
+        np.testing.assert_array_equal(voted(tokens), [[most], [most]])
 
 
 def test_only_matrices_decay() -> None:
@@ -138,80 +164,91 @@ def test_only_matrices_decay() -> None:
 
 def test_the_step_size_rises_and_falls_to_a_tenth() -> None:
     config = replace(TINY, learning_rate=2.0, warmup=10, anneal_over=50)
-    found = [float(tt.step_size(config, jnp.asarray(i))) for i in (0, 4, 9, 10, 30, 49, 50, 90)]
+    found = jax.jit(jax.vmap(partial(tt.step_size, config)))(np.array([0, 4, 9, 10, 30, 49, 50, 90]))
     expected = [0.2, 1.0, 2.0, 2.0, 1.0, 0.2, 0.2, 0.2]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert float(tt.step_size(replace(config, anneal_over=0), jnp.asarray(90))) == 2.0
 
 
+encode = jax.jit(lambda bins, row: bins.encode(row))
+
+
 def test_memory_is_the_last_steps_and_counts_what_is_foreign() -> None:
     policy = tt.policy(TINY, learner())
     bins = policy.statistics.discretiser
-    state = policy.observe(policy.init_state(()), shown([0.1, 0.2], first=True))
+    state = begun(policy)
     assert int(state.count) == 0 and not np.asarray(state.past).any()
     rows = []
     for i in range(4):
         observation, action, reward = [0.3 * i, -0.2 * i], 0.4 * i - 0.9, float(i % 2)
-        rows.append([*np.asarray(state.newest), *np.asarray(bins.encode(jnp.array([0, 0, action, reward, 0])))[2:4], 5])
-        state = policy.observe(state, shown(observation, action, reward))
+        rows.append([*np.asarray(state.newest), *encode(bins, np.float32([0, 0, action, reward, 0]))[2:4], 5])
+        state = observe(policy, state, shown(observation, action, reward))
     assert int(state.count) == 2 and int(state.time) == 4 and int(state.foreign) == 0
     assert policy.warning(state) is None
     np.testing.assert_array_equal(state.past, rows[-2:])
-    state = policy.observe(state, shown([1e6, -1e6]))
+    state = observe(policy, state, shown([1e6, -1e6]))
     assert int(state.foreign) == 2
     assert "outside the policy's data" in (policy.warning(state) or "")
-    assert np.isfinite(policy.decide(state, None, 1)[0]).all()
+    assert np.isfinite(decide(policy, state, None, 1)).all()
 
 
 def test_a_plan_is_as_long_as_asked_and_begins_the_same() -> None:
     policy = tt.policy(TINY, learner())
-    state = policy.observe(policy.init_state(()), shown([0.1, 0.2], first=True))
-    long = np.asarray(jax.jit(lambda state: policy.decide(state, None, 5)[0])(state))
-    np.testing.assert_array_equal(jax.jit(lambda state: policy.decide(state, None, 1)[0])(state), long[:1])
+    state = begun(policy)
+    long = np.asarray(decide(policy, state, None, 5))
+    np.testing.assert_array_equal(decide(policy, state, None, 1), long[:1])
     np.testing.assert_array_equal(long[2:], np.tile(long[1], (3, 1)))  # the horizon is 2: the last one is held
     assert (np.abs(long) <= 1).all()
 
 
-def test_the_actions_of_the_best_plans_are_averaged() -> None:
+WIDE = replace(TINY, beams=16, expand=1, action_cdf=0.0)
+
+
+def done(policy: tt.Planning, plans: tt.Plans, monkeypatch: pytest.MonkeyPatch) -> float:
+    """The first action of a decision whose search finds these plans."""
+    monkeypatch.setattr(tt.Planning, "plans", lambda self, state, key: plans)
+    return float(jax.jit(lambda: policy.decide(begun(policy), jax.random.key(0), 2)[0])()[0, 0])
+
+
+@pytest.fixture(scope="module")
+def plans() -> tt.Plans:
+    policy = tt.policy(WIDE, learner())
+    return jax.jit(lambda policy, *given: policy.plans(*given))(policy, begun(policy), jax.random.key(0))
+
+
+def test_the_actions_of_the_best_plans_are_averaged(plans: tt.Plans, monkeypatch: pytest.MonkeyPatch) -> None:
     made = learner()
-    policy = tt.policy(replace(TINY, elite_fraction=0.7, beams=16, expand=1, action_cdf=0.0), made)
-    state = policy.observe(policy.init_state(()), shown([0.1, 0.2], first=True))
-    both = jax.jit(lambda state, key: (policy.decide(state, key, 2)[0], policy.plans(state, key).tokens[:11, :, 2]))
-    found, tokens = map(np.asarray, both(state, jax.random.key(0)))
-    tokens = tokens[:, 0]  # the first step, at which no plan stops
+    policy = tt.policy(replace(WIDE, elite_fraction=0.7), made)
+    tokens = np.asarray(plans.tokens)[:11, 0, 2]  # the first step, at which no plan stops
     assert len(set(tokens.tolist())) > 1
     read = np.asarray(policy.statistics.discretiser.centres)[2][tokens]
-    assert found[0, 0] == pytest.approx(read.mean(), rel=1e-5)
+    assert done(policy, plans, monkeypatch) == pytest.approx(read.mean(), rel=1e-5)
     likely = replace(TINY, elite_fraction=0.7, search="likelihood")
     assert tt.policy(likely, made).search.elite_count == tt.policy(TINY, made).search.elite_count == 1
 
 
-def test_better_plans_weigh_more_in_the_mean(tmp_path: Path) -> None:
+def test_better_plans_weigh_more_in_the_mean(plans: tt.Plans, monkeypatch: pytest.MonkeyPatch) -> None:
     """exp(score / (plan_temperature x spread)), the spread that of the bins of values; of a critic's Q in the critic's
     units.
     """
-    made = learner()
-    policy = tt.policy(
-        replace(TINY, elite_fraction=1.0, plan_temperature=0.02, beams=16, expand=1, action_cdf=0.0), made
-    )
-    state = policy.observe(policy.init_state(()), shown([0.1, 0.2], first=True))
+    policy = tt.policy(replace(WIDE, elite_fraction=1.0, plan_temperature=0.02), learner())
 
-    def share(policy: tt.Planning, spread: float) -> np.ndarray:
-        both = jax.jit(lambda state, key: (policy.decide(state, key, 2)[0], policy.plans(state, key)))
-        found, plans = both(state, jax.random.key(0))
+    def share(policy: tt.Planning, spread: float, plans: tt.Plans) -> np.ndarray:
         score = np.asarray(plans.score, np.float64)
         weight = np.exp((score - score.max()) / (0.02 * spread))
         read = np.asarray(policy.statistics.discretiser.centres)[2][np.asarray(plans.tokens)[:, 0, 2]]
-        assert found[0, 0] == pytest.approx(read @ weight / weight.sum(), rel=1e-3, abs=1e-5)
+        expected = read @ weight / weight.sum()
+        assert done(policy, plans, monkeypatch) == pytest.approx(expected, rel=1e-3, abs=1e-5)
         return weight / weight.sum()
 
     spread = float(np.std(np.asarray(policy.statistics.discretiser.centres)[-1]))
-    alone = share(policy, spread)
+    alone = share(policy, spread, plans)
     assert 0.08 < alone.max() < 0.9  # neither all alike nor one alone, or the test would be none
-    critic = legato.load(untrained_on_logs("iql", tmp_path / "iql", SPEC, seeds=1).path)
-    q_function = iql.q_function(critic.card.config, critic.policy)
+    config = iql.Config(hidden=8, layers=1)
+    q_function = jax.jit(lambda key: iql.q_function(config, iql.new_policy(config, SPEC, key)))(jax.random.key(0))
     tenth = replace(q_function, statistics=replace(q_function.statistics, scale=jnp.asarray(10.0)))
-    share(replace(policy, q_function=tenth), spread / 10)
+    by_q = tt.Plans(plans.tokens, jnp.asarray(np.asarray(plans.score) / 10))
+    np.testing.assert_allclose(share(replace(policy, q_function=tenth), spread / 10, by_q), alone, rtol=1e-3)
 
 
 def test_where_a_plan_foresees_the_end_the_last_action_is_held() -> None:
@@ -221,39 +258,56 @@ def test_where_a_plan_foresees_the_end_the_last_action_is_held() -> None:
 
 
 @pytest.fixture(scope="module")
-def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that has learnt from random actions what they pay."""
-    config = replace(TINY, size=32, beams=8, batch_size=64, learning_rate=3e-3, action_weight=1.0)
-    config = replace(config, warmup=20, anneal_over=-1, action_cdf=0.0, gamma=0.5, penalty=None)
-    rarely = {"eval_every": 400, "log_every": 400, "checkpoint_every": 400}
-    settings = OfflineSettings(dataset="bandit", updates=400, **rarely)
-    out = tmp_path_factory.mktemp("taught") / "run"
-    return offline.start("tt", "cpu", config, settings, out, data=bandit(400), quiet=True).path
+def taught() -> tt.Learner:
+    """A learner that has learnt from random actions what they pay."""
+    config = TAUGHT
+    statistics, source = tt.prepare(config, SPEC, bandit(400), None, "")
+
+    def turn(learner: tt.Learner, key: jax.Array) -> tuple[tt.Learner, None]:
+        k_draw, k_update = jax.random.split(key)
+        return tt.update(config, learner, source.draw(k_draw, tt.batches(config)), k_update)[0], None
+
+    @jax.jit
+    def trained(statistics: tt.TokenStatistics, keys: jax.Array) -> tt.Learner:
+        return jax.lax.scan(turn, tt.init(config, SPEC, jax.random.key(0), statistics), keys)[0]
+
+    return trained(statistics, jax.random.split(jax.random.key(1), TAUGHT.anneal_over))
+
+
+TAUGHT = replace(TINY, window=3, size=16, beams=8, batch_size=32, learning_rate=1e-2, action_weight=1.0)
+TAUGHT = replace(TAUGHT, warmup=20, anneal_over=300, action_cdf=0.0, gamma=0.5, penalty=None)
 
 
 @pytest.mark.parametrize("search", ["return", "likelihood", "mean"])
-def test_it_plans_for_what_it_was_asked(search: Any, taught: Path) -> None:
+def test_it_plans_for_what_it_was_asked(search: Any, taught: tt.Learner) -> None:
     """From random actions: the search for return finds those that pay; imitation as the data, now so, now so."""
-    player = legato.load(taught, search={"search": search})
-    rng, right = np.random.default_rng(1), []
-    for _ in range(20):
-        memory, action, reward = player.begin(), np.zeros(1), 0.0
-        for _ in range(4):
-            s = rng.normal(size=2)
-            action, memory = player.act(memory, s, reward=reward)
-            reward = float(np.sign(action[0, 0] * s[0]))
-            right.append(reward > 0)
+
+    @jax.jit
+    @jax.vmap
+    def earned(observations: jax.Array) -> jax.Array:
+        policy = tt.policy(replace(TAUGHT, search=search), taught)
+
+        def turn(carry: Any, s: jax.Array) -> Any:
+            state, last = carry
+            state = policy.observe(state, Step(s, last.reward, last.executed, last.first))
+            actions, state = policy.decide(state, None, 1)
+            reward = jnp.sign(actions[0, 0] * s[0])
+            return (state, Step(s, reward, actions[0], jnp.asarray(False))), reward
+
+        before = policy.init_state(()), Step(observations[0], jnp.zeros(()), jnp.zeros(1), jnp.asarray(True))
+        return jax.lax.scan(turn, before, observations)[1]
+
+    right = np.asarray(earned(np.random.default_rng(1).normal(size=(20, 4, 2)).astype(np.float32))) > 0
     assert np.mean(right) > 0.85 if search == "return" else 0.2 < np.mean(right) < 0.8
 
 
 def test_bfloat16_is_close_and_keeps_parameters_whole() -> None:
-    statistics, source = tt.prepare(TINY, SPEC, bandit(), None, "")
     found = {}
+    batch = jax.jit(lambda source, key: source.draw(key, tt.batches(TINY)))(prepared()[1], jax.random.key(1))
     for dtype in ("float32", "bfloat16"):
         config = replace(TINY, dtype=dtype)  # type: ignore[arg-type]
         step = jax.jit(lambda learner, batch, config=config: tt.update(config, learner, batch, jax.random.key(2)))
-        batch = source.draw(jax.random.key(1), tt.batches(config))
-        after, metrics = step(tt.init(config, SPEC, jax.random.key(0), statistics), batch)
+        after, metrics = step(learner(config), batch)
         found[dtype] = float(metrics["loss"])
         assert {leaf.dtype for leaf in jax.tree.leaves(after.network)} == {jnp.dtype("float32")}
     assert found["float32"] != found["bfloat16"]
@@ -265,7 +319,7 @@ def test_a_goal_is_one_that_the_data_knows(tmp_path: Path) -> None:
     made = tt.policy(config, learner(config))
     state = made.init_state(np.array([0.5, -0.5]))
     bins = made.statistics.discretiser
-    np.testing.assert_array_equal(state.goal, bins.encode(jnp.array([0.5, -0.5, 0.0]))[:2])
+    np.testing.assert_array_equal(state.goal, encode(bins, np.float32([0.5, -0.5, 0.0]))[:2])
     for goal, words in (
         ((), "begin with an observation of 2 numbers"),
         (np.zeros(3), "begin with an observation of 2 numbers"),
@@ -336,22 +390,37 @@ def test_the_papers_plans_are_those_of_each_dataset() -> None:
 # --- TT(+Q) ---
 
 
-def test_a_search_by_a_critic_chooses_what_the_critic_likes(tmp_path: Path) -> None:
-    data = bandit()
-    statistics, _ = tt.prepare(TINY, SPEC, data, None, "")
-    searcher = untrained_on_logs("tt", tmp_path / "tt", SPEC, statistics, bins=TINY.bins, beams=64, expand=1, seeds=2)
-    critic = untrained_on_logs("iql", tmp_path / "iql", SPEC, seeds=1)
-    plain, guided = legato.load(searcher.path, 1), legato.load(searcher.path, 1, critic=critic.path)
+def untrained(algorithm: str, *args: Any, **options: Any) -> Path:
+    """A run that looks finished, whose learners begin in one compiled step."""
+    with pytest.MonkeyPatch.context() as patched:
+        module = algorithm_module(algorithm)
+        patched.setattr(module, "init", jax.jit(module.init, static_argnums=(0, 1)))
+        return untrained_on_logs(algorithm, *args, **options).path
+
+
+@pytest.fixture(scope="module")
+def searcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return untrained("tt", tmp_path_factory.mktemp("runs") / "tt", SPEC, prepared()[0], seeds=2)
+
+
+@pytest.fixture(scope="module")
+def critic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return untrained("iql", tmp_path_factory.mktemp("runs") / "iql", SPEC, seeds=1)
+
+
+def test_a_search_by_a_critic_chooses_what_the_critic_likes(searcher: Path, critic: Path) -> None:
+    statistics, wide = prepared()[0], {"beams": 64, "expand": 1}
+    plain, guided = (legato.load(searcher, 1, critic=by, search=wide) for by in (None, critic))
     assert isinstance(guided.policy, tt.Planning)
     q_function = guided.policy.q_function
     assert q_function is not None
-    q = jax.jit(lambda s, a: q_function(s, a))
+    observed = guided.policy.observed
+    q = jax.jit(lambda s, actions: q_function(jnp.tile(observed.decode(observed.encode(s)), (6, 1)), actions))
     centres = np.asarray(statistics.discretiser.centres)
     done: dict[str, list[float]] = {"plain": [], "guided": []}
     for s in np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32):
         # One step ahead with 64 draws of 6 actions: all were judged, and the best by Q is done.
-        read = guided.policy.observed.decode(guided.policy.observed.encode(jnp.asarray(s)))
-        worth = [float(q(read, jnp.array([action]))) for action in centres[2]]
+        worth = np.asarray(q(s, centres[2][:, None])).tolist()
         for name, player in (("plain", plain), ("guided", guided)):
             done[name].append(float(player.act(player.begin(), s)[0][0, 0]))
         assert done["guided"][-1] == pytest.approx(float(centres[2][int(np.argmax(worth))])) and len(set(worth)) > 1
@@ -371,7 +440,7 @@ def test_an_update_in_groups_is_the_update(monkeypatch: pytest.MonkeyPatch) -> N
     assert all(float(found[0][name]) == pytest.approx(float(found[1][name]), rel=1e-5) for name in found[0])
 
 
-def test_a_trained_model_is_searched_as_it_is_told(tmp_path: Path) -> None:
+def test_a_trained_model_is_searched_as_it_is_told(searcher: Path, tmp_path: Path) -> None:
     """With other options of the search it acts as a run would that had them from the start."""
     other = {
         "beams": 5,
@@ -382,37 +451,32 @@ def test_a_trained_model_is_searched_as_it_is_told(tmp_path: Path) -> None:
         "percentile": 0.4,
         "action_k": 4,
     }
-    statistics, _ = tt.prepare(TINY, SPEC, bandit(), None, "")
-    plain = untrained_on_logs("tt", tmp_path / "plain", SPEC, statistics)
-    told = untrained_on_logs("tt", tmp_path / "told", SPEC, statistics, **other)
-    same, found = legato.load(told.path), legato.load(plain.path, search=other)
-    assert found.card.config == same.card.config != legato.load(plain.path).card.config
+    told = untrained("tt", tmp_path / "told", SPEC, prepared()[0], **other)
+    same, found = legato.load(told), legato.load(searcher, search=other)
+    assert found.card.config == same.card.config != legato.load(searcher).card.config
     assert isinstance(found.policy, tt.Planning) and isinstance(same.policy, tt.Planning)
     assert (found.policy.search, found.policy.context) == (same.policy.search, same.policy.context)
     acts = [player.act(player.begin(), [0.3, -0.2], length=3)[0].tolist() for player in (found, same)]
     assert acts[0] == acts[1]
     for wrong, words in (({"beams": 2.5}, "beams of a search is of type int"), ({"search": "best"}, "not for 'best'")):
         with pytest.raises(LegatoError, match=words):
-            legato.load(plain.path, search=wrong)
-    likely = legato.load(plain.path, search={"search": "likelihood"}).policy
+            legato.load(searcher, search=wrong)
+    likely = legato.load(searcher, search={"search": "likelihood"}).policy
     assert isinstance(likely, tt.Planning) and likely.by == "likelihood"
 
 
-def test_who_cannot_search_by_whom_is_one_line(tmp_path: Path) -> None:
-    statistics, _ = tt.prepare(TINY, SPEC, bandit(), None, "")
-    by_return = untrained_on_logs("tt", tmp_path / "return", SPEC, statistics).path
+def test_who_cannot_search_by_whom_is_one_line(searcher: Path, critic: Path, tmp_path: Path) -> None:
     likely = {"search": "likelihood", "returns": False}
-    statistics, _ = tt.prepare(replace(TINY, **likely), SPEC, bandit(), None, "")
-    by_likelihood = untrained_on_logs("tt", tmp_path / "likelihood", SPEC, statistics, **likely).path
-    bc = untrained_on_logs("bc", tmp_path / "bc", SPEC).path
-    iql = untrained_on_logs("iql", tmp_path / "iql", SPEC).path
-    wide = untrained_on_logs("iql", tmp_path / "wide").path
-    for searcher, critic, words in (
-        (by_likelihood, iql, "a policy of 'tt' searches for no return"),
-        (bc, iql, "a policy of 'bc' takes no search and no critic: those of srl and tt do"),
-        (by_return, bc, "a policy of 'bc' has no Q to search by"),
-        (by_return, wide, "the critic judges 3 observed numbers"),
-        (by_return, tmp_path / "none", "is not a saved policy"),
+    statistics, _ = prepared(replace(TINY, **likely))
+    by_likelihood = untrained("tt", tmp_path / "likelihood", SPEC, statistics, **likely)
+    bc = untrained("bc", tmp_path / "bc", SPEC)
+    wide = untrained("iql", tmp_path / "wide")
+    for plans, judges, words in (
+        (by_likelihood, critic, "a policy of 'tt' searches for no return"),
+        (bc, critic, "a policy of 'bc' takes no search and no critic: those of srl and tt do"),
+        (searcher, bc, "a policy of 'bc' has no Q to search by"),
+        (searcher, wide, "the critic judges 3 observed numbers"),
+        (searcher, tmp_path / "none", "is not a saved policy"),
     ):
         with pytest.raises(LegatoError, match=words):
-            legato.load(searcher, critic=critic)
+            legato.load(plans, critic=judges)
