@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -100,7 +101,8 @@ class Scribe(Policy[Any]):
 
 # --- runs ---
 
-SIZES: dict[str, Any] = {"hidden": 16, "batch_size": 16, "start_steps": 100, "eval_episodes": 2}
+# Step sizes do not fall: a run of another length would have others, and its updates be compiled anew.
+SIZES: dict[str, Any] = {"hidden": 16, "batch_size": 16, "start_steps": 100, "eval_episodes": 2, "anneal_over": 0}
 SRL4: dict[str, Any] = {**SIZES, "horizon": 4, "model_hidden": (16, 16)}
 SAC3: dict[str, Any] = {**SIZES, "action_repeat": 3}  # an episode of 200 steps ends within a decision
 DECISIONS: dict[str, Any] = {"updates": "decision", "seed": 5, "seeds": 2, "environments": 2}
@@ -119,6 +121,24 @@ def instead(monkeypatch: pytest.MonkeyPatch, loops: ModuleType, advance: Callabl
     """Let a module's loops call this for their updates; what updates would report they still ask the true one."""
     advance.eval_shape = loops.advance.eval_shape  # type: ignore[attr-defined]
     monkeypatch.setattr(loops, "advance", advance)
+
+
+def nothing_learnt(
+    monkeypatch: pytest.MonkeyPatch, loops: ModuleType, names: tuple[str, ...] = (), seeds: int = 1
+) -> list[Any]:
+    """Let a module's loops count their updates, but make none and trace none; the metrics of these `names` are 0.
+
+    Returns a list of the hyper-parameters that each call will have been given.
+    """
+    metrics, given = {name: jnp.asarray(np.zeros(seeds, np.float32)) for name in names}, []
+
+    def advance(module: Any, config: Any, how: Any, learner: Any, source: Any, *rest: Any) -> Any:
+        given.append(config)
+        return (learner, source, metrics) if loops is online else (learner, metrics)
+
+    advance.eval_shape = lambda *args: (None, None, metrics) if loops is online else (None, metrics)  # type: ignore[attr-defined]
+    monkeypatch.setattr(loops, "advance", advance)
+    return given
 
 
 def struck(monkeypatch: pytest.MonkeyPatch, loops: ModuleType, evaluation: int) -> list[int]:
@@ -153,6 +173,7 @@ LOGGED: dict[str, dict[str, Any]] = {
     "odt": {"layers": 1, "heads": 1, "size": 8, "context": 3, "eval_context": 2, "batch_size": 8, "warmup": 10},
     "tt": {"bins": 6, "window": 3, "layers": 1, "heads": 2, "size": 16, "context": 3, "batch_size": 8, "warmup": 10},
 }
+LOGGED = {name: {**sizes, "anneal_over": 0} for name, sizes in LOGGED.items()}
 # Checkpoints are due between two rows of metrics, and evaluations with every second of them.
 UPDATES: dict[str, Any] = {"updates": 400, "eval_every": 200, "log_every": 150, "checkpoint_every": 100}
 UPDATES |= {"eval_episodes": 2}
@@ -184,6 +205,12 @@ def learn(algorithm: str, out: Path, dataset: str, **options: Any) -> Run:
     return api.train(algorithm, dataset=dataset, out=out, quiet=True, **{**LOGGED[algorithm], **UPDATES, **options})
 
 
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def new_policy(module: ModuleType, config: Any, spec: Spec, key: jax.Array, *statistics: Any) -> Policy[Any]:
+    """What a new learner deploys, compiled as a whole."""
+    return module.policy(config, module.init(config, spec, key, *statistics))
+
+
 def untrained(algorithm: str, out: Path, env: str = "Pendulum-v1", **options: Any) -> Run:
     """A run that looks finished, of policies with random weights."""
     sizes = {"srl": SRL4, "sac": SAC3, "td3": SIZES}[algorithm]
@@ -191,7 +218,7 @@ def untrained(algorithm: str, out: Path, env: str = "Pendulum-v1", **options: An
     run = Run.create(out, algorithm, "cpu", config, settings, online.check(algorithm, config, settings))
     module = algorithm_module(algorithm)
     for seed in run.seeds:
-        policy = module.policy(config, module.init(config, run.spec, jax.random.key(seed)))
+        policy = new_policy(module, config, run.spec, jax.random.key(seed))
         for which in ("last", "best"):
             card = Card(algorithm, config, run.spec, {"environment": env, "seed": seed, "which": which})
             policy_file.save(run.path / "policy" / f"seed-{seed}" / which, policy, card)
@@ -222,9 +249,8 @@ def untrained_on_logs(
     run = Run.create(out, algorithm, "cpu", config, settings, spec, data)
     module = algorithm_module(algorithm)
     for seed in run.seeds:
-        policy = module.policy(
-            config, module.init(config, spec, jax.random.key(seed), statistics or DatasetStatistics.identity(spec))
-        )
+        known = statistics or DatasetStatistics.identity(spec)
+        policy = new_policy(module, config, spec, jax.random.key(seed), known)
         for step, which in ((7, "best"), (9, "last")):
             card = Card(algorithm, config, spec, {"seed": seed, "step": step, "which": which})
             policy_file.save(run.path / "policy" / f"seed-{seed}" / which, policy, card)

@@ -18,7 +18,7 @@ from typing import Any
 import gymnasium
 import pytest
 from PIL import Image
-from tests.tiny import SIZES, SRL4, TIMES, flags, spawn, untrained
+from tests.tiny import SIZES, SRL4, TIMES, flags, nothing_learnt, spawn, untrained
 
 import legato
 from legato import api
@@ -497,6 +497,7 @@ def test_demo_trains_evaluates_compares_and_says_what_next(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole of it, on small networks and so few steps that nothing is learned."""
+    nothing_learnt(monkeypatch, online)
     train, evaluate, sizes = api.train, api.evaluate, {"srl": SRL4, "sac": SIZES}
     monkeypatch.setattr(api, "train", lambda name, env, **options: train(name, env, **{**sizes[name], **options}))
     monkeypatch.setattr(api, "evaluate", lambda run, **options: evaluate(run, episodes=1, **options))

@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
-from tests.tiny import UPDATES, flags, learn, logs
+from tests.tiny import LOGGED, flags, logs, untrained_on_logs
 
 from legato.algorithms import entries
 from legato.cli import main
+from legato.data.spec import Spec
 from legato.training.run import Run
 from legato.training.settings import preset as named
 
 QUICK = {"steps": 300, "start_steps": 100, "critic_steps": 200, "critic_updates": 1, "updates": 1, "batch_size": 8}
 QUICK |= {"hidden": 8, "layers": 1, "capacity": 450, "eval_every": 150, "eval_episodes": 1, "offline_steps": 0}
+# What presets tell policies of a run and from scratch differently: so both share what is compiled.
+QUICK |= {"critics_per_actor": 1, "noise": (0.1, 0.1, 0.1), "target_variation": 0.1, "target_increment": 0.1}
+QUICK |= {"regularisation_weight": 0.0, "termination_penalty": 0.0, "tau": 0.01, "average": 0.5, "learning_rate": 1e-4}
+BASE = {**LOGGED["ds4"], "norm": False}
 
 
 @pytest.fixture(scope="module")
 def offline(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Two seeds of Decision S4 from logs. Read only."""
+    """Two seeds of Decision S4 that look as if trained from logs. Read only."""
     folder = tmp_path_factory.mktemp("logged")
-    dataset = logs(folder / "swings.npz")
-    return learn("ds4", folder / "run", dataset, **{**UPDATES, "updates": 50, "eval_every": 50, "seed": 4, "seeds": 2})
+    options = {**BASE, "dataset": logs(folder / "swings.npz"), "seed": 4, "seeds": 2}
+    return untrained_on_logs("ds4", folder / "run", Spec(3, (-2.0,), (2.0,)), data={"environment": None}, **options)
+
+
+@pytest.fixture(scope="module")
+def tuned(offline: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """The folder in which that was fine-tuned, and what the command printed. Read only."""
+    folder = tmp_path_factory.mktemp("tuned")
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        redirect_stdout(StringIO()) as out,
+        redirect_stderr(StringIO()) as err,
+    ):
+        patched.chdir(folder)
+        main(["finetune", str(offline.path), "--env", "Pendulum-v1", *flags(QUICK)])
+    return folder, out.getvalue(), err.getvalue()
 
 
 def failed(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -35,15 +56,14 @@ def failed(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_a_run_is_made_named_drawn_and_left_alone_when_finished(
-    offline: Run, here: Path, capsys: pytest.CaptureFixture[str]
+    tuned: tuple[Path, str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its seeds are those of the run that it begins with."""
-    main(["finetune", str(offline.path), "--env", "Pendulum-v1", *flags(QUICK)])
-    printed = capsys.readouterr()
-    assert printed.out.strip() == "runs/ds4-ac-Pendulum-v1-4-1"
-    assert "offline over 2 seeds" in printed.err and "300/300" in printed.err
-    assert printed.err.startswith("the replay takes 0.00 GiB per seed\n")
-    run = Run(here / printed.out.strip())
+    folder, out, err = tuned
+    assert out.strip() == "runs/ds4-ac-Pendulum-v1-4-1"
+    assert "offline over 2 seeds" in err and "300/300" in err
+    assert err.startswith("the replay takes 0.00 GiB per seed\n")
+    run = Run(folder / out.strip())
     assert run.seeds == [4, 5] and run.label == "DS4-AC" and run.conditioned
     assert (run.path / "figures" / "finetune.png").exists()
     main(["finetune", "--resume", str(run.path), "--quiet"])
@@ -51,13 +71,11 @@ def test_a_run_is_made_named_drawn_and_left_alone_when_finished(
 
 
 def test_a_name_of_an_algorithm_begins_from_scratch(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    begun = ["finetune", "ds4", "--env", "Pendulum-v1", "--target", "-150", "--quiet", *flags({**QUICK, "steps": 150})]
-    main([*begun, "--base", "channels=8", "layers=1", "norm=false", "dropout=0"])
+    options = {**QUICK, "steps": 150, "seeds": 2}
+    begun = ["finetune", "ds4", "--env", "Pendulum-v1", "--target", "-150", "--quiet", *flags(options)]
+    main([*begun, "--base", *(f"{name}={str(value).lower()}" for name, value in BASE.items())])
     run = Run(here / capsys.readouterr().out.strip())
-    assert (run.method, run.config) == (
-        "ds4-ac",
-        replace(named("cpu", "ds4", "")[0], channels=8, layers=1, norm=False),
-    )  # type: ignore[arg-type]
+    assert (run.method, run.config) == ("ds4-ac", replace(named("cpu", "ds4", "")[0], **BASE))  # type: ignore[arg-type]
     assert "layers is a whole number; 'x' was given" in failed([*begun, "--base", "layers=x"], capsys)
     assert "'layers' names no hyper-parameter of ds4" in failed([*begun, "--base", "layers"], capsys)
     assert "give --target" in failed(["finetune", "ds4", "--env", "Pendulum-v1"], capsys)
@@ -102,8 +120,7 @@ def test_bad_input_is_one_line_and_makes_nothing(
 
 
 def test_a_fine_tuning_is_not_resumed_as_a_training(
-    offline: Run, here: Path, capsys: pytest.CaptureFixture[str]
+    tuned: tuple[Path, str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(["finetune", str(offline.path), "--env", "Pendulum-v1", "--out", "tuned", "--quiet", *flags(QUICK)])
-    capsys.readouterr()
-    assert "resume it with finetune" in failed(["train", "--resume", "tuned"], capsys)
+    folder, out, _ = tuned
+    assert "resume it with finetune" in failed(["train", "--resume", str(folder / out.strip())], capsys)

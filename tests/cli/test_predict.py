@@ -15,7 +15,16 @@ from tests.tiny import logs, swings
 import legato
 from legato.cli import main
 
-TT: dict[str, Any] = {"layers": 1, "size": 8, "heads": 1, "bins": 10, "window": 3, "context": 2, "batch_size": 8}
+TT: dict[str, Any] = {
+    "layers": 1,
+    "size": 8,
+    "heads": 1,
+    "bins": 10,
+    "window": 3,
+    "context": 2,
+    "batch_size": 8,
+    "anneal_over": 0,
+}
 TT |= {"edges": "uniform", "updates": 60, "eval_every": 60, "log_every": 60, "checkpoint_every": 60}
 
 

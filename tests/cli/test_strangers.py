@@ -17,7 +17,7 @@ import minari
 import numpy as np
 import pytest
 from tests.cli.test_cli import stop
-from tests.tiny import LOGGED, UPDATES, swings, untrained_on_logs
+from tests.tiny import LOGGED, UPDATES, new_policy, swings, untrained_on_logs
 
 import legato
 from legato.algorithms.trajectory_transformer import trajectory_transformer as tt
@@ -147,7 +147,7 @@ def planner(out: Path, dataset: str) -> None:
     about = {"environment": data.about.environment, "fingerprint": offline.fingerprint(data)}
     run = Run.create(out, "tt", "cpu", config, settings, spec, about)
     known, _ = tt.prepare(config, spec, data, None, "")
-    policy = tt.policy(config, tt.init(config, spec, jax.random.key(0), known))
+    policy = new_policy(tt, config, spec, jax.random.key(0), known)
     policy_file.save(run.path / "policy" / "seed-0" / "last", policy, Card("tt", config, spec, {}))
 
 

@@ -7,11 +7,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from tests.cli.test_cli import stop
-from tests.tiny import LOGGED, UPDATES, flags, instead, logs
+from tests.tiny import LOGGED, UPDATES, flags, logs, nothing_learnt
 
 import legato
 from legato.cli import main
@@ -40,8 +39,7 @@ def test_a_run_from_logs_is_made_named_and_resumed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if "--no-history" in asked:  # nothing is learned: the loop's own tests do that, and here it would only take longer
-        nothing = {name: jnp.ones(1) for name in ("loss", "gradient_norm")}
-        instead(monkeypatch, offline, lambda *args: (args[3], nothing))
+        nothing_learnt(monkeypatch, offline, ("loss", "gradient_norm"))
     logs(here / "swings.npz")
     main(["train", algorithm, "--dataset", "swings.npz", *asked, *flags(LOGGED[algorithm]), *SHORT])
     out, err = capsys.readouterr()

@@ -9,9 +9,10 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -83,13 +84,13 @@ class Case:
         if swapped:  # logs are of all seeds
             learner, keys = (other_way_round(tree) for tree in (learner, keys))
             own = own if self.entry.learns == "offline" else other_way_round(own)
-        learner, module, config = jax.tree.map(jnp.copy, learner), self.entry.load(), self.loop.session.config
+        learner, module, config = copied(learner), self.entry.load(), self.loop.session.config
         if self.entry.learns == "offline":
             return offline.advance(module, config, self.loop.batch_specs, learner, own, keys, first, 1)
         if self.entry.learns == "finetuning":
             return finetune.advance(module, config, True, learner, own, keys, first, 1)
         rows = np.zeros((2, self.loop.turn_steps, own.rows.shape[-1]), np.float32)  # none of them is added
-        given = self.loop.turn_updates, learner, jax.tree.map(jnp.copy, own), rows, np.zeros(2, np.int32)
+        given = self.loop.turn_updates, learner, copied(own), rows, np.zeros(2, np.int32)
         learner, _, metrics = online.advance(module, config, *given, keys, first)
         return learner, metrics
 
@@ -97,17 +98,34 @@ class Case:
         """What both seeds deploy."""
         if self.entry.learns == "finetuning":
             return self.loop.policies(learner, jnp.asarray(self.loop.eval_target))
-        return jax.vmap(lambda one: self.entry.load().policy(self.run.config, one))(learner)
+        return deployed(self.entry.load(), self.run.config, learner)
 
     @property
     def policy(self) -> Policy[Any]:
         """What the first seed deploys at the end."""
-        return jax.tree.map(lambda leaf: leaf[0], self.policies(self.learner))
+        return seed_of(self.policies(self.learner), 0)
 
 
+@partial(jax.jit, static_argnums=(0, 1))
+def deployed(module: ModuleType, config: Any, learner: Any) -> Policy[Any]:
+    """Both seeds' policies."""
+    return jax.vmap(partial(module.policy, config))(learner)
+
+
+@jax.jit
+def copied(tree: Any) -> Any:
+    return jax.tree.map(jnp.copy, tree)
+
+
+@jax.jit
 def other_way_round(tree: Any) -> Any:
     """The second seed first."""
     return jax.tree.map(lambda leaf: leaf[::-1], tree)
+
+
+def seed_of(tree: Any, place: int) -> Any:
+    """The numbers of one seed."""
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[place]), tree)
 
 
 @cache
@@ -167,7 +185,7 @@ def train(name: str, out: Path, **options: Any) -> Run:
     }
     if found.learns == "finetuning":
         return api.finetune(case(found.continues[0]).run, ENV, method=name, out=out, **given)
-    given |= {"seed": 3, "seeds": 2}
+    given |= {"seed": 3, "seeds": 2, "anneal_over": -1}  # step sizes fall over the whole run
     data = {"dataset": dataset(), "env": ENV} if found.learns == "offline" else {"env": ENV}
     return api.train(name, out=out, **data, **given)
 

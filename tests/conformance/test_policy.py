@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.conformance.cases import ALL, FOREIGN, SMALL, case
+from tests.conformance.cases import ALL, FOREIGN, SMALL, case, seed_of
 from tests.learners import episode_of
 from tests.tiny import swings
 
@@ -18,7 +18,7 @@ from legato.algorithms.entry import Entry
 from legato.data.spec import Spec
 from legato.data.trajectories import About
 from legato.errors import LegatoError
-from legato.policy import Policy
+from legato.policy import Policy, Step
 from legato.training import logged_data, online
 from legato.training.settings import OfflineSettings, Settings
 
@@ -47,34 +47,58 @@ def policies(name: str, kind: str) -> tuple[Policy[Any], Policy[Any]]:
     """What acts, and what explores: before anything was learnt, and of a fine-tuning after it."""
     found = ALL[name]
     if found.learns != "finetuning":
-        policy = found.load().new_policy(config_of(found), spec_of(name, kind), jax.random.key(1))
+        policy = jax.jit(partial(found.load().new_policy, config_of(found), spec_of(name, kind)))(jax.random.key(1))
         return policy, policy
     here, noise = case(name), jnp.asarray(3.0, jnp.float32)
     explorers = here.loop.explorers(here.learner, jnp.asarray(here.loop.eval_target), noise)
-    return here.policy, jax.tree.map(lambda leaf: leaf[0], explorers)
+    return here.policy, seed_of(explorers, 0)
+
+
+def described(memory: Any) -> Any:
+    """Structure, shapes and types."""
+    return jax.tree.structure(memory), [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(memory)]
 
 
 @cache
-def actions(name: str, kind: str) -> tuple[np.ndarray, ...]:
-    """After some steps: greedy plans of `LENGTHS`; long ones that are drawn, `[draws, length, act]`.
+def acted(name: str, kind: str) -> tuple[tuple[np.ndarray, ...], dict[str, Any]]:
+    """After some steps: greedy plans of `LENGTHS`; long ones that are drawn, `[draws, length, act]`. And what memory
+    was like at the beginning, when a step was seen, and when it was decided.
 
     Observations lie far out, where a network gives large numbers.
     """
     steps = episode_of(0, spec_of(name, kind), STEPS)
-    steps = replace(steps, observation=30 * steps.observation)
+    steps = replace(steps, observation=jnp.asarray(30 * np.asarray(steps.observation)))
+    memories: dict[str, Any] = {}
 
     @jax.jit
-    def acted(acts: Policy[Any], explores: Policy[Any], keys: jax.Array) -> Any:
-        state, _ = jax.lax.scan(lambda state, step: (acts.observe(state, step), None), acts.init_state(()), steps)
-        drawn = jax.vmap(lambda key: explores.decide(state, key, LONG)[0])(keys)
-        return *(acts.decide(state, None, length)[0] for length in LENGTHS), drawn
+    def actions(acts: Policy[Any], explores: Policy[Any], keys: jax.Array) -> Any:
+        def seen(memory: Any, step: Step) -> tuple[Any, None]:
+            after = acts.observe(memory, step)
+            memories["seen"] = described(after)
+            return after, None
 
-    return tuple(map(np.asarray, acted(*policies(name, kind), jax.random.split(jax.random.key(2), DRAWS))))
+        def drawn(key: jax.Array) -> jax.Array:
+            plan, after = explores.decide(memory, key, LONG)
+            memories["drawn"] = described(after)
+            return plan
+
+        begun = acts.init_state(())
+        memories["begun"] = described(begun)
+        memory, _ = jax.lax.scan(seen, begun, steps)
+        plans = []
+        for length in LENGTHS:
+            plan, after = acts.decide(memory, None, length)
+            memories[f"decided {length}"] = described(after)
+            plans.append(plan)
+        return *plans, jax.vmap(drawn)(keys)
+
+    found = actions(*policies(name, kind), jax.random.split(jax.random.key(2), DRAWS))
+    return tuple(map(np.asarray, found)), memories
 
 
 @POLICIES
 def test_a_greedy_policys_first_actions_do_not_depend_on_how_many_are_asked_for(name: str, kind: str) -> None:
-    whole, *shorter, _ = actions(name, kind)
+    (whole, *shorter, _), _ = acted(name, kind)
     for found, length in zip((whole, *shorter), LENGTHS, strict=True):
         assert found.shape == (length, spec_of(name, kind).action_size)
         np.testing.assert_allclose(found, whole[:length], rtol=1e-5, atol=1e-6)
@@ -83,7 +107,7 @@ def test_a_greedy_policys_first_actions_do_not_depend_on_how_many_are_asked_for(
 @POLICIES
 def test_actions_lie_within_their_bounds_greedy_or_drawn(name: str, kind: str) -> None:
     spec = spec_of(name, kind)
-    for found in actions(name, kind):
+    for found in acted(name, kind)[0]:
         assert np.isfinite(found).all()
         if kind == "choices":
             np.testing.assert_array_equal(found, np.rint(found))
@@ -93,19 +117,10 @@ def test_actions_lie_within_their_bounds_greedy_or_drawn(name: str, kind: str) -
 @POLICIES
 def test_memory_keeps_its_structure_and_size_at_every_step(name: str, kind: str) -> None:
     """Shapes and types at the beginning, when a step was seen, and when it was decided: so at every step."""
-    policy, _ = policies(name, kind)
-    step = jax.tree.map(lambda leaf: leaf[0], episode_of(0, spec_of(name, kind), 1))
-    begun = jax.eval_shape(policy.init_state, ())
-    seen = jax.eval_shape(policy.observe, begun, step)
-    decided = jax.eval_shape(partial(policy.decide, key=None, length=LONG), seen)[1]
-    drawn = jax.eval_shape(partial(policy.decide, length=LONG), seen, jax.random.key(0))[1]
-
-    def described(state: Any) -> Any:
-        return jax.tree.structure(state), [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(state)]
-
-    assert described(seen) == described(begun)
-    assert described(decided) == described(begun)
-    assert described(drawn) == described(begun)
+    memories = acted(name, kind)[1]
+    assert len(memories) == 3 + len(LENGTHS)
+    for what, memory in memories.items():
+        assert memory == memories["begun"], what
 
 
 @pytest.mark.parametrize("name", [name for name, found in ALL.items() if found.learns != "finetuning"])

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
-from tests.conformance.cases import ALL, FOREIGN, STOPS, TIMES, case, ctrl_c_after, resume, train
+from tests.conformance.cases import ALL, FOREIGN, STOPS, TIMES, case, ctrl_c_after, resume, seed_of, train
 from tests.learners import same
 from tests.runs import rows, same_end, saved
 
@@ -74,7 +73,7 @@ def test_a_saved_policy_is_the_one_that_was_trained_and_measured(name: str) -> N
     loaded = [api.load(run.path, seed) for seed in run.seeds]
     trained = here.policies(here.learner)
     for i, player in enumerate(loaded):
-        assert same(player.policy, jax.tree.map(lambda leaf, i=i: leaf[i], trained))
+        assert same(player.policy, seed_of(trained, i))
     measured = [row for row in rows(run.path) if row["eval_return"]]
     asks = run.conditioned and run.method is None
     command = float(prompts.statistics_of(loaded[0].policy).target) if asks else ()

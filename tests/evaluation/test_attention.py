@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from rich.console import Console
-from tests.tiny import swings
+from tests.tiny import new_policy, swings
 
 from legato.algorithms.bc import bc
 from legato.algorithms.bc.config import BC
@@ -35,15 +36,18 @@ SMALL = DT(context=3, layers=1, heads=2, size=16, episode_length=20)
 
 def planner(config: TT = TINY, data: Trajectories = SWINGS) -> tt.Planning:
     """Of random weights, larger than at the beginning, and the bins of the data."""
-    known, _ = tt.prepare(config, SPEC, data, None, "")
+    return drawn(config, tt.prepare(config, SPEC, data, None, "")[0])
+
+
+@partial(jax.jit, static_argnums=0)
+def drawn(config: TT, known: Any) -> tt.Planning:
     learner = tt.init(config, SPEC, jax.random.key(0), known)
-    drawn = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(x.size), x.shape), learner.network)
-    return tt.policy(config, replace(learner, network=drawn))
+    network = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(x.size), x.shape), learner.network)
+    return tt.policy(config, replace(learner, network=network))
 
 
 def decider(config: DT = SMALL) -> Any:
-    learner = dt.init(config, SPEC, jax.random.key(0), dataset_statistics.of(SWINGS, SPEC))
-    return dt.policy(config, learner)
+    return new_policy(dt, config, SPEC, jax.random.key(0), dataset_statistics.of(SWINGS, SPEC))
 
 
 def attention_of(
@@ -64,7 +68,8 @@ def test_the_window_ends_with_the_step_and_its_rows_are_predictions() -> None:
     _, source = tt.prepare(TINY, SPEC, SWINGS, None, "")
     first = int(SWINGS.offsets[5])
     rows = np.asarray(source.tokens[first + 2 : first + 5]).reshape(1, -1)[:, :-1]
-    want = policy.network.attention(jnp.asarray(rows, jnp.int32))[0]
+    read = jax.jit(lambda network, rows: network.attention(rows))
+    want = np.asarray(read(policy.network, jnp.asarray(rows, jnp.int32)))[0]
     np.testing.assert_allclose(found.weights, want, atol=1e-6)
     np.testing.assert_array_equal(found.weights > 0, np.broadcast_to(found.sees, found.weights.shape))
     np.testing.assert_allclose(found.even.sum(axis=-1), 1)
@@ -119,7 +124,7 @@ def by_hand(weights: list[list[float]]) -> EpisodeAttention:
 
 def test_an_online_decision_transformer_attends_as_its_network_does() -> None:
     config = ODT(context=3, eval_context=3, layers=1, heads=2, size=16, episode_length=20)
-    policy = odt.policy(config, odt.init(config, SPEC, jax.random.key(0), dataset_statistics.of(SWINGS, SPEC)))
+    policy = new_policy(odt, config, SPEC, jax.random.key(0), dataset_statistics.of(SWINGS, SPEC))
     found = attention_of(policy, config, SWINGS, 11, 9)
     assert (found.steps, found.weights.shape) == (3, (1, 2, 3, 8))
     want = attention_of(policy.reader, config, SWINGS, 11, 9, name="dt")
@@ -176,6 +181,6 @@ def test_what_there_is_not_is_refused(options: dict[str, Any], words: str) -> No
 
 def test_what_attends_to_nothing_is_refused() -> None:
     config = BC(hidden=8, layers=1)
-    policy = bc.policy(config, bc.init(config, SPEC, jax.random.key(0)))
+    policy = new_policy(bc, config, SPEC, jax.random.key(0))
     with pytest.raises(LegatoError, match=r"^policies of bc have no attention: those of dt, odt and tt have$"):
         attention_of(policy, config, SWINGS)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.tiny import swings
+from tests.tiny import new_policy, swings
 
 from legato.algorithms.trajectory_transformer import sampler as sampling
 from legato.algorithms.trajectory_transformer import trajectory_transformer as tt
@@ -163,7 +163,7 @@ def policy() -> tt.Planning:
     config = TT(bins=20, edges="uniform", window=3, context=2, layers=1, heads=1, size=8, returns=False, penalty=None,
                 search="likelihood", dropout=0.0)  # fmt: skip
     statistics, _ = tt.prepare(config, SPEC, data, None, "")
-    return tt.policy(config, tt.init(config, SPEC, jax.random.key(0), statistics))
+    return new_policy(tt, config, SPEC, jax.random.key(0), statistics)
 
 
 def sampler(policy: tt.Planning) -> sampling.Sampler:

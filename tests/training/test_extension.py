@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 from tests.fakes.runs import train as fake
 from tests.runs import same_end
-from tests.tiny import learn, logs, train
+from tests.tiny import nothing_learnt, train
 
 from legato import api
 from legato.cli import main
 from legato.errors import LegatoError, LegatoWarning
 from legato.evaluation import compare as comparing
+from legato.evaluation import sweeps
 from legato.evaluation.compare import evaluation_of
 from legato.evaluation.fas import FASReference
+from legato.training import online
 from legato.training.run import Run
 
 EVERY: dict[str, Any] = {"eval_every": 200, "log_every": 200, "checkpoint_every": 200, "eval_episodes": 2}
@@ -49,6 +51,7 @@ def test_one_that_learns_from_logs_too(tmp_path: Path) -> None:
 def test_what_was_measured_before_is_measured_anew_in_its_scale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sweeps, "PLAN_LENGTHS", (32,))  # compiles once
     run = fake("online", tmp_path / "run", steps=20, seeds=1, max_episode_steps=20)
     first = api.evaluate(run, max_return=100, offset=200, episodes=1, clocks=False, quiet=True)
     assert (first.steps, first.reference) == ((20,), FASReference(100, 200))
@@ -60,8 +63,9 @@ def test_what_was_measured_before_is_measured_anew_in_its_scale(
     assert evaluation_of(run.path, quiet=True).steps == (40,)
 
 
-def test_step_sizes_that_have_fallen_are_said_to_stay_so(tmp_path: Path) -> None:
-    train("sac", tmp_path / "run", steps=200, **{**EVERY, "start_steps": 100})
+def test_step_sizes_that_have_fallen_are_said_to_stay_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing_learnt(monkeypatch, online)
+    train("sac", tmp_path / "run", steps=200, anneal_over=-1, **{**EVERY, "start_steps": 100})
     with pytest.warns(LegatoWarning, match="goes on with the small step sizes that it came to by 200"):
         api.train(resume=tmp_path / "run", steps=400, quiet=True)
     with warnings.catch_warnings():
@@ -69,9 +73,10 @@ def test_step_sizes_that_have_fallen_are_said_to_stay_so(tmp_path: Path) -> None
         api.train(resume=tmp_path / "run", quiet=True)
 
 
+@pytest.mark.usefixtures("fakes")
 def test_an_end_that_is_none_is_refused_and_changes_nothing(tmp_path: Path) -> None:
-    train("sac", tmp_path / "acts", steps=200, **{**EVERY, "start_steps": 100})
-    learn("bc", tmp_path / "learns", logs(tmp_path / "swings.npz"), updates=200)
+    fake("online", tmp_path / "acts", steps=200, **EVERY)
+    fake("offline", tmp_path / "learns", updates=200)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for run, given, words in (
         ("acts", {"steps": 100}, "ends after 200 steps as it is: a later end is a whole number above 200"),

@@ -15,39 +15,38 @@ import pytest
 from safetensors.numpy import load_file
 from tests.learners import close, same
 from tests.runs import load, same_end, saved
-from tests.tiny import LOGGED, instead, logs, struck, swings, train
+from tests.tiny import LOGGED, instead, logs, struck, swings, untrained, untrained_on_logs
 
 from legato import api
 from legato.algorithms import finetuner
-from legato.data import recurrent_replay
+from legato.data import dataset_statistics, recurrent_replay
+from legato.data.spec import Spec
 from legato.errors import LegatoError, LegatoWarning
 from legato.training import finetune
 from legato.training.learning_curve import learning_curve
+from legato.training.offline import fingerprint
 from legato.training.policy_file import named_leaves
 from legato.training.run import Run
 from legato.training.settings import finetuning_preset, override, preset
 from legato.training.starting_point import load_initial
 
-SHORT: dict[str, Any] = {"updates": 50, "eval_every": 50, "log_every": 50, "checkpoint_every": 50, "seeds": 2}
+SHORT: dict[str, Any] = {"updates": 50, "eval_every": 50, "log_every": 50, "checkpoint_every": 50, "seeds": 3}
 # Checkpoints are due between two rows of metrics, and within an episode (of 200 steps).
-TIMES: dict[str, Any] = {
-    "steps": 1200,
-    "eval_every": 400,
-    "log_every": 200,
-    "checkpoint_every": 500,
-    "eval_episodes": 2,
-}
+TIMES: dict[str, Any] = {"steps": 1200, "eval_every": 400, "log_every": 200, "checkpoint_every": 500}
+TIMES |= {"eval_episodes": 2}
 CRITICS: dict[str, Any] = {"hidden": 8, "layers": 1, "batch_size": 8}
 TUNED: dict[str, dict[str, Any]] = {
     "ds4": {**CRITICS, "start_steps": 300, "critic_steps": 600, "critic_updates": 3, "updates": 2, "offline_steps": 20},
-    "odt": {**CRITICS, "every": 100, "updates": 3, "episodes": 6, "td3": 0.3, "critic_steps": 300, "warmup": 1},
+    "odt": {"batch_size": 8, "every": 100, "updates": 3, "episodes": 6, "warmup": 1},
 }
 # A ring that goes round: seven episodes take 201 rows each.
-TUNED["ds4"] |= {"capacity": 700, "learning_rate": 1e-3, "warmup": 1}
-BASES = {
-    "ds4": LOGGED["ds4"],
-    "odt": {"layers": 1, "heads": 1, "size": 8, "context": 3, "eval_context": 2, "batch_size": 8, "warmup": 10},
-}
+TUNED["ds4"] |= {"capacity": 700, "learning_rate": 1e-3, "warmup": 1, "target_increment": 0.4, "target_variation": 0.1}
+# What presets tell policies of a run and from scratch differently: so all runs share what is compiled.
+TUNED["ds4"] |= {"critics_per_actor": 2, "noise": (0.1, 0.1, 0.1), "critic_reads_return": True, "average": 0.5}
+TUNED["ds4"] |= {"regularisation_weight": 0.5, "termination_penalty": 0.2, "tau": 0.01}
+TUNED["odt"] |= {"offline_episodes": "all", "collect_target_scale": 1.2, "target_increment": 0.1, "average": 0.5}
+TUNED["odt"] |= {"exploration_scale": 0.5}
+BASES = {name: LOGGED[name] for name in TUNED}
 
 
 @pytest.fixture(scope="module")
@@ -57,18 +56,19 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def offline(dataset: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    """Two seeds of each algorithm that can go on, trained from logs. Read only, as the tests see to."""
-    folder = tmp_path_factory.mktemp("offline")
-    return {name: trained(name, folder / name, dataset) for name in BASES}
-
-
-def trained(algorithm: str, out: Path, dataset: str, **options: Any) -> Run:
-    return api.train(algorithm, dataset=dataset, out=out, quiet=True, **{**BASES[algorithm], **SHORT, **options})
+    """Three seeds of each algorithm that can go on; of one, weights are random. Read only, as the tests see to."""
+    folder, data, spec = tmp_path_factory.mktemp("offline"), swings(), Spec(3, (-2.0,), (2.0,))
+    known = {"environment": None, "fingerprint": fingerprint(data), "path": dataset}
+    given = {"data": known, "dataset": dataset, **BASES["ds4"], "seeds": 3}
+    return {
+        "ds4": untrained_on_logs("ds4", folder / "ds4", spec, dataset_statistics.of(data, spec), **given),
+        "odt": api.train("odt", dataset=dataset, out=folder / "odt", quiet=True, **BASES["odt"], **SHORT),
+    }
 
 
 def tune(run: Run, out: Path, **options: Any) -> Run:
-    """A fine-tuning that takes seconds."""
-    given = {**TIMES, **TUNED[run.algorithm], **options}
+    """A fine-tuning of two seeds that takes seconds."""
+    given = {"seeds": 2, **TIMES, **TUNED[run.algorithm], **options}
     return api.finetune(run, "Pendulum-v1", out=out, quiet=True, **given)
 
 
@@ -79,12 +79,25 @@ def untouched(offline: dict[str, Run]) -> dict[str, dict[str, bytes]]:
 
 
 @pytest.fixture(scope="module")
+def updates() -> list[tuple[Any, ...]]:
+    """Of the runs below, how they learnt: whose updates, the first, how many, and whether the actor learns too."""
+    return []
+
+
+@pytest.fixture(scope="module")
 def unbroken(
-    offline: dict[str, Run], untouched: dict[str, dict[str, bytes]], tmp_path_factory: pytest.TempPathFactory
+    offline: dict[str, Run], untouched: Any, updates: list[tuple[Any, ...]], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Run]:
     """Both fine-tuned in one go. Read only."""
-    folder = tmp_path_factory.mktemp("tuned")
-    return {name: tune(run, folder / name) for name, run in offline.items()}
+    folder, advance = tmp_path_factory.mktemp("tuned"), finetune.advance
+
+    def watched(module: Any, tuning: Any, joint: bool, *rest: Any) -> Any:
+        updates.append((module, *rest[-2:], joint))
+        return advance(module, tuning, joint, *rest)
+
+    with pytest.MonkeyPatch.context() as patched:
+        instead(patched, finetune, watched)
+        return {name: tune(run, folder / name) for name, run in offline.items()}
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -174,8 +187,8 @@ def test_a_fall_is_said_and_with_rollback_undone(
 
     monkeypatch.setattr(finetune.FinetuningLoop, "turn", watched)
     options = {**TIMES, **TUNED["ds4"], "eval_every": 800, "steps": 1200, "rollback": True, "regression_tolerance": 0.1}
-    options |= {"target": 20.0, "target_increment": 0.4}
-    with pytest.warns(LegatoWarning, match="^asked for 20, outside the returns of the data"):
+    options |= {"target": 20.0, "seeds": 2}
+    with pytest.warns(LegatoWarning, match="^asked for 20, outside the returns of the data, "):
         api.finetune(offline["ds4"], "Pendulum-v1", out=tmp_path / "run", **options)
     errors = capsys.readouterr().err
     assert "seed 0 earns 85.0, the offline policy 100.0; rolled back to its best" in errors
@@ -191,24 +204,15 @@ def test_a_fall_is_said_and_with_rollback_undone(
 # --- the loop ---
 
 
-def test_critics_learn_first_then_the_actor_too(
-    offline: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("unbroken")
+def test_critics_learn_first_then_the_actor_too(updates: list[tuple[Any, ...]]) -> None:
     """Nothing is learnt before there is enough; the noise is that of the phase."""
-    found: list[tuple[int, int, bool]] = []
-    advance = finetune.advance
-
-    def watched(module: Any, tuning: Any, joint: bool, *rest: Any) -> Any:
-        found.append((rest[-2], rest[-1], joint))
-        return advance(module, tuning, joint, *rest)
-
-    instead(monkeypatch, finetune, watched)
-    tune(offline["ds4"], tmp_path / "run", steps=800)
-    assert found == [(3 * i, 3, False) for i in range(30)] + [(90 + 2 * i, 2, True) for i in range(20)]
+    found = [rest for module, *rest in updates if module is finetuner("ds4-ac")]
+    assert found == [[3 * i, 3, False] for i in range(30)] + [[90 + 2 * i, 2, True] for i in range(60)]
 
 
 def test_the_replay_holds_whole_episodes_and_what_was_logged(offline: dict[str, Run], tmp_path: Path) -> None:
-    """Two logged episodes (14 and 6 steps or the like, 20 at most), then two of Pendulum, 200 steps each."""
+    """Two logged episodes (20 steps at most), then three of Pendulum, 200 steps each, whose prompts vary."""
     run = tune(offline["ds4"], tmp_path / "run", steps=600, checkpoint_every=450)
     state = load(run.path)[1]["replay"]
     data = swings()
@@ -223,24 +227,20 @@ def test_the_replay_holds_whole_episodes_and_what_was_logged(offline: dict[str, 
     logged, paid = (np.asarray(column)[: kept[0]] for column in (found.ret, found.reward))
     first = api.load(run.path, which="start").policy.statistics.target  # what every logged episode was asked for
     np.testing.assert_allclose(logged, first - np.cumsum([0, *paid[:-1]]), rtol=1e-4)
+    asked = np.asarray(found.ret)[ends[-4:-1] + 1]
+    assert len(set(asked.tolist())) == 3 and (np.abs(asked - first) <= 0.1 * abs(first)).all()
 
 
-def test_seeds_side_by_side_are_seeds_alone(offline: dict[str, Run], unbroken: dict[str, Run], tmp_path: Path) -> None:
-    alone = tune(offline["ds4"], tmp_path / "alone", seed=1, seeds=1)
-    together = measured(unbroken["ds4"])[1]
-    np.testing.assert_allclose(measured(alone)[1], together, rtol=1e-3)
-    weights = (load_file(run.policy_path(1) / "weights.safetensors") for run in (alone, unbroken["ds4"]))
+def test_a_seed_ends_the_same_whoever_is_beside_it(
+    offline: dict[str, Run], unbroken: dict[str, Run], tmp_path: Path
+) -> None:
+    """Seed 1, beside seed 0 and beside seed 2."""
+    other = tune(offline["ds4"], tmp_path / "other", seed=1)
+    assert other.seeds == [1, 2]
+    np.testing.assert_allclose(measured(other)[1], measured(unbroken["ds4"])[1], rtol=1e-3)
+    weights = (load_file(run.policy_path(1) / "weights.safetensors") for run in (other, unbroken["ds4"]))
     close(*weights, 1e-3)
-
-
-def test_prompts_vary_about_the_target(offline: dict[str, Run], tmp_path: Path) -> None:
-    with pytest.warns(LegatoWarning, match="^asked for -700, outside the returns of the data, "):
-        run = tune(offline["ds4"], tmp_path / "run", steps=400, target=-700.0, target_variation=0.1)
-    added = load(run.path)[1]["replay"]
-    found = recurrent_replay.unpack(added["rows"][0], run.spec)
-    ends = np.flatnonzero(np.asarray(found.valid) == 0)
-    asked = np.asarray(found.ret)[ends[-3:-1] + 1]
-    assert len(set(asked.tolist())) == 2 and (np.abs(asked + 700) <= 70).all()
+    assert measured(other)[2] != measured(other)[1]
 
 
 # --- what does not fit ---
@@ -256,8 +256,9 @@ def test_prompts_vary_about_the_target(offline: dict[str, Run], tmp_path: Path) 
         ({"method": "odt-online"}, "a policy of ds4 is fine-tuned by ds4-ac or ds4-rw, not by 'odt-online'"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"noise": (0.1, -0.2, 0.1)}, "noise must be at least 0"),
+        ({"n_step": 201}, "n_step 201 is longer than an episode of the environment"),
         ({"tau": 2.0}, r"tau must lie in \[0, 1\]"),
-        ({"seeds": 3}, "has no seed 2"),
+        ({"seeds": 4}, "has no seed 3"),
         ({"capacityy": 3}, "unknown option 'capacityy'"),
     ],
 )
@@ -277,7 +278,7 @@ def test_as_published_the_optimiser_of_the_run_goes_on(
     """Seed by seed; from the last policies only, which are those that it belongs to."""
     loops: list[finetune.FinetuningLoop] = []
     monkeypatch.setattr(finetune.Session, "train", lambda session, loop: loops.append(loop) or loop.close())
-    goes_on = {"continue_optimiser": True, "learning_rate": 0.0, "td3": 0.0, "seed": 1, "seeds": 1}
+    goes_on = {"continue_optimiser": True, "learning_rate": 0.0, "seed": 1, "seeds": 1}
     finetune.start(
         offline["odt"].path,
         "odt-online",
@@ -298,7 +299,7 @@ def test_as_published_the_optimiser_of_the_run_goes_on(
 
 def test_a_run_without_an_offline_policy_is_refused(offline: dict[str, Run], dataset: str, tmp_path: Path) -> None:
     with pytest.raises(LegatoError, match="is a run of sac, which cannot be fine-tuned: odt and ds4 can"):
-        api.finetune(train("sac", tmp_path / "sac", steps=150), "Pendulum-v1")
+        api.finetune(untrained("sac", tmp_path / "sac"), "Pendulum-v1")
     bare = Run.create(
         tmp_path / "bare", "ds4", "cpu", offline["ds4"].config, offline["ds4"].settings, offline["ds4"].spec
     )
@@ -341,7 +342,7 @@ def test_a_target_beyond_the_data_is_warned_of(
         api.evaluate(run, episodes=1, sweep=False, quiet=True, targets=[900.0])
 
 
-SCRATCH: dict[str, Any] = {**TIMES, **TUNED["ds4"], "offline_steps": 0, "steps": 900, "target": -150.0, "quiet": True}
+SCRATCH: dict[str, Any] = {**TIMES, **TUNED["ds4"], "steps": 900, "target": -150.0, "quiet": True}
 
 
 def test_a_policy_may_begin_from_scratch(tmp_path: Path) -> None:
@@ -372,7 +373,6 @@ def test_a_policy_may_begin_from_scratch(tmp_path: Path) -> None:
         ("ds4", {"base": {"chanels": 8}}, "unknown option of ds4 'chanels'; did you mean 'channels'"),
         ("ds4", {"base": {"channels": "8"}}, "channels of ds4 is of type int; '8' was given"),
         ("ds4", {"base": {"layers": True}}, "layers of ds4 is of type int; True was given"),
-        ("ds4", {"n_step": 201}, "n_step 201 is longer than an episode of the environment"),
     ],
 )
 def test_what_cannot_begin_from_scratch_is_refused(
@@ -386,7 +386,7 @@ def test_what_cannot_begin_from_scratch_is_refused(
 
 def test_an_online_transformer_may_begin_from_scratch(tmp_path: Path) -> None:
     """Its replay begins with its own first episode, and before that nothing is learnt."""
-    options = {**TIMES, **TUNED["odt"], "target": -150.0, "steps": 500, "eval_every": 250}
+    options = {**TIMES, **TUNED["odt"], "target": -150.0, "steps": 500, "eval_every": 250, "seeds": 2}
     run = api.finetune("odt", "Pendulum-v1", out=tmp_path / "run", base=BASES["odt"], quiet=True, **options)
     found = [api.load(run.path, which=which).policy.reader.acting.network for which in ("start", "last")]
     assert run.method == "odt-online" and not same(*found)

@@ -20,7 +20,7 @@ from gymnasium.envs.registration import EnvSpec
 from safetensors.numpy import load_file
 from tests.learners import is_float
 from tests.runs import load, rows, same_end, saved
-from tests.tiny import LOGGED, instead, learn, logs, swings
+from tests.tiny import LOGGED, learn, logs, nothing_learnt, swings
 
 from legato import api
 from legato.algorithms import algorithm as algorithm_module
@@ -40,6 +40,7 @@ from legato.training.run import Run
 from legato.training.settings import OfflineSettings, override, preset
 
 # Two returns to ask for, within the data; two seeds.
+METRICS = ("loss", "gradient_norm")
 ASKED: dict[str, Any] = {"env": "Pendulum-v1", "seed": 3, "seeds": 2, "targets": (1.0, -2.0)}
 
 
@@ -192,8 +193,7 @@ def test_metrics_are_the_means_of_the_updates_since_the_row_before(asked: Run, a
 def test_the_first_target_picks_the_best_policy(dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Asked for the first, seed 0 earns less than before and seed 1 more; for the second, the reverse."""
     found = iter([[5, 1], [1, 5], [4, 2], [9, 0]])
-    nothing = {name: jax.numpy.zeros(2) for name in ("loss", "gradient_norm")}
-    instead(monkeypatch, offline, lambda *args: (args[3], nothing))  # nothing is learned
+    nothing_learnt(monkeypatch, offline, METRICS, seeds=2)
     monkeypatch.setattr(offline, "episodes", lambda *args, **options: np.array(next(found), float)[:, None])
     run = learn("dt", tmp_path / "run", dataset, seeds=2, env="Pendulum-v1", targets=(1.0, 2.0))
     assert [api.load(run.path, seed, "best").card.extra["step"] for seed in (0, 1)] == [200, 400]
@@ -261,10 +261,16 @@ def test_every_seed_eats_from_the_updates_bucket_what_it_would_eat_alone() -> No
     data, updates = swings(), 60
     batch_specs = offline.windows.buckets(data.lengths, offline.windows.BatchSpec(2, 14, whole=True))
     source = offline.windows.episodes(data, batch_specs=batch_specs)
-    keys = jax.vmap(jax.random.key)(jax.numpy.arange(2))
+    keys = jax.jit(jax.vmap(jax.random.key))(np.arange(2))
+
+    @partial(jax.jit, static_argnums=2)
+    def alone(key: Any, i: int, draw: Any) -> Any:
+        k_draw, _ = jax.random.split(jax.random.fold_in(key, i))
+        return source.draw(k_draw, draw).actions.sum()
 
     def told(keys: Any, first: int, count: int) -> np.ndarray:
-        learner = {"told": jax.numpy.zeros((len(keys), updates, 3)), "updates": jax.numpy.full(len(keys), first)}
+        before = np.zeros((len(keys), updates, 3), np.float32), np.full(len(keys), first, np.int32)
+        learner = dict(zip(("told", "updates"), map(jax.numpy.asarray, before), strict=True))
         return np.asarray(offline.advance(Teller, None, batch_specs, learner, source, keys, first, count)[0]["told"])
 
     together = told(keys, 0, updates)
@@ -272,32 +278,24 @@ def test_every_seed_eats_from_the_updates_bucket_what_it_would_eat_alone() -> No
         np.testing.assert_allclose(told(keys[seed : seed + 1], 0, updates)[0], together[seed], rtol=1e-5)
     assert np.abs(together[0, :, 2] - together[1, :, 2]).max() > 0.1
     np.testing.assert_array_equal(told(keys, 20, 7)[:, 20:27], together[:, 20:27])
+    bucket_of, second = jax.jit(partial(offline.windows.bucket_of, source)), keys[1]
     for i in range(updates):
-        draw = batch_specs[int(offline.windows.bucket_of(source, i))]
+        draw = batch_specs[int(bucket_of(i))]
         assert tuple(together[0, i, :2]) == tuple(together[1, i, :2]) == (draw.size, draw.length)
-        k_draw, _ = jax.random.split(jax.random.fold_in(keys[1], i))
-        expected = source.draw(k_draw, draw).actions.sum()
-        assert together[1, i, 2] == pytest.approx(float(expected), abs=1e-4)
+        assert together[1, i, 2] == pytest.approx(float(alone(second, i, draw)), abs=1e-4)
     assert {tuple(sizes) for sizes in together[0, :, :2]} == {(7, 4), (4, 7), (2, 14)}
 
 
 # --- bounds that are one number ---
 
-SMALL: dict[str, dict[str, Any]] = {
-    **LOGGED,
-    "odt": {"layers": 1, "heads": 1, "size": 8, "context": 3, "eval_context": 2, "batch_size": 8},
-    "tt": {"layers": 1, "heads": 1, "size": 8, "window": 3, "context": 3, "bins": 6, "batch_size": 8},
-}
 
-
-@pytest.mark.parametrize("algorithm", list(SMALL))
+@pytest.mark.parametrize("algorithm", LOGGED)
 def test_an_action_whose_bounds_are_equal_is_learnt_with(algorithm: str) -> None:
     actions = np.concatenate([swings().actions, np.full((102, 1), 0.3)], axis=1)
     data = swings(actions=actions, about=About("fixed", low=(-2.0, 0.3), high=(2.0, 0.3)))
-    small = {"dataset": "fixed.npz", "anneal_over": 10, **SMALL[algorithm]}
-    config, settings = override(*preset("cpu", algorithm, "fixed.npz"), **small)
+    config, settings = override(*preset("cpu", algorithm, "fixed.npz"), dataset="fixed.npz", **LOGGED[algorithm])
     spec, data = logged_data.check(algorithm, config, settings, data)
-    module, keys = algorithm_module(algorithm), jax.random.split(jax.random.key(0), 1)
+    module, key = algorithm_module(algorithm), jax.random.key(0)
     if hasattr(module, "prepare"):
         statistics, source = module.prepare(config, spec, data, None, "fixed")
         batch_specs = windows.buckets(data.lengths, module.batches(config))
@@ -307,8 +305,15 @@ def test_an_action_whose_bounds_are_equal_is_learnt_with(algorithm: str) -> None
             windows.buckets(data.lengths, module.batches(config))[-1:],
         )
         source = windows.episodes(data, 1.0, batch_specs)
-    learner = jax.tree.map(lambda leaf: leaf[None], module.init(config, spec, keys[0], statistics))
-    learner, metrics = offline.advance(module, config, batch_specs, learner, source, keys, 0, 2)
+
+    @jax.jit
+    def updated(learner: Any, source: Any, i: int) -> Any:
+        k_draw, k_update = jax.random.split(jax.random.fold_in(key, i))
+        return module.update(config, learner, source.draw(k_draw, batch_specs[-1]), k_update)
+
+    learner = jax.jit(partial(module.init, config, spec))(key, statistics)
+    for i in range(2):
+        learner, metrics = updated(learner, source, i)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((learner, metrics)) if is_float(leaf))
 
 
@@ -502,14 +507,16 @@ def test_targets_are_in_the_units_of_discounted_returns() -> None:
 
 
 def test_a_run_without_returns_is_asked_for_none(dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    nothing = {name: jax.numpy.zeros(1) for name in ("loss", "gradient_norm")}
-    instead(monkeypatch, offline, lambda *args: (args[3], nothing))  # nothing is learned
+    nothing_learnt(monkeypatch, offline, METRICS)
     run = learn("dt", tmp_path / "run", dataset, updates=1, returns=False, env="Pendulum-v1", targets=(1.0, 2.0))
     assert not run.conditioned
     assert list(rows(run)[0]) == ["step", "seed", "eval_return", "gradient_norm", "loss"]
 
 
-def test_whole_episodes_are_padded_to_the_longest_and_no_further(dataset: str, tmp_path: Path) -> None:
+def test_whole_episodes_are_padded_to_the_longest_and_no_further(
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing_learnt(monkeypatch, offline, METRICS)
     config, settings = override(*preset("cpu", "ds4", dataset), updates=1, length=1000, anneal_over=0)
     data = formats.load(dataset)
     spec, data = logged_data.check("ds4", config, settings, data)

@@ -20,12 +20,13 @@ import pytest
 from gymnasium.envs.registration import EnvSpec
 from safetensors.numpy import load_file
 from tests.runs import last_step, load, rows, same_end, saved, stop_when
-from tests.tiny import SAC3, SRL4, TIMES, Diary, flags, instead, spawn, train
+from tests.tiny import DECISIONS, SAC3, SRL4, TIMES, Diary, flags, nothing_learnt, spawn, train
 
 from legato import api
 from legato.algorithms.sac.config import SAC
 from legato.algorithms.srl.config import SRL
 from legato.cli import main
+from legato.data.spec import Spec
 from legato.errors import LegatoError, LegatoWarning
 from legato.rollout import Clock
 from legato.training import device_memory, interruption, online
@@ -36,29 +37,31 @@ from legato.training.settings import Settings
 # --- killed, stopped, resumed ---
 
 
-def test_a_killed_run_ends_like_one_left_alone(unbroken: Run, tmp_path: Path) -> None:
+COMMAND = ["train", "sac", "--env", "Pendulum-v1", *flags({**SAC3, **TIMES, **DECISIONS}), "--out"]
+
+
+def test_a_killed_run_ends_like_one_left_alone(decisions: Run, tmp_path: Path) -> None:
     """SIGKILL some time after the checkpoint of step 200, which lies between two rows of metrics."""
     path = tmp_path / "killed"
-    args = ["train", "srl", "--env", "Pendulum-v1", "--out", str(path), *flags({**SRL4, **TIMES})]
-
+    args = [*COMMAND, str(path)]
     code, _ = stop_when(spawn(args, tmp_path), lambda: bool(saved(path)) and last_step(path) >= 300, signal.SIGKILL)
     assert code == -signal.SIGKILL
     assert last_step(path) < 600
     online.resume(path, quiet=True)
-    same_end(path, unbroken.path)
+    same_end(path, decisions.path)
 
 
-def test_an_interrupted_run_saves_says_so_and_ends_like_one_left_alone(unbroken: Run, tmp_path: Path) -> None:
+def test_an_interrupted_run_saves_says_so_and_ends_like_one_left_alone(decisions: Run, tmp_path: Path) -> None:
     """As Ctrl-C sends it to a process, between two checkpoints."""
     path, sent = tmp_path / "interrupted", signal.SIGINT
-    args = ["train", "srl", "--env", "Pendulum-v1", "--out", str(path), *flags({**SRL4, **TIMES}), "--quiet"]
-    code, errors = stop_when(spawn(args, tmp_path), lambda: last_step(path) >= 300, sent)
+    args = [*COMMAND, str(path), "--quiet"]
+    code, errors = stop_when(spawn(args, tmp_path), lambda: last_step(path) >= 150, sent)
     assert code == 128 + sent
     step = saved(path)[-1]
-    assert 300 <= step < 600
+    assert 150 <= step < 600
     assert errors == f"stopped at step {step}; continue with: legato train --resume {path}\n"
     online.resume(path, quiet=True)
-    same_end(path, unbroken.path)
+    same_end(path, decisions.path)
 
 
 def test_decisions_seeds_and_environments_resume_too(decisions: Run, tmp_path: Path) -> None:
@@ -101,9 +104,11 @@ def test_a_checkpoint_of_another_kind_of_run_is_refused(unbroken: Run, tmp_path:
 def test_an_environment_that_does_not_repeat_itself_goes_on_with_fresh_episodes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spec = EnvSpec("Noisy-v0", Diary, kwargs={"limit": 30, "noise": itertools.count()}, disable_env_checker=True)
+    options = {"limit": 30, "spec": Spec(3, (-2.0,), (2.0,)), "noise": itertools.count()}
+    spec = EnvSpec("Noisy-v0", Diary, kwargs=options, disable_env_checker=True)
     monkeypatch.setitem(gymnasium.registry, "Noisy-v0", spec)
-    run = train("sac", tmp_path / "run", "Noisy-v0", steps=201, eval_every=100, checkpoint_every=100)
+    times = {"steps": 204, "eval_every": 100, "checkpoint_every": 100}
+    run = train("sac", tmp_path / "run", "Noisy-v0", **{**DECISIONS, **times})
     body = json.loads((run.path / "config.json").read_text())
     body["settings"]["steps"] = 300
     del body["digests"]
@@ -115,10 +120,10 @@ def test_an_environment_that_does_not_repeat_itself_goes_on_with_fresh_episodes(
     with warnings.catch_warnings():
         warnings.simplefilter("default", LegatoWarning)
         main(["train", "--resume", str(run.path), "--fresh-episodes", "--quiet"])
-    assert "goes on with fresh episodes from step 201: its numbers differ" in capsys.readouterr().err
+    assert "goes on with fresh episodes from step 204: its numbers differ" in capsys.readouterr().err
     assert last_step(run.path) == 300
     assert (run.path / "metrics.csv").read_bytes().startswith(before)
-    assert json.loads((run.path / "config.json").read_text())["resumed_with_fresh_episodes"] == [201]
+    assert json.loads((run.path / "config.json").read_text())["resumed_with_fresh_episodes"] == [204]
     assert Run(run.path).settings.steps == 300  # the note is no change of what was asked
 
 
@@ -233,7 +238,7 @@ def test_random_plans_come_first_then_the_policy(
         return run(self, policies, steps, keys)
 
     monkeypatch.setattr(online.Rollout, "run", listen)
-    instead(monkeypatch, online, lambda *args: (args[3], args[4], {}))  # nothing is learned
+    nothing_learnt(monkeypatch, online)
     whole = {"execute": 0} if algorithm == "srl" else {}
     train(algorithm, tmp_path / "run", steps=24, start_steps=11, **whole)
     assert asked[: len(asked) // 2] == [("RandomPlans", hold, plan, Clock(plan))] * (12 // plan)
@@ -250,28 +255,26 @@ def test_a_part_of_a_plan_may_be_executed_while_collecting(tmp_path: Path, monke
         lambda self, p, steps, keys: asked.append((steps, self.clock)) or run(self, p, steps, keys),
     )
     monkeypatch.setattr(online, "episodes", lambda *args, **more: played.append(args[3]) or measure(*args, **more))
+    nothing_learnt(monkeypatch, online)
     found = train("srl", tmp_path / "run", steps=24, start_steps=11, eval_every=24, execute=2, batch_size=4)
     assert set(asked[:12]) == {(2, Clock(2))} and set(played) == {Clock(4)}
     assert int(load(found.path)[1]["loop"]["updates"]) == 24 - 2  # with the first two steps there is no minibatch
 
 
-def test_a_random_number_of_steps_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Turns stay as long as a plan."""
+def test_learning_from_stretches_resumes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Critics, model, ends and encoder that read sequences, of two environments; a random number of steps of each plan
+    is executed, and turns stay as long as a plan.
+    """
     asked, run = [], online.Rollout.run
     monkeypatch.setattr(
         online.Rollout,
         "run",
         lambda self, p, steps, keys: asked.append((steps, self.clock)) or run(self, p, steps, keys),
     )
-    train("srl", tmp_path / "run", execute=-1, steps=24, start_steps=11, eval_every=24, batch_size=4)
-    assert asked[:6] == [(4, Clock((1, 4)))] * 6
-
-
-def test_learning_from_stretches_resumes_too(tmp_path: Path) -> None:
-    """Critics, model, ends and encoder that read sequences, of two environments; after a random number of steps."""
     options = {"critic": "time_aware", "latent": 4, "predict_terminations": True, "execute": -1}
     times = {"steps": 304, "checkpoint_every": 152, "eval_every": 304, "log_every": 152}
     whole = train("srl", tmp_path / "whole", environments=2, **times, **options)
+    assert asked[:38] == [(4, Clock((1, 4)))] * 38
     shutil.copytree(whole.path, tmp_path / "again")
     again = online.resume(tmp_path / "again", from_step=152, quiet=True)
     same_end(again.path, whole.path)
@@ -313,32 +316,26 @@ def test_updates_are_counted_per_step_or_per_decision(
 @pytest.mark.parametrize(
     ("algorithm", "options", "updates"),
     [
-        ("srl", {**SRL4, "steps": 96}, 96),
-        ("srl", {**SRL4, "steps": 96, "updates_per_step": 0.5, "environments": 2}, 48),
-        ("sac", {**SAC3, "steps": 96, "updates": "decision"}, 32),
-        ("sac", {**SAC3, "steps": 96, "updates": "step", "anneal_over": 7}, 7),
+        ("srl", {}, 96),
+        ("srl", {"updates_per_step": 0.5, "environments": 2}, 48),
+        ("sac", {"updates": "decision"}, 32),
+        ("sac", {"updates": "step", "anneal_over": 7}, 7),
     ],
 )
 def test_annealing_over_the_whole_run_is_over_its_updates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str, options: dict[str, Any], updates: int
 ) -> None:
-    learnt_with = []
-
-    def listen(_: Any, config: Any, count: int, learner: Any, replay: Any, *rest: Any) -> Any:
-        learnt_with.append(config.anneal_over)
-        return learner, replay, {}  # nothing is learned
-
-    instead(monkeypatch, online, listen)
-    run = api.train(algorithm, "Pendulum-v1", out=tmp_path / "run", quiet=True, **{"anneal_over": -1, **options})
-    assert set(learnt_with) == {updates}
+    learnt_with = nothing_learnt(monkeypatch, online)
+    given = {**(SRL4 if algorithm == "srl" else SAC3), "steps": 96, "anneal_over": -1, **options}
+    run = api.train(algorithm, "Pendulum-v1", out=tmp_path / "run", quiet=True, **given)
+    assert {config.anneal_over for config in learnt_with} == {updates}
     assert Run(run.path).config.anneal_over == updates  # in config.json too: a resumed run anneals as before
 
 
 def test_annealing_changes_what_is_learnt(tmp_path: Path) -> None:
-    options: dict[str, Any] = {**SRL4, **TIMES, "steps": 200, "quiet": True, "env": "Pendulum-v1"}
     weights = []
     for over in (0, 1):
-        run = api.train("srl", **options, anneal_over=over, out=tmp_path / str(over))
+        run = train("sac", tmp_path / str(over), **{**DECISIONS, "seed": 0, "steps": 180, "anneal_over": over})
         weights.append(load_file(run.policy_path(0) / "weights.safetensors"))
     before, after = ({name: np.asarray(value) for name, value in w.items()} for w in weights)
     assert all(np.abs(before[name] - after[name]).max() > 0 for name in before)

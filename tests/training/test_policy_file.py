@@ -9,6 +9,7 @@ import resource
 import shutil
 import struct
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 from tests.bombs import calls
+from tests.tiny import new_policy
 
 from legato import api
 from legato.algorithms import algorithm
@@ -41,10 +43,10 @@ CONFIGS: dict[str, SAC | SRL | TD3] = {
 ORIGIN = {"environment": "Some-v1", "seed": 7, "step": 1200, "run": "r", "which": "best"}
 
 
+@cache
 def build(name: str, seed: int = 0) -> tuple[Any, Card]:
     algorithm_name, config = name.split("-")[0], CONFIGS[name]
-    module = algorithm(algorithm_name)
-    policy = module.policy(config, module.init(config, SPEC, jax.random.key(seed)))
+    policy = new_policy(algorithm(algorithm_name), config, SPEC, jax.random.key(seed))
     return policy, Card(algorithm_name, config, SPEC, ORIGIN)
 
 
