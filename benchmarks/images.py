@@ -25,6 +25,7 @@ from legato.player import Player
 from legato.training.online import advance
 
 ROWS = 2000
+BLOCK = 200  # of them are put into the replay at once
 TOGETHER = 20  # updates of a dispatch
 
 
@@ -46,8 +47,8 @@ def main() -> None:
         print(f"| {name} | {replay.row_bytes(spec):,.0f} | {twice:,} | {update:.2f} | {decision:.3f} |", flush=True)
 
 
-def rows_of(spec: Spec, count: int) -> replay.Rows:
-    rng = np.random.default_rng(0)
+def rows_of(spec: Spec, count: int, seed: int = 0) -> replay.Rows:
+    rng = np.random.default_rng(seed)
     images = rng.integers(256, size=(count + 1, spec.observation_size)).astype(np.float32)
     rest = rng.uniform(-1, 1, (count, 2 * spec.action_size + 1)).astype(np.float32)
     packed = np.concatenate([images[:-1], rest, images[1:], np.ones((count, 1), np.float32)], axis=1)
@@ -59,7 +60,9 @@ def time_update(config: SAC, spec: Spec, rounds: int) -> float:
     key = jax.random.key(0)[None]
     learner = jax.vmap(partial(sac.init, config, spec))(key)
     add = jax.jit(replay.add)
-    buffer = add(replay.create(spec, ROWS), rows_of(spec, ROWS), jnp.array(ROWS))
+    buffer = replay.create(spec, ROWS)
+    for seed in range(ROWS // BLOCK):
+        buffer = add(buffer, rows_of(spec, BLOCK, seed), jnp.array(BLOCK))
     buffer = jax.tree.map(lambda leaf: leaf[None], buffer)
     row, count = jax.tree.map(lambda leaf: leaf[None], rows_of(spec, 1)), jnp.ones(1, jnp.int32)
 

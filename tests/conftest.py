@@ -49,7 +49,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", WORTH)
 # The mathematics is run with every annotated shape and dtype enforced; what moves data between host and device is not,
 # because it hands NumPy arrays to functions that are annotated for JAX's. As it adds to the cost of tracing, it is done
 # by the tests of mathematics and by `conformance`, which traces every algorithm, and not again by those that train.
-CHECKED = ("nn", "models", "losses", "planning", "algorithms", "conformance", "learning")
+CHECKED = ("nn", "models", "losses", "planning", "algorithms", "conformance")
 install_import_hook(["legato.nn", "legato.models", "legato.losses", "legato.algorithms"], "beartype.beartype")
 
 from tests import probes  # noqa: E402

@@ -277,10 +277,17 @@ def test_help_names_every_command(args: list[str], capsys: pytest.CaptureFixture
 
 
 ASKED = ["", *COMMANDS, *(f"train {name}" for name in entries()), "finetune ds4", "train --resume RUN"]
+ASKED += [f"data {name}" for name in data.COMMANDS]
 
 
-@pytest.mark.parametrize("columns", [80, 30])
-@pytest.mark.parametrize("command", [*ASKED, *(f"data {name}" for name in data.COMMANDS)])
+@pytest.mark.parametrize(
+    ("command", "columns"),
+    [
+        *((command, 80) for command in (*ASKED, *(f"data {name}" for name in data.COMMANDS))),
+        ("", 20),
+        ("train srl", 20),
+    ],
+)
 def test_help_fits_the_terminal(
     command: str, columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -112,7 +112,7 @@ def test_the_command_line_gives_options(
         "play run --env-option render_mode=human": "'render_mode' is no option of an environment here",
         "play run --env-option gravity=1": "environment 'Pendulum-v1' could not be made: TypeError: ",
         "play run --max-episode-steps 0": "max_episode_steps must be a whole number of at least 1; 0 was given",
-        "train sac --env Pendulum-v1 --max-episode-steps 0": "max_episode_steps must be a whole number of at least 1",
+        "train sac --env Pendulum-v1 --max-episode-steps 0": "max_episode_steps must be at least 1; 0 was given",
         "train bc --dataset logs.npz --env-option g=1": "options and time limit belong to an environment: name it",
         "train sac --env Pendulum-v1 --backend envpool --env-option g=1": "EnvPool takes no options and no other time",
         "train --resume run --env-option g=6": "'run' has g=5, not 6",
