@@ -176,7 +176,7 @@ class DS4AC:
     """AdamW step size of the actor [DS4]"""
     critic_learning_rate: Rate = 1e-3
     """AdamW step size of the critics [DS4: 1e-3 or 1e-4]"""
-    warmup: int = 100
+    warmup: Whole = 100
     """updates over which both rise to their values"""
     weight_decay: NonNegative = 1e-3
     """AdamW decay of the critics [DS4]"""
@@ -213,7 +213,7 @@ class DS4RW:
     """episodes per update [DS4: 64]"""
     learning_rate: Rate = 1e-4
     """AdamW step size [DS4]"""
-    warmup: int = 100
+    warmup: Whole = 100
     """updates over which it rises to its value"""
     weight_decay: NonNegative = 1e-4
     """AdamW decay of the dense layers; the systems have none [DS4]"""

@@ -191,7 +191,7 @@ class OnlineDT:
     """step size of the transformer; 0: that of pre-training [ODT]"""
     critic_learning_rate: Rate = 1e-3
     """AdamW step size of the critics"""
-    warmup: int = 10_000
+    warmup: Whole = 10_000
     """updates over which both rise to their values, those of pre-training counted where its optimiser goes on [ODT]"""
     weight_decay: Annotated[float, AtLeast(0, otherwise=(-1, "that of pre-training"))] = -1.0
     """decay of every parameter; -1: that of pre-training [ODT]"""

@@ -41,7 +41,7 @@ class SRL:
     """critic and model updates per update of actor and temperature [SRL]"""
     teaching: Literal["recall", "through_time"] = "recall"
     """the actor learns from every step's value, states held still [SRL], or from the last one's, back through time"""
-    execute: int = 0
+    execute: Annotated[int, AtLeast(-1)] = 0
     """primitive actions of a plan that are executed while collecting, before the next is made; 0: all J [SRL], -1: a
     random number of them"""
     model_target: Literal["observation", "difference"] = "observation"
