@@ -55,6 +55,10 @@ class Interval:
         return None if above and below else f"must lie in {self.ends}"
 
 
+COUNTED = 10**15
+"""what no loop counts to, and no file's whole number passes"""
+
+
 @dataclass(frozen=True)
 class AtLeast:
     """Finite, and no less than this; above `most` lies what no machine can hold."""
@@ -71,8 +75,9 @@ class AtLeast:
     def problem(self, value: float) -> str | None:
         if self.otherwise is not None and value == self.otherwise[0]:
             return None
-        if value > self.most:
-            return f"must be at most {self.most:.0f}"
+        most = min(self.most, COUNTED) if isinstance(value, int) else self.most
+        if value > most:
+            return f"must be at most {most:.0f}"
         if value >= self.low and math.isfinite(value):
             return None
         finite = " and finite" if isinstance(value, float) else ""

@@ -43,13 +43,13 @@ def test_info_says_what_is_in_it(here: Path, capsys: pytest.CaptureFixture[str])
         "environment": "Pendulum-v1",
         "episodes": "3 (3 terminated, 0 truncated)",
         "steps": "10",
-        "steps per episode": "mean 3.3333, median 3, from 2 to 5, half of them 2.5 to 4",
+        "steps per episode": "mean 3.3333, median 3, from 2 to 5, middle half 2.5 to 4",
         "observation": "2 numbers",
         "action": "3 numbers, -2 to 2",
         "actions used": f"{load('logs.npz').actions.min():.3g} to {load('logs.npz').actions.max():.3g}",
-        "return": "mean 76.667, median 60, from 20 to 150, half of them 40 to 105",
-        "ask for": "150 by default, the mean of the best episodes that hold a tenth of the steps",
-        "by start": "of the 3 episodes begun nearest to a start, the best earned 150 to 150",
+        "return": "mean 76.667, median 60, from 20 to 150, middle half 40 to 105",
+        "default target": "150, the mean of the best episodes that hold a tenth of the steps",
+        "best near a start": "150 to 150: of the 3 episodes that began nearest to it, the best return",
         "reference returns": "-10 (random), 90 (expert)",
         "normalised return": "86.7 on average",
     }
@@ -61,7 +61,7 @@ def test_info_names_numbers_that_never_change(here: Path, capsys: pytest.Capture
     save(trajectories(**given), "still.npz")
     shown = said(["info", "still.npz"], capsys)  # of one episode, its number never changes either
     assert "of the observation, numbers 0 and 2: nothing is learnt of what they do" in shown
-    assert "of the 1 episode begun nearest to a start" in shown
+    assert "of the 1 episode that began nearest to it" in shown
     assert "never change" not in said(["info", "logs.npz"], capsys)
 
 

@@ -133,3 +133,11 @@ def test_nobody_needs_to_read_what_it_says(tmp_path: Path) -> None:
 def test_a_command_computes_in_single_precision_whatever_the_shell_says(tmp_path: Path) -> None:
     process = command("precise", tmp_path, "os.environ['JAX_ENABLE_X64'] = '1'")
     assert process.communicate() == ("False\n", "")
+
+
+def test_no_file_takes_the_place_of_a_stream_that_was_closed(tmp_path: Path) -> None:
+    """Of a daemon that was started with none of the three."""
+    code = "import os; os.closerange(0, 3); from legato import cli; cli._open_standard_streams();"
+    code += "file = open('number', 'w'); file.write(str(file.fileno()))"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=60)
+    assert int((tmp_path / "number").read_text()) > 2

@@ -158,6 +158,23 @@ def test_a_checkpoint_keeps_all_of_it() -> None:
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("ends", [1.0, 0.05])
+def test_a_longer_ring_takes_up_what_a_shorter_one_kept(ends: float) -> None:
+    """As for a run that is given a later end: images had come round already, and some rows had lost theirs."""
+    found, before = life(1, 90, ends=ends), 40
+    begun = Life(found.rows[:before], found.begins[:before])
+    state = buffer.filled_part(jax.tree.map(lambda leaf: leaf[None], filled(begun, before, 1, 4)), before)
+    assert (state["frames"]["added"][0] > frames_kept(before, 1)) == (ends == 1)
+    empty = jax.tree.map(lambda leaf: leaf[None], buffer.create(SPEC, 80))
+    replay = jax.tree.map(lambda leaf: leaf[0], buffer.refill(empty, state))
+    kept = drawable(replay)
+    held_against(replay, found.rows, kept)
+    for i in range(before, 90, 5):
+        replay = add(replay, buffer.split_images(found.rows[i : i + 5], SPEC), jnp.array(5))
+        held_against(replay, found.rows, drawable(replay))
+    assert drawable(replay)[0] >= kept[0] and len(drawable(replay)) > len(kept)
+
+
 @pytest.mark.parametrize("capacity", [300, 48])
 @pytest.mark.parametrize("members", [1, 3])
 def test_the_episodes_in_it_are_found_again(members: int, capacity: int) -> None:

@@ -427,6 +427,7 @@ NAN_AT_2 = np.array([0.0, 0.0, np.nan])
         ({"observations": {1: np.array([1e300, 0, 0])}}, "'W-v1' returned inf in observation[0] at step 1"),
         ({"rewards": {2: np.nan}}, "'W-v1' returned reward nan at step 2 of an episode"),
         ({"rewards": {2: np.inf}}, "'W-v1' returned reward inf at step 2 of an episode"),
+        ({"rewards": {1: 1e300}}, "'W-v1' returned reward 1e+300 at step 1 of an episode"),
         ({"rewards": {1: None}}, "'W-v1' returned reward None at step 1 of an episode"),
         ({"rewards": {1: np.zeros(2)}}, "'W-v1' returned reward [0. 0.] at step 1 of an episode"),
         (
@@ -647,6 +648,32 @@ def test_what_an_environment_raises_on_its_way_is_one_line() -> None:
     with pytest.raises(LegatoError) as problem:
         motor.step(np.zeros(1))
     assert str(problem.value) == "environment 'Motor-v0' failed at step 3 of an episode: RuntimeError: motor on fire"
+
+
+def test_what_an_environment_raises_in_a_later_reset_is_one_line() -> None:
+    class Motor(Plain):
+        resets = 0
+
+        def reset(self, **kwargs: Any) -> Any:
+            self.resets += 1
+            if self.resets == 2:
+                raise RuntimeError("no way back")
+            return super().reset(**kwargs)
+
+    motor = Checked(Motor(), "Motor-v0")
+    motor.reset()
+    with pytest.raises(LegatoError) as problem:
+        motor.reset()
+    assert str(problem.value) == "environment 'Motor-v0' failed in its reset: RuntimeError: no way back"
+
+
+def test_an_environment_may_not_change_its_space_on_its_way() -> None:
+    plain = Plain(observations={1: np.zeros(4)})
+    checked = Checked(plain, "W-v1")
+    checked.reset()
+    plain.observation_space = spaces.Box(-1.0, 1.0, (4,))
+    with pytest.raises(LegatoError, match=r"changed its observation from shape \(3,\) to \(4,\) at step 1"):
+        checked.step(np.zeros(3))
 
 
 def test_a_module_in_the_working_directory_is_not_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,7 @@ def test_other_clocks_of_a_single_evaluation(capsys: pytest.CaptureFixture[str])
     intervals, delay = ONE.intervals, ONE.delay
     assert intervals is not None
     assert delay is not None
-    for sweep, x, words in ((intervals, 8, "every 1 to 8 steps"), (delay, 3, "3 steps late")):
+    for sweep, x, words in ((intervals, 8, "after 1 to 8 steps"), (delay, 3, "3 steps late")):
         (line,) = [line for line in text.splitlines() if words in line]
         found = sweep.at(x)
         assert f"{found.mean:.0f} [{found.low:.0f}, {found.high:.0f}]" in line
@@ -203,4 +203,4 @@ def test_small_returns_are_told_apart_in_every_table(capsys: pytest.CaptureFixtu
     assert cells(shown(small, capsys), "SRL-4")[2:7] == ["-1.12", "-1.18", "-1.26", "-1.42", "-1.70"]
     small[0].asl.returns[:, -1] = -250.0
     assert cells(shown(small, capsys), "SRL-4")[2:7] == ["-1.1", "-1.2", "-1.3", "-1.4", "-250.0"]
-    assert cells(shown(small[:1], capsys), "decides at random, every 1 to 1 steps")[-1].startswith("-1.12 [")
+    assert cells(shown(small[:1], capsys), "decides at every step")[-1].startswith("-1.12 [")

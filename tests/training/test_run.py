@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
@@ -25,8 +26,10 @@ from legato.algorithms.srl.config import SRL
 from legato.data.spec import Spec
 from legato.errors import LegatoError, LegatoWarning
 from legato.training import files
+from legato.training.claim import claim
 from legato.training.metrics import Metrics, kept_history
 from legato.training.run import Run, label, write_text
+from legato.training.session import Session
 from legato.training.settings import Settings
 
 SPEC = Spec(3, (-2.0, 0.1), (2.0, 1 / 3))
@@ -455,3 +458,20 @@ def test_options_that_were_retired_are_left_out_where_they_changed_nothing(tmp_p
             files.instance(SRL, {**body, option: value}, "config")
     with pytest.raises(files.Unfit, match=r"config.critic must be 'one_step' or 'time_aware'; 'open_loop' was given"):
         files.instance(SRL, {**body, "critic": "open_loop"}, "config")
+
+
+def test_one_process_at_a_time_writes_to_a_run(tmp_path: Path) -> None:
+    """It may open it again itself; another is refused until the first has ended."""
+    run = create(tmp_path / "run")
+    hold = "import pathlib, sys; from legato.training.claim import claim; kept = claim(pathlib.Path(sys.argv[1]), '');"
+    command = [sys.executable, "-c", hold + "print('held', flush=True); input()", str(run.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(LegatoError, match=r"another process is at work on 'runs/a'"):
+            claim(run.path, "runs/a")
+        with pytest.raises(LegatoError, match=r"another process is at work on"):
+            Session(run)
+        other.kill()
+    first, second = claim(run.path, "runs/a"), claim(run.path, "runs/a")
+    assert first is second

@@ -265,6 +265,7 @@ def test_an_unknown_option_gets_a_suggestion(algorithm: str, option: dict[str, A
     ("kind", "option", "words"),
     [
         (SRL, {"horizon": 0}, "horizon must be at least 1; 0 was given"),
+        (SAC, {"anneal_over": 10**20}, "anneal_over must be at most 1000000000000000; 100000000000000000000 was given"),
         (SRL, {"horizon": -2}, "horizon must be at least 1; -2 was given"),
         (SRL, {"actor_every": 0}, "actor_every must be at least 1; 0 was given"),
         (SAC, {"action_repeat": 0}, "action_repeat must be at least 1; 0 was given"),

@@ -48,6 +48,9 @@ options:
 """
 
 
+NARROWEST = 20  # columns of a terminal, in which help can be laid out
+
+
 def listing(texts: Mapping[str, str]) -> str:
     """Names and what they are, in two columns that fit the terminal."""
     column = max(map(len, texts), default=0) + 4
@@ -63,7 +66,7 @@ def paragraphs(text: str) -> str:
 
     Lines are indented, as tyro joins those that begin with a letter, and none is empty, as it makes two of that.
     """
-    width = max(shutil.get_terminal_size().columns, 20)
+    width = max(shutil.get_terminal_size().columns, NARROWEST)
     filled = textwrap.TextWrapper(width, initial_indent="  ", subsequent_indent="  ").fill
     return "\n".join(map(filled, text.strip().split("\n\n")))
 
@@ -86,6 +89,9 @@ def spell(message: str) -> str:
             return flag if value == "True" else f"--no{flag[1:]}"
         return flag if value is None else f"{flag} {value}"
 
+    first = re.match(r"(\w+) must ", message)  # the rule of an option, which begins with its name
+    if first and first[1] in options_at_hand:
+        message = f"`{first[1]}`{message[first.end(1) :]}"
     return re.sub(r"`(\w+)(?:=([^`]*))?`", typed, message)
 
 
@@ -104,6 +110,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = [*(sys.argv[1:] if argv is None else argv)]  # once its command was imported, `list` is that module here
     debug = "--debug" in args
     options_at_hand.clear()
+    if argv is None:
+        _open_standard_streams()
+    if (columns := os.environ.get("COLUMNS", "")).isdigit() and int(columns) < NARROWEST:
+        os.environ["COLUMNS"] = str(NARROWEST) if int(columns) else "80"  # 0: not known
     for name in ("stdout", "stderr"):  # of a daemon, which has none
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
@@ -129,6 +139,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         if signals.heard:  # what was interrupted may say so in words of its own
             signals.end("", signals.heard)
         _explain(problem, debug)
+
+
+def _open_standard_streams() -> None:
+    """Of a daemon, which was given none: whatever is opened next would take their place, and be written to as such."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
 class _Signals:

@@ -27,7 +27,7 @@ def compare(
         which: the policy at the end of training, or the one that evaluated best on the way
         out: where to draw the curves (.png, .svg or .pdf), a new file; by default the first free comparison.png,
             comparison-2.png, ...
-        env: the environment to play in; by default where the runs' policies belong
+        env: the environment to play in; by default the runs' own
         env_option: an argument of the environment's constructor, instead of the runs'; once for each
         max_episode_steps: primitive steps after which an episode is truncated; by default each run's own
         searches: also the searches that `legato evaluate RUN --search` has measured of them

@@ -218,7 +218,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     ),
     "export": (convert, "write a dataset to a file or folder: legato data export mine/logs-v0 logs.npz"),
     "merge": (merge, "put several into one: legato data merge a.npz b.npz --out both.npz"),
-    "split": (split, "deal one to two: legato data split a.npz --out train.npz test.npz"),
+    "split": (split, "divide one into two: legato data split a.npz --out train.npz test.npz"),
     "make": (make, "record a set in one of legato's tasks: legato data make legato/KeyToDoor-v0 --out keys.npz"),
 }
 

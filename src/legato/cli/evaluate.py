@@ -37,11 +37,12 @@ def evaluate(
         max_return: the return that counts as 1 in FAS, for an environment without published reference
         offset: added to every return before scoring, so that a useless policy scores about 0
         clocks: measure random intervals and delays too
-        sweep: measure clocks at all; without, only what a policy achieves when it is asked for several returns
+        sweep: measure over decision frequencies; without, only what a policy achieves when asked
+            for several returns
         targets: returns to ask for; by default deciles of the data's returns and the policy's own target
-        dataset: play nothing; say how far off the policies are from the actions in these episodes, which they did not
-            learn from
-        env: the environment to play in; by default where the run's policies belong
+        dataset: instead of playing, report how far off the policies are from the actions in these
+            episodes, which they did not learn from
+        env: the environment to play in; by default the run's own
         env_option: an argument of the environment's constructor, instead of the run's; once for each
         max_episode_steps: primitive steps after which an episode is truncated; by default the run's
         critic: a run of iql on the same data, by whose Q a search for return looks instead of by its own values

@@ -21,8 +21,9 @@ Fine-tunes the policies of a run that learnt from logs by acting, in a run
 folder of its own. The offline policies are never touched: the new run carries
 a copy of them (start), the newest (last) and the best, which is never worse
 than the copy by the run's own evaluations. A fall below the offline return is
-reported, and with --rollback undone. With the name of an algorithm
-({algorithms}) in the place of a run its policies begin from scratch.
+reported, and with --rollback undone, as the preset cpu has it. With the name of
+an algorithm ({algorithms}) in the place of a run its policies begin from
+scratch.
 
 methods:
 {methods}
@@ -30,11 +31,11 @@ methods:
 presets:
 {presets}
 
-'legato finetune RUN --help' and 'legato finetune ds4 --help' list every option
-with its unit, its default and its range.
+'legato finetune RUN --help' lists every option with its unit, its range and its
+default for this run; 'legato finetune ds4 --help' for beginning from scratch.
 examples:
   legato finetune runs/ds4-bench_hopper_medium-v0-0-1 --env Hopper-v4
-  legato finetune runs/ds4-bench_hopper_medium-v0-0-1 --steps 20000 --rollback
+  legato finetune runs/ds4-bench_hopper_medium-v0-0-1 --steps 20000
   legato finetune ds4 --env Pendulum-v1 --target -150 --steps 15000
   legato finetune ds4 --env Pendulum-v1 --target -150 --base channels=32
   legato finetune --resume runs/ds4-ac-Hopper-v4-0-1
@@ -113,7 +114,10 @@ def _finetune(source: str, args: list[str]) -> None:
         *parsing.of_dataclass(type(config), config),
         *parsing.of_dataclass(type(settings), settings, without=("env_options",)),
     ]
-    given = parsing.parse(options, args, f"legato finetune {source}", entry(method, "finetuning").summary)
+    summary = entry(method, "finetuning").summary
+    if not isinstance(before, Run):
+        summary += " Defaults are those from scratch; of a run: 'legato finetune RUN --help'."
+    given = parsing.parse(options, args, f"legato finetune {source}", summary)
 
     from legato import api
 

@@ -16,7 +16,7 @@ def show(kind: Annotated[Literal["algorithms", "envs", "presets"], Positional], 
     """List algorithms, environments or presets.
 
     Args:
-        kind: what to list
+        kind: algorithms, envs (environments) or presets
         match: only names that contain this text
     """
     if kind == "algorithms":

@@ -66,6 +66,8 @@ def parse_search(run: str, pairs: Sequence[str]) -> dict[str, Any]:
         name, equals, value = pair.partition("=")
         if not equals:
             raise LegatoError(f"'{pair}' says nothing of a search; write such as beams=32")
+        if name in found:
+            raise LegatoError(f"a search is told '{name}' twice")
         kind = known.get(name, str)
         try:
             found[name] = kind(value)

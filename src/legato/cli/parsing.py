@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, Union, cast
 import tyro
 
 from legato import cli
+from legato.algorithms import entries
 from legato.errors import LegatoError, quantity, unknown
 from legato.options import documentation, hints, renamed
 
@@ -130,7 +131,9 @@ def parse(options: Iterable[Option], args: Sequence[str], command: str, summary:
     found, unread = tyro.cli(kind, args=args, prog=command, description=shown, return_unknown_args=True)
     for option in options:
         if getattr(found, option.name) is REQUIRED:
-            raise LegatoError(f"{command} needs {option.typed}: {option.help}")
+            values = typing.get_args(option.kind)
+            which = f", one of {', '.join(values)}" if typing.get_origin(option.kind) is Literal else ""
+            raise LegatoError(f"{command} needs {option.typed}: {option.help}{which}")
     if unread:
         raise LegatoError(f"'{unread[0]}' is one word too many; '{command} --help' says what is taken")
     return {option.name: getattr(found, option.name) for option in options}
@@ -139,10 +142,11 @@ def parse(options: Iterable[Option], args: Sequence[str], command: str, summary:
 def _check_flags(options: Sequence[Option], args: Sequence[str], command: str) -> None:
     """Raises `LegatoError` for an option that is unknown, or that is followed by fewer values than it takes."""
     known: dict[str, int] = {}
+    endless = {option.typed for option in options if option.parts[1]}
     for option in options:
         if Positional not in option.marks:
-            parts, endless = option.parts
-            known |= {option.typed: 0 if endless else len(parts)}
+            parts, _ = option.parts
+            known |= {option.typed: 1 if option.typed in endless else len(parts)}
             known |= {f"--no{option.typed[1:]}": 0} if option.kind is bool else {}
     for word in args:
         if re.fullmatch(r"-[a-zA-Z]\w*", word) and word not in ("-h", "-inf", "-nan"):
@@ -154,7 +158,8 @@ def _check_flags(options: Sequence[Option], args: Sequence[str], command: str) -
             raise unknown_option(flag, known, command)
         following = next((n for n, later in enumerate(words[place + 1 :]) if later), len(words) - place - 1)
         if flag and following + bool(equals) < (needed := known[flag]):
-            raise LegatoError(f"{flag} takes {quantity(needed, 'value')}; {following} given")
+            least = "at least " if flag in endless else ""
+            raise LegatoError(f"{flag} takes {least}{quantity(needed, 'value')}; {following} given")
 
 
 def unknown_option(flag: str, known: Iterable[str], command: str) -> LegatoError:
@@ -164,6 +169,10 @@ def unknown_option(flag: str, known: Iterable[str], command: str) -> LegatoError
     for old in (name, name.removeprefix("no_")):
         if (now := renamed(old, [option.removeprefix("--").replace("-", "_") for option in known])) is not None:
             return LegatoError(f"'--{old.replace('_', '-')}' is called '--{now.replace('_', '-')}' now")
+    algorithm = command.rpartition(" ")[2]
+    if flag == "--dataset" and "--env" in known and algorithm in entries("online"):
+        others = ", ".join(entries("offline"))
+        return LegatoError(f"{algorithm} learns by acting and takes no --dataset; from logs learn {others}")
     if (counted := {"--steps": "--updates", "--updates": "--steps"}.get(flag)) in known:  # by acting, and from logs
         return LegatoError(f"unknown option '{flag}'; did you mean '{counted}'?")
     return unknown("option", flag, known, f"'{command} --help' lists what there is")

@@ -34,7 +34,7 @@ def play(
     """Play one greedy episode of a run's policy and say how it went; --out films it.
 
     A policy with goals is told the environment's, or --goal; it plays --episodes of
-    them, and --out draws its ways.
+    them, and --out draws its paths.
 
     Args:
         run: the run folder
@@ -44,7 +44,7 @@ def play(
         seed: which of the run's seeds; by default the first
         which: the policy at the end of training, or the one that evaluated best on the way
         episode: number of the test episode
-        env: the environment to play in; by default where the run's policies belong
+        env: the environment to play in; by default the run's own
         env_option: an argument of the environment's constructor, instead of the run's; once for each
         max_episode_steps: primitive steps after which an episode is truncated; by default the run's
         target: the return to ask for; by default one that the data supports

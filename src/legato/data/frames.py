@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int, UInt8
 
 from legato.data import ring
@@ -78,4 +79,14 @@ def add(
     number = rows_added - 1 - (rows_added - 1 - jnp.arange(capacity)) % capacity  # of the row in each slot
     lost = (number >= 0) & (shown.min(axis=-1) < added - kept)
     oldest = jnp.maximum(jnp.max(jnp.where(lost, number, -1)) + 1, rows_added - capacity)
-    return Frames(stored, shown, added, jnp.maximum(oldest, 0))
+    # What is lost stays so, though the ring may have grown since (`replaced`).
+    return Frames(stored, shown, added, jnp.maximum(oldest, frames.oldest))
+
+
+def replaced(
+    images: UInt8[np.ndarray, "kept obs"], added: int, places: int
+) -> tuple[Int[np.ndarray, " images"], UInt8[np.ndarray, "images obs"]]:
+    """Where the images of a ring, to which `added` ever went, belong in one of so many `places`; and these images."""
+    number = added - 1 - (added - 1 - np.arange(len(images))) % len(images)
+    there = (number >= 0) & (number >= added - places)
+    return number[there] % places, images[there]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -144,8 +144,13 @@ def refill(replay: Replay, state: Mapping[str, Any]) -> Replay:
 
     frames = replay.frames
     if frames is not None:
-        names = [field.name for field in fields(frames)]
-        frames = Frames(*(put(getattr(frames, name), state["frames"][name]) for name in names))
+        kept = state["frames"]
+        images = np.zeros(frames.bytes.shape, np.uint8)
+        for of_seed, found, added in zip(images, kept["bytes"], kept["added"], strict=True):
+            at, there = image_frames.replaced(found, int(added), len(of_seed))  # a later end has made the ring longer
+            of_seed[at] = there
+        shown = put(frames.shown, kept["shown"])
+        frames = Frames(jnp.asarray(images), shown, jnp.asarray(kept["added"]), jnp.asarray(kept["oldest"]))
     rows, added = put(replay.rows, state["rows"]), jnp.asarray(state["added"])
     return Replay(rows, added, replay.spec, replay.members, frames)
 

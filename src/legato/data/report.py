@@ -75,14 +75,12 @@ def summarise(data: Trajectories) -> list[tuple[str, str]]:
     found = support(data, data.observations[data.offsets[:-1]])
     assert found.near is not None
     best = found.near[:, 2]
-    said.append(
-        ("ask for", f"{found.target:.5g} by default, the mean of the best episodes that hold a tenth of the steps")
-    )
+    said.append(("default target", f"{found.target:.5g}, the mean of the best episodes that hold a tenth of the steps"))
     said.append(
         (
-            "by start",
-            f"of the {quantity(min(NEAREST, len(data)), 'episode')} begun nearest to a start, the best earned "
-            f"{best.min():.5g} to {best.max():.5g}",
+            "best near a start",
+            f"{best.min():.5g} to {best.max():.5g}: of the {quantity(min(NEAREST, len(data)), 'episode')} that began "
+            "nearest to it, the best return",
         )
     )
     if about.reference is not None:
@@ -104,7 +102,7 @@ def ranges(data: Trajectories) -> list[tuple[str, ...]]:
         if about.low is not None and about.high is not None:
             halves = (np.array(about.high) - np.array(about.low)) / 2
             share = np.asarray(data.actions, np.float64).std(axis=0) / np.maximum(halves, 1e-12)
-            used = {i: f"deviation {part:.1%} of half its bounds" for i, part in enumerate(share)}
+            used = {i: f"deviation {part:.1%} of half its range" for i, part in enumerate(share)}
         tables.append(("action", data.actions, used))
     found: list[tuple[str, ...]] = []
     for name, array, remarks in tables:
@@ -126,7 +124,7 @@ def _observation(data: Trajectories) -> str:
 
 def _spread(values: Any) -> str:
     least, quarter, middle, three, most = (f"{x:.5g}" for x in np.quantile(values, [0, 0.25, 0.5, 0.75, 1]))
-    return f"mean {np.mean(values):.5g}, median {middle}, from {least} to {most}, half of them {quarter} to {three}"
+    return f"mean {np.mean(values):.5g}, median {middle}, from {least} to {most}, middle half {quarter} to {three}"
 
 
 def _numbers(which: list[int], most: int = 10) -> str:

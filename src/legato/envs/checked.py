@@ -20,16 +20,26 @@ class Checked(gymnasium.Wrapper):
         super().__init__(env)
         self.name = name
         self.step_number = 0
+        self.began = False  # an episode, ever
         space = env.observation_space
         self.dtype = np.uint8 if isinstance(space, spaces.Box) and is_image(space) else np.float32  # as rows are kept
+        self.shape = space.shape  # an environment may change its mind
 
     def reset(self, **kwargs: Any) -> Any:
         self.step_number = 0
-        found = self.env.reset(**kwargs)
+        try:
+            found = self.env.reset(**kwargs)
+        except (LegatoError, error.Error):
+            raise
+        except Exception as problem:
+            if not self.began:
+                raise  # said where an environment is first tried
+            raise LegatoError(f"environment '{self.name}' failed in its reset: {in_one_line(problem)}") from problem
         if not isinstance(found, tuple) or len(found) != 2:
             raise LegatoError(
                 f"environment '{self.name}' is of an older interface: Gymnasium's reset returns (observation, info)"
             )
+        self.began = True
         return self._checked(found[0]), found[1]
 
     def step(self, action: Any) -> Any:
@@ -44,7 +54,8 @@ class Checked(gymnasium.Wrapper):
             where = f"at step {self.step_number} of an episode"
             raise LegatoError(f"environment '{self.name}' failed {where}: {in_one_line(problem)}") from problem
         try:
-            number = float(np.asarray(reward).item())
+            with np.errstate(over="ignore"):  # as it is kept
+                number = float(np.float32(np.asarray(reward).item()))
         except (TypeError, ValueError):
             number = np.nan
         if not np.isfinite(number):
@@ -68,7 +79,7 @@ class Checked(gymnasium.Wrapper):
                 f"environment '{self.name}' returned an observation that is no array of numbers "
                 f"at step {self.step_number} of an episode"
             ) from problem
-        expected = self.env.observation_space.shape
+        expected = self.shape
         if array.shape != expected:
             raise LegatoError(
                 f"environment '{self.name}' changed its observation from shape {expected} to {array.shape} "

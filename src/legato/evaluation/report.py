@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from legato.errors import escape_markup
+from legato.errors import escape_markup, quantity
 from legato.evaluation.fas import GRID
 from legato.evaluation.sweeps import Evaluation
 
@@ -27,7 +27,7 @@ def table(evaluations: Sequence[Evaluation], width: int = WIDE) -> Any:
     seeds = "seed" if len(first.seeds) == 1 else "seeds"
     episodes = first.asl.returns.shape[-1]
     several = "1 episode" if episodes == 1 else f"{episodes} episodes"
-    caption = "R(n): mean return when deciding every n primitive steps; [95 % bootstrap interval over seeds]"
+    caption = "R(n): mean return when deciding every n primitive steps" + _bracket(evaluations, "; ")
     scored = any(e.levels for e in evaluations)
     which = first.which.partition("+")[0]  # a search, which follows the plus, is in the label
     narrow = width < WIDE
@@ -71,8 +71,9 @@ def clocks(evaluation: Evaluation) -> Any:
     from rich.table import Table
 
     result = Table(
-        title=f"{escape_markup(evaluation.label)}: other clocks",
-        caption=f"delays when deciding every {evaluation.trained_length} steps; [95 % bootstrap interval over seeds]",
+        title=f"{escape_markup(evaluation.label)}: random intervals and delays",
+        caption=f"delays when deciding every {quantity(evaluation.trained_length, 'step')}"
+        + _bracket([evaluation], "; "),
         title_style="bold",
         caption_style="dim",
     )
@@ -81,12 +82,12 @@ def clocks(evaluation: Evaluation) -> Any:
     swept = [sweep.means.ravel() for sweep in (evaluation.intervals, evaluation.delay) if sweep]
     digits = _digits(np.concatenate(swept).tolist())
     for sweep, words in (
-        (evaluation.intervals, "decides at random, every 1 to {} steps"),
-        (evaluation.delay, "acts {} steps late"),
+        (evaluation.intervals, lambda n: f"decides after 1 to {n} steps, drawn" if n > 1 else "decides at every step"),
+        (evaluation.delay, lambda d: f"acts {quantity(d, 'step')} late"),
     ):
         for x in sweep.x if sweep else ():
             found = sweep.at(x)  # type: ignore[union-attr]
-            result.add_row(words.format(x), _interval(found.mean, found.low, found.high, found.count, digits))
+            result.add_row(words(x), _interval(found.mean, found.low, found.high, found.count, digits))
     return result
 
 
@@ -96,10 +97,10 @@ def answers(evaluations: Sequence[Evaluation]) -> Any:
 
     several, scored = len(evaluations) > 1, any(e.levels for e in evaluations)
     first = evaluations[0]
-    caption = "[95 % bootstrap interval over seeds]"
+    caption = _bracket(evaluations)
     result = Table(
         title=f"{escape_markup(first.environment if several else first.label)}: the return asked for and achieved",
-        caption=f"{_levels(evaluations)}; {caption}" if scored else caption,
+        caption="; ".join(filter(None, (_levels(evaluations) if scored else "", caption))),
         title_style="bold",
         caption_style="dim",
     )
@@ -127,6 +128,12 @@ def answers(evaluations: Sequence[Evaluation]) -> Any:
     return result
 
 
+def _bracket(evaluations: Sequence[Evaluation], before: str = "") -> str:
+    """What stands in brackets, where anything does."""
+    several = any(len(e.seeds) > 1 for e in evaluations)
+    return f"{before}[95 % bootstrap interval over seeds]" if several else ""
+
+
 def _levels(evaluations: Sequence[Evaluation]) -> str:
     sources = sorted({e.levels.source for e in evaluations if e.levels})
     return f"score: 0 is a random, 100 an expert policy's return ({escape_markup(', '.join(sources))})"
@@ -147,7 +154,10 @@ def _interval(mean: float, low: float, high: float, count: int, digits: int) -> 
 
 
 def show(evaluations: Sequence[Evaluation]) -> None:
-    """Print the tables, wide enough where no terminal tells a width; the other clocks of a single evaluation only."""
+    """Print the tables, wide enough where no terminal tells a width.
+
+    Random intervals and delays are those of a single evaluation only.
+    """
     from rich.console import Console
 
     console = Console()

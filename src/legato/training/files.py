@@ -150,7 +150,7 @@ def check_type(kind: Any, value: Any, name: str) -> Any:
 
 
 def instance(kind: Any, value: Any, name: str) -> Any:
-    """A dataclass from its fields by name. Raises `Unfit`, and what its own check raises."""
+    """A dataclass from its fields by name. Raises `Unfit`, for what its own check refuses too."""
     if not isinstance(value, dict):
         _refuse(name, "named values", value)
     hints = _hints(kind)
@@ -163,7 +163,11 @@ def instance(kind: Any, value: Any, name: str) -> Any:
         needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if needed and field.name not in value:
             raise Unfit(f"{name} lacks '{field.name}'")
-    return kind(**{field: check_type(hints[field], x, f"{name}.{field}") for field, x in value.items()})
+    values = {field: check_type(hints[field], x, f"{name}.{field}") for field, x in value.items()}
+    try:
+        return kind(**values)
+    except LegatoError as problem:
+        raise Unfit(f"{name}: {problem}") from problem
 
 
 def _today(kind: Any, value: dict[str, Any], name: str) -> dict[str, Any]:

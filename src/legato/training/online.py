@@ -28,7 +28,7 @@ from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories
 from legato.envs import describe, episode_limit, make, make_vec, try_environment
 from legato.errors import LegatoError
-from legato.options import for_run
+from legato.options import COUNTED, for_run
 from legato.policy import Policy, RandomPlans
 from legato.rollout import Clock, Experience, Rollout, episodes
 from legato.training import policy_file
@@ -167,6 +167,8 @@ def turn(algorithm: str, config: Any, settings: Settings) -> tuple[int, int]:
     updates = round(settings.updates_per_step * counted)
     if updates < 1:
         raise LegatoError(f"updates_per_step {settings.updates_per_step} gives no update in {counted} steps")
+    if updates * max(1, settings.steps // steps) > COUNTED:
+        raise LegatoError(f"updates_per_step {settings.updates_per_step} gives more updates than can be counted")
     return steps, updates
 
 

@@ -19,6 +19,7 @@ from jaxtyping import Array
 from legato.algorithms import entry
 from legato.training.averages import Averages
 from legato.training.checkpoint import Checkpoints
+from legato.training.claim import Claim, claim
 from legato.training.initialise import init_learners
 from legato.training.interruption import supervise
 from legato.training.metrics import Metrics, kept_history
@@ -111,6 +112,7 @@ class Session:
         self.run, self.unit, self.quiet, self.fresh_episodes = run, unit, quiet, fresh_episodes
         self.entry = entry(run.algorithm) if run.method is None else entry(run.method, "finetuning")
         self.config = run.config if run.method is None else run.tuning
+        self.claim: Claim | None = claim(run.path, run.place)  # before anything there is looked at
         self.checkpoints = Checkpoints(run.path / "checkpoints", create=not resume)
         self.loaded = self.checkpoints.load(from_step) if resume else None
         self.step = self.updates = 0
@@ -182,7 +184,10 @@ class Session:
     def _close(self) -> None:
         self.metrics.close()
         self.loop.close()
-        self.checkpoints.close()  # last: a full disk shows here, and nothing else may be lost by it
+        try:
+            self.checkpoints.close()  # last: a full disk shows here, and nothing else may be lost by it
+        finally:
+            self.claim = None
 
     # --- between turns ---
 

@@ -111,7 +111,7 @@ class DS4AC:
     every: Count = 10
     """primitive steps between updates [DS4]"""
     updates: Whole = 4
-    """updates then [DS4]"""
+    """updates, each time so many steps were made [DS4]"""
     start_steps: Whole = 5_000
     """primitive steps before the first update [DS4]"""
     critic_steps: Whole = 50_000
@@ -177,7 +177,7 @@ class DS4AC:
     critic_learning_rate: Rate = 1e-3
     """AdamW step size of the critics [DS4: 1e-3 or 1e-4]"""
     warmup: Whole = 100
-    """updates over which both rise to their values"""
+    """updates over which the step sizes rise to their values"""
     weight_decay: NonNegative = 1e-3
     """AdamW decay of the critics [DS4]"""
     clip: Rate = 0.5
@@ -194,7 +194,7 @@ class DS4RW:
     every: Count = 1_000
     """primitive steps between updates"""
     updates: Whole = 50
-    """updates then"""
+    """updates, each time so many steps were made"""
     start_steps: Whole = 0
     """primitive steps before the first update"""
     episodes: Count = 200

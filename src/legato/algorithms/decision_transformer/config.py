@@ -142,12 +142,12 @@ class ODT(DT):
 
 @dataclass(frozen=True)
 class OnlineDT:
-    """Online Decision Transformer: collects by asking for much, imitates what that earned; with `td3`, by Q too."""
+    """Online Decision Transformer: collects with a high target return, imitates the result; with `td3`, by Q too."""
 
     every: Count = 1_000
     """primitive steps between updates; one rollout [ODT]"""
     updates: Whole = 300
-    """updates then [ODT]"""
+    """updates after each [ODT]"""
     start_steps: Whole = 0
     """primitive steps before the first update [ODT: none, as the replay begins with logged episodes]"""
     critic_steps: Whole = 0

@@ -40,7 +40,7 @@ class SRL:
     actor_every: Count = 1
     """critic and model updates per update of actor and temperature [SRL]"""
     teaching: Literal["recall", "through_time"] = "recall"
-    """the actor learns from every step's value, states held still [SRL], or from the last one's, back through time"""
+    """the actor learns from every step's value, no gradient through states [SRL], or the last one's, through time"""
     execute: Annotated[int, AtLeast(-1)] = 0
     """primitive actions of a plan that are executed while collecting, before the next is made; 0: all J [SRL], -1: a
     random number of them"""
