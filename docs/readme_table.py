@@ -19,7 +19,7 @@ TOLD = {"nothing": "nothing", "return": "a return", "goal": "a goal"}
 
 def table() -> str:
     """A row for every algorithm, and for every way to fine-tune below the one that it goes on with."""
-    rows = ["| name | what it is | learns from | actions | its policies are told |", "|---|---|---|---|---|"]
+    rows = ["| name | what it is | learns from | actions | its policies are conditioned on |", "|---|---|---|---|---|"]
     for name, found in entries().items():
         source = {"online": "acting", "offline": "logs"}[found.learns]
         actions = "numbers or choices" if found.discrete else "numbers"
@@ -32,7 +32,7 @@ def table() -> str:
 
 
 def told(found: Entry) -> list[str]:
-    """What policies are told as an episode begins: by default first, and then what other choices make of it."""
+    """What policies are conditioned on as an episode begins: by default first, and then what other choices make of it."""
     commands = [found.command(config) for config in variants(found.config)]
     return [TOLD[command] for command in dict.fromkeys(commands)]
 

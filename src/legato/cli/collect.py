@@ -33,7 +33,8 @@ def collect(
         out: a new .npz or .hdf5 file, .arrays folder, or Minari id such as mine/hopper/medium-v0
         steps: primitive steps to play; the episode that the last one falls into is cut and counts as truncated
         replay: play nothing; write the replay buffer of the run's newest checkpoint
-        which: the policy at the end of training, or the one that evaluated best on the way
+        which: the policy at the end of training, the one that evaluated best on the way, or what a fine-tuning began
+            with
         run_seed: which of the run's seeds; by default the first
         env: the environment to play in; by default the one that the policy was trained in
         env_option: an argument of the environment's constructor, instead of the run's; once for each

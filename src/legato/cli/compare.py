@@ -24,7 +24,8 @@ def compare(
 
     Args:
         runs: run folders
-        which: the policy at the end of training, or the one that evaluated best on the way
+        which: the policy at the end of training, the one that evaluated best on the way, or what a fine-tuning began
+            with
         out: where to draw the curves (.png, .svg or .pdf), a new file; by default the first free comparison.png,
             comparison-2.png, ...
         env: the environment to play in; by default the runs' own

@@ -32,7 +32,8 @@ def evaluate(
 
     Args:
         run: the run folder
-        which: the policy at the end of training, or the one that evaluated best on the way
+        which: the policy at the end of training, the one that evaluated best on the way, or what a fine-tuning began
+            with
         episodes: greedy test episodes per seed and point
         max_return: the return that counts as 1 in FAS, for an environment without published reference
         offset: added to every return before scoring, so that a useless policy scores about 0

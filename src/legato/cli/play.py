@@ -42,7 +42,8 @@ def play(
         every: primitive steps per decision; by default as in training
         delay: primitive steps until a decision takes effect
         seed: which of the run's seeds; by default the first
-        which: the policy at the end of training, or the one that evaluated best on the way
+        which: the policy at the end of training, the one that evaluated best on the way, or what a fine-tuning began
+            with
         episode: number of the test episode
         env: the environment to play in; by default the run's own
         env_option: an argument of the environment's constructor, instead of the run's; once for each
