@@ -32,7 +32,7 @@ def table() -> str:
 
 
 def told(found: Entry) -> list[str]:
-    """What policies are conditioned on as an episode begins: by default first, and then what other choices make of it."""
+    """What policies read as an episode begins: by default first, and then what other choices make of it."""
     commands = [found.command(config) for config in variants(found.config)]
     return [TOLD[command] for command in dict.fromkeys(commands)]
 
