@@ -19,16 +19,19 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format readme docs
+.PHONY: help demo test learning lint format readme docs
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.base ## install the package and run the demo
 	@$(BIN)/legato demo
 
 test: lint ## install the development tools, check style and types, run every test
 	@$(BIN)/python -m pytest $(ARGS)
+
+learning: $(VENV)/.dev ## run the slow learning tests, which `make test` leaves out
+	@LEGATO_LEARNING=1 $(BIN)/python -m pytest $(ARGS) tests/learning
 
 lint: $(VENV)/.dev ## check style (ruff) and types (pyright)
 	@$(BIN)/ruff check .

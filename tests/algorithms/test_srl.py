@@ -410,7 +410,7 @@ def test_fewer_actions_may_be_executed_while_collecting() -> None:
     assert (
         srl.collect_interval(replace(GRU, execute=2)) == 2 and srl.plan_length(replace(GRU, execute=2)) == GRU.horizon
     )
-    with pytest.raises(LegatoError, match="execute must lie between -1 and the horizon"):
+    with pytest.raises(LegatoError, match="execute must be at most the horizon"):
         replace(GRU, execute=GRU.horizon + 1)
 
 

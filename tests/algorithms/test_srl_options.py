@@ -365,7 +365,7 @@ def test_a_latent_state_is_predicted_itself() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"execute": -2}, "execute must lie between -1 and the horizon, 3; -2 was given"),
+        ({"execute": -2}, "execute must be at least -1; -2 was given"),
         ({"model_decay": 0.0}, r"model_decay must lie in \(0, 1\]; 0.0 was given"),
         ({"latent": -1}, "latent must be at least 0; -1 was given"),
         ({"n_step": 0}, "n_step must be at least 1; 0 was given"),

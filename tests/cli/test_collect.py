@@ -179,9 +179,9 @@ def test_each_seed_has_a_buffer_of_its_own(tmp_path: Path, here: Path, capsys: p
 
 BAD = {
     "SRL": "how many primitive steps? collect needs steps, or replay to export a replay buffer",
-    "SRL --steps 0": "steps must be at least 1; 0 was given",
-    "SRL --steps 9 --environments 0": "environments must be at least 1; 0 was given",
-    "SRL --steps 9 --seed -1": "seed must be at least 0; -1 was given",
+    "SRL --steps 0": "--steps must be at least 1; 0 was given",
+    "SRL --steps 9 --environments 0": "--environments must be at least 1; 0 was given",
+    "SRL --steps 9 --seed -1": "--seed must be at least 0; -1 was given",
     "SRL --steps 9 --every 0": "a decision interval needs 1 <= low <= high; 0 was given",
     "SRL --steps 9 --greedy --random": "random actions are never greedy: leave out greedy or random",
     "SRL --steps 9 --run-seed 7": "'SRL' has no seed 7; it has 2, 3",

@@ -73,7 +73,7 @@ def test_without_a_dataset_it_says_what_it_was_held_against(
 
 BAD = {
     "SRL": "'SRL' (SRL-4) holds no model of trajectories: train one with tt",
-    "RUN --samples 0": "samples must be at least 1; 0 was given",
+    "RUN --samples 0": "--samples must be at least 1; 0 was given",
     "RUN --steps 14": "no episode of train has 14 steps; the longest has 14",
     "RUN --steps 4 --context 4": "the model reads 2 to 3 steps; a context of 4 was given",
     "RUN --dataset gone.npz": "there is no file 'gone.npz'",

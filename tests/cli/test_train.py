@@ -85,8 +85,8 @@ BAD: dict[str, Any] = {
     "ds4 --dataset elsewhere": "unknown dataset 'elsewhere'; no file and no local Minari dataset has this name; "
     "--download fetches it",
     "dt --dataset swings.npz --env Hoper-v5": "unknown environment 'Hoper-v5'; did you mean 'Hopper-v5'?",
-    "dt --dataset swings.npz --context 0": "context must be at least 1; 0 was given",
-    "bc --dataset swings.npz --updates 0": "updates must be at least 1; 0 was given",
+    "dt --dataset swings.npz --context 0": "--context must be at least 1; 0 was given",
+    "bc --dataset swings.npz --updates 0": "--updates must be at least 1; 0 was given",
     "bc --dataset swings.npz --out swings.npz": "'swings.npz' exists and is not overwritten",
     "bc --dataset swings.npz --env MountainCarContinuous-v0": "swings and 'MountainCarContinuous-v0' differ in",
 }

@@ -66,8 +66,8 @@ class SRL:
 
     def __post_init__(self) -> None:
         validate(self)
-        if not -1 <= self.execute <= self.horizon:
-            raise LegatoError(f"execute must lie between -1 and the horizon, {self.horizon}; {self.execute} was given")
+        if self.execute > self.horizon:
+            raise LegatoError(f"execute must be at most the horizon, {self.horizon}; {self.execute} was given")
         if self.n_step > 1 and self.critic != "one_step":
             raise LegatoError(f"n_step {self.n_step} needs critics that know one step; critic {self.critic} was given")
 

@@ -1,0 +1,7 @@
+"""Learning runs of a minute are not a part of the suite: `make learning`."""
+
+from __future__ import annotations
+
+import os
+
+collect_ignore = [] if os.environ.get("LEGATO_LEARNING") else ["test_images.py", "test_logs.py", "test_pendulum.py"]
