@@ -27,7 +27,7 @@ help: ## show this list
 demo: $(VENV)/.base ## install the package and run the demo
 	@$(BIN)/legato demo
 
-test: lint ## install the development tools, check style and types, run every test
+test: lint ## install the development tools, check style and types, run the tests
 	@$(BIN)/python -m pytest $(ARGS)
 
 learning: $(VENV)/.dev ## run the slow learning tests, which `make test` leaves out
