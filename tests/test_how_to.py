@@ -22,10 +22,10 @@ def test_the_algorithm_that_is_shown_trains_and_acts(tmp_path: Path, monkeypatch
     for name, text in shown:
         (tmp_path / "linear").mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    with monkeypatch.context() as patched:
-        patched.setattr(algorithms, "__path__", [*algorithms.__path__, str(tmp_path)])
-        patched.setattr(algorithms, "FOLDERS", (*algorithms.FOLDERS, "linear"))
-        algorithms._entries.cache_clear()
+    monkeypatch.setattr(algorithms, "__path__", [*algorithms.__path__, str(tmp_path)])
+    monkeypatch.setattr(algorithms, "FOLDERS", (*algorithms.FOLDERS, "linear"))
+    algorithms._entries.cache_clear()
+    try:
         run = api.train("linear", dataset=logs(tmp_path / "logs.npz"), out=tmp_path / "run", updates=200, log_every=20,
                         eval_every=200, checkpoint_every=200, quiet=True)  # fmt: skip
         losses = [float(row["loss"]) for row in rows(run.path)]
@@ -33,4 +33,5 @@ def test_the_algorithm_that_is_shown_trains_and_acts(tmp_path: Path, monkeypatch
         policy = legato.load(run.path)
         observation = np.zeros(run.spec.observation_size, np.float32)
         assert policy.act(policy.begin(), observation, length=3)[0].shape == (3, run.spec.action_size)
-    algorithms._entries.cache_clear()
+    finally:
+        algorithms._entries.cache_clear()

@@ -136,8 +136,9 @@ def test_a_command_computes_in_single_precision_whatever_the_shell_says(tmp_path
 
 
 def test_no_file_takes_the_place_of_a_stream_that_was_closed(tmp_path: Path) -> None:
-    """Of a daemon that was started with none of the three."""
-    code = "import os; os.closerange(0, 3); from legato import cli; cli._open_standard_streams();"
+    """Of a daemon that is started with none of the three."""
+    code = "import sys; sys.argv = ['legato', 'list', 'presets']; from legato import cli; cli.main();"
     code += "file = open('number', 'w'); file.write(str(file.fileno()))"
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=60)
+    command = ["sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, code]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
     assert int((tmp_path / "number").read_text()) > 2

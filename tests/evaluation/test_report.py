@@ -102,6 +102,7 @@ def test_one_seed_has_no_interval(capsys: pytest.CaptureFixture[str]) -> None:
     assert single.fas is not None
     assert cells(text, "SRL-4")[1] == f"{single.fas.mean:.3f}"
     assert "1 seed x 5 episodes" in text
+    assert "bootstrap" not in text and "bootstrap interval over seeds" in shown([ONE], capsys)
 
 
 def test_other_clocks_of_a_single_evaluation(capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,7 +110,7 @@ def test_other_clocks_of_a_single_evaluation(capsys: pytest.CaptureFixture[str])
     intervals, delay = ONE.intervals, ONE.delay
     assert intervals is not None
     assert delay is not None
-    for sweep, x, words in ((intervals, 8, "after 1 to 8 steps"), (delay, 3, "3 steps late")):
+    for sweep, x, words in ((intervals, 8, "of 1 to 8 steps"), (delay, 3, "3 steps late")):
         (line,) = [line for line in text.splitlines() if words in line]
         found = sweep.at(x)
         assert f"{found.mean:.0f} [{found.low:.0f}, {found.high:.0f}]" in line

@@ -460,6 +460,15 @@ def test_options_that_were_retired_are_left_out_where_they_changed_nothing(tmp_p
         files.instance(SRL, {**body, "critic": "open_loop"}, "config")
 
 
+def test_a_value_out_of_its_range_is_said_of_the_file(tmp_path: Path) -> None:
+    run = create(tmp_path / "run")
+    file = run.path / "config.json"
+    file.write_text(file.read_text().replace('"gamma": 0.99', '"gamma": 2.0'))
+    words = r"config.json' is not what legato wrote \(config: gamma must lie in \[0, 1\]; 2.0 was given\)"
+    with pytest.raises(LegatoError, match=words):
+        Run(run.path)
+
+
 def test_one_process_at_a_time_writes_to_a_run(tmp_path: Path) -> None:
     """It may open it again itself; another is refused until the first has ended."""
     run = create(tmp_path / "run")

@@ -48,7 +48,7 @@ options:
 """
 
 
-NARROWEST = 20  # columns of a terminal, in which help can be laid out
+NARROWEST = 20  # columns in which help can be laid out: in a few, that never ends
 
 
 def listing(texts: Mapping[str, str]) -> str:
@@ -112,8 +112,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     options_at_hand.clear()
     if argv is None:
         _open_standard_streams()
-    if (columns := os.environ.get("COLUMNS", "")).isdigit() and int(columns) < NARROWEST:
-        os.environ["COLUMNS"] = str(NARROWEST) if int(columns) else "80"  # 0: not known
+    if (columns := shutil.get_terminal_size().columns) < NARROWEST or os.environ.get("COLUMNS") == "0":
+        os.environ["COLUMNS"] = str(max(columns, NARROWEST))  # what lays out help and tables reads it, 0 as none
     for name in ("stdout", "stderr"):  # of a daemon, which has none
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115

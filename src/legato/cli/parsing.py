@@ -19,7 +19,6 @@ from typing import Annotated, Any, Literal, Union, cast
 import tyro
 
 from legato import cli
-from legato.algorithms import entries
 from legato.errors import LegatoError, quantity, unknown
 from legato.options import documentation, hints, renamed
 
@@ -169,10 +168,6 @@ def unknown_option(flag: str, known: Iterable[str], command: str) -> LegatoError
     for old in (name, name.removeprefix("no_")):
         if (now := renamed(old, [option.removeprefix("--").replace("-", "_") for option in known])) is not None:
             return LegatoError(f"'--{old.replace('_', '-')}' is called '--{now.replace('_', '-')}' now")
-    algorithm = command.rpartition(" ")[2]
-    if flag == "--dataset" and "--env" in known and algorithm in entries("online"):
-        others = ", ".join(entries("offline"))
-        return LegatoError(f"{algorithm} learns by acting and takes no --dataset; from logs learn {others}")
     if (counted := {"--steps": "--updates", "--updates": "--steps"}.get(flag)) in known:  # by acting, and from logs
         return LegatoError(f"unknown option '{flag}'; did you mean '{counted}'?")
     return unknown("option", flag, known, f"'{command} --help' lists what there is")

@@ -103,6 +103,9 @@ def run(args: list[str]) -> None:
 def _train(algorithm: str, args: list[str]) -> None:
     chosen, env, dataset = _asked(args)
     logged = algorithm in entries("offline")
+    if dataset is not None and not logged:
+        others = ", ".join(entries("offline"))
+        raise LegatoError(f"{algorithm} learns by acting and takes no --dataset; from logs learn {others}")
     config, settings = preset(chosen, algorithm, (dataset or "") if logged else (env or "Pendulum-v1"))
     options = [
         *parsing.of_dataclass(Begin, Begin(preset=chosen)),

@@ -79,11 +79,11 @@ def add(
     number = rows_added - 1 - (rows_added - 1 - jnp.arange(capacity)) % capacity  # of the row in each slot
     lost = (number >= 0) & (shown.min(axis=-1) < added - kept)
     oldest = jnp.maximum(jnp.max(jnp.where(lost, number, -1)) + 1, rows_added - capacity)
-    # What is lost stays so, though the ring may have grown since (`replaced`).
+    # What is lost stays so, though the ring may have grown since (`place_images`).
     return Frames(stored, shown, added, jnp.maximum(oldest, frames.oldest))
 
 
-def replaced(
+def place_images(
     images: UInt8[np.ndarray, "kept obs"], added: int, places: int
 ) -> tuple[Int[np.ndarray, " images"], UInt8[np.ndarray, "images obs"]]:
     """Where the images of a ring, to which `added` ever went, belong in one of so many `places`; and these images."""

@@ -147,7 +147,9 @@ def refill(replay: Replay, state: Mapping[str, Any]) -> Replay:
         kept = state["frames"]
         images = np.zeros(frames.bytes.shape, np.uint8)
         for of_seed, found, added in zip(images, kept["bytes"], kept["added"], strict=True):
-            at, there = image_frames.replaced(found, int(added), len(of_seed))  # a later end has made the ring longer
+            at, there = image_frames.place_images(
+                found, int(added), len(of_seed)
+            )  # a later end has made the ring longer
             of_seed[at] = there
         shown = put(frames.shown, kept["shown"])
         frames = Frames(jnp.asarray(images), shown, jnp.asarray(kept["added"]), jnp.asarray(kept["oldest"]))

@@ -20,10 +20,9 @@ class Checked(gymnasium.Wrapper):
         super().__init__(env)
         self.name = name
         self.step_number = 0
-        self.began = False  # an episode, ever
         space = env.observation_space
         self.dtype = np.uint8 if isinstance(space, spaces.Box) and is_image(space) else np.float32  # as rows are kept
-        self.shape = space.shape  # an environment may change its mind
+        self.shape = space.shape  # which an environment may change on its way
 
     def reset(self, **kwargs: Any) -> Any:
         self.step_number = 0
@@ -31,15 +30,12 @@ class Checked(gymnasium.Wrapper):
             found = self.env.reset(**kwargs)
         except (LegatoError, error.Error):
             raise
-        except Exception as problem:
-            if not self.began:
-                raise  # said where an environment is first tried
+        except Exception as problem:  # whatever a user's environment does
             raise LegatoError(f"environment '{self.name}' failed in its reset: {in_one_line(problem)}") from problem
         if not isinstance(found, tuple) or len(found) != 2:
             raise LegatoError(
                 f"environment '{self.name}' is of an older interface: Gymnasium's reset returns (observation, info)"
             )
-        self.began = True
         return self._checked(found[0]), found[1]
 
     def step(self, action: Any) -> Any:
@@ -49,8 +45,6 @@ class Checked(gymnasium.Wrapper):
         except (LegatoError, error.Error):
             raise
         except Exception as problem:  # whatever a user's environment does
-            if self.step_number == 1:
-                raise  # said where an environment is first tried
             where = f"at step {self.step_number} of an episode"
             raise LegatoError(f"environment '{self.name}' failed {where}: {in_one_line(problem)}") from problem
         try:

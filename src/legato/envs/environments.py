@@ -101,19 +101,20 @@ def try_environment(environment: Any, name: str) -> None:
             environment.step(space.start)
         elif isinstance(space, spaces.Box):
             environment.step(((space.low.astype(float) + space.high) / 2).astype(space.dtype))
-    except LegatoError:
-        raise
     except Exception as problem:
-        if isinstance(problem, TypeError) and "seed" in str(problem):
+        cause = problem.__cause__ if isinstance(problem, LegatoError) else problem  # what `Checked` has named
+        if isinstance(cause, TypeError) and "seed" in str(cause):
             raise LegatoError(
                 f"environment '{name}' is of an older interface: its reset takes no seed; Gymnasium's is "
                 "reset(self, *, seed=None, options=None)"
             ) from problem
-        if isinstance(problem, ValueError) and "unpack" in str(problem):
+        if isinstance(cause, ValueError) and "unpack" in str(cause):
             raise LegatoError(
                 f"environment '{name}' is of an older interface: Gymnasium's step returns (observation, reward, "
                 "terminated, truncated, info)"
             ) from problem
+        if isinstance(problem, LegatoError):
+            raise
         raise LegatoError(f"environment '{name}' failed in its first step: {in_one_line(problem)}") from problem
     finally:
         environment.close()

@@ -27,7 +27,7 @@ def table(evaluations: Sequence[Evaluation], width: int = WIDE) -> Any:
     seeds = "seed" if len(first.seeds) == 1 else "seeds"
     episodes = first.asl.returns.shape[-1]
     several = "1 episode" if episodes == 1 else f"{episodes} episodes"
-    caption = "R(n): mean return when deciding every n primitive steps" + _bracket(evaluations, "; ")
+    caption = "R(n): mean return when deciding every n primitive steps" + _explain_interval(evaluations, "; ")
     scored = any(e.levels for e in evaluations)
     which = first.which.partition("+")[0]  # a search, which follows the plus, is in the label
     narrow = width < WIDE
@@ -73,7 +73,7 @@ def clocks(evaluation: Evaluation) -> Any:
     result = Table(
         title=f"{escape_markup(evaluation.label)}: random intervals and delays",
         caption=f"delays when deciding every {quantity(evaluation.trained_length, 'step')}"
-        + _bracket([evaluation], "; "),
+        + _explain_interval([evaluation], "; "),
         title_style="bold",
         caption_style="dim",
     )
@@ -81,10 +81,9 @@ def clocks(evaluation: Evaluation) -> Any:
     result.add_column("return", justify="right", no_wrap=True)
     swept = [sweep.means.ravel() for sweep in (evaluation.intervals, evaluation.delay) if sweep]
     digits = _digits(np.concatenate(swept).tolist())
-    for sweep, words in (
-        (evaluation.intervals, lambda n: f"decides after 1 to {n} steps, drawn" if n > 1 else "decides at every step"),
-        (evaluation.delay, lambda d: f"acts {quantity(d, 'step')} late"),
-    ):
+    at_random = lambda n: f"decides at random intervals of 1 to {n} steps" if n > 1 else "decides at every step"  # noqa: E731
+    late = lambda d: f"acts {quantity(d, 'step')} late"  # noqa: E731
+    for sweep, words in ((evaluation.intervals, at_random), (evaluation.delay, late)):
         for x in sweep.x if sweep else ():
             found = sweep.at(x)  # type: ignore[union-attr]
             result.add_row(words(x), _interval(found.mean, found.low, found.high, found.count, digits))
@@ -97,7 +96,7 @@ def answers(evaluations: Sequence[Evaluation]) -> Any:
 
     several, scored = len(evaluations) > 1, any(e.levels for e in evaluations)
     first = evaluations[0]
-    caption = _bracket(evaluations)
+    caption = _explain_interval(evaluations)
     result = Table(
         title=f"{escape_markup(first.environment if several else first.label)}: the return asked for and achieved",
         caption="; ".join(filter(None, (_levels(evaluations) if scored else "", caption))),
@@ -128,8 +127,8 @@ def answers(evaluations: Sequence[Evaluation]) -> Any:
     return result
 
 
-def _bracket(evaluations: Sequence[Evaluation], before: str = "") -> str:
-    """What stands in brackets, where anything does."""
+def _explain_interval(evaluations: Sequence[Evaluation], before: str = "") -> str:
+    """What the numbers in brackets are, where there are any."""
     several = any(len(e.seeds) > 1 for e in evaluations)
     return f"{before}[95 % bootstrap interval over seeds]" if several else ""
 

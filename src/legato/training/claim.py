@@ -1,4 +1,8 @@
-"""One process at a time writes to a run."""
+"""One process at a time writes to a run.
+
+The lock is on the folder itself, and goes with its process however that ends: nothing is left in a run that somebody
+would have to remove.
+"""
 
 from __future__ import annotations
 

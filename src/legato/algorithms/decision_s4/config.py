@@ -117,7 +117,7 @@ class DS4AC:
     critic_steps: Whole = 50_000
     """primitive steps until the actor is updated as well [DS4]"""
     critic_updates: Count = 40
-    """updates of the critics alone every so many steps until then [DS4]"""
+    """updates of the critics alone, each time so many steps were made, until `critic_steps` [DS4]"""
     critics_per_actor: Count = 1
     """steps of the critics in each update of both, before the actor's [DS4: 1]"""
     noise: Annotated[tuple[float, float, float], AtLeast(0)] = (0.3, 0.1, 0.05)

@@ -153,7 +153,7 @@ class OnlineDT:
     critic_steps: Whole = 0
     """with `td3`, primitive steps until the transformer is updated as well as the critics"""
     critic_updates: Count = 300
-    """with `td3`, updates of the critics alone every so many steps until then"""
+    """with `td3`, updates of the critics alone, each time so many steps were made, until `critic_steps`"""
     n_step: Steps = 1
     """primitive steps whose rewards a critic's target adds up before it bootstraps from the critics, or as many as are
     left in its window"""
