@@ -24,6 +24,7 @@ from tests.tiny import LOGGED, logs
 from legato import api
 from legato.algorithms import entries
 from legato.algorithms.entry import Entry
+from legato.options import hints
 from legato.policy import Policy
 from legato.training import finetune, offline, online
 from legato.training.run import Run
@@ -185,7 +186,9 @@ def train(name: str, out: Path, **options: Any) -> Run:
     }
     if found.learns == "finetuning":
         return api.finetune(case(found.continues[0]).run, ENV, method=name, out=out, **given)
-    given |= {"seed": 3, "seeds": 2, "anneal_over": -1}  # step sizes fall over the whole run
+    given |= {"seed": 3, "seeds": 2}
+    if "anneal_over" in hints(found.config):
+        given["anneal_over"] = -1  # step sizes fall over the whole run
     data = {"dataset": dataset(), "env": ENV} if found.learns == "offline" else {"env": ENV}
     return api.train(name, out=out, **data, **given)
 
