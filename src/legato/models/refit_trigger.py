@@ -33,7 +33,8 @@ from legato.errors import LegatoError, unknown
 from legato.options import AtLeast, Count, Positive, validate
 
 VERTICES = 1024
-"""the most corners of a hull that a state keeps; of more, those furthest in as many fixed directions"""
+"""the most corners of a hull that a state keeps; of more, those furthest in `DIRECTIONS`, and some between"""
+DIRECTIONS = 128
 FLAT = 1e-6
 """below this share of the widest axis a set has no extent along an axis, and is given that much"""
 LARGEST = 1e30
@@ -82,7 +83,9 @@ class TriggerOptions:
     @property
     def reads(self) -> Literal["new", "replay", "nothing"]:
         """What `check` is given: the observations that it has not seen yet, the whole replay, or none."""
-        return {"paper": "new", "release": "replay"}.get(self.variant, "nothing")  # pyright: ignore[reportReturnType]
+        if self.variant == "paper":
+            return "new"
+        return "replay" if self.variant == "release" else "nothing"
 
 
 class TriggerState(NamedTuple):
@@ -210,11 +213,13 @@ def change_unit(
 ) -> Float[np.ndarray, " obs"]:
     """The root mean square of s' - s, number by number: how much observations usually change.
 
-    It is 1 for a number that never changes, or by rounding only. Raises `LegatoError` for no rows.
+    It is 1 for a number that never changes, or by rounding only. Rows that are not finite are left out. Raises
+    `LegatoError` where there is no other.
     """
-    if len(observation) == 0:
-        raise LegatoError("how much observations change cannot be said of no transitions")
-    s, s_next = observation.astype(np.float64), next_observation.astype(np.float64)
+    both = np.concatenate([observation, next_observation], axis=1)
+    s, s_next = np.split(np.concatenate([both[:0].astype(np.float64), *_finite(both)]), 2, axis=1)
+    if len(s) == 0:
+        raise LegatoError(f"how much observations change cannot be said of {len(both)} rows, of which none is finite")
     unit, size = (np.sqrt(np.mean(x**2, axis=0)) for x in (s_next - s, s))
     return np.where(unit > FLAT * size, unit, 1.0)
 
@@ -229,7 +234,7 @@ def unit_free_error(
     0 is a perfect model, and about 1 one that predicts no change. `unit` is that of `change_unit`. Predictions may have
     members of an ensemble in front. They should be means: a draw from a model adds the environment's own randomness.
     """
-    return np.sqrt(np.mean(((mean_prediction - next_observation) / unit) ** 2, axis=-1, dtype=np.float64))
+    return _distance(mean_prediction, next_observation, unit * np.sqrt(len(unit)))
 
 
 def prediction_error(
@@ -241,7 +246,13 @@ def prediction_error(
     """What `scale` says: the unit-free error, or the Euclidean distance in the observations' own units."""
     if options.scale == "unit-free":
         return unit_free_error(mean_prediction, next_observation, unit)
-    return np.sqrt(np.sum((mean_prediction - next_observation) ** 2, axis=-1, dtype=np.float64))
+    return _distance(mean_prediction, next_observation, np.ones(1))
+
+
+def _distance(a: np.ndarray, b: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """Euclidean; of numbers that are not finite, or too large to be squared, it is not finite either."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.sqrt(np.sum(((a.astype(np.float64) - b) / unit) ** 2, axis=-1))
 
 
 # --- volumes ---
@@ -269,11 +280,12 @@ def convex_hull(points: Real[np.ndarray, "points k"]) -> tuple[float, Real[np.nd
 
 
 def _extremes(points: np.ndarray) -> np.ndarray:
-    """Those furthest in `VERTICES` directions, the same for all sets, each axis in units of its range."""
-    directions = np.random.default_rng(0).normal(size=(points.shape[1], VERTICES)).astype(points.dtype)
+    """At most `VERTICES`: those furthest in fixed directions, with axes in units of their ranges, and some between."""
+    directions = np.random.default_rng(0).normal(size=(points.shape[1], DIRECTIONS)).astype(points.dtype)
     ranges = np.ptp(points, axis=0)
-    scaled = (points - points.mean(axis=0)) / np.where(ranges > 0, ranges, 1)
-    return points[np.unique((scaled @ directions).argmax(axis=0))]
+    furthest = points @ (directions / np.where(ranges > 0, ranges, 1)[:, None])
+    between = np.linspace(0, len(points) - 1, VERTICES - 2 * DIRECTIONS).astype(int)
+    return points[np.unique([*furthest.argmax(axis=0), *furthest.argmin(axis=0), *between])]
 
 
 def _begin(options: TriggerOptions, observations: np.ndarray, seed: np.ndarray, refits: np.ndarray) -> TriggerState:
@@ -325,17 +337,16 @@ def _grow(state: TriggerState, new: np.ndarray) -> TriggerState:
 
 def _measure_anew(options: TriggerOptions, state: TriggerState, replay: np.ndarray) -> TriggerState:
     """Another random subset along axes of its own, to be compared with the one before."""
-    before = state.log_volume
-    if any(len(rows) for rows in _finite(replay)):
-        state = _with_axes(state, _draw(options, state, replay))
+    before, drawn = state.log_volume, _draw(options, state, replay)
+    if any(len(rows) for rows in _finite(drawn)):
+        state = _with_axes(state, drawn)
     return state._replace(log_reference=before)
 
 
 def _draw(options: TriggerOptions, state: TriggerState, replay: np.ndarray) -> np.ndarray:
-    """A random subset of the finite rows, from the seed and the numbers of refits and checks."""
+    """A random subset of the rows, which derives from the seed and the numbers of refits and steps."""
     rng = np.random.default_rng([int(state.seed), int(state.refits), int(state.steps)])
-    rows = np.concatenate([*_finite(replay), np.zeros((0, replay.shape[1]))])
-    return rows[rng.choice(len(rows), min(options.sample, len(rows)), replace=False)]
+    return replay[rng.choice(len(replay), min(options.sample, len(replay)), replace=False)]
 
 
 def _with_hull(state: TriggerState, points: np.ndarray) -> TriggerState:
