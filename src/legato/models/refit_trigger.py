@@ -6,10 +6,10 @@ have come apart since the last refit:
 
     S = sum_{i = 1 ... tau / F} log(vol(D_t + dD_i) / vol(D_t) * e_i + beta),     refit where S >= alpha
 
-tau steps after it. D_t are the observations at the last refit, dD_i those that have come since, vol the volume of their
-convex hull along the first three principal axes, e_i the mean one-step error of the model on dD_i. Two refits lie at least
-`shortest` and at most `longest` steps apart, as in the authors' code. With a ratio of 1 and a constant error e this is
-(tau / F) log(beta + e) >= alpha.
+tau steps after it. D_t are the observations at the last refit, dD_i those that have come since, vol the volume of
+their convex hull along the first three principal axes, e_i the mean one-step error of the model on dD_i. Two refits lie
+at least `shortest` and at most `longest` steps apart, as in the authors' code. With a ratio of 1 and a constant error e
+this is (tau / F) log(e + beta) >= alpha.
 
     state = start(options, observations)                       at the first fit, which the loop decides on
     state = count_steps(state, n)                              with every turn
@@ -29,8 +29,8 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Real
 
-from legato.errors import LegatoError, unknown
-from legato.options import AtLeast, Count, Positive, validate
+from legato.errors import LegatoError
+from legato.options import AtLeast, Count, Rate, validate
 
 VERTICES = 1024
 """the most corners of a hull that a state keeps; of more, those furthest in `DIRECTIONS`, and some between"""
@@ -41,9 +41,6 @@ LARGEST = 1e30
 """numbers beyond are left out as infinity is: their volume is none that a float32 can hold"""
 CHUNK = 1 << 16  # rows read at once, so that a replay is not copied as a whole
 FAR = 1e9  # ranges from the centre; what lies beyond counts as there
-
-VARIANTS = ("paper", "release", "error", "fixed")
-SCALES = ("unit-free", "raw")
 
 
 @dataclass(frozen=True)
@@ -58,9 +55,9 @@ class TriggerOptions:
     """what errors count in: how much observations usually change, or their own units, as in the authors' code"""
     check_every: Count = 20
     """F, steps between two terms of the sum; the authors' code has 20 or 50, by task"""
-    threshold: Annotated[float, Positive()] = 1.2
+    threshold: Rate = 1.2
     """alpha; the authors' code has 1.2 to 3, by task, for raw errors"""
-    offset: Annotated[float, Positive()] = 1.0
+    offset: Rate = 1.0
     """beta; 1 in the authors' code"""
     shortest: Count = 150
     """steps after a refit before which there is no other"""
@@ -73,10 +70,6 @@ class TriggerOptions:
 
     def __post_init__(self) -> None:
         validate(self)
-        if self.variant not in VARIANTS:
-            raise unknown("variant", self.variant, VARIANTS)
-        if self.scale not in SCALES:
-            raise unknown("scale", self.scale, SCALES)
         if self.shortest > self.longest:
             raise LegatoError(f"`shortest` must be at most `longest`; {self.shortest} and {self.longest} were given")
 
@@ -123,7 +116,7 @@ def start(options: TriggerOptions, observations: Real[np.ndarray, "rows obs"], s
     """
     if not 0 <= seed < 2**31:
         raise LegatoError(f"a seed must lie in [0, 2^31); {seed} was given")
-    return _begin(options, observations, np.int32(seed), np.int32(0))
+    return _begin(options, observations, seed, 0)
 
 
 def restart(
@@ -131,7 +124,7 @@ def restart(
 ) -> TriggerState:  # fmt: skip
     """The state after a refit, whose replay holds these observations. Raises `LegatoError` as `start` does."""
     _check_shape(state, observations)
-    return _begin(options, observations, state.seed, state.refits + 1)
+    return _begin(options, observations, int(state.seed), int(state.refits) + 1)
 
 
 def count_steps(state: TriggerState, steps: int) -> TriggerState:
@@ -262,8 +255,8 @@ def convex_hull(points: Real[np.ndarray, "points k"]) -> tuple[float, Real[np.nd
     """Volume and corners of a hull in k <= 3 dimensions: in two its area, in one the range.
 
     Where Qhull finds no volume, which is so of flat sets and of k points and fewer, the product of the ranges stands in
-    for it, each at least `FLAT` of the widest, and the corners are the points furthest in many directions. The volume of
-    points that are all the same is 0.
+    for it, each at least `FLAT` of the widest, and the corners are points that are furthest in some direction. The
+    volume of points that are all the same is 0.
     """
     from scipy.spatial import ConvexHull, QhullError
 
@@ -288,7 +281,7 @@ def _extremes(points: np.ndarray) -> np.ndarray:
     return points[np.unique([*furthest.argmax(axis=0), *furthest.argmin(axis=0), *between])]
 
 
-def _begin(options: TriggerOptions, observations: np.ndarray, seed: np.ndarray, refits: np.ndarray) -> TriggerState:
+def _begin(options: TriggerOptions, observations: np.ndarray, seed: int, refits: int) -> TriggerState:
     size = observations.shape[1]
     k = min(options.axes, size)
     zero, none = np.zeros((), np.int32), np.zeros((), np.float32)
@@ -332,7 +325,7 @@ def _grow(state: TriggerState, new: np.ndarray) -> TriggerState:
     if len(points) == 0:
         return state
     grown = _with_hull(state, np.concatenate([state.vertices, points]))
-    return grown._replace(log_volume=np.maximum(state.log_volume, grown.log_volume))
+    return grown._replace(log_volume=np.asarray(np.maximum(state.log_volume, grown.log_volume)))
 
 
 def _measure_anew(options: TriggerOptions, state: TriggerState, replay: np.ndarray) -> TriggerState:
