@@ -182,7 +182,7 @@ def test_flat_sets_are_compared_by_area_or_length(turned: bool) -> None:
     line = square[:2]
     assert grow(line, line, 3 * line) == pytest.approx([1, 3], rel=1e-4)
     assert grow(line[:1], line[:1], square) == [1, 1]  # one point has no extent to compare with
-    assert grow(SQUARE, SQUARE + [0, 0, 0.1])[0] > 1e4  # a dimension that nothing was known of
+    assert grow(SQUARE, SQUARE + np.array([0, 0, 0.1]))[0] > 1e4  # a dimension that nothing was known of
 
 
 def test_where_no_volume_is_found_ranges_stand_in() -> None:
