@@ -195,13 +195,20 @@ def test_where_no_volume_is_found_ranges_stand_in() -> None:
 
 def test_a_hull_of_too_many_corners_loses_little() -> None:
     rng = np.random.default_rng(0)
-    sphere = rng.normal(size=(5_000, 3))
+    sphere = rng.normal(size=(9_000, 3))
     sphere /= np.linalg.norm(sphere, axis=1)[:, None]
-    state = refit_trigger.start(TriggerOptions(), sphere)
-    assert np.exp(state.log_volume) == pytest.approx(4 / 3 * np.pi, rel=0.02)
-    assert grow(sphere, sphere[:100], 2 * sphere)[0] < 1.01
-    outlier = np.concatenate([sphere, [[0, 0, 9]]])
-    assert grow(outlier, outlier[-1:]) == pytest.approx([1])
+    first, *new = np.split(sphere, [5_000, 6_000, 7_000, 8_000])
+    state = refit_trigger.start(TriggerOptions(), first)
+    volume = np.exp(state.log_volume)
+    assert volume == pytest.approx(4 / 3 * np.pi, rel=0.02)
+    unit = 1 / np.linalg.norm(state.basis[:, 0])
+    assert refit_trigger.convex_hull(state.vertices)[0] * unit**3 == pytest.approx(volume, rel=1e-5)
+    ratios = grow(first, *new)
+    assert ratios == sorted(ratios)
+    assert 1 <= ratios[0] <= ratios[-1] < 1.01
+    outlier = np.insert(first, 2_501, [0, 0, 9], axis=0)
+    exact = refit_trigger.convex_hull(outlier)[0]
+    assert np.exp(refit_trigger.start(TriggerOptions(), outlier).log_volume) == pytest.approx(exact, rel=0.02)
 
 
 def test_independent_subsets_are_noise_and_a_growing_hull_is_not() -> None:
