@@ -312,6 +312,10 @@ def test_options_that_mean_nothing_are_refused(options: dict[str, Any], words: s
         TriggerOptions(**options)
 
 
+def test_a_clock_may_be_faster_than_events() -> None:
+    assert interval(TriggerOptions(variant="fixed", longest=100), 0.1) == 100
+
+
 def test_observations_that_do_not_fit_are_refused() -> None:
     options = TriggerOptions()
     state = refit_trigger.start(options, CUBE)

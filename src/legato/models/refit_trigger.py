@@ -9,7 +9,7 @@ have come apart since the last refit:
 tau steps after it. D_t are the observations at the last refit, dD_i those that have come since, vol the volume of
 their convex hull along the first three principal axes, e_i the mean one-step error of the model on dD_i. Two refits lie
 at least `shortest` and at most `longest` steps apart, as in the authors' code. With a ratio of 1 and a constant error e
-this is (tau / F) log(e + beta) >= alpha.
+this is (tau / F) log(e + beta) >= alpha. (The paper's sum has a term i = 0 as well, of no new observations.)
 
     state = start(options, observations)                       at the first fit, which the loop decides on
     state = count_steps(state, n)                              with every turn
@@ -60,17 +60,18 @@ class TriggerOptions:
     offset: Rate = 1.0
     """beta; 1 in the authors' code"""
     shortest: Count = 150
-    """steps after a refit before which there is no other"""
+    """steps after a refit before which there is no other; `fixed` does not read it"""
     longest: Count = 500
     """steps after a refit at which there is another in any case"""
     axes: Annotated[int, AtLeast(1, most=3)] = 3
-    """principal axes along which volumes are measured; fewer where observations have fewer numbers"""
+    """principal axes along which volumes are measured; fewer where observations have fewer numbers. They are found in
+    the units that observations are given in, and what changes across them is not seen"""
     sample: Annotated[int, AtLeast(10)] = 1000
     """observations in a random subset of `release`"""
 
     def __post_init__(self) -> None:
         validate(self)
-        if self.shortest > self.longest:
+        if self.shortest > self.longest and self.variant != "fixed":
             raise LegatoError(f"`shortest` must be at most `longest`; {self.shortest} and {self.longest} were given")
 
     @property
@@ -119,9 +120,7 @@ def start(options: TriggerOptions, observations: Real[np.ndarray, "rows obs"], s
     return _begin(options, observations, seed, 0)
 
 
-def restart(
-    options: TriggerOptions, state: TriggerState, observations: Real[np.ndarray, "rows obs"]
-) -> TriggerState:  # fmt: skip
+def restart(options: TriggerOptions, state: TriggerState, observations: Real[np.ndarray, "rows obs"]) -> TriggerState:
     """The state after a refit, whose replay holds these observations. Raises `LegatoError` as `start` does."""
     _check_shape(state, observations)
     return _begin(options, observations, int(state.seed), int(state.refits) + 1)
