@@ -175,7 +175,10 @@ def _strayed(steps: int, p: np.ndarray, friction: bool) -> float:
 
 
 def _backup(p: np.ndarray, f: Any, g: Any, q: Any, r: Any, n: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The gain and the cost matrix a decision earlier: x to f x + g u costs x' q x + u' r u + 2 x' n u, then p counts."""
+    """A step of the Riccati recursion: the gain, and the cost matrix one decision earlier than p.
+
+    A decision leads from x to f x + g u and costs x' q x + u' r u + 2 x' n u.
+    """
     gain = np.linalg.solve(r + g.T @ p @ g, g.T @ p @ f + n.T)
     return gain, q + f.T @ p @ f - gain.T @ (g.T @ p @ f + n.T)
 
