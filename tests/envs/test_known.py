@@ -32,6 +32,8 @@ def test_a_registered_limit_belongs_to_what_is_known(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(inner, "known_return", lambda self, steps: -100.0 * steps, raising=False)
     assert told("Pendulum-v1") == told("Pendulum-v1", {}, 200) == (-100.0, -400.0)
     assert told("Pendulum-v1", {}, 201) is None
+    monkeypatch.setattr(inner, "known_return", lambda self, steps: None if steps > 1 else -100.0)
+    assert told("Pendulum-v1") is None  # not at every length
 
 
 @pytest.mark.parametrize(

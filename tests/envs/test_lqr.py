@@ -77,6 +77,7 @@ def test_starts_are_uniform_and_noise_has_the_covariance_that_it_says() -> None:
     for values in np.array(drawn).T:
         assert abs(values.mean()) < 4 / np.sqrt(3 * 2000) and np.abs(values).max() > 0.99
         assert abs((values**2).mean() - 1 / 3) < 4 * np.sqrt(4 / 45 / 2000)
+    assert abs(np.prod(drawn, axis=1).mean()) < 4 / 3 / np.sqrt(2000)
     found = np.array(strayed).T @ np.array(strayed) / 2000
     np.testing.assert_allclose(np.diag(found), 4 * np.diag(lqr.W), rtol=4 * np.sqrt(2 / 2000))
     assert abs(found[0, 1]) < 4 * 4 * np.sqrt(1e-7 / 2000)
