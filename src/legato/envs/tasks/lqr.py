@@ -33,8 +33,9 @@ class LinearQuadratic(gymnasium.Env[np.ndarray, Any]):
 
     `noise` adds normal noise of covariance `noise * diag(1e-4, 1e-3)` to every step. With `friction_after` the mass
     keeps 0.9 of its velocity in a step instead of all, A[1, 1] = 0.9, once this environment has made so many steps,
-    over all its episodes; 0 is friction from the first on. Every copy counts its own steps, and counts anew when a run
-    is resumed. Raises `LegatoError` for negative ones.
+    over all its episodes; 0 is friction from the first on. Every copy counts its own steps, also those that only
+    evaluate, and a resumed run counts anew: past the change it can be resumed with `fresh_episodes` only. Raises
+    `LegatoError` for negative ones.
     """
 
     observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
