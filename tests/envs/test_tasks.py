@@ -27,6 +27,7 @@ SPECS = {
     "legato/FourRooms-v0": Spec(2, (-0.5, -0.5), (0.5, 0.5)),
     "legato/FourRoomsSparse-v0": Spec(2, (-0.5, -0.5), (0.5, 0.5)),
     "legato/PointMass-v0": Spec(2, (-1.0,), (1.0,)),
+    "legato/LQR-v0": Spec(2, (-1.0,), (1.0,)),
 }
 SETS: dict[str, Callable[[int, int], Trajectories]] = {
     "legato/ShortestPath-v0": lambda episodes, seed: tasks.record_shortest_path(episodes, seed),
@@ -36,6 +37,7 @@ SETS: dict[str, Callable[[int, int], Trajectories]] = {
     "legato/FourRooms-v0": lambda episodes, seed: tasks.record_four_rooms(episodes, seed),
     "legato/FourRoomsSparse-v0": lambda episodes, seed: tasks.record_sparse_rooms(episodes, seed),
     "legato/PointMass-v0": lambda episodes, seed: tasks.record_point_mass(episodes, seed),
+    "legato/LQR-v0": lambda episodes, seed: tasks.record_lqr(episodes, seed),
 }
 
 

@@ -168,6 +168,22 @@ def test_score_hairlines_only_inside_the_figure(tmp_path: Path) -> None:
     assert Drawn(asl_curve([neither], tmp_path / "b.svg", title="", reference=PENDULUM)).count("score-") == 0
 
 
+def test_the_known_optimum_is_a_line_in_the_curves_scale(tmp_path: Path) -> None:
+    """Above all curves, so that the axes must grow for it; its name stands above its left end, inside the figure."""
+    x = np.array(GRID)
+    curve = Curve("SAC", x, np.linspace(-300.0, -400.0, 16)[None])
+    optimum = np.linspace(-100.0, -250.0, 16)
+    drawn = Drawn(asl_curve([curve], tmp_path / "a.svg", title="", reference=PENDULUM, optimum=(GRID, optimum)))
+    scale = np.polyfit(curve.returns[0], drawn.line("curve-0")[:, 1], 1)
+    line = drawn.line("optimum")
+    np.testing.assert_allclose(line[:, 1], np.polyval(scale, optimum), atol=1e-3)
+    np.testing.assert_allclose(line[:, 0], drawn.line("curve-0")[:, 0], atol=1e-3)
+    assert drawn.texts(drawn.part("optimum-name")) == ["known optimum"]
+    assert drawn.count("score-") == 0
+    assert line[:, 1].min() - drawn.line("patch_2")[:, 1].min() > 11  # room for the name
+    assert Drawn(asl_curve([curve], tmp_path / "b.svg", title="")).count("optimum") == 0
+
+
 def test_second_axis_reads_the_first_in_seconds(tmp_path: Path) -> None:
     """The ticks below stand at 1, 5, 10, ... 30, at 1, 5, ... 30 and at 0, 2, ... 8 primitive steps."""
     curve, late = falling("a", 1), Curve("a", np.arange(9), np.zeros((1, 9)))

@@ -84,6 +84,19 @@ def test_nothing_is_cut_off(width: int) -> None:
     assert searched.label.replace(" ", "") in "".join(names).replace(" ", "")  # folded, but all of it
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_known_optimum_is_the_last_row(width: int) -> None:
+    """Of whichever evaluation knows it."""
+    console = Console(width=width)
+    with console.capture() as captured:
+        console.print(report.table([ONE, replace(OTHER, optimum=tuple(-90.0 - n for n in GRID))], width))
+    (line,) = [line for line in captured.get().splitlines() if "known optimum" in line]
+    assert re.findall(r"-\d+", line) == ["-91", "-94", "-98", "-106", "-120"]
+    with console.capture() as captured:
+        console.print(report.table([ONE, OTHER], width))
+    assert "optimum" not in captured.get()
+
+
 def test_the_best_score_stands_out_among_several() -> None:
     def apply_style(evaluations: list[Evaluation]) -> list[str]:
         console = Console(width=120, force_terminal=True, color_system="standard", record=True, file=None)

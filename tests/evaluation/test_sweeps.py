@@ -23,6 +23,7 @@ from legato.evaluation.compare import evaluation_of
 from legato.evaluation.fas import GRID, FASReference, fas, reference
 from legato.evaluation.latency import Latency
 from legato.evaluation.statistics import bootstrap
+from legato.evaluation.sweep_figures import draw
 from legato.evaluation.sweeps import INTERVALS, Evaluation, Sweep, asl_clock, delays, interval_clock, sweep
 from legato.rollout import Clock, episode_seed, episodes, stack
 from legato.training.run import Run
@@ -170,13 +171,29 @@ def unknown_world(monkeypatch: pytest.MonkeyPatch) -> str:
     return "Diary-v0"
 
 
-def test_a_world_without_reference_has_no_fas_until_one_is_given(unknown_world: str, tmp_path: Path) -> None:
+def test_a_world_without_reference_has_no_fas_until_one_is_given(
+    unknown_world: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor a known optimum, until it tells one."""
     run = untrained("sac", tmp_path / "run", unknown_world)
     found = api.evaluate(run, episodes=1, clocks=False, quiet=True)
     assert (found.reference, found.fas, found.fas_per_seed, found.step_seconds) == (None, None, None, None)
     assert kept(run)["last"]["fas"] is None
+    assert (found.optimum, found.optimum_at(1)) == (None, None)
     assert Evaluation.from_json(kept(run)["last"]).to_json() == found.to_json()
+    monkeypatch.setattr(Diary, "known_return", lambda self, steps: 40.0 - steps, raising=False)
     scaled = api.evaluate(run, episodes=1, clocks=False, quiet=True, max_return=50.0, offset=7.0)
+    assert scaled.optimum == tuple(40.0 - n for n in GRID)
+    assert (scaled.optimum_at(4), scaled.optimum_at(5)) == (36.0, None)
+    assert Evaluation.from_json(kept(run)["last"]).optimum == scaled.optimum
+    for evaluations, lines in (([found], 0), ([scaled], 1), ([found, scaled], 1)):
+        text = draw(evaluations, tmp_path / "a.svg").read_text()
+        assert text.count('id="optimum"') == text.count("<!-- known optimum -->") == lines
+    for wrong in ((1.0,), (1e200, *GRID[1:])):
+        body = {**scaled.to_json(), "optimum": wrong}
+        del body["digest"]
+        with pytest.raises(LegatoError, match="optimum"):
+            Evaluation.from_json(body)
     assert scaled.reference == FASReference(50.0, 7.0)
     np.testing.assert_array_equal(scaled.fas_per_seed, fas(found.asl.means, 50.0, 7.0))
 

@@ -16,6 +16,7 @@ import numpy as np
 from gymnasium import spaces
 
 from legato.envs.failures import in_one_line
+from legato.envs.known import known_returns
 from legato.errors import LegatoError
 
 
@@ -34,6 +35,10 @@ class Environments(Protocol):
 
     def step(self, index: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """`(observations, rewards, terminated, truncated)` of the members in `index` after their `actions`."""
+        ...
+
+    def known_returns(self, lengths: Sequence[int]) -> tuple[float, ...] | None:
+        """What the best policy earns that decides every so many primitive steps; None where that is unknown."""
         ...
 
     def close(self) -> None:
@@ -72,6 +77,9 @@ class GymnasiumEnvironments:
             np.array(terminated),
             np.array(truncated),
         )
+
+    def known_returns(self, lengths: Sequence[int]) -> tuple[float, ...] | None:
+        return known_returns(self.members[0], lengths, self.episode_limit)
 
     def close(self) -> None:
         for member in self.members:

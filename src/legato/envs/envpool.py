@@ -7,6 +7,7 @@ episode, and a run that uses it resumes with fresh episodes instead of bit for b
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -58,6 +59,9 @@ class EnvPoolEnvironments:
             raise LegatoError(f"EnvPool environment '{self.name}' returned an observation that is not finite")
         rows = observations.reshape(count, -1)
         return rows if rows.dtype == np.uint8 else rows.astype(np.float32)
+
+    def known_returns(self, lengths: Sequence[int]) -> tuple[float, ...] | None:
+        return None  # EnvPool's tasks tell none
 
     def close(self) -> None:
         if self.pool is not None:

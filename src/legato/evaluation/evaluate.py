@@ -102,6 +102,7 @@ def evaluate(
         prompts=answers,
         levels=_levels(run, label),
         steps=store.trained_steps([player.card for player in loaded]),
+        optimum=played.known_returns(axes["asl"][0]),
         **found,
     )
     played.close()

@@ -49,7 +49,11 @@ def table(evaluations: Sequence[Evaluation], width: int = WIDE) -> Any:
         result.add_column("score", justify="right", no_wrap=True)
     result.add_column("decisions\nper s", justify="right", no_wrap=True)
     result.add_column("ms per\ndecision", justify="right", no_wrap=True)
-    digits = _digits([e.asl.at(n).mean for e in evaluations for n in swept if n in e.asl.x])
+    known = next((e for e in evaluations if e.optimum), first)
+    optimum = {n: known.optimum_at(n) for n in swept}
+    measured = [e.asl.at(n).mean for e in evaluations for n in swept if n in e.asl.x]
+    digits = _digits([*measured, *(level for level in optimum.values() if level is not None)])
+    last = evaluations[-1] if known.optimum else None  # before a line
     best = max((e.fas.mean for e in evaluations if e.fas), default=None)
     for e in evaluations:
         missing = "unknown" if e.asl.x == GRID else "not swept"
@@ -62,7 +66,10 @@ def table(evaluations: Sequence[Evaluation], width: int = WIDE) -> Any:
             returns.append(f"{e.levels.score(e.as_trained.mean):.1f}" if e.levels and e.as_trained else "")
         rate = f"{1 / (e.step_seconds * e.trained_length):.3g}" if e.step_seconds else ""
         cost = f"{e.latency.p50:.2f}" if e.latency else ""
-        result.add_row(escape_markup(e.label), fas, *returns, rate, cost)
+        result.add_row(escape_markup(e.label), fas, *returns, rate, cost, end_section=e is last)
+    if known.optimum:
+        levels = ["" if level is None else f"{level:.{digits}f}" for level in optimum.values()]
+        result.add_row("known optimum", "", *levels, style="dim")
     return result
 
 

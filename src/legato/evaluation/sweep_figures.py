@@ -23,7 +23,8 @@ def draw(
     scale: dict[str, Any] = {"step_seconds": first.step_seconds}
     if sweep == "asl":
         title = f"{first.environment}: what rarer decisions cost"
-        return asl_curve(curves, path, title=title, reference=first.reference, **scale)
+        known = next(((e.asl.x, e.optimum) for e in evaluations if e.optimum), None)
+        return asl_curve(curves, path, title=title, reference=first.reference, optimum=known, **scale)
     figure, what = {
         "intervals": (interval_curve, "decisions at random intervals"),
         "delay": (delay_curve, "decisions that come late"),

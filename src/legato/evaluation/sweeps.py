@@ -77,6 +77,7 @@ class Evaluation:
     prompts: Prompts | None = None  # over the return that is asked for
     levels: NormalisationScores | None = None  # of normalised scores
     steps: tuple[int, ...] | None = None  # of training (primitive steps, or updates) behind the policy of each seed
+    optimum: tuple[float, ...] | None = None  # mean return of the best policy at each point of `asl`, where it is known
 
     @property
     def fas_per_seed(self) -> np.ndarray | None:
@@ -96,6 +97,10 @@ class Evaluation:
         if self.trained_length in self.asl.x:
             return self.asl.at(self.trained_length)
         return None if self.delay is None else self.delay.at(0)
+
+    def optimum_at(self, length: int) -> float | None:
+        """Mean return of the best policy that decides every so many steps; None where unknown or not measured."""
+        return self.optimum[self.asl.x.index(length)] if self.optimum and length in self.asl.x else None
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers, complete: `from_json` gives the same evaluation back."""
@@ -153,6 +158,11 @@ def _consistent(found: Evaluation) -> None:
         _within(f"a point of {name}", x[0], least, most)
         _within(f"a point of {name}", x[-1], least, most)
         _within(f"a return of {name}", float(abs(returns).max()), 0, LARGEST)
+    if found.optimum is not None:
+        if len(found.optimum) != len(found.asl.x):
+            raise files.Unfit(f"optimum has {len(found.optimum)} numbers for {len(found.asl.x)} points of asl")
+        for level in found.optimum:
+            _within("optimum", level, -LARGEST, LARGEST)
     if found.steps is not None and len(found.steps) != len(found.seeds):
         raise files.Unfit(f"steps has {len(found.steps)} numbers for {len(found.seeds)} seeds")
     _within("trained_length", found.trained_length, 1, LONGEST)

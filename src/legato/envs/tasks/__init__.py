@@ -5,9 +5,10 @@ are unpublished; `legato/Recall-v0` and `legato/RecallLong-v0` are passive T-maz
 `legato/FourRooms-v0` is the continuous four rooms of Janner et al. 2021 (Trajectory Transformer), unpublished too, and
 `legato/FourRoomsSparse-v0` the same with one goal, where a way must be put together from parts, as in the AntMazes of
 Fu et al. 2020 (D4RL). `legato/PointMass-v0` is a mass on a line: the smallest task in which a return can be asked for
-and a policy from logs be improved by acting. All end by themselves, without a time limit around them.
-`record_shortest_path`, `record_key_to_door`, `record_recall`, `record_four_rooms`, `record_sparse_rooms` and
-`record_point_mass` record what is learnt from, in these very environments.
+and a policy from logs be improved by acting. `legato/LQR-v0` is a double integrator with quadratic costs, whose best
+return is known however rarely a policy decides. All end by themselves, without a time limit around them.
+`record_shortest_path`, `record_key_to_door`, `record_recall`, `record_four_rooms`, `record_sparse_rooms`,
+`record_point_mass` and `record_lqr` record what is learnt from, in these very environments.
 """
 
 from __future__ import annotations
@@ -26,6 +27,16 @@ from legato.envs.tasks.four_rooms import (
     record_sparse_rooms,
 )
 from legato.envs.tasks.key_to_door import KEY_TO_DOOR, KeyToDoor, record_key_to_door
+from legato.envs.tasks.lqr import (
+    LQR,
+    LinearQuadratic,
+    held_cost,
+    noise_cost,
+    record_lqr,
+    riccati,
+    saturated_cost,
+    sequence_cost,
+)
 from legato.envs.tasks.point_mass import POINT_MASS, PUSHES, PointMass, record_point_mass
 from legato.envs.tasks.recall import RECALLS, Recall, record_recall
 from legato.envs.tasks.shortest_path import (
@@ -51,6 +62,7 @@ __all__ = [
     "GRAPH",
     "KEY_TO_DOOR",
     "LIMIT",
+    "LQR",
     "NODES",
     "POINT_MASS",
     "PUSHES",
@@ -59,19 +71,26 @@ __all__ = [
     "SPARSE_ROOMS",
     "FourRooms",
     "KeyToDoor",
+    "LinearQuadratic",
     "PointMass",
     "Recall",
     "ShortestPath",
     "distances",
     "edges",
     "generate",
+    "held_cost",
+    "noise_cost",
     "record_four_rooms",
     "record_key_to_door",
+    "record_lqr",
     "record_point_mass",
     "record_recall",
     "record_shortest_path",
     "record_sparse_rooms",
     "register",
+    "riccati",
+    "saturated_cost",
+    "sequence_cost",
 ]
 
 
@@ -84,6 +103,7 @@ def register() -> None:
         FOUR_ROOMS: ("FourRooms", {}),
         SPARSE_ROOMS: ("FourRooms", {"goal": SPOT}),
         POINT_MASS: ("PointMass", {}),
+        LQR: ("LinearQuadratic", {}),
     }
     for name, (kind, kwargs) in known.items():
         if name not in gymnasium.registry:
@@ -92,7 +112,7 @@ def register() -> None:
 
 def generate(environment_id: str, episodes: int, seed: int = 0) -> Trajectories:
     """Experience in one of the tasks: `record_shortest_path`, `record_key_to_door`, `record_recall`,
-    `record_four_rooms`, `record_sparse_rooms` or `record_point_mass`.
+    `record_four_rooms`, `record_sparse_rooms`, `record_point_mass` or `record_lqr`.
 
     Raises `LegatoError`, naming the nearest id, for any other.
     """
@@ -109,10 +129,12 @@ def generate(environment_id: str, episodes: int, seed: int = 0) -> Trajectories:
         return record_sparse_rooms(episodes, seed)
     if environment_id == POINT_MASS:
         return record_point_mass(episodes, seed)
-    known = (SHORTEST_PATH, KEY_TO_DOOR, *RECALLS.values(), FOUR_ROOMS, SPARSE_ROOMS, POINT_MASS)
+    if environment_id == LQR:
+        return record_lqr(episodes, seed)
+    known = (SHORTEST_PATH, KEY_TO_DOOR, *RECALLS.values(), FOUR_ROOMS, SPARSE_ROOMS, POINT_MASS, LQR)
     raise unknown("task", environment_id, known)
 
 
 # Runs name an environment's class by where it is imported from, which is here.
-for _task in (FourRooms, KeyToDoor, PointMass, Recall, ShortestPath):
+for _task in (FourRooms, KeyToDoor, LinearQuadratic, PointMass, Recall, ShortestPath):
     _task.__module__ = __name__

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from legato.evaluation.fas import GRID, FASReference, fas
-from legato.evaluation.figures.drawing import curve_figure, draw_diagonal, draw_dots, shade_data
+from legato.evaluation.figures.drawing import curve_figure, draw_diagonal, draw_dots, draw_optimum, shade_data
 from legato.evaluation.figures.series import Band, Curve, TopAxis
 from legato.evaluation.figures.style import FAINT
 from legato.evaluation.statistics import bootstrap
@@ -28,6 +28,7 @@ def asl_curve(
     trained_at: bool = True,
     step_seconds: float | None = None,
     band: Band = "range",
+    optimum: tuple[Sequence[int], Sequence[float]] | None = None,
 ) -> Path:
     """Return against action sequence length (ASL, primitive steps per decision): what rarer decisions cost.
 
@@ -35,6 +36,9 @@ def asl_curve(
     score 0 and 1 where they fall inside the figure and scores every curve measured on the FAS grid that
     brings no score of its own (Patel & Siegelmann 2025). `step_seconds`, the length of a primitive step in
     seconds, adds the decisions per second along the top: 0.05 s is 20 Hz at ASL 1.
+
+    `optimum`, lengths and the best policy's mean returns at them, is a dashed line with its name on it. The returns
+    that score 0 and 1 are not drawn beside it.
     """
     top = None if step_seconds is None else TopAxis("decisions per second", lambda x: 1 / (x * step_seconds))
     return curve_figure(
@@ -42,11 +46,12 @@ def asl_curve(
         path,
         title=title,
         xlabel="action sequence length (primitive steps per decision)",
-        reference=reference,
+        reference=reference if optimum is None else None,
         trained_at=trained_at,
         top=top,
         band=band,
         ticks=_length_ticks(curves),
+        below=lambda axes: draw_optimum(axes, *optimum) if optimum else [],
     )
 
 
