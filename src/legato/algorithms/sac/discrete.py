@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
 from legato.algorithms.sac.config import SAC as Config
+from legato.algorithms.soft_actor_critic import Losses
 from legato.data.replay import Transition
 from legato.data.spec import Spec
 from legato.losses.temporal_difference import td_target, twin_loss
@@ -81,6 +82,9 @@ def actor_loss(
     log_pi = actor(s)
     pi, q = jnp.exp(log_pi), jax.lax.stop_gradient(jnp.minimum(*critic(s)))
     return jnp.mean(jnp.sum(pi * (alpha * log_pi - q), axis=-1)), jnp.mean(jnp.sum(pi * log_pi, axis=-1))
+
+
+LOSSES = Losses(critic_loss, actor_loss)
 
 
 class HeldChoice(Policy[LastStep]):
