@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from tests.fakes.config import Counter as Config
 
+from legato.algorithms.protocol import Counts
 from legato.data.replay import Replay
 from legato.data.spec import Spec
 from legato.policy import LastStep, Policy, Step, hold_action
@@ -67,9 +68,9 @@ def plan_length(config: Config) -> int:
     return 1
 
 
-def refresh_due(config: Config, learner: Learner, last: int | None, updates: int) -> bool:
+def refresh_due(config: Config, learner: Learner, last: Counts | None, now: Counts) -> bool:
     """Before the first update, and so many later."""
-    return last is None or (config.refresh_every > 0 and updates - last >= config.refresh_every)
+    return last is None or (config.refresh_every > 0 and now.updates - last.updates >= config.refresh_every)
 
 
 asked: list[int] = []
@@ -77,7 +78,13 @@ asked: list[int] = []
 
 
 def refresh(
-    config: Config, learner: Learner, source: Any, keys: jax.Array, show: Callable[[int, int, str], None]
+    config: Config,
+    learner: Learner,
+    source: Any,
+    keys: jax.Array,
+    show: Callable[[int, int, str], None],
+    last: Counts | None,
+    now: Counts,
 ) -> tuple[Learner, Any]:
     """The model becomes a draw about the largest of all numbers that there are, of a replay the seed's own."""
     asked.append(int(learner.updates[0]))

@@ -26,10 +26,11 @@ from legato import api
 from legato.algorithms.sac.config import SAC
 from legato.algorithms.srl.config import SRL
 from legato.cli import main
+from legato.data import device_memory
 from legato.data.spec import Spec
 from legato.errors import LegatoError, LegatoWarning
 from legato.rollout import Clock
-from legato.training import device_memory, interruption, online
+from legato.training import interruption, online
 from legato.training.checkpoint import Checkpoints
 from legato.training.run import Run
 from legato.training.settings import Settings

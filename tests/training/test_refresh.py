@@ -42,7 +42,7 @@ def test_a_run_that_is_stopped_in_a_refresh_ends_like_one_left_alone(
     whole = train(kind, tmp_path / "whole")
     refresh, count = common.refresh, []
 
-    def stopped(config: Any, learner: Any, source: Any, keys: Any, show: Callable[..., None]) -> Any:
+    def stopped(config: Any, learner: Any, source: Any, keys: Any, show: Callable[..., None], *when: Any) -> Any:
         count.append(int(learner.updates[0]))
 
         def half_way(done: int, total: int, what: str) -> None:
@@ -51,7 +51,7 @@ def test_a_run_that_is_stopped_in_a_refresh_ends_like_one_left_alone(
                     signal.raise_signal(signal.SIGINT)
             show(done, total, what)
 
-        return refresh(config, learner, source, keys, half_way)
+        return refresh(config, learner, source, keys, half_way, *when)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(common, "refresh", stopped)

@@ -11,9 +11,10 @@ Every algorithm
     new_policy(config, spec, key) -> Policy                     `policy` of what `init` gives, without what only learns
     batches(config) -> ReplayBatchSpec | BatchSpec              what an update is given
     plan_length(config) -> int                                  primitive steps between decisions while training
-    refresh_due(config, learner, last, updates) -> bool         optional: is `refresh` to be called, after so many
-                                                                updates, when it was after `last` (None: never)?
-    refresh(config, learner, source, keys, show) -> (learner, source)
+    refresh_due(config, learner, last, now) -> bool             optional: is `refresh` to be called, after so many
+                                                                steps and updates (`Counts`), when it was after `last`
+                                                                (None: never)?
+    refresh(config, learner, source, keys, show, last, now) -> (learner, source)
                                                                 optional: work on the host between turns, for the
                                                                 learners of all seeds, with the replay or the data;
                                                                 `show(done, total, what)` may stop it, so that what it
@@ -21,6 +22,8 @@ Every algorithm
 
 that learns by acting
     check(config, spec, environment)                            optional: refuses or warns of what does not fit
+    for_environment(config, spec, environment) -> config        optional: hyper-parameters, with what the environment
+                                                                (an `EnvironmentConfig`) decides
     collect_interval(config) -> int | (low, high)               optional: primitive steps between decisions, collecting
     explorer(config, learner, spec, step, random) -> Policy     optional: what collects after so many steps; `random`
                                                                 until learning begins. By default a random action
@@ -61,12 +64,20 @@ if TYPE_CHECKING:
     from legato.models.q_functions import QFunction
 
 OPTIONAL = frozenset(
-    {"check", "collect_interval", "explorer", "prepare", "for_data", "refresh", "refresh_due", "continues"}
-    | {"compose", "q_function", "attention", "trajectories"}
+    {"check", "collect_interval", "explorer", "prepare", "for_data", "for_environment"}
+    | {"refresh", "refresh_due", "continues", "compose", "q_function", "attention", "trajectories"}
 )
 
 
 POWERS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+class Counts(NamedTuple):
+    """How far a run is."""
+
+    steps: int
+    """primitive steps of each seed; of what learns from logs, updates"""
+    updates: int
 
 
 class Parts(NamedTuple):

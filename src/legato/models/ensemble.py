@@ -38,9 +38,10 @@ DISPATCH = 250
 
 
 class Ensemble(eqx.Module):
-    """K perceptrons with SiLU, their weights stacked along a leading axis, between two changes of units."""
+    """K networks, such as perceptrons with SiLU, stacked along a leading axis, between two changes of units."""
 
-    members: MLP
+    members: Any
+    """networks of one architecture"""
     high: Float[Array, " outputs"]
     """of log-variances, in normalised units"""
     low: Float[Array, " outputs"]
@@ -57,7 +58,7 @@ class Ensemble(eqx.Module):
     @property
     def count(self) -> int:
         """K."""
-        return self.members.layers[0].weight.shape[0]
+        return jax.tree.leaves(self.members)[0].shape[0]
 
     def normalised(
         self, x: Float[Array, "members *batch inputs"]
@@ -149,11 +150,11 @@ def _spread(rows: np.ndarray) -> Normaliser:
 def _optimiser(learning_rate: float, over: int, weight_decay: float) -> optax.GradientTransformation:
     """The same object for the same numbers, so that nothing is compiled twice."""
     return optax.adamw(
-        lambda i: linear_decay(learning_rate, over, jnp.asarray(i)), weight_decay=weight_decay, mask=_matrices
+        lambda i: linear_decay(learning_rate, over, jnp.asarray(i)), weight_decay=weight_decay, mask=matrices
     )
 
 
-def _matrices(model: Any) -> Any:
+def matrices(model: Any) -> Any:
     """Which numbers decay: weights."""
     return jax.tree.map(lambda leaf: leaf.ndim == 3, model)  # [members, inputs, outputs]
 

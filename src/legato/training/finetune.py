@@ -237,7 +237,7 @@ class FinetuningLoop:
             session.averages.add(session.step, metrics, count)
             session.updates += count
         if not phase.joint:  # what acts did not change
-            session.refreshed = session.updates
+            session.refreshed = session.counts
 
     @property
     def ready(self) -> bool:

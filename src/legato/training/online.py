@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from legato.algorithms import algorithm as algorithm_module
 from legato.algorithms import entries, entry
 from legato.data import replay as replay_buffer
+from legato.data.device_memory import refuse_beyond
 from legato.data.replay import HeldDecisions, Replay, ReplayBatchSpec, Sequences, Transition
 from legato.data.spec import Spec
 from legato.data.trajectories import About, Trajectories
@@ -33,7 +34,6 @@ from legato.policy import Policy, RandomPlans
 from legato.rollout import Clock, Experience, Rollout, episodes
 from legato.training import policy_file
 from legato.training.checkpoint import Checkpoints
-from legato.training.device_memory import refuse_beyond
 from legato.training.progress import Progress
 from legato.training.run import Run
 from legato.training.session import Session
@@ -51,6 +51,8 @@ def start(
 ) -> Run:
     """Train from nothing in a new run folder. Everything that can be refused is refused before the folder exists."""
     spec = check(algorithm, config, settings)
+    if "for_environment" in entry(algorithm).offers:
+        config = entry(algorithm).function("for_environment")(config, spec, environment_config(settings))
     steps, updates = turn(algorithm, config, settings)
     in_all = max(1, round(settings.steps / steps * updates))
     run = Run.create(out, algorithm, preset, for_run(config, in_all), settings, spec)

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array
 
 from legato.algorithms import entry
+from legato.algorithms.protocol import Counts
 from legato.training.averages import Averages
 from legato.training.checkpoint import Checkpoints
 from legato.training.claim import Claim, claim
@@ -117,7 +118,7 @@ class Session:
         self.loaded = self.checkpoints.load(from_step) if resume else None
         self.step = self.updates = 0
         self.reported = 0  # steps (or updates) that were measured and logged
-        self.refreshed: int | None = None  # updates that had been made at the last refresh
+        self.refreshed: Counts | None = None  # at the last refresh
         self.best = np.full(len(run.seeds), -np.inf)
         self.averages = Averages(run.seeds, unit)
         self.learner: Any = None
@@ -198,7 +199,8 @@ class Session:
         """
         if "refresh" not in self.entry.offers or not self.loop.ready:
             return
-        if not self.entry.function("refresh_due")(self.config, self.learner, self.refreshed, self.updates):
+        last, now = self.refreshed, self.counts
+        if not self.entry.function("refresh_due")(self.config, self.learner, last, now):
             return
 
         def show(done: int, total: int, what: str) -> None:
@@ -207,11 +209,16 @@ class Session:
 
         def refreshed(learner: Any, source: Any) -> Refreshed:
             keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), 2**31 - 1))(np.array(self.run.seeds))
-            keys = jax.vmap(lambda key: jax.random.fold_in(key, self.updates))(keys)
-            return self.entry.function("refresh")(self.config, learner, source, keys, show)
+            keys = jax.vmap(lambda key: jax.random.fold_in(key, self.step))(keys)
+            return self.entry.function("refresh")(self.config, learner, source, keys, show, last, now)
 
         self.loop.apply(refreshed)
-        self.refreshed = self.updates
+        self.refreshed = now
+
+    @property
+    def counts(self) -> Counts:
+        """How far it is."""
+        return Counts(self.step, self.updates)
 
     def _report(self, before: int, progress: Progress) -> None:
         """Evaluate, log and checkpoint when their time has come; the end of the run counts for all three."""
@@ -257,7 +264,8 @@ class Session:
             "step": np.array(self.step),
             "reported": np.array(self.reported),
             "updates": np.array(self.updates),
-            "refreshed": np.array(-1 if self.refreshed is None else self.refreshed),
+            "refreshed": np.array(-1 if self.refreshed is None else self.refreshed.updates),
+            "refreshed_step": np.array(-1 if self.refreshed is None else self.refreshed.steps),
             "best": self.best.copy(),
             "count": count,
         }
@@ -276,7 +284,8 @@ class Session:
         self.reported = int(loop.get("reported", self.step))  # older checkpoints lack this and the next two
         self.updates = int(loop.get("updates", self.step))
         refreshed = int(loop.get("refreshed", self.updates))
-        self.refreshed = None if refreshed < 0 else refreshed
+        at_step = int(loop.get("refreshed_step", self.step))  # a little older ones lack this
+        self.refreshed = None if refreshed < 0 else Counts(at_step, refreshed)
         self.best = loop["best"].copy()
         self.averages.restore(loop["count"], state.get("sums", {}))
         self.loop.restore(state, self.fresh_episodes)

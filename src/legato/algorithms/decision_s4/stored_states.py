@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from legato.algorithms.decision_s4.config import DS4 as Base
 from legato.algorithms.decision_s4.config import DS4AC as Config
 from legato.algorithms.decision_s4.decision_s4 import Network
+from legato.algorithms.protocol import Counts
 from legato.data import recurrent_replay
 from legato.data.recurrent_replay import Episode, RecurrentReplay, StateTransition
 from legato.data.spec import Spec
@@ -85,14 +86,20 @@ def walk(network: Network, given: tuple[Array, Array, Array]) -> tuple[Float[Arr
     return jax.lax.scan(step, network.start(), given)[1]
 
 
-def refresh_due(config: Config, learner: Any, last: int | None, updates: int) -> bool:
+def refresh_due(config: Config, learner: Any, last: Counts | None, now: Counts) -> bool:
     """Are stored states to be computed anew after so many updates, when they were after `last`?"""
     every = config.refresh_every
-    return bool(every) and updates // every > (last or 0) // every
+    return bool(every) and now.updates // every > (last.updates if last else 0) // every
 
 
 def refresh(
-    config: Config, learner: Any, replay: RecurrentReplay, keys: jax.Array, show: Callable[[int, int, str], None]
+    config: Config,
+    learner: Any,
+    replay: RecurrentReplay,
+    keys: jax.Array,
+    show: Callable[[int, int, str], None],
+    last: Counts | None,
+    now: Counts,
 ) -> tuple[Any, RecurrentReplay]:
     """The replays of all seeds with their states computed anew by today's actors."""
     return learner, _renewed(learner, replay)

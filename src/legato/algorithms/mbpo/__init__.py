@@ -1,0 +1,1 @@
+"""Policies that learn mostly from imagined steps: MBPO, CMLO, MOPO."""

@@ -1,0 +1,412 @@
+"""What MBPO, CMLO and MOPO share: a learner of SAC beside a model, and the pool of what is imagined in it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, cast
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from legato.algorithms import soft_actor_critic
+from legato.algorithms.mbpo.config import ModelBased
+from legato.data import normaliser, ring
+from legato.data.device_memory import refuse_beyond
+from legato.data.normaliser import Normaliser
+from legato.data.replay import Transition
+from legato.data.spec import Spec
+from legato.errors import LegatoError
+from legato.models import ensemble, ensemble_fit, environment_model
+from legato.models.dynamics import TerminationModel
+from legato.models.ensemble_fit import FitOptions
+from legato.models.environment_model import EnvironmentModel, Imagined, Reward, Rule
+from legato.models.terminations import termination_rule
+from legato.nn.distributions import TanhNormal
+from legato.nn.ensembles import TwinCritic
+
+CLASSIFIER_UPDATES = 500
+"""of the classifier of terminations, in each fit"""
+Penalty = Callable[[EnvironmentModel, Array, Array], Float[Array, " rows"]]
+"""what imagined rewards lose, of the model, s and a"""
+
+
+class NormalisedActor(eqx.Module):
+    """An actor that reads observations in units of the data."""
+
+    actor: soft_actor_critic.Actor
+    observation: Normaliser
+
+    def __call__(self, s: Float[Array, "*batch obs"]) -> TanhNormal:
+        return self.actor(self.observation(s))
+
+    @property
+    def spec(self) -> Spec:
+        """In which actions are."""
+        return self.actor.spec
+
+
+class Units(eqx.Module):
+    """What SAC counts in."""
+
+    observation: Normaliser
+    reward: Float[Array, ""]
+
+
+class Pool(eqx.Module):
+    """The newest imagined transitions, packed `[s | a | r | s' | continues]`; actions are in units of their bounds."""
+
+    rows: Float[Array, "capacity width"]
+    added: Int[Array, ""]
+    """how many were ever added"""
+    drawn_from: Int[Array, ""]
+    """the newest so many are drawn from"""
+
+    def draw(self, key: PRNGKeyArray, size: int, spec: Spec) -> Transition:
+        """So many of them, drawn uniformly with replacement."""
+        newest = jax.random.randint(key, (size,), 0, jnp.maximum(jnp.minimum(self.added, self.drawn_from), 1))
+        return unpack(self.rows[(self.added - 1 - newest) % len(self.rows)], spec)
+
+
+class Rows(NamedTuple):
+    """Real transitions, of which the first `count` are filled. Actions are in units of their bounds."""
+
+    observation: Float[Array, "capacity obs"]
+    action: Float[Array, "capacity act"]
+    reward: Float[Array, " capacity"]
+    next_observation: Float[Array, "capacity obs"]
+    continues: Float[Array, " capacity"]
+    count: int
+    newest: int
+    """the place of the newest row"""
+
+
+class Learner(eqx.Module):
+    """Everything that is carried while training."""
+
+    sac: soft_actor_critic.Learner
+    model: EnvironmentModel
+    pool: Pool
+    units: Units
+    report: dict[str, Float[Array, ""]]
+    """of the last fit and of what was imagined, for the metrics"""
+    trigger: Any = None
+    """of `update=event`, as arrays"""
+
+
+# --- what is known ---
+
+
+class Known(NamedTuple):
+    """What an environment says of itself."""
+
+    reward: Reward | None
+    rule: Rule | None
+
+
+@lru_cache(maxsize=8)
+def known(environment: str) -> Known:
+    """What is known of the environment that is written so (`written`); nothing of "".
+
+    Raises `LegatoError` where it cannot be made.
+    """
+    if not environment:
+        return Known(None, None)
+    from legato.envs import EnvironmentConfig, make
+    from legato.envs.known import unchanged
+
+    made = make(EnvironmentConfig(**json.loads(environment)))
+    try:
+        return Known(getattr(unchanged(made), "known_reward", None), termination_rule(made))
+    finally:
+        made.close()
+
+
+def written(environment: Any) -> str:
+    """An `EnvironmentConfig` as text."""
+    return json.dumps({"name": environment.name, "options": dict(environment.options)}, sort_keys=True)
+
+
+def resolve(config: ModelBased, environment: Any) -> dict[str, Any]:
+    """The hyper-parameters that the environment decides, an `EnvironmentConfig` or None where there is none.
+
+    Raises `LegatoError` for a reward or a rule that is to be known and is not.
+    """
+    reference = "" if environment is None else written(environment)
+    found = known(reference)
+    named = "the environment" if environment is None else f"'{environment.name}'"
+    if config.reward == "known" and found.reward is None:
+        raise LegatoError(f"the reward of {named} is not known from (s, a, s'): learn it, `reward=learned`")
+    if config.termination == "rule" and found.rule is None:
+        raise LegatoError(f"no rule is known by which {named} terminates: learn one, `termination=learned`")
+    termination = config.termination
+    if termination == "auto":
+        termination = "learned" if found.rule is None else "rule"
+    needed = config.reward == "known" or termination == "rule"
+    return {"termination": termination, "known_from": reference if needed else ""}
+
+
+# --- beginnings ---
+
+
+def init(config: ModelBased, spec: Spec, key: PRNGKeyArray, reported: tuple[str, ...]) -> Learner:
+    """A learner before its first update."""
+    k_actor, k_critic, k_model, k_termination = jax.random.split(key, 4)
+    o, a = spec.observation_size, spec.action_size
+    sizes = (config.hidden, config.hidden)
+    found = known(config.known_from)
+    inputs = normaliser.none(o + a)
+    outputs = normaliser.none(o + (config.reward == "learned"))
+    if config.model != "mlp":
+        raise LegatoError(f"there is no model '{config.model}' yet")
+    networks = ensemble.init(inputs, outputs, config.model_hidden, config.members, key=k_model)
+    learnt = config.termination == "learned"
+    model = EnvironmentModel(
+        ensemble=networks,
+        elites=jnp.arange(config.elites, dtype=jnp.int32),
+        termination=TerminationModel(o, a, sizes, key=k_termination) if learnt else None,
+        reward=found.reward if config.reward == "known" else None,
+        rule=found.rule if config.termination == "rule" else None,
+    )
+    actor = soft_actor_critic.Actor(spec.with_unit_bounds(), config.hidden, key=k_actor)
+    critic = TwinCritic(o, a, sizes, key=k_critic)
+    nothing = jnp.zeros((), jnp.int32)
+    return Learner(
+        sac=soft_actor_critic.init(actor, critic, spec, config.learning_rate),
+        model=model,
+        pool=Pool(jnp.zeros((pool_rows(config), pool_width(spec))), nothing, nothing),
+        units=Units(normaliser.none(o), jnp.ones(())),
+        report={name: jnp.zeros(()) for name in reported},
+    )
+
+
+def pool_rows(config: ModelBased) -> int:
+    """Imagined transitions that are kept at most."""
+    return 1 if config.real_share == 1 else config.rollouts * max(config.rollout_length) * config.retain
+
+
+def pool_width(spec: Spec) -> int:
+    """Numbers of each."""
+    return 2 * spec.observation_size + spec.action_size + 2
+
+
+def check(config: ModelBased, spec: Spec) -> None:
+    """Raises `LegatoError` for what a Gaussian model cannot learn, and for a pool larger than the memory."""
+    if spec.images or spec.choices is not None:
+        what = "images" if spec.images else "choices"
+        raise LegatoError(f"the model knows vectors and continuous actions only, no {what}")
+    rows = pool_rows(config)
+    what = f"a pool of {rows} imagined transitions of {4 * pool_width(spec)} bytes"
+    # While it is filled, what was imagined lies beside it.
+    refuse_beyond(2 * rows * 4 * pool_width(spec), what, "lower `rollouts`, `rollout_length` or `retain`")
+
+
+# --- the model ---
+
+
+@partial(jax.jit, static_argnums=0)
+def _sides(config: ModelBased, rows: Any, key: PRNGKeyArray) -> tuple[Array, Array]:
+    """What the ensemble reads and what it learns."""
+    s, a, r, s_next = rows
+    if config.shuffle_actions:
+        a = jax.random.permutation(key, a)
+    return jnp.concatenate([s, a], axis=-1), environment_model.targets(s, r, s_next, rewards=config.reward == "learned")
+
+
+def fit_options(config: ModelBased) -> FitOptions:
+    """How the ensemble is fitted."""
+    return FitOptions(
+        batch_size=config.model_batch_size,
+        learning_rate=config.model_learning_rate,
+        weight_decay=config.model_weight_decay,
+        held_out=config.held_out,
+        held_out_most=config.held_out_most,
+        patience=config.patience,
+        epoch=config.fit_epoch,
+        most=config.fit_most,
+    )
+
+
+def fit(
+    config: ModelBased,
+    learner: Learner,
+    rows: Rows,
+    key: PRNGKeyArray,
+    show: Callable[[int, int, str], None],
+) -> Learner:
+    """One seed's learner with its model fitted on to these rows, and SAC's units measured anew."""
+    k_sides, k_fit, k_termination = jax.random.split(key, 3)
+    x, y = _sides(config, rows[:4], k_sides)
+
+    def on_updates(done: int) -> None:
+        show(done, config.fit_most, "fitting the model")
+
+    networks, found = ensemble_fit.refit(
+        learner.model.ensemble, x, y, rows.count, fit_options(config), config.elites, k_fit, on_updates=on_updates
+    )
+    model = eqx.tree_at(lambda m: (m.ensemble, m.elites), learner.model, (networks, jnp.asarray(found.elites)))
+    if model.termination is not None:
+        count, rate = jnp.asarray(rows.count), jnp.asarray(config.model_learning_rate)
+        fitted = environment_model.fit_termination(
+            *(model.termination, CLASSIFIER_UPDATES, config.model_batch_size, *rows[:2], *rows[3:5]),
+            *(count, rate, k_termination),
+        )
+        model = eqx.tree_at(lambda m: m.termination, model, fitted)
+    report = {
+        **learner.report,
+        "model_error": jnp.asarray(math.sqrt(float(found.error[found.elites].mean())), jnp.float32),
+        "model_updates": jnp.asarray(float(found.updates)),
+        "refits": learner.report["refits"] + 1,
+    }
+    units = learner.units
+    if config.units == "data":
+        units = measure_units(config.unit_steps, *rows[:3], jnp.asarray(rows.count), jnp.asarray(rows.newest))
+    return Learner(learner.sac, model, learner.pool, units, report, learner.trigger)
+
+
+@partial(jax.jit, static_argnums=0)
+def measure_units(
+    steps: int,
+    s: Float[Array, "capacity obs"],
+    a: Float[Array, "capacity act"],
+    r: Float[Array, " capacity"],
+    count: Int[Array, ""],
+    newest: Int[Array, ""],
+) -> Units:
+    """Mean and deviation of the newest observations, and the deviation of their rewards; that of a constant is 1."""
+    age = (newest - jnp.arange(len(s))) % len(s)
+    known = (age < jnp.minimum(count, steps))[:, None]
+
+    def moments(rows: Array) -> tuple[Array, Array]:
+        mean = jnp.where(known, rows, 0).sum(axis=0) / known.sum()
+        square = (jnp.where(known, rows - mean, 0) ** 2).sum(axis=0) / known.sum()
+        return mean, jnp.where(square > 1e-12, jnp.sqrt(square), 1)
+
+    return Units(Normaliser(*moments(s)), moments(r[:, None])[1][0])
+
+
+# --- what is imagined ---
+
+
+def rollout_steps(config: ModelBased, step: int) -> int:
+    """Steps of a roll-out after so many of the run: on a line, rounded towards zero as in the code of [MBPO]."""
+    (first, last), (begin, end) = config.rollout_length, config.rollout_growth
+    if step <= begin:
+        return first
+    return int(first + min(1.0, (step - begin) / max(end - begin, 1)) * (last - first))
+
+
+def imagine(
+    config: ModelBased, learner: Learner, rows: Rows, step: int, key: PRNGKeyArray, penalty: Penalty | None = None
+) -> Learner:
+    """One seed's learner with what its actor does in the model added to the pool."""
+    steps, recent = rollout_steps(config, step), config.recent_starts or rows.count
+    starts = rows.observation, min(recent, rows.count), rows.newest
+    return _imagine(config, penalty, learner, *starts, steps, key)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _imagine(
+    config: ModelBased,
+    penalty: Penalty | None,
+    learner: Learner,
+    s: Float[Array, "capacity obs"],
+    recent: Int[Array, ""] | int,
+    newest: Int[Array, ""] | int,
+    steps: Int[Array, ""] | int,
+    key: PRNGKeyArray,
+) -> Learner:
+    k_start, k_run = jax.random.split(key)
+    age = jax.random.randint(k_start, (config.rollouts,), 0, recent)
+    actor = NormalisedActor(learner.sac.actor, learner.units.observation)
+
+    def act(s: Array, key: PRNGKeyArray) -> Array:
+        pi = actor(s)
+        return pi.sample(jax.random.normal(key, pi.mean.shape))[0]
+
+    longest = max(config.rollout_length)
+    found = environment_model.roll_out(learner.model, act, s[(newest - age) % len(s)], steps, longest, k_run)
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
+    fine = None
+    if penalty is not None:
+        fine = penalty(learner.model, flat.observation, flat.action)
+        flat = eqx.tree_at(lambda rows: rows.reward, flat, flat.reward - fine)
+    order = jnp.argsort(~flat.alive, stable=True)  # those that are alive first, in the order of their steps
+    packed, count = _pack(flat)[order], flat.alive.sum()
+    pool = learner.pool
+    drawn_from = jnp.asarray(config.rollouts * config.retain, jnp.int32) * steps
+    kept = ring.append(pool.rows, packed, pool.added, count)
+    alive = jnp.maximum(count, 1)
+    report = {
+        **learner.report,
+        "imagined_steps": count / config.rollouts,
+        "imagined_reward": jnp.where(flat.alive, flat.reward, 0).sum() / alive,
+        "imagined_lost": flat.lost.sum() / config.rollouts,
+    }
+    if fine is not None:
+        report["penalty"] = jnp.where(flat.alive, fine, 0).sum() / alive
+    filled = Pool(kept, pool.added + count, drawn_from)
+    return Learner(learner.sac, learner.model, filled, learner.units, report, learner.trigger)
+
+
+def _pack(rows: Imagined) -> Float[Array, "rows width"]:
+    columns = rows.observation, rows.action, rows.reward[:, None], rows.next_observation, rows.continues[:, None]
+    return jnp.concatenate(columns, axis=-1)
+
+
+def unpack(rows: Float[Array, "*batch width"], spec: Spec) -> Transition:
+    """Rows of the pool; what was done before is not kept, and 0."""
+    o, a = spec.observation_size, spec.action_size
+    s, act, r, s_next, continues = jnp.split(rows, (o, o + a, o + a + 1, 2 * o + a + 1), axis=-1)
+    return Transition(s, act, jnp.zeros_like(act), r[..., 0], s_next, continues[..., 0])
+
+
+# --- the update ---
+
+
+def real_rows(config: ModelBased) -> int:
+    """Real transitions of a minibatch."""
+    return int(config.real_share * config.batch_size)
+
+
+def update(
+    config: ModelBased, learner: Learner, real: Transition, key: PRNGKeyArray
+) -> tuple[Learner, dict[str, Float[Array, ""]]]:
+    """One update of SAC on `real` transitions and imagined ones, with actions in units of their bounds."""
+    k_draw, k_update = jax.random.split(key) if config.real_share < 1 else (key, key)
+    size, spec = real_rows(config), learner.sac.spec
+    batch = real
+    if config.real_share < 1:
+        imagined = learner.pool.draw(k_draw, config.batch_size - size, spec)
+        batch = jax.tree.map(lambda r, i: jnp.concatenate([r[:size], i]), real, imagined)
+    units = learner.units
+    batch = Transition(
+        observation=units.observation(batch.observation),
+        action=batch.action,
+        previous_action=batch.previous_action,
+        reward=batch.reward / units.reward,
+        next_observation=units.observation(batch.next_observation),
+        continues=batch.continues,
+    )
+    entropy = -spec.action_size if config.target_entropy is None else config.target_entropy
+    sac, metrics = soft_actor_critic.update(
+        cast(soft_actor_critic.Options, config), learner.sac, batch, k_update, target_entropy=entropy
+    )
+    found = Learner(sac, learner.model, learner.pool, units, learner.report, learner.trigger)
+    return found, {**metrics, **learner.report}
+
+
+def policy(learner: Learner) -> soft_actor_critic.HeldAction:
+    """The actor alone, which reads observations in the environment's units."""
+    actor = NormalisedActor(learner.sac.actor, learner.units.observation)
+    return soft_actor_critic.HeldAction(actor, learner.sac.spec)
+
+
+def new_policy(config: ModelBased, spec: Spec, key: PRNGKeyArray) -> soft_actor_critic.HeldAction:
+    """`policy` of what `init` gives, without what only learns."""
+    actor = soft_actor_critic.Actor(spec.with_unit_bounds(), config.hidden, key=jax.random.split(key, 4)[0])
+    return soft_actor_critic.HeldAction(NormalisedActor(actor, normaliser.none(spec.observation_size)), spec)
