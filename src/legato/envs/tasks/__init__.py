@@ -6,6 +6,10 @@ are unpublished; `legato/Recall-v0` and `legato/RecallLong-v0` are passive T-maz
 `legato/FourRoomsSparse-v0` the same with one goal, where a way must be put together from parts, as in the AntMazes of
 Fu et al. 2020 (D4RL). `legato/PointMass-v0` is a mass on a line: the smallest task in which a return can be asked for
 and a policy from logs be improved by acting. All end by themselves, without a time limit around them.
+
+`legato/KuramotoSivashinsky-v0`, `legato/KuramotoSivashinsky-8jets-v0` and `legato/Burgers-v0` are plants governed by
+partial differential equations (Werner & Peitz 2023; Liu & Wang 2021), with a solver and controllers in `pde`.
+
 `record_shortest_path`, `record_key_to_door`, `record_recall`, `record_four_rooms`, `record_sparse_rooms` and
 `record_point_mass` record what is learnt from, in these very environments.
 """
@@ -26,6 +30,7 @@ from legato.envs.tasks.four_rooms import (
     record_sparse_rooms,
 )
 from legato.envs.tasks.key_to_door import KEY_TO_DOOR, KeyToDoor, record_key_to_door
+from legato.envs.tasks.pde import BURGERS, EIGHT_JETS, KURAMOTO_SIVASHINSKY, Burgers, KuramotoSivashinsky
 from legato.envs.tasks.point_mass import POINT_MASS, PUSHES, PointMass, record_point_mass
 from legato.envs.tasks.recall import RECALLS, Recall, record_recall
 from legato.envs.tasks.shortest_path import (
@@ -46,10 +51,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ACROSS",
+    "BURGERS",
+    "EIGHT_JETS",
     "FOUR_ROOMS",
     "GOAL",
     "GRAPH",
     "KEY_TO_DOOR",
+    "KURAMOTO_SIVASHINSKY",
     "LIMIT",
     "NODES",
     "POINT_MASS",
@@ -57,8 +65,10 @@ __all__ = [
     "RECALLS",
     "SHORTEST_PATH",
     "SPARSE_ROOMS",
+    "Burgers",
     "FourRooms",
     "KeyToDoor",
+    "KuramotoSivashinsky",
     "PointMass",
     "Recall",
     "ShortestPath",
@@ -84,6 +94,9 @@ def register() -> None:
         FOUR_ROOMS: ("FourRooms", {}),
         SPARSE_ROOMS: ("FourRooms", {"goal": SPOT}),
         POINT_MASS: ("PointMass", {}),
+        KURAMOTO_SIVASHINSKY: ("KuramotoSivashinsky", {}),
+        EIGHT_JETS: ("KuramotoSivashinsky", {"jets": 8}),
+        BURGERS: ("Burgers", {}),
     }
     for name, (kind, kwargs) in known.items():
         if name not in gymnasium.registry:
@@ -114,5 +127,5 @@ def generate(environment_id: str, episodes: int, seed: int = 0) -> Trajectories:
 
 
 # Runs name an environment's class by where it is imported from, which is here.
-for _task in (FourRooms, KeyToDoor, PointMass, Recall, ShortestPath):
+for _task in (Burgers, FourRooms, KeyToDoor, KuramotoSivashinsky, PointMass, Recall, ShortestPath):
     _task.__module__ = __name__
