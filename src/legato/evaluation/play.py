@@ -11,7 +11,7 @@ import numpy as np
 
 from legato.algorithms import algorithm as algorithm_module
 from legato.data import dataset_statistics
-from legato.envs import Env
+from legato.envs import Env, EnvironmentConfig, make
 from legato.errors import LegatoError
 from legato.evaluation import prompts
 from legato.evaluation.environment import environment_of
@@ -86,7 +86,8 @@ def play(
 
     A policy that is told goals is told the environment's, or this `goal`, of the shape of an observation, `[obs]`; its
     episode may begin at a `start`. Then so many `episodes` are played, and `out` is not a film (.gif, .mp4) but a
-    drawing of their paths (.png, .svg, .pdf).
+    drawing of their paths (.png, .svg, .pdf). An environment that has a `picture` of its episode, a
+    `legato.envs.SpaceTime`, is filmed or drawn.
 
         report = legato.play("runs/srl-8-Pendulum-v1-0-1", every=16)
         print(report.mean_return, report.steps, report.decisions)
@@ -107,7 +108,8 @@ def play(
     environment = environment_of(run, env, env_options, max_episode_steps)
     command = () if asked is None else asked
     drawing = out is not None and out.suffix not in FORMATS
-    if run.goals or start is not None or drawing or episodes != 1:
+    pictured = drawing and not run.goals and start is None and episodes == 1 and has_picture(environment)
+    if not pictured and (run.goals or start is not None or drawing or episodes != 1):
         if out is not None and not drawing:
             raise LegatoError(f"journeys to a goal are drawn, not filmed: `out={out.with_suffix('.png')}`")
         if episodes < 1:
@@ -125,8 +127,47 @@ def play(
 
             floor_plans.paths(found, plan, out, title=f"{run.label} on {environment.label}")
         return PlayReport(run.label, environment.label, found, asked, out)
-    played = play_episode(policy.policy, environment, run.spec, clock, seed, episode, out, command)
+    if out is not None and pictured:
+        played = _drawn_episode(policy, environment, run, clock, seed, episode, command, _drawing(out))
+    else:
+        played = play_episode(policy.policy, environment, run.spec, clock, seed, episode, out, command)
     return PlayReport(run.label, environment.label, (played,), asked, out)
+
+
+def _drawn_episode(
+    policy: LoadedPolicy,
+    environment: EnvironmentConfig,
+    run: Run,
+    clock: Clock,
+    seed: int,
+    episode: int,
+    command: Any,
+    drawing: Path,
+) -> PlayedEpisode:
+    """An episode and the drawing of its picture."""
+    from legato.evaluation.figures import space_time
+
+    found = []
+    played = play_episode(
+        policy.policy,
+        environment,
+        run.spec,
+        clock,
+        seed,
+        episode,
+        command=command,
+        at_end=lambda made: found.append(made.unwrapped.picture()),
+    )
+    note = f"return {played.episode_return:.1f} in {played.steps} steps with {played.decisions} decisions"
+    space_time.space_time(found[0], drawing, title=f"{run.label} on {environment.label}", note=note)
+    return played
+
+
+def has_picture(environment: EnvironmentConfig) -> bool:
+    """Does the environment have a picture of its episode?"""
+    made = make(environment)
+    made.close()
+    return callable(getattr(made.unwrapped, "picture", None))
 
 
 def _target(policy: LoadedPolicy, target: float | None) -> float:
@@ -139,6 +180,12 @@ def _target(policy: LoadedPolicy, target: float | None) -> float:
 
 def _plan(figure: Path, environment: Any) -> Any:
     """The floor plan to draw on. Raises `LegatoError` for what cannot be drawn, or would be overwritten."""
+    _drawing(figure)
+    return floor(environment)
+
+
+def _drawing(figure: Path) -> Path:
+    """A path to draw to. Raises `LegatoError` for a suffix of no drawing, and for what would be overwritten."""
     from legato.evaluation.figures import METADATA
 
     if figure.suffix not in METADATA:
@@ -146,4 +193,4 @@ def _plan(figure: Path, environment: Any) -> Any:
         raise LegatoError(f"{kinds}; '{figure}' was given")
     if figure.exists():
         raise LegatoError(f"'{figure}' exists and is not overwritten; choose another `out`")
-    return floor(environment)
+    return figure

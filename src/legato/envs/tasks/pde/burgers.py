@@ -32,7 +32,7 @@ class Burgers(FieldEnvironment):
     Feedback in proportion to the mean error nearly solves it, so it shows no more than that a learner works.
     """
 
-    symbol = "u \N{MINUS SIGN} u_ref"
+    symbol = "error"
 
     def __init__(
         self,

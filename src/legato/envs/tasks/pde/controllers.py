@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 
 from legato.envs.tasks.pde.environment import FieldEnvironment
 from legato.envs.tasks.pde.spectral import Plant, to_field, to_modes
@@ -59,9 +59,9 @@ def proportional(
     return np.clip(_to_action(plant, -gain * mean * np.ones(len(plant.jets))), -1, 1)
 
 
-def real_modes(plant: Plant, v: np.ndarray) -> Float[np.ndarray, "*batch twice"]:
+def real_modes(plant: Plant, v: Complex[np.ndarray, "*batch modes"]) -> Float[np.ndarray, "*batch twice"]:
     """Coefficients of 1, sqrt(2) cos(k x), sqrt(2) sin(k x), ..., whose squares add up to <u^2>."""
-    pairs = np.sqrt(2) / plant.points * np.stack([v.real, -v.imag], axis=-1)
+    pairs = np.sqrt(2) / plant.points * np.stack([np.real(v), -np.imag(v)], axis=-1)
     flat = pairs.reshape(*v.shape[:-1], -1)
     return np.concatenate([flat[..., :1] / np.sqrt(2), flat[..., 2:]], axis=-1)
 
