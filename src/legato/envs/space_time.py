@@ -64,7 +64,7 @@ class SpaceTime(NamedTuple):
         if steps:
             strips = colours_of(self.actions[below].T[::-1])  # [actuators, done, 3]
             image[high + GAP :, :done] = np.repeat(strips, STRIP, axis=0)
-            image[high + GAP + STRIP - 1 :: STRIP] = 255
+        image[high + GAP + STRIP - 1 :: STRIP] = 255
         for edge in (image[0], image[high - 1], image[:high, 0], image[:high, -1]):
             edge[:] = EDGE
         return image

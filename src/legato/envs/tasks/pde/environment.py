@@ -87,7 +87,7 @@ class FieldEnvironment(gymnasium.Env[np.ndarray, Any]):
             field = to_field(np, self.plant, self.modes)
             over = not (np.abs(field) <= BOUND).all()
         if over:
-            field = np.clip(np.nan_to_num(field), -BOUND, BOUND)
+            field = np.clip(np.nan_to_num(field, nan=np.inf), -2 * BOUND, 2 * BOUND)
             told = {name: np.nan_to_num(value) for name, value in told.items()} | {"reward": PENALTY}
         self.time += 1
         self.fields.append(field)
