@@ -63,7 +63,7 @@ def test_an_environment_films_its_episode() -> None:
         assert 40 * number <= changed[0] <= changed[-1] <= 40 * number + 40  # a step is 40 pixels wide
     picture = environment.unwrapped.picture()
     assert (picture.field.shape, picture.actions.shape) == ((3, 64), (2, 4))
-    assert make("legato/Burgers-v0").render() is None
+    assert make("legato/Burgers-v0").unwrapped.render() is None
 
 
 def test_a_drawing_names_its_axes_and_marks_its_actuators(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def play_episode(
     episode: int = 0,
     video: Path | None = None,
     command: Any = (),
-    at_end: Callable[[Any], None] = lambda made: None,
+    at_end: Callable[[Any], None] | None = None,
 ) -> PlayedEpisode:
     """Play one greedy test episode; film it when `video` is given.
 
@@ -56,7 +56,8 @@ def play_episode(
         if video is not None:
             frames.append(picture_of(made, made.name))
     rollout.warn(policy)
-    at_end(made)
+    if at_end is not None:
+        at_end(made)
     fps = made.metadata.get("render_fps", 30)
     environments.close()
     if video is not None:

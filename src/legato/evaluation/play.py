@@ -11,7 +11,7 @@ import numpy as np
 
 from legato.algorithms import algorithm as algorithm_module
 from legato.data import dataset_statistics
-from legato.envs import Env, EnvironmentConfig, make
+from legato.envs import Env, EnvironmentConfig, SpaceTime, make
 from legato.errors import LegatoError
 from legato.evaluation import prompts
 from legato.evaluation.environment import environment_of
@@ -108,6 +108,8 @@ def play(
     environment = environment_of(run, env, env_options, max_episode_steps)
     command = () if asked is None else asked
     drawing = out is not None and out.suffix not in FORMATS
+    if out is not None and drawing:
+        _check_drawing(out)
     pictured = drawing and not run.goals and start is None and episodes == 1 and has_picture(environment)
     if not pictured and (run.goals or start is not None or drawing or episodes != 1):
         if out is not None and not drawing:
@@ -116,7 +118,7 @@ def play(
             raise LegatoError(f"at least one episode is played; {episodes} was given")
         if start is not None and goal is not None and episodes > 1:
             raise LegatoError("from one start to one goal all episodes are the same: leave out episodes")
-        plan = None if out is None else _plan(out, environment)
+        plan = None if out is None else floor(environment)
         options = {"start": start, "goal": goal, "command": None if run.goals else command}
         numbers = range(episode, episode + episodes)
         found = tuple(
@@ -127,40 +129,16 @@ def play(
 
             floor_plans.paths(found, plan, out, title=f"{run.label} on {environment.label}")
         return PlayReport(run.label, environment.label, found, asked, out)
+    pictures: list[SpaceTime] = []
+    keep = (lambda made: pictures.append(made.unwrapped.picture())) if pictured else None
+    film = None if pictured else out
+    played = play_episode(policy.policy, environment, run.spec, clock, seed, episode, film, command, keep)
     if out is not None and pictured:
-        played = _drawn_episode(policy, environment, run, clock, seed, episode, command, _drawing(out))
-    else:
-        played = play_episode(policy.policy, environment, run.spec, clock, seed, episode, out, command)
+        from legato.evaluation.figures import space_time
+
+        title = f"{run.label} on {environment.label}"
+        space_time.space_time(pictures[0], out, title=title, note=f"return {played.episode_return:.1f}")
     return PlayReport(run.label, environment.label, (played,), asked, out)
-
-
-def _drawn_episode(
-    policy: LoadedPolicy,
-    environment: EnvironmentConfig,
-    run: Run,
-    clock: Clock,
-    seed: int,
-    episode: int,
-    command: Any,
-    drawing: Path,
-) -> PlayedEpisode:
-    """An episode and the drawing of its picture."""
-    from legato.evaluation.figures import space_time
-
-    found = []
-    played = play_episode(
-        policy.policy,
-        environment,
-        run.spec,
-        clock,
-        seed,
-        episode,
-        command=command,
-        at_end=lambda made: found.append(made.unwrapped.picture()),
-    )
-    note = f"return {played.episode_return:.1f} in {played.steps} steps with {played.decisions} decisions"
-    space_time.space_time(found[0], drawing, title=f"{run.label} on {environment.label}", note=note)
-    return played
 
 
 def has_picture(environment: EnvironmentConfig) -> bool:
@@ -178,14 +156,8 @@ def _target(policy: LoadedPolicy, target: float | None) -> float:
     return asked
 
 
-def _plan(figure: Path, environment: Any) -> Any:
-    """The floor plan to draw on. Raises `LegatoError` for what cannot be drawn, or would be overwritten."""
-    _drawing(figure)
-    return floor(environment)
-
-
-def _drawing(figure: Path) -> Path:
-    """A path to draw to. Raises `LegatoError` for a suffix of no drawing, and for what would be overwritten."""
+def _check_drawing(figure: Path) -> None:
+    """Raise `LegatoError` for what cannot be drawn, or would be overwritten."""
     from legato.evaluation.figures import METADATA
 
     if figure.suffix not in METADATA:
@@ -193,4 +165,3 @@ def _drawing(figure: Path) -> Path:
         raise LegatoError(f"{kinds}; '{figure}' was given")
     if figure.exists():
         raise LegatoError(f"'{figure}' exists and is not overwritten; choose another `out`")
-    return figure
