@@ -20,6 +20,7 @@ import numpy as np
 from legato.envs.tasks.pde import KuramotoSivashinsky, attractor, controllers, spectral
 from legato.envs.tasks.pde.burgers import Burgers, burgers
 from legato.envs.tasks.pde.kuramoto_sivashinsky import kuramoto_sivashinsky
+from legato.envs.tasks.pde.starts import lyapunov_exponent
 
 JETS: dict[str, dict[str, Any]] = {
     "4, equispaced": {"jets": 4},
@@ -105,23 +106,8 @@ def solver() -> None:
     energy = np.mean(energy, axis=0)[1:]
     print("\n<u^2>, <u_x^2>, <u_xx^2>:", *np.mean(squares, axis=0).round(3))
     print("energy of modes 1 to 6, %:", *(100 * energy / energy.sum())[:6].round(1))
-    print(f"largest Lyapunov exponent: {lyapunov(trajectories=128, duration=300.0):.4f}")
-
-
-def lyapunov(trajectories: int, duration: float, seed: int = 0) -> float:
-    """The rate at which two trajectories part, which are brought together again after each unit of time."""
-    plant = kuramoto_sivashinsky(dt=0.1, substeps=10)
-    rng, small, grown = np.random.default_rng(seed), 1e-6, []
-    one = spectral.to_modes(np, plant, attractor(22.0, 64)[:trajectories].astype(float))
-    other = one + spectral.to_modes(np, plant, small * rng.standard_normal((trajectories, plant.points)))
-    for number in range(round(duration)):
-        one, other = spectral.advance(np, plant, np.stack([one, other]), np.zeros(plant.modes))[-1]
-        apart = other - one
-        size = np.sqrt(spectral.mean_squares(plant, apart)[:, :1])
-        other = one + small / size * apart
-        if number >= 20:  # the fastest direction is found
-            grown.append(np.log(size / small).mean())
-    return float(np.mean(grown))
+    exponent = lyapunov_exponent(kuramoto_sivashinsky(dt=0.1, substeps=10), attractor(22.0, 64)[:128], 300)
+    print(f"largest Lyapunov exponent: {exponent:.4f}")
 
 
 def rewards() -> None:
