@@ -1,10 +1,11 @@
 """The plants that are partial differential equations: what is known of them, their controllers' returns, and speed.
 
-python benchmarks/pde.py [--parts rank returns solver rewards speed] [--episodes 64]
+python benchmarks/pde.py [--parts rank returns solver rewards speed] [--episodes 64] [--picture FILE]
 
 `rank`: how jets drive the modes of u = 0 that grow, by singular values. `returns`: of controllers, whole episodes side
 by side. `solver`: its convergence, and the statistics of the attractor. `rewards`: how far means over a step are from
-exact ones, and the known rewards. `speed`: control steps per second of CPU time. By default all of them.
+exact ones, and the known rewards. `speed`: control steps per second of CPU time. By default all of them, or with
+`--picture` only the drawing of an episode with four jets that damp, and of one with eight and the linear controller.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from legato.envs.tasks.pde import KuramotoSivashinsky, attractor, controllers, s
 from legato.envs.tasks.pde.burgers import Burgers, burgers
 from legato.envs.tasks.pde.kuramoto_sivashinsky import kuramoto_sivashinsky
 from legato.envs.tasks.pde.starts import lyapunov_exponent
+from legato.evaluation.figures.space_time import space_time
 
 JETS: dict[str, dict[str, Any]] = {
     "4, equispaced": {"jets": 4},
@@ -152,12 +155,29 @@ def speed() -> None:
             print(f"| {name}, {count} side by side | {count * steps / (time.process_time() - start):,.0f} |")
 
 
+def draw(out: Path) -> None:
+    """Two drawings, with `-4` and `-8` in their names."""
+    for jets, controller in ((4, controllers.damping), (8, controllers.lqr)):
+        environment, total = KuramotoSivashinsky(jets=jets), 0.0
+        observation, over = environment.reset(seed=4)[0], False
+        while not over:
+            observation, reward, _, over, _ = environment.step(controller(environment, observation))
+            total += reward
+        title = f"{jets} jets, {'damping' if jets == 4 else 'linear-quadratic regulator'}"
+        path = out.with_stem(f"{out.stem}-{jets}")
+        print(space_time(environment.picture(), path, title=title, note=f"return {total:.1f}"))
+
+
 def main() -> None:
     parts = {"rank": rank, "returns": returns, "solver": solver, "rewards": rewards, "speed": speed}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts))
     parser.add_argument("--episodes", type=int, default=64)
+    parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
+    if options.picture:
+        draw(options.picture)
+        return
     for name in options.parts:
         parts[name](*([options.episodes] if name == "returns" else []))
 

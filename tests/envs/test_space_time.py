@@ -26,6 +26,8 @@ def rgb(colour: str) -> list[int]:
 def test_colours_run_from_blue_over_white_to_orange() -> None:
     found = colours_of(np.array([-9.0, -1.0, 0.0, 0.25, 1.0, 3.0]))
     np.testing.assert_array_equal(found, [rgb(COLOURS[i]) for i in (0, 0, 4, 5, 8, 8)])
+    every = np.unique(colours_of(np.linspace(-1, 1, 10_000)), axis=0)
+    assert 200 < len(every) <= 256 - 3  # with white and greys they are a GIF's, or a film of 400 steps has 20 MB
 
 
 def test_a_frame_shows_what_happened_and_leaves_the_rest_empty() -> None:

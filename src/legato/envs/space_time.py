@@ -14,6 +14,7 @@ COLOURS = ("#001D33", "#00598F", "#3C93C8", "#A9D5F0", "#FFFFFF", "#F9CDA6", "#E
 """of a field from its most negative to its most positive value, white at 0, for the colour-blind too"""
 
 STRIP, GAP = 10, 8  # pixels of an actuator, and between field and actuators
+SHADES = 120  # on either side of white: in all below the 256 colours of a GIF, which then stores what is new only
 LATER, EDGE = 238, 160  # greys of what is still to come, and of the frame
 
 
@@ -74,5 +75,5 @@ def colours_of(values: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape
     """Values in [-1, 1] as colours; beyond, the strongest."""
     table = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in COLOURS], np.float64)
     levels = np.linspace(-1, 1, len(table))
-    fine = np.stack([np.interp(np.linspace(-1, 1, 511), levels, channel) for channel in table.T], axis=-1)
-    return fine.round().astype(np.uint8)[np.rint(255 * (np.clip(values, -1, 1) + 1)).astype(int)]
+    fine = np.stack([np.interp(np.linspace(-1, 1, 2 * SHADES + 1), levels, channel) for channel in table.T], axis=-1)
+    return fine.round().astype(np.uint8)[np.rint(SHADES * (np.clip(values, -1, 1) + 1)).astype(int)]

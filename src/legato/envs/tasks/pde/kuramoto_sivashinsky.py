@@ -38,7 +38,7 @@ class KuramotoSivashinsky(FieldEnvironment):
     `power` <u_x^2> + <u f> and of it the `input` <u f>.
 
     Four equispaced jets act on one phase only of the mode of half the domain's length, which grows: u = 0 cannot be
-    stabilised with them, and published curves end near -200. Eight can: a linear controller earns -17.
+    stabilised with them, and published curves end near -200. Eight can: a linear controller earns about -16.
 
     An episode begins on the attractor (see `draw_states`), shifted by a whole number of gaps between jets and perhaps
     reflected, u(x) -> -u(-x): the plant's symmetries. With `periodic_jets=False` a jet at x = 0 has only its right
