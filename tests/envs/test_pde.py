@@ -351,7 +351,9 @@ def test_a_field_that_leaves_its_bounds_ends_the_episode() -> None:
         assert np.isfinite(observation).all() and np.abs(observation).max() == 40
     terminates = KuramotoSivashinsky().known_termination
     assert terminates is not None
-    assert terminates(before, np.ones(4), np.stack([before, 0 * before + 20.1])).tolist() == [False, True]
+    after = np.stack([before, 0 * before + 20.1, before * np.nan])
+    assert terminates(before, np.ones(4), after).tolist() == [False, True, True]
+    assert jax.vmap(terminates, (None, None, 0))(before, np.ones(4), jnp.asarray(after)).tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize(

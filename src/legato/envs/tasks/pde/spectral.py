@@ -130,7 +130,7 @@ def to_field(xp: Any, plant: Plant, modes: Array) -> Array:
 
 def force(plant: Plant, action: Array) -> Array:
     """The forcing's modes `[..., modes]` for actions `[..., jets]` in [-1, 1], which `low` and `high` scale."""
-    return (plant.low + (plant.high - plant.low) / 2 * (action + 1)) @ plant.forcing
+    return _product(plant.low + (plant.high - plant.low) / 2 * (action + 1), plant.forcing)
 
 
 def substep(xp: Any, plant: Plant, modes: Array, forcing: Array) -> Array:
@@ -160,12 +160,19 @@ def advance(xp: Any, plant: Plant, modes: Array, forcing: Array) -> Array:
 
 def mean_squares(plant: Plant, modes: Array) -> Array:
     """(<u^2>, <u_x^2>, <u_xx^2>) of modes `[..., modes]`, by Parseval: `[..., 3]`; <> is the mean over x."""
-    return (modes.real**2 + modes.imag**2) @ plant.weights
+    return _product(modes.real**2 + modes.imag**2, plant.weights)
 
 
 def mean_product(plant: Plant, one: Array, other: Array) -> Array:
     """<u w> of the modes `[..., modes]` of two fields."""
-    return (one.real * other.real + one.imag * other.imag) @ plant.weights[:, 0]
+    return ((one.real * other.real + one.imag * other.imag) * plant.weights[:, 0]).sum(axis=-1)
+
+
+def _product(values: Array, weights: np.ndarray) -> Array:
+    """values @ weights; of JAX the sums themselves, as on a GPU it rounds the factors of such a product to ten bits."""
+    if isinstance(values, np.ndarray):
+        return values @ weights
+    return (values[..., :, None] * weights).sum(axis=-2)
 
 
 def time_mean(xp: Any, values: Array) -> Array:
