@@ -137,9 +137,11 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 
 # --- who asks which algorithm it is ---
 
-# The list of folders; what the demo trains; and where the word means something else: the seconds of a step.
+# The list of folders; what the demo trains; and where the word means something else: the time of a step.
 MAY_NAME = {"algorithms/__init__.py", "cli/demo.py"}
-OTHER_WORDS = {("envs/environments.py", "dt")}
+OTHER_WORDS = {("envs/environments.py", "dt")} | {
+    (f"envs/tasks/pde/{plant}.py", "dt") for plant in ("burgers", "kuramoto_sivashinsky")
+}
 
 
 def named(source: str) -> list[str]:

@@ -28,6 +28,9 @@ SPECS = {
     "legato/FourRoomsSparse-v0": Spec(2, (-0.5, -0.5), (0.5, 0.5)),
     "legato/PointMass-v0": Spec(2, (-1.0,), (1.0,)),
     "legato/LQR-v0": Spec(2, (-1.0,), (1.0,)),
+    "legato/KuramotoSivashinsky-v0": Spec(64, (-1.0,) * 4, (1.0,) * 4),
+    "legato/KuramotoSivashinsky-8jets-v0": Spec(64, (-1.0,) * 8, (1.0,) * 8),
+    "legato/Burgers-v0": Spec(150, (-1.0,) * 2, (1.0,) * 2),
 }
 SETS: dict[str, Callable[[int, int], Trajectories]] = {
     "legato/ShortestPath-v0": lambda episodes, seed: tasks.record_shortest_path(episodes, seed),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from gymnasium.envs.classic_control.pendulum import PendulumEnv
 from tests.tiny import untrained
 
 import legato
+from legato.envs import SpaceTime
 from legato.errors import LegatoError
 from legato.evaluation.episodes import PlayedEpisode, play_episode
 from legato.evaluation.play import PlayReport
@@ -39,6 +42,38 @@ def test_a_run_a_path_and_another_environment(run: Run) -> None:
     assert legato.play(str(run.path)) == legato.play(run)
     longer = legato.play(run, env_options={"g": 5.0}, max_episode_steps=30)
     assert (longer.steps, longer.environment) == (30, "Pendulum-v1 (g=5.0, max_episode_steps=30)")
+
+
+class Pictured(PendulumEnv):
+    """A pendulum whose picture is of what it was seen to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[np.ndarray] = []
+
+    def reset(self, **kwargs: Any) -> Any:
+        self.rows = [super().reset(**kwargs)[0]]
+        return self.rows[0], {}
+
+    def step(self, action: Any) -> Any:
+        found = super().step(action)
+        self.rows.append(found[0])
+        return found
+
+    def picture(self) -> SpaceTime:
+        assert len(self.rows) == 21
+        return SpaceTime(np.array(self.rows), np.zeros((20, 1)), 1.0, self.dt, 20)
+
+
+def test_an_environment_with_a_picture_is_drawn(run: Run, tmp_path: Path) -> None:
+    plain, drawn = (legato.play(run, out, env=Pictured, max_episode_steps=20) for out in (None, tmp_path / "a.png"))
+    assert drawn.episodes == plain.episodes == legato.play(run).episodes
+    assert drawn.out == tmp_path / "a.png"
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(LegatoError, match=r"'.*a.png' exists and is not overwritten"):
+        legato.play(run, tmp_path / "a.png", env=Pictured, max_episode_steps=20)
+    with pytest.raises(LegatoError, match=r"a film ends in .mp4 or .gif, a drawing in"):
+        legato.play(run, tmp_path / "a.txt", env=Pictured, max_episode_steps=20)
 
 
 def test_several_episodes_are_summed_up() -> None:

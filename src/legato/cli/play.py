@@ -38,7 +38,8 @@ def play(
 
     Args:
         run: the run folder
-        out: a new film (.gif, or .mp4 with the extra `video`) or, of ways to goals, a drawing (.png, .svg or .pdf)
+        out: a new film (.gif, or .mp4 with the extra `video`) or, of ways to goals and of fields in space and time, a
+            drawing (.png, .svg or .pdf)
         every: primitive steps per decision; by default as in training
         delay: primitive steps until a decision takes effect
         seed: which of the run's seeds; by default the first

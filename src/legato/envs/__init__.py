@@ -12,12 +12,14 @@ from legato.envs.construction import Env, EnvironmentConfig, check_options, know
 from legato.envs.description import describe
 from legato.envs.environments import Environments, GymnasiumEnvironments, episode_limit, try_environment
 from legato.envs.envpool import EnvPoolEnvironments
+from legato.envs.space_time import SpaceTime
 from legato.errors import LegatoError
 
 __all__ = [
     "Env",
     "EnvironmentConfig",
     "Environments",
+    "SpaceTime",
     "check_options",
     "describe",
     "episode_limit",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,10 +34,11 @@ def play_episode(
     episode: int = 0,
     video: Path | None = None,
     command: Any = (),
+    at_end: Callable[[Any], None] | None = None,
 ) -> PlayedEpisode:
     """Play one greedy test episode; film it when `video` is given.
 
-    `command` is what the policy is asked for.
+    `command` is what the policy is asked for, and `at_end` is shown the environment when the episode is over.
 
     Raises `LegatoError` for a video of unknown format, one that exists already, or one whose writer is not installed,
     and for an environment that draws no pictures.
@@ -54,6 +56,8 @@ def play_episode(
         if video is not None:
             frames.append(picture_of(made, made.name))
     rollout.warn(policy)
+    if at_end is not None:
+        at_end(made)
     fps = made.metadata.get("render_fps", 30)
     environments.close()
     if video is not None:

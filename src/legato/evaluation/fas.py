@@ -45,7 +45,9 @@ REFERENCES: dict[str, FASReference] = {
 # Legato's own tasks, by what the best policy earns on average: in four rooms, at a door and where a cue is recalled all
 # that is paid; on a shortest path minus the mean distance, where a miss costs 20; with the point mass what a dynamic
 # program comes to (a proportional-derivative controller to 93.7): benchmarks/optimum.py; and with the double
-# integrator from what doing nothing costs on average, 1131.2, to what the best policy does, 6.0.
+# integrator from what doing nothing costs on average, 1131.2, to what the best policy does, 6.0. A field that is left
+# alone scores 0; 1 is about the best that a published figure shows with four jets, and what a controller earns with
+# eight and with Burgers' equation: benchmarks/pde.py.
 OWN: dict[str, FASReference] = {
     "legato/ShortestPath": FASReference(20 - 56 / 19, 20.0),
     "legato/KeyToDoor": FASReference(1.0),
@@ -55,6 +57,9 @@ OWN: dict[str, FASReference] = {
     "legato/FourRoomsSparse": FASReference(1.0),
     "legato/PointMass": FASReference(93.9),
     "legato/LQR": FASReference(1125.2, 1131.2),
+    "legato/KuramotoSivashinsky": FASReference(388.0, 563.0),
+    "legato/KuramotoSivashinsky-8jets": FASReference(546.0, 563.0),
+    "legato/Burgers": FASReference(33.0, 42.7),
 }
 
 

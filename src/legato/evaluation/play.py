@@ -11,7 +11,7 @@ import numpy as np
 
 from legato.algorithms import algorithm as algorithm_module
 from legato.data import dataset_statistics
-from legato.envs import Env
+from legato.envs import Env, EnvironmentConfig, SpaceTime, make
 from legato.errors import LegatoError
 from legato.evaluation import prompts
 from legato.evaluation.environment import environment_of
@@ -86,7 +86,8 @@ def play(
 
     A policy that is told goals is told the environment's, or this `goal`, of the shape of an observation, `[obs]`; its
     episode may begin at a `start`. Then so many `episodes` are played, and `out` is not a film (.gif, .mp4) but a
-    drawing of their paths (.png, .svg, .pdf).
+    drawing of their paths (.png, .svg, .pdf). An environment that has a `picture` of its episode, a
+    `legato.envs.SpaceTime`, is filmed or drawn.
 
         report = legato.play("runs/srl-8-Pendulum-v1-0-1", every=16)
         print(report.mean_return, report.steps, report.decisions)
@@ -107,14 +108,17 @@ def play(
     environment = environment_of(run, env, env_options, max_episode_steps)
     command = () if asked is None else asked
     drawing = out is not None and out.suffix not in FORMATS
-    if run.goals or start is not None or drawing or episodes != 1:
+    if out is not None and drawing:
+        _check_drawing(out)
+    pictured = drawing and not run.goals and start is None and episodes == 1 and has_picture(environment)
+    if not pictured and (run.goals or start is not None or drawing or episodes != 1):
         if out is not None and not drawing:
             raise LegatoError(f"journeys to a goal are drawn, not filmed: `out={out.with_suffix('.png')}`")
         if episodes < 1:
             raise LegatoError(f"at least one episode is played; {episodes} was given")
         if start is not None and goal is not None and episodes > 1:
             raise LegatoError("from one start to one goal all episodes are the same: leave out episodes")
-        plan = None if out is None else _plan(out, environment)
+        plan = None if out is None else floor(environment)
         options = {"start": start, "goal": goal, "command": None if run.goals else command}
         numbers = range(episode, episode + episodes)
         found = tuple(
@@ -125,8 +129,23 @@ def play(
 
             floor_plans.paths(found, plan, out, title=f"{run.label} on {environment.label}")
         return PlayReport(run.label, environment.label, found, asked, out)
-    played = play_episode(policy.policy, environment, run.spec, clock, seed, episode, out, command)
+    pictures: list[SpaceTime] = []
+    keep = (lambda made: pictures.append(made.unwrapped.picture())) if pictured else None
+    film = None if pictured else out
+    played = play_episode(policy.policy, environment, run.spec, clock, seed, episode, film, command, keep)
+    if out is not None and pictured:
+        from legato.evaluation.figures import space_time
+
+        title = f"{run.label} on {environment.label}"
+        space_time.space_time(pictures[0], out, title=title, note=f"return {played.episode_return:.1f}")
     return PlayReport(run.label, environment.label, (played,), asked, out)
+
+
+def has_picture(environment: EnvironmentConfig) -> bool:
+    """Does the environment have a picture of its episode?"""
+    made = make(environment)
+    made.close()
+    return callable(getattr(made.unwrapped, "picture", None))
 
 
 def _target(policy: LoadedPolicy, target: float | None) -> float:
@@ -137,8 +156,8 @@ def _target(policy: LoadedPolicy, target: float | None) -> float:
     return asked
 
 
-def _plan(figure: Path, environment: Any) -> Any:
-    """The floor plan to draw on. Raises `LegatoError` for what cannot be drawn, or would be overwritten."""
+def _check_drawing(figure: Path) -> None:
+    """Raise `LegatoError` for what cannot be drawn, or would be overwritten."""
     from legato.evaluation.figures import METADATA
 
     if figure.suffix not in METADATA:
@@ -146,4 +165,3 @@ def _plan(figure: Path, environment: Any) -> Any:
         raise LegatoError(f"{kinds}; '{figure}' was given")
     if figure.exists():
         raise LegatoError(f"'{figure}' exists and is not overwritten; choose another `out`")
-    return floor(environment)

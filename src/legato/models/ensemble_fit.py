@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import equinox as eqx
 import jax
@@ -147,7 +147,7 @@ def _units(model: Ensemble, x: Array, y: Array, filled: Array, period: int) -> t
 
 @partial(jax.jit, static_argnums=0)
 def _begin(optimiser: optax.GradientTransformation, model: Ensemble) -> optax.OptState:
-    return optimiser.init(model)
+    return optimiser.init(cast(Any, model))
 
 
 @cache

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import equinox as eqx
 import jax
@@ -178,4 +178,4 @@ def fit_termination(
         gradient = jax.grad(termination_loss)(model, s[at], a[at], s_next[at], continues[at])
         return descend(adam, model, gradient, state)
 
-    return jax.lax.fori_loop(0, updates, turn, (model, adam.init(model)))[0]
+    return jax.lax.fori_loop(0, updates, turn, (model, adam.init(cast(Any, model))))[0]

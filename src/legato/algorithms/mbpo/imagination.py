@@ -73,14 +73,14 @@ class Pool(eqx.Module):
 
 
 class Rows(NamedTuple):
-    """Real transitions, of which the first `count` are filled. Actions are in units of their bounds."""
+    """Real transitions, of which the first `filled` are there. Actions are in units of their bounds."""
 
     observation: Float[Array, "capacity obs"]
     action: Float[Array, "capacity act"]
     reward: Float[Array, " capacity"]
     next_observation: Float[Array, "capacity obs"]
     continues: Float[Array, " capacity"]
-    count: int
+    filled: int
     newest: int
     """the place of the newest row"""
 
@@ -246,11 +246,11 @@ def fit(
         show(done, config.fit_most, "fitting the model")
 
     networks, found = ensemble_fit.refit(
-        learner.model.ensemble, x, y, rows.count, fit_options(config), config.elites, k_fit, on_updates=on_updates
+        learner.model.ensemble, x, y, rows.filled, fit_options(config), config.elites, k_fit, on_updates=on_updates
     )
     model = eqx.tree_at(lambda m: (m.ensemble, m.elites), learner.model, (networks, jnp.asarray(found.elites)))
     if model.termination is not None:
-        count, rate = jnp.asarray(rows.count), jnp.asarray(config.model_learning_rate)
+        count, rate = jnp.asarray(rows.filled), jnp.asarray(config.model_learning_rate)
         fitted = environment_model.fit_termination(
             *(model.termination, CLASSIFIER_UPDATES, config.model_batch_size, *rows[:2], *rows[3:5]),
             *(count, rate, k_termination),
@@ -264,7 +264,7 @@ def fit(
     }
     units = learner.units
     if config.units == "data":
-        units = measure_units(config.unit_steps, *rows[:3], jnp.asarray(rows.count), jnp.asarray(rows.newest))
+        units = measure_units(config.unit_steps, *rows[:3], jnp.asarray(rows.filled), jnp.asarray(rows.newest))
     return Learner(learner.sac, model, learner.pool, units, report, learner.trigger)
 
 
@@ -304,8 +304,8 @@ def imagine(
     config: ModelBased, learner: Learner, rows: Rows, step: int, key: PRNGKeyArray, penalty: Penalty | None = None
 ) -> Learner:
     """One seed's learner with what its actor does in the model added to the pool."""
-    steps, recent = rollout_steps(config, step), config.recent_starts or rows.count
-    starts = rows.observation, min(recent, rows.count), rows.newest
+    steps, recent = rollout_steps(config, step), config.recent_starts or rows.filled
+    starts = rows.observation, min(recent, rows.filled), rows.newest
     return _imagine(config, penalty, learner, *starts, steps, key)
 
 

@@ -1,4 +1,4 @@
-"""MBPO (Janner et al. 2019, arXiv 1906.08253), and CMLO (Ji et al. 2022, arXiv 2210.08349), which refits when it is due.
+"""MBPO (Janner et al. 2019, arXiv 1906.08253), and CMLO (Ji et al. 2022, arXiv 2210.08349), which refits when due.
 
     p_k(s' - s, r | s, a) = N(mu_k, diag sigma_k^2)       an ensemble, fitted to all real transitions
     D_m <- D_m + { k steps of pi in p from states of D }   whenever it was fitted, each step by a random elite
@@ -113,9 +113,10 @@ def refresh(
         return learner, replay
     found = []
     for i, key in enumerate(keys):
-        of_seed, rows = _seed(learner, i), _rows(_seed(replay, i))
-        count = min(int(replay.added[i]), replay.capacity)
-        rows = Rows(*rows, count, (int(replay.added[i]) - 1) % replay.capacity)
+        of_seed, added = _seed(learner, i), int(replay.added[i])
+        s, a, r, s_next, continues = _rows(_seed(replay, i))
+        filled, newest = min(added, replay.capacity), (added - 1) % replay.capacity
+        rows = Rows(s, a, r, s_next, continues, filled, newest)
         found.append(_refreshed(config, of_seed, rows, key, show, last, now))
     return _stacked(found), replay
 
@@ -163,7 +164,7 @@ def _look(config: Config, learner: Learner, rows: Rows, last: Counts | None, now
         return learner, True
     options, steps = _trigger(config), now.steps - last.steps
     state = refit_trigger.count_steps(_state(learner.trigger), steps)
-    place = (rows.newest - np.arange(min(steps, rows.count))) % len(rows.observation)
+    place = (rows.newest - np.arange(min(steps, rows.filled))) % len(rows.observation)
     s, a, s_next = (np.asarray(part)[place] for part in (rows.observation, rows.action, rows.next_observation))
     unit = refit_trigger.change_unit(*_filled(rows))
     means = s + np.asarray(_means(learner, s, a))[..., : s.shape[-1]]
@@ -187,15 +188,16 @@ def _watched(config: Config, learner: Learner, rows: Rows, last: Counts | None) 
 
 
 def _filled(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-    return np.asarray(rows.observation)[: rows.count], np.asarray(rows.next_observation)[: rows.count]
+    return np.asarray(rows.observation)[: rows.filled], np.asarray(rows.next_observation)[: rows.filled]
 
 
-def _arrays(state: TriggerState) -> TriggerState:
-    return TriggerState(*map(jnp.asarray, state))
+def _arrays(state: TriggerState) -> Any:
+    """On the device."""
+    return jax.tree.map(jnp.asarray, state)
 
 
-def _state(arrays: TriggerState) -> TriggerState:
-    return TriggerState(*map(np.asarray, arrays))
+def _state(arrays: Any) -> TriggerState:
+    return jax.tree.map(np.asarray, arrays)
 
 
 @jax.jit

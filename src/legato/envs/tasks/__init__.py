@@ -7,6 +7,10 @@ are unpublished; `legato/Recall-v0` and `legato/RecallLong-v0` are passive T-maz
 Fu et al. 2020 (D4RL). `legato/PointMass-v0` is a mass on a line: the smallest task in which a return can be asked for
 and a policy from logs be improved by acting. `legato/LQR-v0` is a double integrator with quadratic costs, whose best
 return is known however rarely a policy decides. All end by themselves, without a time limit around them.
+
+`legato/KuramotoSivashinsky-v0`, `legato/KuramotoSivashinsky-8jets-v0` and `legato/Burgers-v0` are plants governed by
+partial differential equations (Werner & Peitz 2023; Liu & Wang 2021), with a solver and controllers in `pde`.
+
 `record_shortest_path`, `record_key_to_door`, `record_recall`, `record_four_rooms`, `record_sparse_rooms`,
 `record_point_mass` and `record_lqr` record what is learnt from, in these very environments.
 """
@@ -37,6 +41,7 @@ from legato.envs.tasks.lqr import (
     saturated_cost,
     sequence_cost,
 )
+from legato.envs.tasks.pde import BURGERS, EIGHT_JETS, KURAMOTO_SIVASHINSKY, Burgers, KuramotoSivashinsky
 from legato.envs.tasks.point_mass import POINT_MASS, PUSHES, PointMass, record_point_mass
 from legato.envs.tasks.recall import RECALLS, Recall, record_recall
 from legato.envs.tasks.shortest_path import (
@@ -57,10 +62,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ACROSS",
+    "BURGERS",
+    "EIGHT_JETS",
     "FOUR_ROOMS",
     "GOAL",
     "GRAPH",
     "KEY_TO_DOOR",
+    "KURAMOTO_SIVASHINSKY",
     "LIMIT",
     "LQR",
     "NODES",
@@ -69,8 +77,10 @@ __all__ = [
     "RECALLS",
     "SHORTEST_PATH",
     "SPARSE_ROOMS",
+    "Burgers",
     "FourRooms",
     "KeyToDoor",
+    "KuramotoSivashinsky",
     "LinearQuadratic",
     "PointMass",
     "Recall",
@@ -104,6 +114,9 @@ def register() -> None:
         SPARSE_ROOMS: ("FourRooms", {"goal": SPOT}),
         POINT_MASS: ("PointMass", {}),
         LQR: ("LinearQuadratic", {}),
+        KURAMOTO_SIVASHINSKY: ("KuramotoSivashinsky", {}),
+        EIGHT_JETS: ("KuramotoSivashinsky", {"jets": 8}),
+        BURGERS: ("Burgers", {}),
     }
     for name, (kind, kwargs) in known.items():
         if name not in gymnasium.registry:
@@ -136,5 +149,8 @@ def generate(environment_id: str, episodes: int, seed: int = 0) -> Trajectories:
 
 
 # Runs name an environment's class by where it is imported from, which is here.
-for _task in (FourRooms, KeyToDoor, LinearQuadratic, PointMass, Recall, ShortestPath):
+for _task in (
+    *(Burgers, FourRooms, KeyToDoor, KuramotoSivashinsky),
+    *(LinearQuadratic, PointMass, Recall, ShortestPath),
+):
     _task.__module__ = __name__
