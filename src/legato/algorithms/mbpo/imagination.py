@@ -62,7 +62,7 @@ class Pool(eqx.Module):
 
     rows: Float[Array, "capacity width"]
     added: Int[Array, ""]
-    """how many were ever added"""
+    """how many were added, less whole rounds of a ring that has gone round: in long runs they are more than an int32"""
     drawn_from: Int[Array, ""]
     """the newest so many are drawn from"""
 
@@ -259,7 +259,7 @@ def fit(
     report = {
         **learner.report,
         "model_error": jnp.asarray(math.sqrt(float(found.error[found.elites].mean())), jnp.float32),
-        "model_updates": jnp.asarray(float(found.updates)),
+        "model_updates": jnp.asarray(found.updates, jnp.float32),
         "refits": learner.report["refits"] + 1,
     }
     units = learner.units
@@ -297,16 +297,26 @@ def rollout_steps(config: ModelBased, step: int) -> int:
     (first, last), (begin, end) = config.rollout_length, config.rollout_growth
     if step <= begin:
         return first
-    return int(first + min(1.0, (step - begin) / max(end - begin, 1)) * (last - first))
+    whole = max(end - begin, 1)
+    return (first * whole + min(step - begin, whole) * (last - first)) // whole
 
 
 def imagine(
     config: ModelBased, learner: Learner, rows: Rows, step: int, key: PRNGKeyArray, penalty: Penalty | None = None
 ) -> Learner:
-    """One seed's learner with what its actor does in the model added to the pool."""
+    """One seed's learner with what its actor does in the model added to the pool.
+
+    Raises `LegatoError` where the pool is empty even so.
+    """
     steps, recent = rollout_steps(config, step), config.recent_starts or rows.filled
     starts = rows.observation, min(recent, rows.filled), rows.newest
-    return _imagine(config, penalty, learner, *starts, steps, key)
+    found = _imagine(config, penalty, learner, *starts, steps, key)
+    if int(found.pool.added) == 0:
+        raise LegatoError(
+            f"none of {config.rollouts} imagined next states is near the data: the model is no good, lower its "
+            "`model_learning_rate` or raise `first_fit`"
+        )
+    return found
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -349,7 +359,9 @@ def _imagine(
     }
     if fine is not None:
         report["penalty"] = jnp.where(flat.alive, fine, 0).sum() / alive
-    filled = Pool(kept, pool.added + count, drawn_from)
+    added, capacity = pool.added + count, len(kept)
+    added = jnp.where(added < 2 * capacity, added, capacity + added % capacity)
+    filled = Pool(kept, added, drawn_from)
     return Learner(learner.sac, learner.model, filled, learner.units, report, learner.trigger)
 
 
