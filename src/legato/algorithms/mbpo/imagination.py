@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, cast
 
@@ -108,6 +109,17 @@ class Known(NamedTuple):
     rule: Rule | None
 
 
+@dataclass(frozen=True)
+class OfUnitActions:
+    """What is known in the environment's units, of actions in units of their bounds."""
+
+    function: Callable[[Any, Any, Any], Any]
+    spec: Spec
+
+    def __call__(self, s: Array, a: Array, s_next: Array) -> Array:
+        return self.function(s, self.spec.denormalise(a), s_next)
+
+
 @lru_cache(maxsize=8)
 def known(environment: str) -> Known:
     """What is known of the environment that is written so (`written`); nothing of "".
@@ -169,8 +181,8 @@ def init(config: ModelBased, spec: Spec, key: PRNGKeyArray, reported: tuple[str,
         ensemble=networks,
         elites=jnp.arange(config.elites, dtype=jnp.int32),
         termination=TerminationModel(o, a, sizes, key=k_termination) if learnt else None,
-        reward=found.reward if config.reward == "known" else None,
-        rule=found.rule if config.termination == "rule" else None,
+        reward=OfUnitActions(found.reward, spec) if config.reward == "known" and found.reward else None,
+        rule=OfUnitActions(found.rule, spec) if config.termination == "rule" and found.rule else None,
     )
     actor = soft_actor_critic.Actor(spec.with_unit_bounds(), config.hidden, key=k_actor)
     critic = TwinCritic(o, a, sizes, key=k_critic)
