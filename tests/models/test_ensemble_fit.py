@@ -1,4 +1,4 @@
-"""Refits of an ensemble: who is held out, what is kept, who is chosen, and when it ends, on y = sin 2x with two noises."""
+"""Refits of an ensemble to y = sin 2x with two noises: who is held out, what is kept, who is chosen, when it ends."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_what_lies_beyond_the_rows_changes_nothing(start: Ensemble, fitted: tupl
 
 
 def test_a_refit_goes_on_from_the_weights_that_it_is_given(fitted: tuple[Ensemble, Fit]) -> None:
-    model, found = fit(fitted[0], *world(), most=0)
+    found = fit(fitted[0], *world(), most=0)[1]
     np.testing.assert_allclose(found.error, fitted[1].error, rtol=1e-5)
     again = fit(fitted[0], *world(), most=200)[1]
     assert (again.error <= found.error).all()

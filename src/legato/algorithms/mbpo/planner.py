@@ -86,9 +86,7 @@ def compose(
     how = read_search(type(config).__name__.lower(), options, parts, PLANNERS)
     learner = parts.learner()
     if float(learner.report["refits"]) == 0:
-        raise LegatoError(
-            "no model was fitted in this run (`real_share=1`, or too few steps): there is none to plan in"
-        )
+        raise LegatoError("no model to plan in: none was fitted in this run (`real_share=1`, or too few steps)")
     model = EnsembleModel(policy.actor, learner.sac.critic, learner.model, learner.units, config.gamma)
     found = ModelPlanner(model, policy.spec, how)
     found.check()
