@@ -187,7 +187,7 @@ def paper(task: Task) -> Preset:
 # What differs for two cores: a smaller discount where little depends on what comes later, and wider networks where
 # control is to be exact.
 CPU: dict[str, dict[str, Any]] = {
-    "LQR": {"gamma": 0.95, "hidden": 128, "batch_size": 256, "target_entropy": -0.5},
+    "LQR": {"gamma": 0.95, "hidden": 128, "batch_size": 256, "target_entropy": -0.5, "reward": "known"},
 }
 
 
