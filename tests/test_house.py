@@ -252,6 +252,9 @@ def test_nobody_decides_by_an_algorithm_s_name_or_lists_them_by_hand(part: str) 
     assert found == {}
 
 
+ACTING = tuple(entries("online"))
+
+
 @pytest.mark.parametrize(
     ("source", "found"),
     [
@@ -259,7 +262,7 @@ def test_nobody_decides_by_an_algorithm_s_name_or_lists_them_by_hand(part: str) 
         ('x = 1 if not (a and run.algorithm in ("dt", "bc")) else 2', ["not (a and run.algorithm in ('dt', 'bc'))"]),
         ('x = [n for n in y if n != "sac"]', ["n != 'sac'"]),
         ('match x:\n    case "tt":\n        pass', ["'tt'"]),
-        (f"for name in {(*entries('online'),)}:\n    pass", [str((*entries("online"),))]),
+        (f"for name in {ACTING}:\n    pass", [str(ACTING)]),
         ('assert run.algorithm == "sac"', []),
         ('train("sac")\nSIZES = {"sac": 1, "td3": 2, "srl": 3}\nfor name in ("sac", "td3"):\n    pass', []),
     ],
