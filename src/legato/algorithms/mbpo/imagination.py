@@ -31,8 +31,8 @@ from legato.nn.ensembles import TwinCritic
 
 CLASSIFIER_UPDATES = 500
 """of the classifier of terminations, in each fit"""
-Penalty = Callable[[EnvironmentModel, Array, Array], Float[Array, " rows"]]
-"""what imagined rewards lose, of the model, s and a"""
+Penalty = Callable[[EnvironmentModel, Array, Array], dict[str, Float[Array, " rows"]]]
+"""of the model, s and a: the `penalty` that imagined rewards lose, and what else is reported of each row; a pytree"""
 
 
 class NormalisedActor(eqx.Module):
@@ -259,7 +259,7 @@ def fit(
     report = {
         **learner.report,
         "model_error": jnp.asarray(math.sqrt(float(found.error[found.elites].mean())), jnp.float32),
-        "model_updates": jnp.asarray(float(found.updates)),
+        "model_updates": jnp.asarray(found.updates, jnp.float32),
         "refits": learner.report["refits"] + 1,
     }
     units = learner.units
@@ -309,7 +309,7 @@ def imagine(
     return _imagine(config, penalty, learner, *starts, steps, key)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=0)
 def _imagine(
     config: ModelBased,
     penalty: Penalty | None,
@@ -331,10 +331,10 @@ def _imagine(
     longest = max(config.rollout_length)
     found = environment_model.roll_out(learner.model, act, s[(newest - age) % len(s)], steps, longest, k_run)
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
-    fine = None
+    of_rows: dict[str, Array] = {}
     if penalty is not None:
-        fine = penalty(learner.model, flat.observation, flat.action)
-        flat = eqx.tree_at(lambda rows: rows.reward, flat, flat.reward - fine)
+        of_rows = penalty(learner.model, flat.observation, flat.action)
+        flat = eqx.tree_at(lambda rows: rows.reward, flat, flat.reward - of_rows["penalty"])
     order = jnp.argsort(~flat.alive, stable=True)  # those that are alive first, in the order of their steps
     packed, count = _pack(flat)[order], flat.alive.sum()
     pool = learner.pool
@@ -346,9 +346,8 @@ def _imagine(
         "imagined_steps": count / config.rollouts,
         "imagined_reward": jnp.where(flat.alive, flat.reward, 0).sum() / alive,
         "imagined_lost": flat.lost.sum() / config.rollouts,
+        **{name: jnp.where(flat.alive, value, 0).sum() / alive for name, value in of_rows.items()},
     }
-    if fine is not None:
-        report["penalty"] = jnp.where(flat.alive, fine, 0).sum() / alive
     filled = Pool(kept, pool.added + count, drawn_from)
     return Learner(learner.sac, learner.model, filled, learner.units, report, learner.trigger)
 
@@ -374,7 +373,12 @@ def real_rows(config: ModelBased) -> int:
 
 
 def update(
-    config: ModelBased, learner: Learner, real: Transition, key: PRNGKeyArray
+    config: ModelBased,
+    learner: Learner,
+    real: Transition,
+    key: PRNGKeyArray,
+    *,
+    losses: soft_actor_critic.Losses = soft_actor_critic.CONTINUOUS,
 ) -> tuple[Learner, dict[str, Float[Array, ""]]]:
     """One update of SAC on `real` transitions and imagined ones, with actions in units of their bounds."""
     k_draw, k_update = jax.random.split(key) if config.real_share < 1 else (key, key)
@@ -393,8 +397,9 @@ def update(
         continues=batch.continues,
     )
     entropy = -spec.action_size if config.target_entropy is None else config.target_entropy
+    options = cast(soft_actor_critic.Options, config)
     sac, metrics = soft_actor_critic.update(
-        cast(soft_actor_critic.Options, config), learner.sac, batch, k_update, target_entropy=entropy
+        options, learner.sac, batch, k_update, target_entropy=entropy, losses=losses
     )
     found = Learner(sac, learner.model, learner.pool, units, learner.report, learner.trigger)
     return found, {**metrics, **learner.report}
