@@ -127,9 +127,12 @@ def prepare(
 
 
 def model_rows(source: Transitions, spec: Spec) -> Rows:
-    """The steps whose next observation is known, with actions in units of their bounds."""
+    """The steps whose next observation is known, shuffled, with actions in units of their bounds.
+
+    Shuffled, as every so many-th row is held out, which must not be the same step of every episode.
+    """
     usable = np.asarray(source.usable)
-    place = usable[np.asarray(source.next_row)[usable] != usable]
+    place = np.random.default_rng(0).permutation(usable[np.asarray(source.next_row)[usable] != usable])
     s, a, r, s_next, continues = _gathered(source, place, spec)
     return Rows(s, a, r, s_next, continues, len(place), len(place) - 1)
 
