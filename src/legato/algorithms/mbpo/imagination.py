@@ -228,6 +228,7 @@ def fit_options(config: ModelBased) -> FitOptions:
         patience=config.patience,
         epoch=config.fit_epoch,
         most=config.fit_most,
+        variance_power=config.variance_power,
     )
 
 
