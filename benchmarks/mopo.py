@@ -32,7 +32,7 @@ from legato.models.uncertainty import advised_weight
 from legato.rollout import Clock, episodes, stack
 from legato.training import offline
 from legato.training.run import Run
-from legato.training.settings import override, preset
+from legato.training.settings import OfflineSettings, override, preset
 
 WITHIN = (0.5, 1.0)
 PASSING = 25
@@ -73,6 +73,7 @@ def learnt(
     if options.updates and algorithm == "mopo":
         settings["updates"] = options.updates
     config, found = override(*preset("cpu", algorithm, data.about.name), **{"dataset": data.about.name, **settings})
+    assert isinstance(found, OfflineSettings)
     found = replace(found, eval_every=found.updates, checkpoint_every=found.updates)
     with tempfile.TemporaryDirectory() as folder:
         run = offline.start(algorithm, "cpu", config, found, Path(folder) / "run", data=data, quiet=True)
@@ -92,7 +93,7 @@ def cell(values: np.ndarray) -> str:
 
 
 def annulus(options: argparse.Namespace) -> None:
-    data = passing()
+    data = passing(kept=options.logged)
     earned = logs.returns(data)
     print(f"| staying in the annulus, {options.seeds} seeds | return |\n|---|---|")
     print(f"| logged: mean, best of {len(data)} | {earned.mean():.1f}, {earned.max():.1f} |", flush=True)
@@ -107,7 +108,7 @@ def annulus(options: argparse.Namespace) -> None:
 
 
 def weight(options: argparse.Namespace) -> None:
-    data, beyond = passing(), {}
+    data, beyond = passing(kept=options.logged), {}
     print("| penalty | imagined return of a roll-out | uncertainty | beyond the data, % | return when played |")
     print("|---|---|---|---|---|")
     for value in WEIGHTS:
@@ -125,6 +126,7 @@ if __name__ == "__main__":
     parser.add_argument("part", choices=("annulus", "weight"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--episodes", type=int, default=30, help="that each seed is played for")
+    parser.add_argument("--logged", type=int, default=500, help="episodes that are learnt from")
     parser.add_argument("--updates", type=int, default=0, help="of MOPO; 0: the preset's")
     given = parser.parse_args()
     {"annulus": annulus, "weight": weight}[given.part](given)
