@@ -189,6 +189,7 @@ BENCHMARKS = {
     "finetune.py": "Decision S4's two forms, and a Decision Transformer beside it",
     "history.py": "a window against a recurrence: Decision Transformer and Decision S4",
     "locomotion.py": "columns of the table: variants of algorithms that learn from logs",
+    "mopo.py": "MOPO beside behaviour cloning",
     "narrow_actions.py": "a table of behaviour cloning",
     "offline.py": "operations of updates, counted by hand for BC, DT and DS4",
     "images.py": "SAC, beside itself with vectors",

@@ -43,6 +43,7 @@ IMAGINING: dict[str, Any] = {
     **{"rollouts": 16, "rollout_length": (1, 2), "rollout_growth": (20, 40), "fit_most": 20, "fit_epoch": 5},
 }
 CRITICS: dict[str, Any] = {**ACTING, "layers": 1, "warmup": 1, "critic_updates": 1, "updates": 1}
+MODEL: dict[str, Any] = {"members": 2, "elites": 2, "model_hidden": (8,), "rollouts": 8}
 SMALL: dict[str, dict[str, Any]] = {
     "sac": {**ACTING, "action_repeat": 2},
     "td3": ACTING,
@@ -50,6 +51,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "mbpo": {**IMAGINING, "imagine_every": 10},
     "cmlo": {**IMAGINING, "check_every": 4, "shortest": 8, "longest": 16, "termination": "learned"},
     **{name: {**sizes, "batch_size": 6} for name, sizes in LOGGED.items()},  # as no other test has
+    "mopo": {**ACTING, **MODEL, "real_share": 0.5, "fit_most": 10, "imagine_every": 50, "termination": "never"},
     "tt": {**LOGGED["tt"], "batch_size": 6, "beams": 4, "horizon": 2},
     "ds4-ac": {**CRITICS, "every": 6, "start_steps": 12, "critic_steps": 24, "offline_steps": 20, "refresh_every": 2},
     "ds4-rw": {"every": 6, "updates": 1, "episodes": 5, "batch_size": 2, "warmup": 1},

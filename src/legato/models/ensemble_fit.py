@@ -51,6 +51,8 @@ class FitOptions:
     """updates between two measurements on held-out rows; 0: as many as go once through the rows"""
     most: int = 5_000
     """updates after which a fit ends in any case"""
+    variance_power: float = 0.0
+    """see `ensemble.loss`"""
 
     def period(self, capacity: int) -> int:
         """Every so many-th row is held out."""
@@ -117,7 +119,7 @@ def refit(
     while done < options.most and waited < options.patience:
         updates = min(epoch, options.most - done)
         model, state, best, least, improved = _epoch(
-            *(optimiser, options.batch_size, period, model, state, best, least),
+            *(optimiser, options.batch_size, period, options.variance_power, model, state, best, least),
             *(x, y, filled, resample, k_run, done, updates),
         )
         done += updates
@@ -171,11 +173,12 @@ def held_out_error(model: Ensemble, x: Array, y: Array, filled: Array, period: i
 _error = jax.jit(held_out_error, static_argnums=4)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(4,))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=(5,))
 def _epoch(
     optimiser: optax.GradientTransformation,
     batch_size: int,
     period: int,
+    variance_power: float,
     model: Ensemble,
     state: optax.OptState,
     best: Ensemble,
@@ -195,7 +198,7 @@ def _epoch(
         model, state = carry
         at = jax.random.randint(jax.random.fold_in(key, i), (len(resample), batch_size), 0, train)
         rows = training_place(jnp.take_along_axis(resample, at, axis=1), period)
-        gradient = jax.grad(ensemble.loss)(model, x[rows], y[rows])
+        gradient = jax.grad(ensemble.loss)(model, x[rows], y[rows], variance_power)
         return descend(optimiser, model, gradient, state)
 
     model, state = jax.lax.fori_loop(first, first + updates, turn, (model, state))

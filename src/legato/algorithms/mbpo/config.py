@@ -1,6 +1,7 @@
-"""MBPO and CMLO: hyper-parameters, presets and entries.
+"""MBPO, CMLO and MOPO: hyper-parameters, presets and entries.
 
-Sources: [MBPO] Janner et al., arXiv 1906.08253, and its code; [CMLO] Ji et al., arXiv 2210.08349, and its code.
+Sources: [MBPO] Janner et al., arXiv 1906.08253, and its code; [CMLO] Ji et al., arXiv 2210.08349, and its code; [MOPO]
+Yu et al., arXiv 2005.13239, and its code; [Kit] OfflineRL-Kit's MOPO.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from legato.options import (
     Finite,
     Interval,
     NonNegative,
+    Positive,
     PositiveShare,
     Rate,
     Share,
@@ -53,6 +55,9 @@ class ModelBased:
     """Adam step size of each [MBPO]"""
     model_weight_decay: NonNegative = 5e-5
     """[MBPO: 2.5e-5 in the first layer to 1e-4 in the last]"""
+    variance_power: Share = 0.0
+    """with 0 the loss is the likelihood [MBPO], in which numbers that are predicted exactly outweigh the others; with 1
+    all count alike for the mean (Seitzer et al., arXiv 2203.09168, beta)"""
     held_out: Annotated[float, Interval("(0, 0.5]")] = 0.2
     """share of the rows by which fitting is stopped and elites are chosen [MBPO]"""
     held_out_most: Count = 5_000
@@ -154,6 +159,35 @@ class CMLO(MBPO):
     """when the model is refitted: where it is due [CMLO], or every `refit_every` steps [MBPO]"""
 
 
+@dataclass(frozen=True)
+class MOPO(ModelBased):
+    """Offline model-based policy optimisation: SAC on roll-outs of a model that pay less where the model is unsure."""
+
+    held_out_most: Count = 1_000
+    """rows held out at most [MOPO]"""
+    rollouts: Size = 50_000
+    """states from which the model is unrolled each time [MOPO]"""
+    rollout_length: Annotated[tuple[int, int], AtLeast(1, most=1_000)] = (5, 5)
+    """steps of each, at first and in the end [MOPO: 1 or 5]"""
+    imagine_every: Count = 1_000
+    """updates between two times that the model is unrolled [MOPO]"""
+    retain: Count = 5
+    """times that the model is unrolled of which the steps are kept [MOPO]"""
+    penalty: NonNegative = 1.0
+    """how much uncertainty costs, lambda [MOPO: 0.5 to 5, of raw units]"""
+    penalty_kind: Literal["ensemble_std", "max_pairwise", "max_aleatoric", "none"] = "ensemble_std"
+    """what uncertainty is: the deviation of the members' means, the largest distance of two, or the largest spread that
+    a member predicts [MOPO]"""
+    penalty_units: Literal["data", "raw"] = "data"
+    """what a penalty of 1 takes at a step as uncertain as only 5 % of the data's are: a deviation of the data's
+    rewards; or lambda times an uncertainty in raw units, whatever these are [MOPO]"""
+    penalty_most: Annotated[float, Positive()] = 5.0
+    """uncertainty that counts at most, where 1 is that of the 5 %; not read with `penalty_units=raw`"""
+    clip_targets: bool = True
+    """keep critics' targets between the least and the largest discounted return that the data's rewards allow [MOPO:
+    off]"""
+
+
 # Of the code of [MBPO], by environment without version: (updates per step, roll-out lengths, growth in thousands of
 # steps, target entropy).
 PAPER: dict[str, tuple[int, tuple[int, int], tuple[int, int], float]] = {
@@ -201,6 +235,41 @@ def cpu(task: Task) -> Preset:
     return Preset(options, {**settings, "eval_every": 250, "log_every": 250, "checkpoint_every": 500})
 
 
+# Roll-out length and lambda, by words of the dataset's name, the most particular first: of [Kit] for D4RL's v2 sets,
+# and of [MOPO] for its random ones (v0), which [Kit] leaves out.
+PAPER_OFFLINE: dict[str, tuple[int, float]] = {
+    "halfcheetah medium replay": (5, 0.5),
+    "halfcheetah medium expert": (5, 2.5),
+    "halfcheetah medium": (5, 0.5),
+    "halfcheetah random": (5, 0.5),
+    "hopper medium replay": (5, 2.5),
+    "hopper medium expert": (5, 5.0),
+    "hopper medium": (5, 5.0),
+    "hopper random": (5, 1.0),
+    "walker2d medium replay": (1, 2.5),
+    "walker2d medium expert": (1, 2.5),
+    "walker2d medium": (5, 0.5),
+    "walker2d random": (1, 1.0),
+}
+
+
+def paper_offline(task: Task) -> Preset:
+    """As published for MOPO: its penalty in its units, its target entropy."""
+    length, penalty = next((found for words, found in PAPER_OFFLINE.items() if task.has(words)), (5, 1.0))
+    options: dict[str, Any] = {"rollout_length": (length, length), "penalty": penalty, "units": "environment"}
+    options |= {"penalty_kind": "max_aleatoric", "penalty_units": "raw", "clip_targets": False}
+    options |= {"target_entropy": -3.0, "fit_most": 1_000_000}
+    return Preset(options, {"updates": 1_000_000, "eval_every": 10_000, "checkpoint_every": 50_000})
+
+
+def cpu_offline(task: Task) -> Preset:
+    """For two cores: a smaller model whose every output counts alike, fewer updates with longer steps."""
+    options: dict[str, Any] = {"members": 5, "elites": 3, "model_hidden": (64, 64), "model_learning_rate": 3e-3}
+    options |= {"variance_power": 1.0, "fit_epoch": 250, "fit_most": 4_000, "rollouts": 2_000, "imagine_every": 500}
+    options |= {"hidden": 64, "batch_size": 128, "learning_rate": 1e-3, "anneal_over": -1, "tau": 0.02}
+    return Preset(options, {"updates": 10_000, "eval_every": 2_500, "checkpoint_every": 2_500})
+
+
 PLANNERS = ("unrolled", "mppi", "cem")
 
 _OFFERS = {
@@ -228,5 +297,13 @@ ENTRIES = (
         presets={"paper": paper, "cpu": cpu},
         play={"planner": str, **types(Shooting)},
         offers=_OFFERS,
+    ),
+    Entry(
+        name="mopo",
+        config=MOPO,
+        learns="offline",
+        module="legato.algorithms.mbpo.mopo",
+        presets={"paper": paper_offline, "cpu": cpu_offline},
+        offers={"prepare": "mopo", "for_data": "mopo", "refresh": "mopo", "refresh_due": "mopo"},
     ),
 )

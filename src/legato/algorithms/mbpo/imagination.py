@@ -33,8 +33,8 @@ from legato.nn.mlp import Linear
 
 CLASSIFIER_UPDATES = 500
 """of the classifier of terminations, in each fit"""
-Penalty = Callable[[EnvironmentModel, Array, Array], Float[Array, " rows"]]
-"""what imagined rewards lose, of the model, s and a"""
+Penalty = Callable[[EnvironmentModel, Array, Array], dict[str, Float[Array, " rows"]]]
+"""of the model, s and a: the `penalty` that imagined rewards lose, and what else is reported of each row; a pytree"""
 
 
 class NormalisedActor(eqx.Module):
@@ -241,6 +241,7 @@ def fit_options(config: ModelBased) -> FitOptions:
         patience=config.patience,
         epoch=config.fit_epoch,
         most=config.fit_most,
+        variance_power=config.variance_power,
     )
 
 
@@ -372,7 +373,7 @@ def imagine(
     return found
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=0)
 def _imagine(
     config: ModelBased,
     penalty: Penalty | None,
@@ -394,10 +395,10 @@ def _imagine(
     longest = max(config.rollout_length)
     found = environment_model.roll_out(learner.model, act, s[(newest - age) % len(s)], steps, longest, k_run)
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
-    fine = None
+    of_rows: dict[str, Array] = {}
     if penalty is not None:
-        fine = penalty(learner.model, flat.observation, flat.action)
-        flat = eqx.tree_at(lambda rows: rows.reward, flat, flat.reward - fine)
+        of_rows = penalty(learner.model, flat.observation, flat.action)
+        flat = eqx.tree_at(lambda rows: rows.reward, flat, flat.reward - of_rows["penalty"])
     order = jnp.argsort(~flat.alive, stable=True)  # those that are alive first, in the order of their steps
     packed, count = _pack(flat)[order], flat.alive.sum()
     pool = learner.pool
@@ -409,9 +410,8 @@ def _imagine(
         "imagined_steps": count / config.rollouts,
         "imagined_reward": jnp.where(flat.alive, flat.reward, 0).sum() / alive,
         "imagined_lost": flat.lost.sum() / config.rollouts,
+        **{name: jnp.where(flat.alive, value, 0).sum() / alive for name, value in of_rows.items()},
     }
-    if fine is not None:
-        report["penalty"] = jnp.where(flat.alive, fine, 0).sum() / alive
     added, capacity = pool.added + count, len(kept)
     added = jnp.where(added < 2 * capacity, added, capacity + added % capacity)
     filled = Pool(kept, added, drawn_from)
@@ -439,7 +439,12 @@ def real_rows(config: ModelBased) -> int:
 
 
 def update(
-    config: ModelBased, learner: Learner, real: Transition, key: PRNGKeyArray
+    config: ModelBased,
+    learner: Learner,
+    real: Transition,
+    key: PRNGKeyArray,
+    *,
+    losses: soft_actor_critic.Losses = soft_actor_critic.CONTINUOUS,
 ) -> tuple[Learner, dict[str, Float[Array, ""]]]:
     """One update of SAC on `real` transitions and imagined ones, with actions in units of their bounds."""
     k_draw, k_update = jax.random.split(key) if config.real_share < 1 else (key, key)
@@ -458,8 +463,9 @@ def update(
         continues=batch.continues,
     )
     entropy = -spec.action_size if config.target_entropy is None else config.target_entropy
+    options = cast(soft_actor_critic.Options, config)
     sac, metrics = soft_actor_critic.update(
-        cast(soft_actor_critic.Options, config), learner.sac, batch, k_update, target_entropy=entropy
+        options, learner.sac, batch, k_update, target_entropy=entropy, losses=losses
     )
     found = Learner(sac, learner.model, learner.pool, units, learner.report, learner.trigger)
     return found, {**metrics, **learner.report}
