@@ -28,10 +28,11 @@ def main() -> None:
     import jax
 
     import legato
+    from legato.algorithms.model_planner import ModelPlanner
     from legato.algorithms.sac import sac
     from legato.algorithms.srl import srl
     from legato.algorithms.srl.config import SRL
-    from legato.algorithms.srl.planner import ModelPlanner
+    from legato.algorithms.srl.planner import SRLModel
     from legato.data.spec import Spec
     from legato.evaluation.latency import latency
     from legato.planning.shooting import Shooting
@@ -60,8 +61,9 @@ def main() -> None:
         plain = sac.Config(hidden=config.hidden)
         policies: dict[str, Policy] = {"SAC": sac.policy(plain, sac.init(plain, spec, jax.random.key(0)))}
         policies["SRL"] = srl.policy(config, learner)
+        model = SRLModel(learner.actor, learner.critic, learner.model)
         for planner, how in {"unrolled": None, "MPPI": Shooting(), "CEM": Shooting(temperature=0.0)}.items():
-            policies[f"{planner}, in the model"] = ModelPlanner(learner.actor, learner.critic, learner.model, spec, how)
+            policies[f"{planner}, in the model"] = ModelPlanner(model, spec, how)
         for policy, acting in policies.items():
             rows(policy, Player(acting, spec))
 

@@ -34,8 +34,8 @@ def load(
     instead of by its own values: TT(+Q). Of a run it is the same seed's, if it has one, and otherwise the first.
     How it looks for a plan may differ from what it was trained with: `search={"beams": 32, "horizon": 5}`.
 
-    With `search={"planner": "mppi"}` the actor of an SRL run does not write its plans: they are looked for, by MPPI or
-    CEM (`cem`), in the model and by the critics of the run's newest checkpoint, or imagined action by action
+    With `search={"planner": "mppi"}` the actor of an SRL, MBPO or CMLO run is not asked alone: plans are looked for, by
+    MPPI or CEM (`cem`), in the model and by the critics of the run's newest checkpoint, or imagined action by action
     (`unrolled`); the other options are those of `planning.shooting.Shooting`.
     """
     loaded = policy_file.load(_policy(path, seed, which))
@@ -61,7 +61,8 @@ def compose(
     card = loaded.card
     found = entry(card.algorithm)
     if "compose" not in found.offers:
-        able = " and ".join(name for name, other in entries().items() if "compose" in other.offers)
+        *others, last = (name for name, other in entries().items() if "compose" in other.offers)
+        able = f"{', '.join(others)} and {last}"
         raise LegatoError(f"a policy of '{card.algorithm}' takes no search and no critic: those of {able} do")
 
     def learner() -> Any:

@@ -21,9 +21,10 @@ from legato import api
 from legato.algorithms import algorithm as algorithm_module
 from legato.algorithms import entry
 from legato.algorithms.action_units import warn_of_units
+from legato.algorithms.model_planner import ModelPlanner
 from legato.algorithms.sac import sac
 from legato.algorithms.srl import srl
-from legato.algorithms.srl.planner import ModelPlanner
+from legato.algorithms.srl.planner import SRLModel
 from legato.algorithms.td3 import td3
 from legato.data import dataset_statistics, windows
 from legato.data.dataset_statistics import DatasetStatistics
@@ -121,7 +122,7 @@ def test_a_policy_reads_and_writes_the_environments_units(name: str, key: int | 
 def test_a_planner_reads_and_writes_the_environments_units(how: Shooting | None) -> None:
     @partial(jax.jit, static_argnums=0)
     def plan(spec: Spec, learner: srl.Learner, before: Any) -> Any:
-        policy = ModelPlanner(learner.actor, learner.critic, learner.model, spec, how)
+        policy = ModelPlanner(SRLModel(learner.actor, learner.critic, learner.model), spec, how)
         return policy.decide(LastStep(noise(0, 3).astype(jnp.float32), before), None, 3)[0]
 
     before, (ours, theirs) = np.float32([0.3, 3.1]), (made(CONFIG["srl"], spec) for spec in (OFF, UNIT))

@@ -13,8 +13,9 @@ from tests.learners import differences
 from tests.tiny import train, untrained
 
 from legato import api
+from legato.algorithms.model_planner import ModelPlanner
 from legato.algorithms.srl import srl
-from legato.algorithms.srl.planner import ModelPlanner
+from legato.algorithms.srl.planner import SRLModel
 from legato.data.spec import Spec
 from legato.errors import LegatoError
 from legato.evaluation import sweeps
@@ -46,7 +47,7 @@ decide = jax.jit(lambda policy, key, length: policy.decide(LastStep(S, BEFORE), 
 
 
 def planner(learner: srl.Learner, how: Shooting | None) -> ModelPlanner:
-    return ModelPlanner(learner.actor, learner.critic, learner.model, SPEC, how)
+    return ModelPlanner(SRLModel(learner.actor, learner.critic, learner.model), SPEC, how)
 
 
 def decided(policy: ModelPlanner, length: int, key: jax.Array | None = None) -> np.ndarray:
@@ -111,7 +112,8 @@ def test_a_planner_works_where_actor_critics_and_model_do() -> None:
     config = srl.Config(horizon=3, hidden=8, latent=5, critic="time_aware", action_units="environment")
     learner = init(config, SPEC, jax.random.key(0))
     assert learner.encoder is not None
-    policy = ModelPlanner(learner.actor, learner.critic, learner.model, SPEC, HOW, learner.encoder, 3)
+    model = SRLModel(learner.actor, learner.critic, learner.model, learner.encoder, 3)
+    policy = ModelPlanner(model, SPEC, HOW)
     first = z = encode(learner.encoder, S)
     total = 0.0
     unit = np.random.default_rng(0).uniform(-1, 1, (4, 2)).astype(np.float32)
@@ -119,7 +121,7 @@ def test_a_planner_works_where_actor_critics_and_model_do() -> None:
         total += min(float(q) for q in valued(learner.critic, np.append(z, np.float32(k / 3)), a))
         z = predicted(learner.model, z, a)
     assert float(judged(policy, first, unit)) == pytest.approx(total, rel=1e-5)
-    unrolled = ModelPlanner(learner.actor, learner.critic, learner.model, SPEC, None, learner.encoder, 3)
+    unrolled = ModelPlanner(model, SPEC, None)
     expected = greedy(learner.actor, first, BEFORE, 1)
     np.testing.assert_allclose(decided(unrolled, 1), expected, atol=1e-6)
 
@@ -144,8 +146,8 @@ def test_what_is_planned_in_comes_from_the_newest_checkpoint(run: Run) -> None:
     for seed, learner in zip(run.seeds, learnt, strict=True):
         policy = api.load(run.path, seed, search={"planner": "cem", "samples": 16}).policy
         assert isinstance(policy, ModelPlanner) and policy.how == Shooting(samples=16, temperature=0.0)
-        assert policy.indexed_steps == run.config.horizon  # type: ignore[union-attr]
-        assert not differences(policy, learner, parts)
+        assert policy.model.indexed_steps == run.config.horizon  # type: ignore[union-attr]
+        assert not differences(policy.model, learner, parts)
     assert differences(*learnt, parts) == set(parts)
     assert api.load(run.path, search={"planner": "unrolled"}).policy.how is None  # type: ignore[attr-defined]
 
@@ -187,7 +189,9 @@ def test_what_makes_no_sense_is_refused(search: dict[str, Any], message: str, ru
 
 
 def test_what_cannot_be_planned_with_is_refused(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(LegatoError, match="a policy of 'sac' takes no search and no critic: those of srl and tt do"):
+    with pytest.raises(
+        LegatoError, match="a policy of 'sac' takes no search and no critic: those of srl, mbpo, cmlo and tt do"
+    ):
         api.load(untrained("sac", tmp_path / "sac").path, search={"planner": "mppi"})
     with pytest.raises(LegatoError, match="is a policy alone: model and critics"):
         api.load(run.policy_path(3), search={"planner": "mppi"})

@@ -37,12 +37,19 @@ ENV, LIMIT = "Pendulum-v1", 12  # steps of an episode
 FOREIGN = pytest.mark.filterwarnings("ignore:observations lay outside")
 
 ACTING: dict[str, Any] = {"hidden": 8, "batch_size": 8}
+IMAGINING: dict[str, Any] = {
+    **ACTING,
+    **{"members": 2, "elites": 1, "model_hidden": (8,), "model_batch_size": 8, "first_fit": 20, "refit_every": 20},
+    **{"rollouts": 16, "rollout_length": (1, 2), "rollout_growth": (20, 40), "fit_most": 20, "fit_epoch": 5},
+}
 CRITICS: dict[str, Any] = {**ACTING, "layers": 1, "warmup": 1, "critic_updates": 1, "updates": 1}
 MODEL: dict[str, Any] = {"members": 2, "elites": 2, "model_hidden": (8,), "rollouts": 8}
 SMALL: dict[str, dict[str, Any]] = {
     "sac": {**ACTING, "action_repeat": 2},
     "td3": ACTING,
     "srl": {**ACTING, "horizon": 4, "model_hidden": (8, 8)},
+    "mbpo": {**IMAGINING, "imagine_every": 10},
+    "cmlo": {**IMAGINING, "check_every": 4, "shortest": 8, "longest": 16, "termination": "learned"},
     **{name: {**sizes, "batch_size": 6} for name, sizes in LOGGED.items()},  # as no other test has
     "mopo": {**ACTING, **MODEL, "real_share": 0.5, "fit_most": 10, "imagine_every": 50, "termination": "never"},
     "tt": {**LOGGED["tt"], "batch_size": 6, "beams": 4, "horizon": 2},

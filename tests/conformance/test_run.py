@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from tests.conformance.cases import ALL, FOREIGN, STOPS, TIMES, case, ctrl_c_after, resume, seed_of, train
 from tests.learners import same
-from tests.runs import rows, same_end, saved
+from tests.runs import load, rows, same_end, saved
 
 from legato import api
 from legato.algorithms import entry
+from legato.algorithms.mbpo.config import ModelBased
 from legato.cli import main
 from legato.envs import make_vec
 from legato.evaluation import prompts
 from legato.evaluation.latency import latency
 from legato.evaluation.sweeps import asl_clock, sweep
+from legato.models import ensemble_fit
 from legato.rollout import Clock, episodes, stack
 from legato.training.run import Run
 
@@ -54,6 +58,33 @@ def test_a_run_that_was_stopped_and_resumed_ends_like_one_left_alone(name: str, 
     with ctrl_c_after(STOPS[here.entry.learns]), pytest.raises(KeyboardInterrupt, match="stopped at"):
         train(name, tmp_path / "run")
     assert saved(tmp_path / "run")[-1] == STOPS[here.entry.learns] < saved(here.run.path)[-1]
+    resume(name, tmp_path / "run")
+    same_end(tmp_path / "run", here.run.path)
+
+
+@pytest.mark.parametrize("name", [name for name, found in ALL.items() if issubclass(found.config, ModelBased)])
+def test_a_run_that_was_stopped_in_a_refit_ends_like_one_left_alone(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the second one, after that of the first seed."""
+    here, refit, count = case(name), ensemble_fit.refit, []
+
+    def stopped(*args: Any, on_updates: Any) -> Any:
+        count.append(args)
+
+        def half_way(updates: int) -> None:
+            if len(count) == 4 and updates == 5:
+                signal.raise_signal(signal.SIGINT)
+            on_updates(updates)
+
+        return refit(*args, on_updates=half_way)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt, match="stopped at"):
+        patched.setattr(ensemble_fit, "refit", stopped)
+        train(name, tmp_path / "run")
+    assert len(count) == 4
+    step, state = load(tmp_path / "run")
+    assert 0 < int(state["loop"]["refreshed_step"]) < step < saved(here.run.path)[-1]
     resume(name, tmp_path / "run")
     same_end(tmp_path / "run", here.run.path)
 

@@ -134,12 +134,13 @@ def refit(
 
 @partial(jax.jit, static_argnums=4)
 def _units(model: Ensemble, x: Array, y: Array, filled: Array, period: int) -> tuple[Normaliser, Normaliser]:
-    """Mean and deviation of the rows that are learnt from; the deviation of a constant is 1."""
+    """Mean and deviation of the rows that are learnt from, without NaNs; the deviation of a constant is 1."""
     place = jnp.arange(len(x))
-    known = ((place < filled) & (place % period != period - 1))[:, None]
-    count = known.sum()
+    learnt = ((place < filled) & (place % period != period - 1))[:, None]
 
     def of(rows: Array) -> Normaliser:
+        known = learnt & ~jnp.isnan(rows)
+        count = jnp.maximum(known.sum(axis=0), 1)
         mean = jnp.where(known, rows, 0).sum(axis=0) / count
         square = (jnp.where(known, rows - mean, 0) ** 2).sum(axis=0) / count
         return Normaliser(mean, jnp.where(square > 1e-12, jnp.sqrt(square), 1))
@@ -208,5 +209,8 @@ def _epoch(
         return jnp.where(better.reshape(-1, *(1,) * (kept.ndim - 1)), now, kept)
 
     members = jax.tree.map(keep, best.members, model.members)
-    best = eqx.tree_at(lambda m: (m.members, m.high, m.low), best, (members, model.high, model.low))
+    bounds = best.high, best.low, model.high, model.low  # all members', so of the newest weights that are kept
+    newer = better.any() & jnp.isfinite(model.high).all() & jnp.isfinite(model.low).all()
+    high, low = (jnp.where(newer, now, kept) for kept, now in zip(bounds[:2], bounds[2:], strict=True))
+    best = eqx.tree_at(lambda m: (m.members, m.high, m.low), best, (members, high, low))
     return model, state, best, jnp.where(better, error, least), better.any()

@@ -166,7 +166,7 @@ def fit_termination(
     s_next: Float[Array, "capacity obs"],
     continues: Float[Array, " capacity"],
     count: Int[Array, ""],
-    learning_rate: float,
+    learning_rate: Float[Array, ""] | float,
     key: PRNGKeyArray,
 ) -> TerminationModel:
     """The classifier, fitted on from its weights to the first `count` rows by Adam on its cross-entropy."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, cast
 
@@ -62,7 +63,7 @@ class Pool(eqx.Module):
 
     rows: Float[Array, "capacity width"]
     added: Int[Array, ""]
-    """how many were ever added"""
+    """how many were added, less whole rounds of a ring that has gone round: in long runs they are more than an int32"""
     drawn_from: Int[Array, ""]
     """the newest so many are drawn from"""
 
@@ -106,6 +107,17 @@ class Known(NamedTuple):
 
     reward: Reward | None
     rule: Rule | None
+
+
+@dataclass(frozen=True)
+class OfUnitActions:
+    """What is known in the environment's units, of actions in units of their bounds."""
+
+    function: Callable[[Any, Any, Any], Any]
+    spec: Spec
+
+    def __call__(self, s: Array, a: Array, s_next: Array) -> Array:
+        return self.function(s, self.spec.denormalise(a), s_next)
 
 
 @lru_cache(maxsize=8)
@@ -169,8 +181,8 @@ def init(config: ModelBased, spec: Spec, key: PRNGKeyArray, reported: tuple[str,
         ensemble=networks,
         elites=jnp.arange(config.elites, dtype=jnp.int32),
         termination=TerminationModel(o, a, sizes, key=k_termination) if learnt else None,
-        reward=found.reward if config.reward == "known" else None,
-        rule=found.rule if config.termination == "rule" else None,
+        reward=OfUnitActions(found.reward, spec) if config.reward == "known" and found.reward else None,
+        rule=OfUnitActions(found.rule, spec) if config.termination == "rule" and found.rule else None,
     )
     actor = soft_actor_critic.Actor(spec.with_unit_bounds(), config.hidden, key=k_actor)
     critic = TwinCritic(o, a, sizes, key=k_critic)
@@ -298,16 +310,26 @@ def rollout_steps(config: ModelBased, step: int) -> int:
     (first, last), (begin, end) = config.rollout_length, config.rollout_growth
     if step <= begin:
         return first
-    return int(first + min(1.0, (step - begin) / max(end - begin, 1)) * (last - first))
+    whole = max(end - begin, 1)
+    return (first * whole + min(step - begin, whole) * (last - first)) // whole
 
 
 def imagine(
     config: ModelBased, learner: Learner, rows: Rows, step: int, key: PRNGKeyArray, penalty: Penalty | None = None
 ) -> Learner:
-    """One seed's learner with what its actor does in the model added to the pool."""
+    """One seed's learner with what its actor does in the model added to the pool.
+
+    Raises `LegatoError` where the pool is empty even so.
+    """
     steps, recent = rollout_steps(config, step), config.recent_starts or rows.filled
     starts = rows.observation, min(recent, rows.filled), rows.newest
-    return _imagine(config, penalty, learner, *starts, steps, key)
+    found = _imagine(config, penalty, learner, *starts, steps, key)
+    if int(found.pool.added) == 0:
+        raise LegatoError(
+            f"none of {config.rollouts} imagined next states is near the data: the model is no good, lower its "
+            "`model_learning_rate` or raise `first_fit`"
+        )
+    return found
 
 
 @partial(jax.jit, static_argnums=0)
@@ -349,7 +371,9 @@ def _imagine(
         "imagined_lost": flat.lost.sum() / config.rollouts,
         **{name: jnp.where(flat.alive, value, 0).sum() / alive for name, value in of_rows.items()},
     }
-    filled = Pool(kept, pool.added + count, drawn_from)
+    added, capacity = pool.added + count, len(kept)
+    added = jnp.where(added < 2 * capacity, added, capacity + added % capacity)
+    filled = Pool(kept, added, drawn_from)
     return Learner(learner.sac, learner.model, filled, learner.units, report, learner.trigger)
 
 

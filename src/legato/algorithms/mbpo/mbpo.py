@@ -91,7 +91,8 @@ def refresh_due(config: Config, learner: Learner, last: Counts | None, now: Coun
     if config.real_share == 1:
         return False
     if config.update == "event":
-        return _crosses(config.check_every, last, now)
+        since_fit = int(np.max(learner.trigger.steps)) + now.steps - last.steps
+        return _crosses(config.check_every, last, now) or since_fit >= config.longest
     return any(_crosses(every, last, now) for every in (config.refit_every, config.imagine_every))
 
 

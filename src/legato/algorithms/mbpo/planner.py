@@ -1,0 +1,93 @@
+"""Planning in the ensemble of a run, with the actor and the critics that learnt beside it.
+
+    z_0 = s,  z_{k+1} = the mean of the elites' means of s' in (z_k, a_k)
+    J(a_0 ... a_{H-1}) = sum_k gamma^k c_k r_k + gamma^H c_H min_i Q_i(z_H, pi(z_H)),   c_k = product of continuations
+
+with rewards in SAC's units and H the horizon of `Shooting`: the return of a short plan, with what the critics expect
+after it (as in TD-MPC, Hansen et al. 2022, arXiv 2203.04955). Without `Shooting` nothing is looked for: the actor
+decides step by step in imagined states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from legato.algorithms.mbpo.config import PLANNERS, ModelBased
+from legato.algorithms.mbpo.imagination import NormalisedActor, Units
+from legato.algorithms.model_planner import ModelPlanner, read_search
+from legato.algorithms.protocol import Parts
+from legato.algorithms.soft_actor_critic import HeldAction
+from legato.data.spec import Spec
+from legato.errors import LegatoError
+from legato.models.environment_model import EnvironmentModel
+from legato.nn.ensembles import TwinCritic
+
+Config = TypeVar("Config", bound=ModelBased)
+
+
+class EnsembleModel(eqx.Module):
+    """What MBPO, CMLO and MOPO plan in (see `model_planner.PlanningModel`)."""
+
+    actor: NormalisedActor
+    critic: TwinCritic
+    model: EnvironmentModel
+    units: Units
+    """what the critics count in"""
+    gamma: float = eqx.field(static=True)
+
+    @property
+    def spec(self) -> Spec:
+        """In which actions are."""
+        return self.actor.spec
+
+    @property
+    def judges(self) -> tuple[EnvironmentModel, TwinCritic]:
+        """The networks that are asked along every sequence."""
+        return self.model, self.critic
+
+    def encode(self, observation: Float[Array, " obs"]) -> Float[Array, " obs"]:
+        """The observation itself."""
+        return observation
+
+    def act(self, z: Float[Array, " obs"], a_prev: Float[Array, " act"]) -> Float[Array, " act"]:
+        """The mode of pi(z)."""
+        return self.actor(z).mode()
+
+    def step(self, z: Float[Array, " obs"], a: Float[Array, " act"]) -> Float[Array, " obs"]:
+        """The mean next observation."""
+        return self.model.mean_step(z, a)[0]
+
+    def value(self, z: Float[Array, " obs"], actions: Float[Array, "horizon act"]) -> Float[Array, ""]:
+        """J."""
+
+        def turn(carry: tuple[Array, Array], a: Array) -> tuple[tuple[Array, Array], Array]:
+            z, share = carry  # gamma^k c_k
+            z, r, goes_on = self.model.mean_step(z, a)
+            return (z, self.gamma * share * goes_on), share * r
+
+        (z, share), rewards = jax.lax.scan(turn, (z, jnp.ones(())), actions)
+        q = jnp.minimum(*self.critic(self.units.observation(z), self.actor(z).mode()))
+        return rewards.sum() / self.units.reward + share * q
+
+
+def compose(
+    config: Config, policy: HeldAction, options: Mapping[str, Any], parts: Parts
+) -> tuple[Config, ModelPlanner]:
+    """The actor with a planner over its run's model and critics.
+
+    Raises `LegatoError` for options that are none or make no sense, for a critic, and for a run without a model.
+    """
+    how = read_search(type(config).__name__.lower(), options, parts, PLANNERS)
+    learner = parts.learner()
+    if float(learner.report["refits"]) == 0:
+        raise LegatoError("no model to plan in: none was fitted in this run (`real_share=1`, or too few steps)")
+    model = EnsembleModel(policy.actor, learner.sac.critic, learner.model, learner.units, config.gamma)
+    found = ModelPlanner(model, policy.spec, how)
+    found.check()
+    return config, found
