@@ -39,10 +39,12 @@ class Task:
     """of MBPO"""
     longer: int
     """of SAC"""
+    episodes: int = 10
+    """of an evaluation"""
 
 
 TASKS = {
-    "LQR": Task("legato/LQR-v0", -6.5, 3_000, 12_000),
+    "LQR": Task("legato/LQR-v0", -6.5, 3_000, 12_000, episodes=100),
     "Pendulum": Task("Pendulum-v1", -250.0, 2_500, 8_000),
     "InvertedPendulum": Task("InvertedPendulum-v5", 1000.0, 3_000, 24_000),
     "Hopper": Task("Hopper-v5", 1000.0, 30_000, 100_000),
@@ -69,7 +71,7 @@ def trained(name: str, algorithm: str, task: Task, options: argparse.Namespace, 
     if out.exists():
         return Path(api.train(resume=out, quiet=True).path)
     of_model = assigned(options.options) if fits_model(algorithm) else {}
-    settings = {"steps": task.steps, "seeds": options.seeds, "preset": "cpu", "quiet": True, **of_model, **given}
+    settings = {"steps": task.steps, "eval_episodes": task.episodes, "seeds": options.seeds, "preset": "cpu", "quiet": True, **of_model, **given}
     return Path(api.train(algorithm, task.env, out=out, **settings).path)
 
 

@@ -368,7 +368,7 @@ def imagine(
     if int(found.pool.added) == 0:
         raise LegatoError(
             f"none of {config.rollouts} imagined next states is near the data: the model is no good, lower its "
-            "`model_learning_rate` or raise `first_fit`"
+            "`model_learning_rate` or fit it to more data"
         )
     return found
 
