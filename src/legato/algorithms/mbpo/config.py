@@ -204,8 +204,20 @@ def cpu(task: Task) -> Preset:
 def _field() -> Preset:
     """Of a periodic field that is seen whole."""
     start = 500
-    options: dict[str, Any] = {"model": "circulant", "reward": "known", "members": 3, "elites": 3, "units": "environment"}
-    options |= {"model_learning_rate": 3e-3, "model_batch_size": 128, "fit_epoch": 100, "fit_most": 1_000, "patience": 3}
+    options: dict[str, Any] = {
+        "model": "circulant",
+        "reward": "known",
+        "members": 3,
+        "elites": 3,
+        "units": "environment",
+    }
+    options |= {
+        "model_learning_rate": 3e-3,
+        "model_batch_size": 128,
+        "fit_epoch": 100,
+        "fit_most": 1_000,
+        "patience": 3,
+    }
     options |= {"first_fit": start, "refit_every": 500, "rollouts": 4_000, "rollout_length": (3, 3)}
     options |= {"hidden": 128, "gamma": 0.97, "learning_rate": 1e-3, "tau": 0.01, "anneal_over": -1}
     settings: dict[str, Any] = {"steps": 5_000, "start_steps": start, "updates_per_step": 10.0}
