@@ -21,11 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from legato.data import normaliser
 from legato.data import trajectories as logs
 from legato.data.masking import Mask
 from legato.data.normaliser import Normaliser
 from legato.data.trajectories import Trajectories
 from legato.errors import LegatoError
+from legato.nn.circulant import CirculantNetwork, Forcing
 from legato.nn.mlp import MLP
 from legato.nn.optimisation import descend, linear_decay, optax
 
@@ -47,6 +49,9 @@ class Ensemble(eqx.Module):
     low: Float[Array, " outputs"]
     inputs: Normaliser
     outputs: Normaliser
+    field: bool = eqx.field(static=True, default=False)
+    """is x a periodic field with an action, and y the field's change? Then all points have the same units and the same
+    bounds of log-variances, and actions are left as they are"""
 
     def __call__(
         self, x: Float[Array, "*batch inputs"]
@@ -79,6 +84,43 @@ def init(
     size = outputs.mean.size
     high, low = (jnp.full(size, bound, jnp.float32) for bound in (HIGH, LOW))
     return Ensemble(networks, high, low, inputs, outputs)
+
+
+def init_field(
+    points: int, actions: int, forcing: Forcing, channels: Sequence[int] = (16, 16), members: int = 5,
+    *, key: PRNGKeyArray,
+) -> Ensemble:  # fmt: skip
+    """An ensemble of `CirculantNetwork`s before its first update, for a field whose actions force it so.
+
+    Raises `LegatoError` where the forcing is not one number for each point.
+    """
+    edges = forcing(np.concatenate([np.eye(actions), -np.eye(actions)]))
+    if np.shape(edges) != (2 * actions, points):
+        size = f"a forcing of shape {np.shape(edges)[1:]}"
+        raise LegatoError(f"{size} for a field that is observed at {points} points: one number for each is needed")
+    unit = float(np.sqrt(np.mean(np.square(edges)))) or 1.0
+    networks = jax.vmap(lambda k: CirculantNetwork(points, forcing, unit, channels, key=k))(
+        jax.random.split(key, members)
+    )
+    shared = jnp.full(1, HIGH), jnp.full(1, LOW)
+    return Ensemble(networks, *shared, normaliser.none(points + actions), normaliser.none(points), field=True)
+
+
+def share_units(model: Ensemble, inputs: Normaliser, outputs: Normaliser) -> tuple[Normaliser, Normaliser]:
+    """The units that the model counts in, by the units of every column: of a field, the same at all points."""
+    if not model.field:
+        return inputs, outputs
+    points = outputs.mean.size
+
+    def common(units: Normaliser) -> Normaliser:
+        mean, deviation = units.mean[:points], units.deviation[:points]
+        square = jnp.mean(deviation**2 + (mean - mean.mean()) ** 2)
+        ones = jnp.ones(points)
+        return Normaliser(mean.mean() * ones, jnp.sqrt(square) * ones)
+
+    field, rest = common(inputs), normaliser.none(inputs.mean.size - points)
+    joined = [jnp.concatenate(parts) for parts in zip(jax.tree.leaves(field), jax.tree.leaves(rest), strict=True)]
+    return Normaliser(*joined), common(outputs)
 
 
 def loss(
@@ -167,7 +209,7 @@ def _optimiser(learning_rate: float, over: int, weight_decay: float) -> optax.Gr
 
 def matrices(model: Any) -> Any:
     """Which numbers decay: weights."""
-    return jax.tree.map(lambda leaf: leaf.ndim == 3, model)  # [members, inputs, outputs]
+    return jax.tree.map(lambda leaf: leaf.ndim >= 3, model)  # [members, ..., inputs, outputs]
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3, 4))

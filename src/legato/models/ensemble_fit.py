@@ -145,7 +145,7 @@ def _units(model: Ensemble, x: Array, y: Array, filled: Array, period: int) -> t
         square = (jnp.where(known, rows - mean, 0) ** 2).sum(axis=0) / count
         return Normaliser(mean, jnp.where(square > 1e-12, jnp.sqrt(square), 1))
 
-    return of(x), of(y)
+    return ensemble.share_units(model, of(x), of(y))
 
 
 @partial(jax.jit, static_argnums=0)

@@ -49,6 +49,8 @@ class ModelBased:
     """of them that imagine: those that predict held-out rows best [MBPO]"""
     model_hidden: Annotated[tuple[int, ...], AtLeast(1, most=10**6)] = (200, 200, 200, 200)
     """widths of their hidden layers [MBPO]"""
+    model_channels: Annotated[tuple[int, ...], AtLeast(1, most=1_000)] = (16, 16)
+    """of `model=circulant`: channels of its hidden layers"""
     model_batch_size: Size = 256
     """rows per update of each [MBPO]"""
     model_learning_rate: Rate = 1e-3
@@ -225,8 +227,13 @@ CPU: dict[str, dict[str, Any]] = {
 }
 
 
+FIELDS = ("KuramotoSivashinsky", "KuramotoSivashinsky-8jets")
+
+
 def cpu(task: Task) -> Preset:
     """For two cores."""
+    if task.family in FIELDS:
+        return _field()
     start = 250
     options: dict[str, Any] = {"members": 5, "elites": 3, "model_hidden": (64, 64), "first_fit": start}
     options |= {"fit_epoch": 100, "fit_most": 2_000, "rollouts": 2_000}
@@ -268,6 +275,29 @@ def cpu_offline(task: Task) -> Preset:
     options |= {"variance_power": 1.0, "fit_epoch": 250, "fit_most": 4_000, "rollouts": 2_000, "imagine_every": 500}
     options |= {"hidden": 64, "batch_size": 128, "learning_rate": 1e-3, "anneal_over": -1, "tau": 0.02}
     return Preset(options, {"updates": 10_000, "eval_every": 2_500, "checkpoint_every": 2_500})
+
+
+def _field() -> Preset:
+    """Of a periodic field that is seen whole."""
+    start = 500
+    options: dict[str, Any] = {
+        "model": "circulant",
+        "reward": "known",
+        "members": 3,
+        "elites": 3,
+        "units": "environment",
+    }
+    options |= {
+        "model_learning_rate": 3e-3,
+        "model_batch_size": 128,
+        "fit_epoch": 100,
+        "fit_most": 1_000,
+        "patience": 3,
+    }
+    options |= {"first_fit": start, "refit_every": 500, "rollouts": 4_000, "rollout_length": (3, 3)}
+    options |= {"hidden": 128, "gamma": 0.97, "learning_rate": 1e-3, "tau": 0.01, "anneal_over": -1}
+    settings: dict[str, Any] = {"steps": 5_000, "start_steps": start, "updates_per_step": 10.0}
+    return Preset(options, {**settings, "eval_every": 500, "log_every": 500, "checkpoint_every": 1_000})
 
 
 PLANNERS = ("unrolled", "mppi", "cem")

@@ -27,6 +27,7 @@ from legato.models.dynamics import TerminationModel
 from legato.models.ensemble_fit import FitOptions
 from legato.models.environment_model import EnvironmentModel, Imagined, Reward, Rule
 from legato.models.terminations import termination_rule
+from legato.nn.circulant import Forcing
 from legato.nn.distributions import TanhNormal
 from legato.nn.ensembles import TwinCritic
 from legato.nn.mlp import Linear
@@ -108,6 +109,8 @@ class Known(NamedTuple):
 
     reward: Reward | None
     rule: Rule | None
+    forcing: Forcing | None = None
+    """where its observation is a field on a periodic grid that actions force"""
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,9 @@ def known(environment: str) -> Known:
 
     made = make(EnvironmentConfig(**json.loads(environment)))
     try:
-        return Known(getattr(unchanged(made), "known_reward", None), termination_rule(made))
+        inner = unchanged(made)
+        reward, forcing = (getattr(inner, name, None) for name in ("known_reward", "grid_forcing"))
+        return Known(reward, termination_rule(made), forcing)
     finally:
         made.close()
 
@@ -156,10 +161,15 @@ def resolve(config: ModelBased, environment: Any) -> dict[str, Any]:
         raise LegatoError(f"the reward of {named} is not known from (s, a, s'): learn it, `reward=learned`")
     if config.termination == "rule" and found.rule is None:
         raise LegatoError(f"no rule is known by which {named} terminates: learn one, `termination=learned`")
+    if config.model == "circulant" and found.forcing is None:
+        why = "no periodic field that is observed at all its points, without noise (it has no `grid_forcing`)"
+        raise LegatoError(f"`model=circulant` is for periodic fields; {named} is {why}: take `model=mlp`")
+    if config.model == "circulant" and config.reward == "learned":
+        raise LegatoError("`model=circulant` predicts no rewards: take `reward=known`, or `model=mlp`")
     termination = config.termination
     if termination == "auto":
         termination = "learned" if found.rule is None else "rule"
-    needed = config.reward == "known" or termination == "rule"
+    needed = config.reward == "known" or termination == "rule" or config.model == "circulant"
     return {"termination": termination, "known_from": reference if needed else ""}
 
 
@@ -172,11 +182,13 @@ def init(config: ModelBased, spec: Spec, key: PRNGKeyArray, reported: tuple[str,
     o, a = spec.observation_size, spec.action_size
     sizes = (config.hidden, config.hidden)
     found = known(config.known_from)
-    inputs = normaliser.none(o + a)
-    outputs = normaliser.none(o + (config.reward == "learned"))
-    if config.model != "mlp":
-        raise LegatoError(f"there is no model '{config.model}' yet")
-    networks = ensemble.init(inputs, outputs, config.model_hidden, config.members, key=k_model)
+    if config.model == "circulant":
+        if found.forcing is None:
+            raise LegatoError("`model=circulant` needs a `known_from`, an environment that has a `grid_forcing`")
+        networks = ensemble.init_field(o, a, found.forcing, config.model_channels, config.members, key=k_model)
+    else:
+        inputs, outputs = normaliser.none(o + a), normaliser.none(o + (config.reward == "learned"))
+        networks = ensemble.init(inputs, outputs, config.model_hidden, config.members, key=k_model)
     learnt = config.termination == "learned"
     model = EnvironmentModel(
         ensemble=networks,

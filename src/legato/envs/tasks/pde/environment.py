@@ -11,6 +11,7 @@ from gymnasium import spaces
 from jaxtyping import Float
 
 from legato.envs.space_time import SpaceTime
+from legato.envs.tasks.pde import spectral
 from legato.envs.tasks.pde.spectral import Array, Plant, to_field, to_modes
 from legato.errors import LegatoError
 
@@ -118,6 +119,17 @@ class FieldEnvironment(gymnasium.Env[np.ndarray, Any]):
     def known_termination(self) -> Callable[[Array, Array, Array], Array] | None:
         """Does an episode terminate, by observation, action and next observation? None where they do not tell."""
         return self._terminates if self._sees_all else None
+
+    @property
+    def grid_forcing(self) -> Callable[[Array], Array] | None:
+        """What actions `[..., jets]` in [-1, 1] add to u_t at the points `[..., points]`, by NumPy or JAX.
+
+        Like `known_reward` it is None where the observation is not the whole field.
+        """
+        return self._force_at if self._sees_all else None
+
+    def _force_at(self, action: Array) -> Array:
+        return spectral.force(self.plant._replace(forcing=self.plant.jets), action)
 
     @property
     def _sees_all(self) -> bool:
