@@ -15,9 +15,10 @@ import pytest
 from tests.learners import close, same, transitions
 
 from legato.algorithms.entry import Task
-from legato.algorithms.mbpo import imagination, mbpo
+from legato.algorithms.mbpo import imagination, known, mbpo
 from legato.algorithms.mbpo.config import CMLO, MBPO, paper
-from legato.algorithms.mbpo.imagination import Learner, Pool, Rows, Units, rollout_steps
+from legato.algorithms.mbpo.imagination import Learner, Pool, Rows, rollout_steps
+from legato.algorithms.mbpo.units import Units, change_units, measure_units
 from legato.algorithms.protocol import Counts
 from legato.algorithms.sac import sac
 from legato.data import device_memory
@@ -136,9 +137,7 @@ def test_units_are_those_of_the_newest_steps() -> None:
     s = np.concatenate([rng.normal(3, 2, (40, 1)), np.ones((40, 1))], axis=1).astype(np.float32)
     r = rng.normal(-5, 4, 40).astype(np.float32)
     newest = [i % 40 for i in range(5, 5 - 12, -1)]
-    units = imagination.measure_units(
-        12, jnp.asarray(s), jnp.zeros((40, 1)), jnp.asarray(r), jnp.asarray(40), jnp.asarray(5)
-    )
+    units = measure_units(12, jnp.asarray(s), jnp.zeros((40, 1)), jnp.asarray(r), jnp.asarray(40), jnp.asarray(5))
     np.testing.assert_allclose(units.observation.mean, s[newest].mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(units.observation.deviation, [s[newest, 0].std(), 1], rtol=1e-5)
     assert float(units.reward) == pytest.approx(r[newest].std(), rel=1e-5)
@@ -148,7 +147,7 @@ def test_policy_values_and_temperature_stay_when_units_change(learner: Learner) 
     """Only what networks read and write changes: a raw observation leads to the same action and the same raw value."""
     old = Units(Normaliser(jnp.array([1.0, 2.0]), jnp.array([1.0, 0.5])), jnp.asarray(3.0))
     new = Units(Normaliser(jnp.array([0.0, 5.0]), jnp.array([2.0, 0.7])), jnp.asarray(0.5))
-    changed = imagination.change_units(learner.sac, old, new)
+    changed = change_units(learner.sac, old, new)
     s, a = jax.random.normal(jax.random.key(1), (9, 2)), jax.random.normal(jax.random.key(2), (9, 1))
 
     @jax.jit
@@ -298,7 +297,7 @@ def test_an_environments_rule_is_used_where_it_is_known() -> None:
         config = decided(name)
         assert config.termination == "rule" and name in config.known_from
         assert decided(name, termination="never").known_from == ""
-        found[name] = imagination.known(config.known_from).rule
+        found[name] = known.known_functions(config.known_from).rule
     assert tuple(found.values()) == (terminate_inverted_pendulum, terminate_hopper)
 
 

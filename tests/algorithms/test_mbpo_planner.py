@@ -18,8 +18,9 @@ from tests.conformance.cases import IMAGINING
 from legato import api
 from legato.algorithms.mbpo import imagination, mbpo
 from legato.algorithms.mbpo.config import MBPO
-from legato.algorithms.mbpo.imagination import Learner, Units
+from legato.algorithms.mbpo.imagination import Learner
 from legato.algorithms.mbpo.planner import EnsembleModel, compose
+from legato.algorithms.mbpo.units import Units
 from legato.algorithms.model_planner import ModelPlanner
 from legato.algorithms.protocol import Parts
 from legato.data.normaliser import Normaliser, none

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import equinox as eqx
@@ -16,48 +14,23 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.algorithms import soft_actor_critic
 from legato.algorithms.mbpo.config import ModelBased
+from legato.algorithms.mbpo.known import OfUnitActions, known_functions
+from legato.algorithms.mbpo.units import NormalisedActor, Units, change_units, measure_units
 from legato.data import normaliser, ring
 from legato.data.device_memory import refuse_beyond
-from legato.data.normaliser import Normaliser
 from legato.data.replay import Transition
 from legato.data.spec import Spec
 from legato.errors import LegatoError
 from legato.models import ensemble, ensemble_fit, environment_model
 from legato.models.dynamics import TerminationModel
 from legato.models.ensemble_fit import FitOptions
-from legato.models.environment_model import EnvironmentModel, Imagined, Reward, Rule
-from legato.models.terminations import termination_rule
-from legato.nn.circulant import Forcing
-from legato.nn.distributions import TanhNormal
+from legato.models.environment_model import EnvironmentModel, Imagined
 from legato.nn.ensembles import TwinCritic
-from legato.nn.mlp import Linear
 
 CLASSIFIER_UPDATES = 500
 """of the classifier of terminations, in each fit"""
 Penalty = Callable[[EnvironmentModel, Array, Array], dict[str, Float[Array, " rows"]]]
 """of the model, s and a: the `penalty` that imagined rewards lose, and what else is reported of each row; a pytree"""
-
-
-class NormalisedActor(eqx.Module):
-    """An actor that reads observations in units of the data."""
-
-    actor: soft_actor_critic.Actor
-    observation: Normaliser
-
-    def __call__(self, s: Float[Array, "*batch obs"]) -> TanhNormal:
-        return self.actor(self.observation(s))
-
-    @property
-    def spec(self) -> Spec:
-        """In which actions are."""
-        return self.actor.spec
-
-
-class Units(eqx.Module):
-    """What SAC counts in."""
-
-    observation: Normaliser
-    reward: Float[Array, ""]
 
 
 class Pool(eqx.Module):
@@ -101,78 +74,6 @@ class Learner(eqx.Module):
     """of `update=event`, as arrays"""
 
 
-# --- what is known ---
-
-
-class Known(NamedTuple):
-    """What an environment says of itself."""
-
-    reward: Reward | None
-    rule: Rule | None
-    forcing: Forcing | None = None
-    """where its observation is a field on a periodic grid that actions force"""
-
-
-@dataclass(frozen=True)
-class OfUnitActions:
-    """What is known in the environment's units, of actions in units of their bounds."""
-
-    function: Callable[[Any, Any, Any], Any]
-    spec: Spec
-
-    def __call__(self, s: Array, a: Array, s_next: Array) -> Array:
-        return self.function(s, self.spec.denormalise(a), s_next)
-
-
-@lru_cache(maxsize=8)
-def known(environment: str) -> Known:
-    """What is known of the environment that is written so (`written`); nothing of "".
-
-    Raises `LegatoError` where it cannot be made.
-    """
-    if not environment:
-        return Known(None, None)
-    from legato.envs import EnvironmentConfig, make
-    from legato.envs.known import unchanged
-
-    made = make(EnvironmentConfig(**json.loads(environment)))
-    try:
-        inner = unchanged(made)
-        reward, forcing = (getattr(inner, name, None) for name in ("known_reward", "grid_forcing"))
-        return Known(reward, termination_rule(made), forcing)
-    finally:
-        made.close()
-
-
-def written(environment: Any) -> str:
-    """An `EnvironmentConfig` as text."""
-    return json.dumps({"name": environment.name, "options": dict(environment.options)}, sort_keys=True)
-
-
-def resolve(config: ModelBased, environment: Any) -> dict[str, Any]:
-    """The hyper-parameters that the environment decides, an `EnvironmentConfig` or None where there is none.
-
-    Raises `LegatoError` for a reward or a rule that is to be known and is not.
-    """
-    reference = "" if environment is None else written(environment)
-    found = known(reference)
-    named = "the environment" if environment is None else f"'{environment.name}'"
-    if config.reward == "known" and found.reward is None:
-        raise LegatoError(f"the reward of {named} is not known from (s, a, s'): learn it, `reward=learned`")
-    if config.termination == "rule" and found.rule is None:
-        raise LegatoError(f"no rule is known by which {named} terminates: learn one, `termination=learned`")
-    if config.model == "circulant" and found.forcing is None:
-        why = "no periodic field that is observed at all its points, without noise (it has no `grid_forcing`)"
-        raise LegatoError(f"`model=circulant` is for periodic fields; {named} is {why}: take `model=mlp`")
-    if config.model == "circulant" and config.reward == "learned":
-        raise LegatoError("`model=circulant` predicts no rewards: take `reward=known`, or `model=mlp`")
-    termination = config.termination
-    if termination == "auto":
-        termination = "learned" if found.rule is None else "rule"
-    needed = config.reward == "known" or termination == "rule" or config.model == "circulant"
-    return {"termination": termination, "known_from": reference if needed else ""}
-
-
 # --- beginnings ---
 
 
@@ -181,7 +82,7 @@ def init(config: ModelBased, spec: Spec, key: PRNGKeyArray, reported: tuple[str,
     k_actor, k_critic, k_model, k_termination = jax.random.split(key, 4)
     o, a = spec.observation_size, spec.action_size
     sizes = (config.hidden, config.hidden)
-    found = known(config.known_from)
+    found = known_functions(config.known_from)
     if config.model == "circulant":
         if found.forcing is None:
             raise LegatoError("`model=circulant` needs a `known_from`, an environment that has a `grid_forcing`")
@@ -294,65 +195,6 @@ def fit(
         if int(sac.updates):  # before the first, there is nothing to keep
             sac = change_units(sac, learner.units, units)
     return Learner(sac, model, learner.pool, units, report, learner.trigger)
-
-
-@partial(jax.jit, static_argnums=0)
-def measure_units(
-    steps: int,
-    s: Float[Array, "capacity obs"],
-    a: Float[Array, "capacity act"],
-    r: Float[Array, " capacity"],
-    count: Int[Array, ""],
-    newest: Int[Array, ""],
-) -> Units:
-    """Mean and deviation of the newest observations, and the deviation of their rewards; that of a constant is 1."""
-    age = (newest - jnp.arange(len(s))) % len(s)
-    known = (age < jnp.minimum(count, steps))[:, None]
-
-    def moments(rows: Array) -> tuple[Array, Array]:
-        mean = jnp.where(known, rows, 0).sum(axis=0) / known.sum()
-        square = (jnp.where(known, rows - mean, 0) ** 2).sum(axis=0) / known.sum()
-        return mean, jnp.where(square > 1e-12, jnp.sqrt(square), 1)
-
-    return Units(Normaliser(*moments(s)), moments(r[:, None])[1][0])
-
-
-@jax.jit
-def change_units(sac: soft_actor_critic.Learner, old: Units, new: Units) -> soft_actor_critic.Learner:
-    """The same policy, values and temperature, by networks that read and write in other units.
-
-    As van Hasselt et al. 2016 (arXiv 1602.07714) keep what a network says while its targets are normalised anew. The
-    optimisers' moments stay as they are.
-    """
-    scale = new.observation.deviation / old.observation.deviation
-    shift = (new.observation.mean - old.observation.mean) / old.observation.deviation
-    worth = old.reward / new.reward
-
-    def reading(layer: Linear) -> Linear:
-        seen, rest = jnp.split(layer.weight, (len(scale),), axis=-2)
-        bias = layer.bias + jnp.einsum("i,...io->...o", shift, seen)
-        return eqx.tree_at(
-            lambda part: (part.weight, part.bias),
-            layer,
-            (jnp.concatenate([scale[:, None] * seen, rest], axis=-2), bias),
-        )
-
-    def valuing(critic: TwinCritic) -> TwinCritic:
-        first, last = critic.q.layers[0], critic.q.layers[-1]
-        last = jax.tree.map(lambda leaf: worth * leaf, last)
-        return eqx.tree_at(lambda c: (c.q.layers[0], c.q.layers[-1]), critic, (reading(first), last))
-
-    return eqx.tree_at(
-        lambda part: (part.actor.l1, part.critic, part.target_critic, part.log_alpha, part.alpha),
-        sac,
-        (
-            reading(sac.actor.l1),
-            valuing(sac.critic),
-            valuing(sac.target_critic),
-            sac.log_alpha + jnp.log(worth),
-            sac.alpha * worth,
-        ),
-    )
 
 
 # --- what is imagined ---

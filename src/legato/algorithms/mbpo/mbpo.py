@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from legato.algorithms.mbpo import imagination
+from legato.algorithms.mbpo import imagination, known
 from legato.algorithms.mbpo.config import MBPO as Config
 from legato.algorithms.mbpo.imagination import Learner, Rows
 from legato.algorithms.protocol import Counts
@@ -41,7 +41,7 @@ def check(config: Config, spec: Spec, environment: str) -> None:
 
 def for_environment(config: Config, spec: Spec, environment: Any) -> Config:
     """The hyper-parameters with the termination and the reward that the environment knows, or not."""
-    return dataclasses.replace(config, **imagination.resolve(config, environment))
+    return dataclasses.replace(config, **known.resolve(config, environment))
 
 
 def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:

@@ -26,9 +26,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.algorithms import soft_actor_critic
-from legato.algorithms.mbpo import imagination
+from legato.algorithms.mbpo import imagination, known
 from legato.algorithms.mbpo.config import MOPO as Config
-from legato.algorithms.mbpo.imagination import Rows, Units
+from legato.algorithms.mbpo.imagination import Rows
+from legato.algorithms.mbpo.units import Units
 from legato.algorithms.protocol import Counts
 from legato.algorithms.soft_actor_critic import HeldAction, Losses
 from legato.data import normaliser
@@ -87,7 +88,7 @@ def for_data(config: Config, spec: Spec, data: Trajectories) -> Config:
     known, for terminations that are to be learnt and lack the observation after them, and for a pool that is too large.
     """
     imagination.check(config, spec)
-    changes = imagination.resolve(config, _environment(data))
+    changes = known.resolve(config, _environment(data))
     if changes["termination"] == "learned" and data.terminations.any():
         if data.final_observations is None:
             raise LegatoError(
@@ -105,7 +106,7 @@ def _environment(data: Trajectories) -> EnvironmentConfig | None:
         return None
     found = EnvironmentConfig(data.about.environment)
     try:
-        imagination.known(imagination.written(found))
+        known.known_functions(known.as_text(found))
     except LegatoError:
         return None
     return found

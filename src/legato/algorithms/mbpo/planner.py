@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from legato.algorithms.mbpo.config import PLANNERS, ModelBased
-from legato.algorithms.mbpo.imagination import NormalisedActor, Units
+from legato.algorithms.mbpo.units import NormalisedActor, Units
 from legato.algorithms.model_planner import ModelPlanner, read_search
 from legato.algorithms.protocol import Parts
 from legato.algorithms.soft_actor_critic import HeldAction
