@@ -6,7 +6,7 @@
 A convolution on a circle is a product with a circulant matrix, which the Fourier basis makes diagonal. So a kernel as
 long as the grid costs no more than a short one, and A and B, the linear part, are as long. With 16 channels on 64
 points a gradient takes 7.5 ms of one core this way, 10 ms with shifted copies and a matrix product, and 15 ms as XLA's
-convolution of stacked members (`benchmarks/surrogates.py --parts convolutions`).
+convolution of stacked members (`benchmarks/surrogates.py`).
 """
 
 from __future__ import annotations
