@@ -26,6 +26,7 @@ from naming import assigned
 from scipy import stats
 
 from legato import api
+from legato.algorithms import entry
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,12 @@ class Task:
     """of MBPO"""
     longer: int
     """of SAC"""
+    episodes: int = 10
+    """of an evaluation"""
 
 
 TASKS = {
-    "LQR": Task("legato/LQR-v0", -6.5, 3_000, 12_000),
+    "LQR": Task("legato/LQR-v0", -6.5, 3_000, 12_000, episodes=100),
     "Pendulum": Task("Pendulum-v1", -250.0, 2_500, 8_000),
     "InvertedPendulum": Task("InvertedPendulum-v5", 1000.0, 3_000, 24_000),
     "Hopper": Task("Hopper-v5", 1000.0, 30_000, 100_000),
@@ -67,9 +70,14 @@ def trained(name: str, algorithm: str, task: Task, options: argparse.Namespace, 
     out = options.out / task.env.split("/")[-1] / name
     if out.exists():
         return Path(api.train(resume=out, quiet=True).path)
-    of_model = assigned(options.options) if algorithm in ("mbpo", "cmlo") else {}
-    settings = {"steps": task.steps, "seeds": options.seeds, "preset": "cpu", "quiet": True, **of_model, **given}
+    of_model = assigned(options.options) if fits_model(algorithm) else {}
+    settings = {"steps": task.steps, "eval_episodes": task.episodes, "seeds": options.seeds, "preset": "cpu", "quiet": True, **of_model, **given}
     return Path(api.train(algorithm, task.env, out=out, **settings).path)
+
+
+def fits_model(algorithm: str) -> bool:
+    """Does it learn a model between turns?"""
+    return "refresh" in entry(algorithm).offers
 
 
 def columns(run: Path, *names: str) -> Mapping[str, np.ndarray]:
@@ -112,7 +120,7 @@ def reach(options: argparse.Namespace) -> None:
     for name in options.tasks:
         task = TASKS[name]
         for algorithm in options.algorithms:
-            steps = {} if algorithm in ("mbpo", "cmlo") else {"steps": task.longer}
+            steps = {} if fits_model(algorithm) else {"steps": task.longer}
             at, returns = returns_of(trained(algorithm, algorithm, task, options, **steps))
             reached = " ".join(first_reached(at, returns, task.threshold))
             each = " ".join(f"{x:.1f}" for x in returns[:, -1])

@@ -1,11 +1,13 @@
-"""Milliseconds per update of SAC and SRL at Hopper's sizes, against this machine's matrix-multiply peak.
+"""Milliseconds per update of SAC, SRL and MBPO's ensemble at Hopper's sizes, against this machine's multiply peak.
 
-    python benchmarks/updates.py [--threads 1 2] [--horizons 2 4 8 16] [--hidden 256] [--batch 256]
+    python benchmarks/updates.py [--threads 1 2] [--horizons 2 4 8 16] [--hidden 256] [--batch 256] [--only-model]
 
 Each number of threads runs in its own process, bound to that many cores. In the same process the peak is measured as
 the best of NumPy's and XLA's 2048^3 product, before and after. `GFLOP` counts the update's matrix products by hand from
 the network sizes; `XLA` is the compiler's own count of the whole update (it counts the body of a loop once).
 Times are the least of `--repeats` dispatches of `--updates` updates each, sampling from the replay buffer included.
+The ensemble is as published (7 networks of 4 x 200, 256 rows each); `imagined` is one step of 50,000 rows in its five
+elites, everything that is not a network included.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--updates", type=int, default=20, help="updates per dispatch")
     parser.add_argument("--repeats", type=int, default=8)
+    parser.add_argument("--only-model", action="store_true", help="the ensemble and what is imagined in it alone")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -57,11 +60,12 @@ def measure(options: argparse.Namespace) -> None:
     sizes = {"hidden": options.hidden, "batch_size": options.batch}
     cases = [("SAC", sac, sac.Config(**sizes))]
     cases += [(f"SRL-{j}", srl, srl.Config(horizon=j, **sizes)) for j in options.horizons]
+    cases = [] if options.only_model else cases
     before = peak()
-    rows = [(name, *time_update(module, config, spec, options)) for name, module, config in cases]
+    rows = [(name, *time_update(module, config, spec, options), count(spec, config)) for name, module, config in cases]
+    rows += [time_ensemble(options), time_imagined(options)]
     best = max(before, peak())
-    for (name, seconds, xla), (_, _, config) in zip(rows, cases, strict=True):
-        flop = count(spec, config)
+    for name, seconds, xla, flop in rows:
         rate = flop / seconds / 1e9
         print(
             f"| {name} | {threads} | {1e3 * seconds:.2f} | {flop / 1e9:.2f} | {xla / 1e9:.2f} | {rate:.0f} "
@@ -100,12 +104,85 @@ def time_update(module, config, spec, options) -> tuple[float, float]:
     return min(times[2:]) / options.updates, float(analysis["flops"] if analysis is not None else "nan")
 
 
+MEMBERS, ELITES, WIDTHS = 7, 5, (200, 200, 200, 200)
+IMAGINED = 50_000
+
+
+def published_ensemble():
+    import jax
+
+    from legato.data.normaliser import none
+    from legato.models import ensemble
+
+    inputs, outputs = none(OBSERVATION + ACTION), none(OBSERVATION + 1)
+    return jax.jit(lambda key: ensemble.init(inputs, outputs, WIDTHS, MEMBERS, key=key))(jax.random.key(0))
+
+
+def time_ensemble(options) -> tuple[str, float, float, float]:
+    """The name, seconds and FLOP counts of one update of all members, in the dispatches in which they are fitted."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from legato.models import ensemble, ensemble_fit
+
+    model, rng, rows, held_out = published_ensemble(), np.random.default_rng(0), 20_000, 1_000
+    x, y = (rng.standard_normal((rows, n)).astype(np.float32) for n in (OBSERVATION + ACTION, OBSERVATION + 1))
+    resample = rng.integers(0, rows // 2, (MEMBERS, rows)).astype(np.int32)
+    x, y, resample = map(jnp.asarray, (x, y, resample))
+    analysis = jax.jit(jax.grad(ensemble.loss)).lower(model, x[resample[:, :256]], y[resample[:, :256]]).compile()
+    optimiser = ensemble_fit._optimiser(1e-3, 5e-5)
+    state, best, least = ensemble_fit._begin(optimiser, model), model, jnp.full(MEMBERS, jnp.inf)
+    times = []
+    for i in range(options.repeats + 2):
+        start = time.perf_counter()
+        found = ensemble_fit._epoch(
+            *(optimiser, 256, held_out, model, state, best, least, x, y, jnp.asarray(rows), resample),
+            *(jax.random.key(1), i * options.updates, options.updates),
+        )
+        model, state, best, least, _ = jax.block_until_ready(found)
+        times.append(time.perf_counter() - start)
+    forward = mlp(OBSERVATION + ACTION, *WIDTHS, 2 * (OBSERVATION + 1))
+    flop = MEMBERS * 256 * (3 * forward - 2 * (OBSERVATION + ACTION) * WIDTHS[0])
+    cost = analysis.cost_analysis() or {}
+    return "ensemble", min(times[2:]) / options.updates, float(cost.get("flops", "nan")), float(flop)
+
+
+def time_imagined(options) -> tuple[str, float, float, float]:
+    """The same of one imagined step of many rows."""
+    import jax
+    import jax.numpy as jnp
+
+    from legato.models import environment_model
+    from legato.models.environment_model import EnvironmentModel
+
+    model = EnvironmentModel(published_ensemble(), jnp.arange(ELITES))
+    s = jax.random.normal(jax.random.key(0), (IMAGINED, OBSERVATION))
+
+    @jax.jit
+    def step(model, s, key):
+        still = lambda s, key: jnp.zeros((len(s), ACTION))  # noqa: E731
+        return environment_model.roll_out(model, still, s, 1, 1, key)
+
+    compiled = step.lower(model, s, jax.random.key(0)).compile()
+    times = []
+    for i in range(options.repeats + 2):
+        start = time.perf_counter()
+        jax.block_until_ready(compiled(model, s, jax.random.key(i)))
+        times.append(time.perf_counter() - start)
+    flop = IMAGINED * mlp(OBSERVATION + ACTION, *WIDTHS, 2 * (OBSERVATION + 1))
+    cost = compiled.cost_analysis() or {}
+    return "imagined", min(times[2:]), float(cost.get("flops", "nan")), float(flop)
+
+
+def mlp(*sizes: int) -> int:
+    """Floating-point operations of one example, forward."""
+    return sum(2 * m * n for m, n in pairwise(sizes))
+
+
 def count(spec, config) -> float:
     """Floating-point operations of one update's matrix products: forward 1, gradient of weights 1, of inputs 1."""
     s, a, h, b = spec.observation_size, spec.action_size, config.hidden, config.batch_size
-
-    def mlp(*sizes: int) -> int:  # of one example, forward
-        return sum(2 * m * n for m, n in pairwise(sizes))
 
     critic = 2 * mlp(s + a, h, h, 1)
     critic_inputs = 2 * (2 * a * h + 2 * h * h + 2 * h)  # the gradient of Q with respect to the action only

@@ -144,6 +144,25 @@ def test_units_are_those_of_the_newest_steps() -> None:
     assert float(units.reward) == pytest.approx(r[newest].std(), rel=1e-5)
 
 
+def test_policy_values_and_temperature_stay_when_units_change(learner: Learner) -> None:
+    """Only what networks read and write changes: a raw observation leads to the same action and the same raw value."""
+    old = Units(Normaliser(jnp.array([1.0, 2.0]), jnp.array([1.0, 0.5])), jnp.asarray(3.0))
+    new = Units(Normaliser(jnp.array([0.0, 5.0]), jnp.array([2.0, 0.7])), jnp.asarray(0.5))
+    changed = imagination.change_units(learner.sac, old, new)
+    s, a = jax.random.normal(jax.random.key(1), (9, 2)), jax.random.normal(jax.random.key(2), (9, 1))
+
+    @jax.jit
+    def said(sac: Any, units: Units) -> Any:
+        seen = units.observation(s)
+        values = [jnp.stack(critic(seen, a)) * units.reward for critic in (sac.critic, sac.target_critic)]
+        return sac.actor(seen).mean, sac.actor(seen).log_std, values, sac.alpha * units.reward, sac.log_alpha
+
+    before, after = said(learner.sac, old), said(changed, new)
+    close(after[:-1], before[:-1], 1e-4)
+    close(after[-1], before[-1] + np.log(6), 1e-5)
+    assert not same(changed.actor.l1, learner.sac.actor.l1)
+
+
 def test_with_real_steps_alone_it_is_sac_bit_for_bit() -> None:
     config = MBPO(**{**TINY, "real_share": 1.0})
     plain = sac.Config(hidden=8, batch_size=16, learning_rate=3e-4, gamma=0.99, tau=0.005)

@@ -85,6 +85,18 @@ def test_each_row_is_stepped_by_one_elite_and_they_share_equally(rows: int) -> N
         assert 5 < np.sum(other != s_next) <= 30  # others get other rows
 
 
+def test_many_rows_are_stepped_in_pieces_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal shares up to what fills the pieces."""
+    monkeypatch.setattr(environment_model, "CACHED", 4)
+    s, a = jnp.arange(35, dtype=jnp.float32)[:, None], jnp.ones((35, 1))
+    s_next, r, _ = (np.asarray(part) for part in step(MODEL, s, a, jax.random.key(0)))
+    by = np.abs((s_next - s)[:, :1] - 0.1 - SHIFT).argmin(axis=1)
+    np.testing.assert_allclose((s_next - s)[:, 0] - 0.1, SHIFT[by], atol=1e-4)
+    np.testing.assert_allclose(r, 10 * SHIFT[by], rtol=1e-5)
+    counts = [int(np.sum(by == k)) for k in ELITES]
+    assert sum(counts) == 35 and max(counts) == 12 and min(counts) >= 11
+
+
 def test_noise_is_that_of_the_elite() -> None:
     louder = replace(MODEL, ensemble=replace(MODEL.ensemble, low=jnp.full(2, np.log(0.04)), high=jnp.full(2, 9.0)))
     louder = eqx.tree_at(lambda m: m.ensemble.members.bias, louder, louder.ensemble.members.bias.at[:, 2:].set(-50.0))

@@ -77,7 +77,7 @@ def init(
     sizes = (inputs.mean.size, *hidden, 2 * outputs.mean.size)
     networks = jax.vmap(lambda k: MLP(sizes, activation=jax.nn.silu, key=k))(jax.random.split(key, members))
     size = outputs.mean.size
-    high, low = (jnp.full(size, bound, float) for bound in (HIGH, LOW))  # strongly typed
+    high, low = (jnp.full(size, bound, jnp.float32) for bound in (HIGH, LOW))
     return Ensemble(networks, high, low, inputs, outputs)
 
 

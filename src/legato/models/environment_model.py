@@ -26,6 +26,9 @@ from legato.nn.optimisation import descend, optax
 RUNAWAY = 20.0
 """deviations from the mean of the data beyond which an imagined state counts as lost"""
 
+CACHED = 250
+"""rows that each network is asked for at a time on a CPU, so that what lies between its layers stays near a core"""
+
 Act = Callable[[Float[Array, "rows obs"], PRNGKeyArray], Float[Array, "rows act"]]
 """a policy of many rows"""
 Reward = Callable[[Any, Any, Any], Any]
@@ -69,10 +72,11 @@ class EnvironmentModel(eqx.Module):
         """
         k_deal, k_noise = jax.random.split(key)
         rows, count = len(s), len(self.elites)
-        each = -(-rows // count)
+        pieces = -(-rows // (count * CACHED)) if jax.default_backend() == "cpu" else 1
+        each = pieces * -(-rows // (count * pieces))
         order = jax.random.permutation(k_deal, each * count)  # place -> row; rows beyond the last repeat one
         x = jnp.concatenate([s, a], axis=-1)[jnp.minimum(order, rows - 1)].reshape(count, each, -1)
-        mean, log_variance = self._elite().normalised(self.ensemble.inputs(x))
+        mean, log_variance = _in_pieces(self._elite().normalised, self.ensemble.inputs(x), pieces)
         drawn = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(k_noise, mean.shape)
         y = self.ensemble.outputs.mean + self.ensemble.outputs.deviation * drawn
         y = jnp.zeros((each * count, y.shape[-1])).at[order].set(y.reshape(each * count, -1))[:rows]
@@ -104,6 +108,18 @@ class EnvironmentModel(eqx.Module):
         else:
             goes_on = jnp.ones(r.shape)
         return s_next, r, goes_on
+
+
+def _in_pieces(
+    predict: Callable[[Array], tuple[Array, Array]], x: Float[Array, "elites rows inputs"], pieces: int
+) -> tuple[Float[Array, "elites rows outputs"], Float[Array, "elites rows outputs"]]:
+    """`predict(x)`, of so many equal parts of the rows one after another."""
+    if pieces == 1:
+        return predict(x)
+    count, rows, _ = x.shape
+    parts = jax.lax.map(predict, x.reshape(count, pieces, -1, x.shape[-1]).swapaxes(0, 1))
+    mean, log_variance = (part.swapaxes(0, 1).reshape(count, rows, -1) for part in parts)
+    return mean, log_variance
 
 
 def targets(

@@ -29,6 +29,7 @@ from legato.models.environment_model import EnvironmentModel, Imagined, Reward, 
 from legato.models.terminations import termination_rule
 from legato.nn.distributions import TanhNormal
 from legato.nn.ensembles import TwinCritic
+from legato.nn.mlp import Linear
 
 CLASSIFIER_UPDATES = 500
 """of the classifier of terminations, in each fit"""
@@ -275,10 +276,12 @@ def fit(
         "model_updates": jnp.asarray(found.updates, jnp.float32),
         "refits": learner.report["refits"] + 1,
     }
-    units = learner.units
+    sac, units = learner.sac, learner.units
     if config.units == "data":
         units = measure_units(config.unit_steps, *rows[:3], jnp.asarray(rows.filled), jnp.asarray(rows.newest))
-    return Learner(learner.sac, model, learner.pool, units, report, learner.trigger)
+        if int(sac.updates):  # before the first, there is nothing to keep
+            sac = change_units(sac, learner.units, units)
+    return Learner(sac, model, learner.pool, units, report, learner.trigger)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -300,6 +303,44 @@ def measure_units(
         return mean, jnp.where(square > 1e-12, jnp.sqrt(square), 1)
 
     return Units(Normaliser(*moments(s)), moments(r[:, None])[1][0])
+
+
+@jax.jit
+def change_units(sac: soft_actor_critic.Learner, old: Units, new: Units) -> soft_actor_critic.Learner:
+    """The same policy, values and temperature, by networks that read and write in other units.
+
+    As van Hasselt et al. 2016 (arXiv 1602.07714) keep what a network says while its targets are normalised anew. The
+    optimisers' moments stay as they are.
+    """
+    scale = new.observation.deviation / old.observation.deviation
+    shift = (new.observation.mean - old.observation.mean) / old.observation.deviation
+    worth = old.reward / new.reward
+
+    def reading(layer: Linear) -> Linear:
+        seen, rest = jnp.split(layer.weight, (len(scale),), axis=-2)
+        bias = layer.bias + jnp.einsum("i,...io->...o", shift, seen)
+        return eqx.tree_at(
+            lambda part: (part.weight, part.bias),
+            layer,
+            (jnp.concatenate([scale[:, None] * seen, rest], axis=-2), bias),
+        )
+
+    def valuing(critic: TwinCritic) -> TwinCritic:
+        first, last = critic.q.layers[0], critic.q.layers[-1]
+        last = jax.tree.map(lambda leaf: worth * leaf, last)
+        return eqx.tree_at(lambda c: (c.q.layers[0], c.q.layers[-1]), critic, (reading(first), last))
+
+    return eqx.tree_at(
+        lambda part: (part.actor.l1, part.critic, part.target_critic, part.log_alpha, part.alpha),
+        sac,
+        (
+            reading(sac.actor.l1),
+            valuing(sac.critic),
+            valuing(sac.target_critic),
+            sac.log_alpha + jnp.log(worth),
+            sac.alpha * worth,
+        ),
+    )
 
 
 # --- what is imagined ---
