@@ -70,8 +70,6 @@ def learnt(
 ) -> tuple[np.ndarray, Run, list[dict[str, float]]]:
     """Greedy returns of each seed's last policy, its run's folder and last metrics."""
     settings = {"seeds": options.seeds, **changes}
-    if options.updates and algorithm == "mopo":
-        settings["updates"] = options.updates
     config, found = override(*preset("cpu", algorithm, data.about.name), **{"dataset": data.about.name, **settings})
     assert isinstance(found, OfflineSettings)
     found = replace(found, eval_every=found.updates, checkpoint_every=found.updates)
@@ -94,25 +92,28 @@ def cell(values: np.ndarray) -> str:
 
 def annulus(options: argparse.Namespace) -> None:
     data = passing(kept=options.logged)
+    told: dict[str, Any] = {"updates": options.updates} if options.updates else {}
     earned = logs.returns(data)
     print(f"| staying in the annulus, {options.seeds} seeds | return |\n|---|---|")
     print(f"| logged: mean, best of {len(data)} | {earned.mean():.1f}, {earned.max():.1f} |", flush=True)
-    for name, algorithm, changes in (
+    rows: tuple[tuple[str, str, dict[str, Any]], ...] = (
         ("BC", "bc", {}),
         ("10%BC", "bc", {"fraction": 0.1}),
-        ("MOPO", "mopo", {}),
-        ("the same, penalty = 0", "mopo", {"penalty": 0.0}),
-        ("SAC from the logs (real_share = 1)", "mopo", {"real_share": 1.0}),
-    ):
+        ("MOPO", "mopo", told),
+        ("the same, penalty = 0", "mopo", {**told, "penalty": 0.0}),
+        ("SAC from the logs (real_share = 1)", "mopo", {**told, "real_share": 1.0}),
+    )
+    for name, algorithm, changes in rows:
         print(f"| {name} | {cell(learnt(algorithm, data, Annulus, options, **changes)[0])} |", flush=True)
 
 
 def weight(options: argparse.Namespace) -> None:
     data, beyond = passing(kept=options.logged), {}
+    told = {"updates": options.updates} if options.updates else {}
     print("| penalty | imagined return of a roll-out | uncertainty | beyond the data, % | return when played |")
     print("|---|---|---|---|---|")
     for value in WEIGHTS:
-        returns, _, last = learnt("mopo", data, Annulus, options, penalty=value)
+        returns, _, last = learnt("mopo", data, Annulus, options, **told, penalty=value)
         mean = {name: float(np.mean([row[name] for row in last])) for name in last[0]}
         imagined = (mean["imagined_reward"] + mean["penalty"]) * mean["imagined_steps"]
         beyond[value] = mean["beyond_data"]

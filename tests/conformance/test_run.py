@@ -14,7 +14,7 @@ from tests.runs import load, rows, same_end, saved
 
 from legato import api
 from legato.algorithms import entry
-from legato.algorithms.mbpo.config import ModelBased
+from legato.algorithms.mbpo.config import MBPO
 from legato.cli import main
 from legato.envs import make_vec
 from legato.evaluation import prompts
@@ -62,7 +62,7 @@ def test_a_run_that_was_stopped_and_resumed_ends_like_one_left_alone(name: str, 
     same_end(tmp_path / "run", here.run.path)
 
 
-@pytest.mark.parametrize("name", [name for name, found in ALL.items() if issubclass(found.config, ModelBased)])
+@pytest.mark.parametrize("name", [name for name, found in ALL.items() if issubclass(found.config, MBPO)])
 def test_a_run_that_was_stopped_in_a_refit_ends_like_one_left_alone(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
