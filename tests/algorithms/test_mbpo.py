@@ -311,6 +311,12 @@ def test_what_is_not_known_is_learnt_or_refused() -> None:
         decided(None, termination="rule")
 
 
+@pytest.mark.parametrize("text", ["{", "[]", '{"name": "Pendulum-v1", "more": 1}', '{"name": 3}'])
+def test_an_environment_that_was_written_otherwise_is_one_line(text: str) -> None:
+    with pytest.raises(LegatoError, match=r"^(`known_from` is an environment as JSON|an environment has a name)"):
+        known.known_functions(text)
+
+
 def test_a_known_reward_reads_actions_in_the_environments_units() -> None:
     config = decided("legato/LQR-v0", reward="known")
     assert config.known_from and config.termination == "rule"

@@ -42,14 +42,18 @@ class OfUnitActions:
 def known_functions(environment: str) -> Known:
     """What is known of the environment that is written so (`as_text`); nothing of "".
 
-    Raises `LegatoError` where it cannot be made.
+    Raises `LegatoError` for text that is none, and where it cannot be made.
     """
     if not environment:
         return Known(None, None)
     from legato.envs import EnvironmentConfig, make
     from legato.envs.known import unchanged
 
-    made = make(EnvironmentConfig(**json.loads(environment)))
+    try:
+        asked = EnvironmentConfig(**json.loads(environment))
+    except (ValueError, TypeError) as problem:
+        raise LegatoError(f"`known_from` is an environment as JSON, which a run writes itself ({problem})") from None
+    made = make(asked)
     try:
         inner = unchanged(made)
         reward, forcing = (getattr(inner, name, None) for name in ("known_reward", "grid_forcing"))
