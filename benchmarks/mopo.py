@@ -117,8 +117,8 @@ def weight(options: argparse.Namespace) -> None:
         mean = {name: float(np.mean([row[name] for row in last])) for name in last[0]}
         imagined = (mean["imagined_reward"] + mean["penalty"]) * mean["imagined_steps"]
         beyond[value] = mean["beyond_data"]
-        told = f"{imagined:.3f} | {mean['uncertainty']:.2f} | {100 * beyond[value]:.1f}"
-        print(f"| {value:g} | {told} | {cell(returns)} |", flush=True)
+        found = f"{imagined:.3f} | {mean['uncertainty']:.2f} | {100 * beyond[value]:.1f}"
+        print(f"| {value:g} | {found} | {cell(returns)} |", flush=True)
     print(f"advised without playing: {advised_weight(beyond)}")
 
 
