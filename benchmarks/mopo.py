@@ -76,7 +76,7 @@ def learnt(
     with tempfile.TemporaryDirectory() as folder:
         run = offline.start(algorithm, "cpu", config, found, Path(folder) / "run", data=data, quiet=True)
         policies = stack([legato.load(run.path, seed).policy for seed in run.seeds])
-        rows = np.genfromtxt(run.path / "metrics.csv", delimiter=",", names=True)
+        rows = np.atleast_1d(np.genfromtxt(run.path / "metrics.csv", delimiter=",", names=True))
         members = [Checked(make(), "played") for _ in range(len(run.seeds) * options.episodes)]
         played = GymnasiumEnvironments("played", members)
         returns = episodes(policies, played, run.spec, Clock(1), run.seeds, "test").mean(axis=1)
@@ -109,7 +109,7 @@ def annulus(options: argparse.Namespace) -> None:
 
 def weight(options: argparse.Namespace) -> None:
     data, beyond = passing(kept=options.logged), {}
-    told = {"updates": options.updates} if options.updates else {}
+    told: dict[str, Any] = {"updates": options.updates} if options.updates else {}
     print("| penalty | imagined return of a roll-out | uncertainty | beyond the data, % | return when played |")
     print("|---|---|---|---|---|")
     for value in WEIGHTS:
@@ -117,8 +117,8 @@ def weight(options: argparse.Namespace) -> None:
         mean = {name: float(np.mean([row[name] for row in last])) for name in last[0]}
         imagined = (mean["imagined_reward"] + mean["penalty"]) * mean["imagined_steps"]
         beyond[value] = mean["beyond_data"]
-        told = f"{imagined:.3f} | {mean['uncertainty']:.2f} | {100 * beyond[value]:.1f}"
-        print(f"| {value:g} | {told} | {cell(returns)} |", flush=True)
+        found = f"{imagined:.3f} | {mean['uncertainty']:.2f} | {100 * beyond[value]:.1f}"
+        print(f"| {value:g} | {found} | {cell(returns)} |", flush=True)
     print(f"advised without playing: {advised_weight(beyond)}")
 
 
