@@ -71,7 +71,15 @@ def trained(name: str, algorithm: str, task: Task, options: argparse.Namespace, 
     if out.exists():
         return Path(api.train(resume=out, quiet=True).path)
     of_model = assigned(options.options) if fits_model(algorithm) else {}
-    settings = {"steps": task.steps, "eval_episodes": task.episodes, "seeds": options.seeds, "preset": "cpu", "quiet": True, **of_model, **given}
+    settings = {
+        "steps": task.steps,
+        "eval_episodes": task.episodes,
+        "seeds": options.seeds,
+        "preset": "cpu",
+        "quiet": True,
+        **of_model,
+        **given,
+    }
     return Path(api.train(algorithm, task.env, out=out, **settings).path)
 
 

@@ -33,6 +33,10 @@ IMPROVEMENT = 0.01
 """a member has improved where its error fell by more than this share of itself"""
 
 
+HASH = 2_654_435_761
+"""Knuth's, 2^32 over the golden ratio"""
+
+
 @dataclass(frozen=True)
 class FitOptions:
     """How an ensemble is fitted to the rows that there are."""
@@ -55,7 +59,7 @@ class FitOptions:
     """see `ensemble.loss`"""
 
     def period(self, capacity: int) -> int:
-        """Every so many-th row is held out."""
+        """Of every so many rows one is held out."""
         return max(2, round(1 / self.held_out), math.ceil(capacity / self.held_out_most))
 
 
@@ -73,20 +77,32 @@ def divide(count: int, period: int) -> tuple[int, int]:
 
     Raises `LegatoError` where that leaves none of either.
     """
-    held = count // period
-    if held < 1:
+    blocks, rest = divmod(count, period)
+    held = blocks + (rest > _offset(blocks, period))
+    if blocks < 1:
         raise LegatoError(f"a model is fitted to {period} rows or more, of which one is held out; there are {count}")
     return count - held, held
 
 
 def training_place(i: Int[Array, "*n"], period: int) -> Int[Array, "*n"]:
     """The place of the i-th row that is learnt from."""
-    return i + i // (period - 1)
+    block, within = i // (period - 1), i % (period - 1)
+    return block * period + within + (within >= _offset(block, period))
 
 
 def held_out_place(i: Int[Array, "*n"], period: int) -> Int[Array, "*n"]:
     """The place of the i-th row that is held out."""
-    return i * period + period - 1
+    return i * period + _offset(i, period)
+
+
+def _offset(block: Any, period: int) -> Any:
+    """Which row of a block is held out: scattered (by a multiplicative hash), as episodes have lengths too.
+
+    Where it was always the same one, and 200 steps an episode, these might be the last steps of all episodes.
+    """
+    if isinstance(block, int):
+        return (block * HASH % 2**32 >> 16) % period
+    return ((block.astype(jnp.uint32) * jnp.uint32(HASH) >> 16) % period).astype(jnp.int32)
 
 
 def refit(
@@ -120,7 +136,7 @@ def refit(
         updates = min(epoch, options.most - done)
         model, state, best, least, improved = _epoch(
             *(optimiser, options.batch_size, period, options.variance_power, model, state, best, least),
-            *(x, y, filled, resample, k_run, done, updates),
+            *(x, y, filled, resample, train, k_run, done, updates),
         )
         done += updates
         waited = 0 if improved else waited + 1
@@ -136,7 +152,7 @@ def refit(
 def _units(model: Ensemble, x: Array, y: Array, filled: Array, period: int) -> tuple[Normaliser, Normaliser]:
     """Mean and deviation of the rows that are learnt from, without NaNs; the deviation of a constant is 1."""
     place = jnp.arange(len(x))
-    learnt = ((place < filled) & (place % period != period - 1))[:, None]
+    learnt = ((place < filled) & (place % period != _offset(place // period, period)))[:, None]
 
     def of(rows: Array) -> Normaliser:
         known = learnt & ~jnp.isnan(rows)
@@ -187,12 +203,12 @@ def _epoch(
     y: Array,
     filled: Int[Array, ""],
     resample: Int[Array, "members capacity"],
+    train: Int[Array, ""] | int,
     key: PRNGKeyArray,
     first: Int[Array, ""] | int,
     updates: Int[Array, ""] | int,
 ) -> tuple[Ensemble, optax.OptState, Ensemble, Float[Array, " members"], Bool[Array, ""]]:
     """So many updates in one dispatch, the best weights of each member so far, and whether any has improved."""
-    train = filled - filled // period
 
     def turn(i: Array, carry: tuple[Ensemble, optax.OptState]) -> tuple[Ensemble, optax.OptState]:
         model, state = carry
