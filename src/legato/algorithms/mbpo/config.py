@@ -220,11 +220,18 @@ def paper(task: Task) -> Preset:
     return Preset(options, {**settings, "checkpoint_every": epoch})
 
 
-# What differs for two cores: a smaller discount where little depends on what comes later, and wider networks where
-# control is to be exact.
+# What differs for two cores: a smaller discount where little depends on what comes later, wider networks where control
+# is to be exact, more random steps and updates where a swing or a balance is to be found.
 CPU: dict[str, dict[str, Any]] = {
-    "LQR": {"gamma": 0.95, "hidden": 128, "batch_size": 256, "target_entropy": -0.5, "reward": "known"},
+    "LQR": {
+        **{"gamma": 0.95, "hidden": 128, "batch_size": 256, "target_entropy": -0.5, "reward": "known"},
+        **{"unit_steps": 100_000},
+    },
+    "Pendulum": {"first_fit": 500, "target_entropy": -0.5},
+    "InvertedPendulum": {"first_fit": 500, "target_entropy": -0.5, "gamma": 0.97},
 }
+CPU_UPDATES = {"Pendulum": 20.0, "InvertedPendulum": 20.0}
+"""per step, where they are not ten"""
 
 
 FIELDS = ("KuramotoSivashinsky", "KuramotoSivashinsky-8jets")
@@ -234,11 +241,11 @@ def cpu(task: Task) -> Preset:
     """For two cores."""
     if task.family in FIELDS:
         return _field()
-    start = 250
-    options: dict[str, Any] = {"members": 5, "elites": 3, "model_hidden": (64, 64), "first_fit": start}
+    options: dict[str, Any] = {"first_fit": 250, "members": 5, "elites": 3, "model_hidden": (64, 64)}
     options |= {"fit_epoch": 100, "fit_most": 2_000, "rollouts": 2_000}
     options |= {"hidden": 64, "batch_size": 128, "learning_rate": 1e-3, "anneal_over": -1} | CPU.get(task.family, {})
-    settings: dict[str, Any] = {"steps": 3_000, "start_steps": start, "updates_per_step": 10.0}
+    updates = CPU_UPDATES.get(task.family, 10.0)
+    settings: dict[str, Any] = {"steps": 3_000, "start_steps": options["first_fit"], "updates_per_step": updates}
     return Preset(options, {**settings, "eval_every": 250, "log_every": 250, "checkpoint_every": 500})
 
 
