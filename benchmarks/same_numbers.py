@@ -46,6 +46,7 @@ COMMAND = "from legato.cli import main; main()"
 TIMES = "--steps 900 --start-steps 150 --eval-every 300 --log-every 150 --checkpoint-every 400 --eval-episodes 2"
 ACT = f"--env Pendulum-v1 --seeds 2 --hidden 16 --batch-size 16 {TIMES}"
 LEARN = "--seeds 2 --updates 400 --eval-every 200 --log-every 100 --checkpoint-every 150 --eval-episodes 2"
+MODEL = "--members 2 --elites 1 --model-hidden 8 --rollouts 32 --fit-epoch 10 --fit-most 40"
 LOGS = f"--dataset {{logs}} --env Pendulum-v1 {LEARN}"
 CHOICES = f"--dataset {{choices}} --env CartPole-v1 {LEARN}"
 TUNE = "--env Pendulum-v1 --seeds 2 --steps 1400 --eval-every 400 --log-every 200 --checkpoint-every 700"
@@ -61,6 +62,10 @@ CASES = {
     "srl-paper": f"train srl {ACT} --preset paper --horizon 3 --model-hidden 16 16 --actor-every 2",
     "srl-latent": f"train srl {ACT} --horizon 3 --model-hidden 16 16 --latent 4 --critic time_aware",
     "srl-n": f"train srl {ACT} --horizon 3 --model-hidden 16 16 --n-step 3 --teaching through_time --cell rnn",
+    "mbpo": f"train mbpo {ACT} {MODEL} --first-fit 150 --refit-every 200 --rollout-length 1 3 --rollout-growth 150 600",
+    "mbpo-paper": f"train mbpo {ACT} {MODEL} --preset paper --first-fit 150 --refit-every 300 --termination learned",
+    "cmlo": f"train cmlo {ACT} {MODEL} --first-fit 150 --shortest 100 --longest 300",
+    "mopo": f"train mopo {LOGS} {MODEL} --hidden 8 --batch-size 8 --imagine-every 100 --rollout-length 1 3 --termination never",
     "bc": f"train bc {LOGS} --hidden 8 --batch-size 8",
     "bc-best": f"train bc {LOGS} --hidden 8 --batch-size 8 --fraction 0.5 --dropout 0.1 --holdout 0.2",
     "bc-choices": f"train bc {CHOICES} --hidden 8 --batch-size 8",
