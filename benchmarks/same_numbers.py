@@ -65,7 +65,8 @@ CASES = {
     "mbpo": f"train mbpo {ACT} {MODEL} --first-fit 150 --refit-every 200 --rollout-length 1 3 --rollout-growth 150 600",
     "mbpo-paper": f"train mbpo {ACT} {MODEL} --preset paper --first-fit 150 --refit-every 300 --termination learned",
     "cmlo": f"train cmlo {ACT} {MODEL} --first-fit 150 --shortest 100 --longest 300",
-    "mopo": f"train mopo {LOGS} {MODEL} --hidden 8 --batch-size 8 --imagine-every 100 --rollout-length 1 3 --termination never",
+    "mopo": f"train mopo {LOGS} {MODEL} --hidden 8 --batch-size 8 --imagine-every 100 --rollout-length 1 3"
+    " --termination never",
     "bc": f"train bc {LOGS} --hidden 8 --batch-size 8",
     "bc-best": f"train bc {LOGS} --hidden 8 --batch-size 8 --fraction 0.5 --dropout 0.1 --holdout 0.2",
     "bc-choices": f"train bc {CHOICES} --hidden 8 --batch-size 8",
