@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,19 +12,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.learners import close
 from tests.tiny import swings
 
 from legato.algorithms import soft_actor_critic
 from legato.algorithms.mbpo import imagination, mopo
 from legato.algorithms.mbpo.config import MOPO
 from legato.algorithms.mbpo.imagination import Rows
-from legato.algorithms.protocol import Counts
+from legato.algorithms.protocol import Counts, Parts
 from legato.algorithms.soft_actor_critic import Losses
 from legato.data.replay import Transition
 from legato.data.spec import Spec
 from legato.data.trajectories import Trajectories
 from legato.errors import LegatoError
 from legato.losses import soft
+from legato.policy import LastStep
 from legato.training.settings import preset
 
 SPEC = Spec(3, (-2.0,), (2.0,))
@@ -243,3 +246,17 @@ def test_the_published_weight_goes_by_the_dataset(dataset: str, length: int, wei
     config, _ = preset("paper", "mopo", dataset)
     assert (config.rollout_length, config.penalty) == ((length, length), weight)
     assert (config.penalty_units, config.penalty_kind, config.clip_targets) == ("raw", "max_aleatoric", False)
+
+
+def test_a_plan_is_imagined_by_the_model_of_the_logs(learner: mopo.Learner) -> None:
+    """Unrolled in a model in which nothing moves, the actor writes the action that it holds otherwise."""
+    still = jax.tree.map(jnp.zeros_like, learner.base.model.ensemble.members)
+    base = eqx.tree_at(lambda whole: whole.model.ensemble.members, learner.base, still)
+    base = replace(base, report={**base.report, "refits": jnp.ones(())})
+    fitted, held = replace(learner, base=base), mopo.policy(TINY, learner)
+    _, planner = mopo.compose(TINY, held, {"planner": "unrolled"}, Parts(lambda: fitted))
+    seen = LastStep(jnp.ones(SPEC.observation_size), jnp.zeros(SPEC.action_size))
+    decide = jax.jit(lambda policy: policy.decide(seen, None, 3)[0])
+    close(decide(planner), decide(held), 1e-6)
+    with pytest.raises(LegatoError, match="which planner"):
+        mopo.compose(TINY, held, {}, Parts(lambda: fitted))

@@ -230,7 +230,7 @@ CPU: dict[str, dict[str, Any]] = {
     "Pendulum": {"first_fit": 500, "target_entropy": -0.5},
     "InvertedPendulum": {"first_fit": 500, "target_entropy": -0.5, "gamma": 0.97},
 }
-CPU_UPDATES = {"Pendulum": 20.0, "InvertedPendulum": 20.0}
+CPU_UPDATES = {"LQR": 20.0, "Pendulum": 20.0, "InvertedPendulum": 20.0}
 """per step, where they are not ten"""
 
 
@@ -341,6 +341,7 @@ ENTRIES = (
         learns="offline",
         module="legato.algorithms.mbpo.mopo",
         presets={"paper": paper_offline, "cpu": cpu_offline},
-        offers={"prepare": "mopo", "for_data": "mopo", "refresh": "mopo", "refresh_due": "mopo"},
+        play={"planner": str, **types(Shooting)},
+        offers={"prepare": "mopo", "for_data": "mopo", "refresh": "mopo", "refresh_due": "mopo", "compose": "mopo"},
     ),
 )

@@ -14,7 +14,7 @@ alone (`real_share=1`) this is SAC from logs.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.algorithms import soft_actor_critic
-from legato.algorithms.mbpo import imagination, known
+from legato.algorithms.mbpo import imagination, known, planner
 from legato.algorithms.mbpo.config import MOPO as Config
 from legato.algorithms.mbpo.imagination import Rows
 from legato.algorithms.mbpo.units import Units
-from legato.algorithms.protocol import Counts
+from legato.algorithms.model_planner import ModelPlanner
+from legato.algorithms.protocol import Counts, Parts
 from legato.algorithms.soft_actor_critic import HeldAction, Losses
 from legato.data import normaliser
 from legato.data import trajectories as logs
@@ -162,6 +163,13 @@ def policy(config: Config, learner: Learner) -> HeldAction:
 def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> HeldAction:
     """`policy` of what `init` gives, without what only learns."""
     return imagination.new_policy(config, spec, key)
+
+
+def compose(
+    config: Config, policy: HeldAction, options: Mapping[str, Any], parts: Parts
+) -> tuple[Config, ModelPlanner]:
+    """The actor with a planner over its run's model and critics (see `planner.compose`)."""
+    return planner.compose(config, policy, options, parts._replace(learner=lambda: parts.learner().base))
 
 
 def batches(config: Config) -> BatchSpec:
