@@ -29,6 +29,7 @@ from legato.envs import EnvironmentConfig
 from legato.errors import LegatoError
 from legato.models.terminations import terminate_hopper, terminate_inverted_pendulum
 from legato.training.policy_file import named_leaves
+from legato.training.settings import preset
 
 SPEC = Spec(2, (-0.2,), (0.8,))
 TINY: dict[str, Any] = {"members": 2, "elites": 1, "model_hidden": (8,), "hidden": 8, "batch_size": 16}
@@ -54,6 +55,37 @@ def some_rows(filled: int = 40) -> Rows:
 
 
 # --- schedules ---
+
+
+@pytest.mark.parametrize(
+    ("env", "updates", "length", "growth", "entropy", "start", "every", "width", "retain"),
+    [
+        ("HalfCheetah-v5", 40, (1, 1), (20_000, 150_000), -3.0, 5_000, 250, 200, 1),
+        ("Hopper-v5", 20, (1, 15), (20_000, 150_000), -1.0, 5_000, 250, 200, 1),
+        ("Ant-v5", 20, (1, 25), (20_000, 100_000), -4.0, 5_000, 250, 200, 1),
+        ("Humanoid-v5", 20, (1, 25), (20_000, 300_000), -2.0, 5_000, 1_000, 400, 5),
+        ("InvertedPendulum-v5", 10, (1, 1), (250, 3_750), -0.05, 500, 250, 200, 1),
+    ],
+)
+def test_the_paper_preset_is_the_authors_table(
+    env: str, updates: int, length: Any, growth: Any, entropy: float, start: int, every: int, width: int, retain: int
+) -> None:
+    config, settings = preset("paper", "mbpo", env)
+    assert (settings.updates_per_step, settings.start_steps, config.first_fit) == (updates, start, start)
+    assert (config.rollout_length, config.rollout_growth, config.target_entropy) == (length, growth, entropy)
+    assert (config.refit_every, config.retain, config.model_hidden) == (every, retain, (width,) * 4)
+    assert (config.members, config.elites, config.rollouts, config.real_share) == (7, 5, 100_000, 0.05)
+    assert (config.gamma, config.tau, config.learning_rate, config.batch_size) == (0.99, 0.005, 3e-4, 256)
+    assert config.units == "environment" and config.update == "clock"
+
+
+@pytest.mark.parametrize("env", ["Pendulum-v1", "Hopper-v5", "legato/LQR-v0", "legato/KuramotoSivashinsky-v0"])
+@pytest.mark.parametrize("algorithm", ["mbpo", "cmlo"])
+def test_the_cpu_preset_is_smaller_and_begins_to_learn_where_random_steps_end(algorithm: str, env: str) -> None:
+    (paper, long), (config, short) = (preset(name, algorithm, env) for name in ("paper", "cpu"))
+    assert short.steps < long.steps and short.start_steps == config.first_fit < paper.first_fit
+    assert config.rollouts < paper.rollouts and config.members < paper.members and config.anneal_over == -1
+    assert config.update == paper.update == {"mbpo": "clock", "cmlo": "event"}[algorithm]
 
 
 def test_roll_outs_grow_on_a_line_and_are_rounded_towards_zero() -> None:

@@ -23,7 +23,7 @@ from tests.bombs import calls
 from tests.tiny import new_policy
 
 from legato import api
-from legato.algorithms import algorithm
+from legato.algorithms import algorithm, entries
 from legato.algorithms.sac.config import SAC
 from legato.algorithms.srl.config import SRL
 from legato.algorithms.td3.config import TD3
@@ -314,7 +314,7 @@ def edit(saved: Path, changes: dict[str, Any]) -> str:
     ("changes", "words"),
     [
         ({"algorithm": "slr"}, "unknown algorithm 'slr'; did you mean 'srl'?"),
-        ({"algorithm": "ppo"}, "unknown algorithm 'ppo'; known: bc, ds4, dt, iql, odt, sac, srl, td3, tt"),
+        ({"algorithm": "ppo"}, f"unknown algorithm 'ppo'; known: {', '.join(sorted(entries()))}"),
         ({"algorithm": 3}, "is not a policy card that legato wrote"),
         ({"algorithm": ["srl"]}, "is not a policy card that legato wrote"),
         ({"algorithm": True}, "is not a policy card that legato wrote (algorithm must be text; True was given)"),

@@ -14,8 +14,8 @@ from legato.algorithms.entry import Entry, Learns
 from legato.errors import LegatoError, unknown
 
 FOLDERS = (
-    *("sac", "td3", "srl", "mbpo"),
-    *("bc", "decision_transformer", "decision_s4", "trajectory_transformer", "iql"),
+    *("sac", "td3", "srl"),
+    *("bc", "decision_transformer", "decision_s4", "trajectory_transformer", "iql", "mbpo"),
 )
 
 
