@@ -137,8 +137,8 @@ def time_ensemble(options) -> tuple[str, float, float, float]:
     for i in range(options.repeats + 2):
         start = time.perf_counter()
         found = ensemble_fit._epoch(
-            *(optimiser, 256, held_out, model, state, best, least, x, y, jnp.asarray(rows), resample),
-            *(jax.random.key(1), i * options.updates, options.updates),
+            *(optimiser, 256, held_out, 0.0, model, state, best, least, x, y, jnp.asarray(rows), resample),
+            *(ensemble_fit.divide(rows, held_out)[0], jax.random.key(1), i * options.updates, options.updates),
         )
         model, state, best, least, _ = jax.block_until_ready(found)
         times.append(time.perf_counter() - start)
