@@ -108,11 +108,12 @@ def test_a_policy_is_replaced_as_a_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("room", "part"), [(20, "card"), (2000, "weights")])
 def test_a_disk_that_takes_no_more_is_said_in_one_line_and_nothing_is_lost(saved: Path, room: int, part: str) -> None:
     """Files may not grow beyond a limit here, which the system refuses as it refuses a full disk."""
+    other = build("srl", 1)  # before: what is compiled is kept in files as well
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
     try:
         with pytest.raises(LegatoError) as refused:
-            save(saved, *build("srl", 1))
+            save(saved, *other)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     words = f"a policy could not be written to '{saved}': File too large; the one before is kept"
