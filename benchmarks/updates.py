@@ -124,24 +124,21 @@ def time_ensemble(options) -> tuple[str, float, float, float]:
     import jax.numpy as jnp
     import numpy as np
 
-    from legato.models import ensemble, ensemble_fit
+    from legato.models import ensemble
+    from legato.models.ensemble_fit import FitOptions, refit
 
-    model, rng, rows, held_out = published_ensemble(), np.random.default_rng(0), 20_000, 1_000
+    model, rng, rows = published_ensemble(), np.random.default_rng(0), 20_000
     x, y = (rng.standard_normal((rows, n)).astype(np.float32) for n in (OBSERVATION + ACTION, OBSERVATION + 1))
-    resample = rng.integers(0, rows // 2, (MEMBERS, rows)).astype(np.int32)
-    x, y, resample = map(jnp.asarray, (x, y, resample))
-    analysis = jax.jit(jax.grad(ensemble.loss)).lower(model, x[resample[:, :256]], y[resample[:, :256]]).compile()
-    optimiser = ensemble_fit._optimiser(1e-3, 5e-5)
-    state, best, least = ensemble_fit._begin(optimiser, model), model, jnp.full(MEMBERS, jnp.inf)
-    times = []
-    for i in range(options.repeats + 2):
-        start = time.perf_counter()
-        found = ensemble_fit._epoch(
-            *(optimiser, 256, held_out, 0.0, model, state, best, least, x, y, jnp.asarray(rows), resample),
-            *(ensemble_fit.divide(rows, held_out)[0], jax.random.key(1), i * options.updates, options.updates),
-        )
-        model, state, best, least, _ = jax.block_until_ready(found)
-        times.append(time.perf_counter() - start)
+    batch = [jnp.asarray(np.broadcast_to(side[:256], (MEMBERS, 256, side.shape[1]))) for side in (x, y)]
+    analysis = jax.jit(jax.grad(ensemble.loss)).lower(model, *batch).compile()
+    ends = [time.perf_counter()]
+    most = (options.repeats + 2) * options.updates
+    how = FitOptions(held_out=0.001, patience=options.repeats + 2, epoch=options.updates, most=most)
+    refit(
+        *(model, jnp.asarray(x), jnp.asarray(y), rows, how, ELITES, jax.random.key(1)),
+        on_updates=lambda done: ends.append(time.perf_counter()),
+    )
+    times = np.diff(ends)
     forward = mlp(OBSERVATION + ACTION, *WIDTHS, 2 * (OBSERVATION + 1))
     flop = MEMBERS * 256 * (3 * forward - 2 * (OBSERVATION + ACTION) * WIDTHS[0])
     cost = analysis.cost_analysis() or {}

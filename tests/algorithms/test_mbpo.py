@@ -169,7 +169,7 @@ def test_units_are_those_of_the_newest_steps() -> None:
     s = np.concatenate([rng.normal(3, 2, (40, 1)), np.ones((40, 1))], axis=1).astype(np.float32)
     r = rng.normal(-5, 4, 40).astype(np.float32)
     newest = [i % 40 for i in range(5, 5 - 12, -1)]
-    units = measure_units(12, jnp.asarray(s), jnp.zeros((40, 1)), jnp.asarray(r), jnp.asarray(40), jnp.asarray(5))
+    units = measure_units(12, jnp.asarray(s), jnp.asarray(r), jnp.asarray(40), jnp.asarray(5))
     np.testing.assert_allclose(units.observation.mean, s[newest].mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(units.observation.deviation, [s[newest, 0].std(), 1], rtol=1e-5)
     assert float(units.reward) == pytest.approx(r[newest].std(), rel=1e-5)

@@ -71,6 +71,7 @@ def test_rows_are_divided_by_their_places_for_good() -> None:
             one, other = training[:train], held_out[:held]
             assert sorted([*one, *other]) == list(range(count))
             assert (other // period == np.arange(held)).all()
+        assert set(held_out % period) == set(range(period))  # not the same step of every episode
 
 
 @pytest.mark.parametrize(("options", "capacity", "period"), [({}, 10, 5), ({}, 25_000, 5), ({}, 100_001, 21),

@@ -17,6 +17,8 @@ from legato.models import terminations
 from legato.models.terminations import RULES, never_terminate, termination_rule
 
 MUJOCO = [name for name in RULES if name not in ("Pendulum", "MountainCarContinuous")]
+RUNNING = [f"{name}-{version}" for name in MUJOCO for version in ("v4", "v5")]
+RUNNING.remove("Pusher-v4")  # needs MuJoCo before 3, which this project does not take
 SIZES = {"Hopper": 11, "Walker2d": 17, "Ant": 105, "Humanoid": 348, "InvertedPendulum": 4}
 
 
@@ -43,14 +45,11 @@ def check(environment: Any, steps: int, ends: bool, seed: int = 0) -> None:
     assert terminated.any() == ends and not terminated.all()
 
 
-@pytest.mark.parametrize("version", ["v4", "v5"])
-@pytest.mark.parametrize("name", MUJOCO)
-def test_rules_are_those_of_mujocos_tasks(name: str, version: str) -> None:
+@pytest.mark.parametrize("environment", RUNNING)
+def test_rules_are_those_of_mujocos_tasks(environment: str) -> None:
     pytest.importorskip("mujoco")
-    if (name, version) == ("Pusher", "v4"):
-        pytest.skip("its model is not read by today's MuJoCo")
-    ends = RULES[name] is not never_terminate
-    check(make(f"{name}-{version}"), 400 if ends else 60, ends)
+    ends = RULES[environment.partition("-")[0]] is not never_terminate
+    check(make(environment), 400 if ends else 60, ends)
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,16 @@ def test_a_replay_larger_than_memory_is_refused_before_the_folder_is_made(
     assert device_memory.available() == 100_000
 
 
+def test_learners_larger_than_memory_are_refused_before_they_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pool of one seed fits, and those of all seeds do not."""
+    pool = {"members": 2, "elites": 1, "model_hidden": (8,), "rollouts": 1_000, "hidden": 8, "batch_size": 8}
+    monkeypatch.setattr(device_memory, "available", lambda: 100_000)
+    with pytest.raises(LegatoError, match=r"^what 3 seeds learn and keep takes .* lower `seeds`"):
+        api.train("mbpo", "Pendulum-v1", out=tmp_path / "run", **pool, seeds=3, capacity=100, steps=200, quiet=True)
+
+
 def test_the_memory_is_at_most_what_a_process_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 2**28 < device_memory.available() < 2**50
     monkeypatch.setattr(resource, "getrlimit", lambda what: (2**20, 2**20))

@@ -38,6 +38,14 @@ def of(observations: Float[np.ndarray, "steps obs"]) -> Normaliser:
     return Normaliser(jnp.asarray(mean, jnp.float32), jnp.asarray(unit, jnp.float32))
 
 
+def of_some(rows: Float[Array, "rows n"], counted: Bool[Array, "rows n"] | Bool[Array, "rows 1"]) -> Normaliser:
+    """Inside `jit`: the statistics of the numbers that are counted; the deviation of a constant is 1."""
+    count = jnp.maximum(counted.sum(axis=0), 1)
+    mean = jnp.where(counted, rows, 0).sum(axis=0) / count
+    square = (jnp.where(counted, rows - mean, 0) ** 2).sum(axis=0) / count
+    return Normaliser(mean, jnp.where(square > 1e-12, jnp.sqrt(square), 1))
+
+
 def constant_numbers(observations: Float[np.ndarray, "steps obs"]) -> list[int]:
     """Which numbers of an observation never change, or by rounding only. Of images none are named."""
     if observations.dtype == np.uint8:

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from legato.data import normaliser
 from legato.data.normaliser import Normaliser
 from legato.errors import LegatoError
 from legato.models import ensemble
@@ -31,8 +32,6 @@ from legato.nn.optimisation import descend, optax
 
 IMPROVEMENT = 0.01
 """a member has improved where its error fell by more than this share of itself"""
-
-
 HASH = 2_654_435_761
 """Knuth's, 2^32 over the golden ratio"""
 
@@ -80,7 +79,9 @@ def divide(count: int, period: int) -> tuple[int, int]:
     blocks, rest = divmod(count, period)
     held = blocks + (rest > _offset(blocks, period))
     if blocks < 1:
-        raise LegatoError(f"a model is fitted to {period} rows or more, of which one is held out; there are {count}")
+        raise LegatoError(
+            f"a model is fitted to {period} rows or more, of which one is held out; there are {count}: fit it later, or hold out a larger share"
+        )
     return count - held, held
 
 
@@ -153,15 +154,8 @@ def _units(model: Ensemble, x: Array, y: Array, filled: Array, period: int) -> t
     """Mean and deviation of the rows that are learnt from, without NaNs; the deviation of a constant is 1."""
     place = jnp.arange(len(x))
     learnt = ((place < filled) & (place % period != _offset(place // period, period)))[:, None]
-
-    def of(rows: Array) -> Normaliser:
-        known = learnt & ~jnp.isnan(rows)
-        count = jnp.maximum(known.sum(axis=0), 1)
-        mean = jnp.where(known, rows, 0).sum(axis=0) / count
-        square = (jnp.where(known, rows - mean, 0) ** 2).sum(axis=0) / count
-        return Normaliser(mean, jnp.where(square > 1e-12, jnp.sqrt(square), 1))
-
-    return ensemble.share_units(model, of(x), of(y))
+    inputs, outputs = (normaliser.of_some(rows, learnt & ~jnp.isnan(rows)) for rows in (x, y))
+    return ensemble.share_units(model, inputs, outputs)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -18,6 +18,7 @@ from jaxtyping import Array
 
 from legato.algorithms import entry
 from legato.algorithms.protocol import Counts
+from legato.data.device_memory import refuse_beyond
 from legato.training.averages import Averages
 from legato.training.checkpoint import Checkpoints
 from legato.training.claim import Claim, claim
@@ -134,12 +135,16 @@ class Session:
     ) -> None:
         """The learners of all seeds before the first update (see `init_learners`).
 
-        A checkpoint that holds others is refused before anything large is allocated. Raises `LegatoError`.
+        A checkpoint that holds others, and learners larger than the memory, are refused before anything large is
+        allocated. Raises `LegatoError`.
         """
+        asked = init_learners.eval_shape(module, how, each, shared)  # which the call below finds traced
+        seeds = len(self.run.seeds)
+        size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(asked))
+        refuse_beyond(size, f"what {seeds} seeds learn and keep", "lower `seeds`, or what is kept of each")
         if self.loaded is not None:
             state = self.loaded[1]
-            with self.checkpoints.restoring(state, len(self.run.seeds), members):
-                asked = init_learners.eval_shape(module, how, each, shared)
+            with self.checkpoints.restoring(state, seeds, members):
                 match(asked, state["learner"], str(self.checkpoints.folder))
         self.learner = init_learners(module, how, each, shared)
 

@@ -309,39 +309,35 @@ def _field() -> Preset:
 
 PLANNERS = ("unrolled", "mppi", "cem")
 
-_OFFERS = {
-    "check": "mbpo",
-    "for_environment": "mbpo",
-    "refresh": "mbpo",
-    "refresh_due": "mbpo",
-    "compose": "planner",
-}
+_PLAY = {"planner": str, **types(Shooting)}
+
+
+def _online(name: str, config: type[MBPO]) -> Entry:
+    """The entry of what learns by acting; all of it is one module."""
+    return Entry(
+        name=name,
+        config=config,
+        learns="online",
+        module="legato.algorithms.mbpo.mbpo",
+        presets={"paper": paper, "cpu": cpu},
+        play=_PLAY,
+        offers={
+            **{word: "mbpo" for word in ("check", "for_environment", "refresh", "refresh_due")},
+            "compose": "planner",
+        },
+    )
+
+
 ENTRIES = (
-    Entry(
-        name="mbpo",
-        config=MBPO,
-        learns="online",
-        module="legato.algorithms.mbpo.mbpo",
-        presets={"paper": paper, "cpu": cpu},
-        play={"planner": str, **types(Shooting)},
-        offers=_OFFERS,
-    ),
-    Entry(
-        name="cmlo",
-        config=CMLO,
-        learns="online",
-        module="legato.algorithms.mbpo.mbpo",
-        presets={"paper": paper, "cpu": cpu},
-        play={"planner": str, **types(Shooting)},
-        offers=_OFFERS,
-    ),
+    _online("mbpo", MBPO),
+    _online("cmlo", CMLO),
     Entry(
         name="mopo",
         config=MOPO,
         learns="offline",
         module="legato.algorithms.mbpo.mopo",
         presets={"paper": paper_offline, "cpu": cpu_offline},
-        play={"planner": str, **types(Shooting)},
+        play=_PLAY,
         offers={"prepare": "mopo", "for_data": "mopo", "refresh": "mopo", "refresh_due": "mopo", "compose": "mopo"},
     ),
 )

@@ -191,7 +191,8 @@ def fit(
     }
     sac, units = learner.sac, learner.units
     if config.units == "data":
-        units = measure_units(config.unit_steps, *rows[:3], jnp.asarray(rows.filled), jnp.asarray(rows.newest))
+        places = jnp.asarray(rows.filled), jnp.asarray(rows.newest)
+        units = measure_units(config.unit_steps, rows.observation, rows.reward, *places)
         if int(sac.updates):  # before the first, there is nothing to keep
             sac = change_units(sac, learner.units, units)
     return Learner(sac, model, learner.pool, units, report, learner.trigger)
@@ -323,6 +324,24 @@ def update(
     )
     found = Learner(sac, learner.model, learner.pool, units, learner.report, learner.trigger)
     return found, {**metrics, **learner.report}
+
+
+# --- seeds ---
+
+
+@jax.jit
+def select_seed(stacked: Any, i: int | Array) -> Any:
+    """What is stacked over seeds, of one of them."""
+    return jax.tree.map(lambda leaf: leaf[i], stacked)
+
+
+@jax.jit
+def stack_seeds(of_seeds: list[Any]) -> Any:
+    """The inverse, of all."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *of_seeds)
+
+
+# --- what is deployed ---
 
 
 def policy(learner: Learner) -> soft_actor_critic.HeldAction:

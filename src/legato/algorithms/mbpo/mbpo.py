@@ -114,12 +114,12 @@ def refresh(
         return learner, replay
     found = []
     for i, key in enumerate(keys):
-        of_seed, added = _seed(learner, i), int(replay.added[i])
-        s, a, r, s_next, continues = _rows(_seed(replay, i))
+        of_seed, added = imagination.select_seed(learner, i), int(replay.added[i])
+        s, a, r, s_next, continues = _rows(imagination.select_seed(replay, i))
         filled, newest = min(added, replay.capacity), (added - 1) % replay.capacity
         rows = Rows(s, a, r, s_next, continues, filled, newest)
         found.append(_refreshed(config, of_seed, rows, key, show, last, now))
-    return _stacked(found), replay
+    return imagination.stack_seeds(found), replay
 
 
 def _refreshed(
@@ -206,21 +206,8 @@ def _means(learner: Learner, s: Float[Array, "rows obs"], a: Float[Array, "rows 
     return learner.model.elite_means(s, a)
 
 
-# --- seeds ---
-
-
-@jax.jit
-def _seed(stacked: Any, i: int | Array) -> Any:
-    return jax.tree.map(lambda leaf: leaf[i], stacked)
-
-
 @jax.jit
 def _rows(replay: Replay) -> tuple[Array, ...]:
     spec = replay.spec
     rows = scale_actions(unpack(replay.rows, spec), spec)
     return rows.observation, rows.action, rows.reward, rows.next_observation, rows.continues
-
-
-@jax.jit
-def _stacked(learners: list[Learner]) -> Any:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *learners)

@@ -270,13 +270,13 @@ def refresh(
     found = []
     for i, key in enumerate(keys):
         k_fit, k_imagine = jax.random.split(key)
-        of_seed = _select_seed(learner, i)
+        of_seed = imagination.select_seed(learner, i)
         if last is None:
             of_seed = fit_model(config, of_seed, rows, k_fit, show)
         penalty = penalty_of(config, of_seed)
         base = imagination.imagine(config, of_seed.base, rows, now.steps, k_imagine, penalty)
         found.append(Learner(base, of_seed.statistics, of_seed.uncertainty_unit))
-    return _stack_seeds(found), data
+    return imagination.stack_seeds(found), data
 
 
 def fit_model(
@@ -294,13 +294,3 @@ def fit_model(
 def _uncertainty_unit(config: Config, model: EnvironmentModel, s: Array, a: Array, place: Array) -> Float[Array, ""]:
     x = jnp.concatenate([s[place], a[place]], axis=-1)
     return unit_of(uncertainty(model.ensemble, x, config.penalty_kind, config.penalty_units))
-
-
-@jax.jit
-def _select_seed(stacked: Any, i: int | Array) -> Any:
-    return jax.tree.map(lambda leaf: leaf[i], stacked)
-
-
-@jax.jit
-def _stack_seeds(learners: list[Learner]) -> Any:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *learners)

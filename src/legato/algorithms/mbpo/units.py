@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from legato.algorithms import soft_actor_critic
+from legato.data import normaliser
 from legato.data.normaliser import Normaliser
 from legato.data.spec import Spec
 from legato.nn.distributions import TanhNormal
@@ -43,21 +44,14 @@ class Units(eqx.Module):
 def measure_units(
     steps: int,
     s: Float[Array, "capacity obs"],
-    a: Float[Array, "capacity act"],
     r: Float[Array, " capacity"],
     count: Int[Array, ""],
     newest: Int[Array, ""],
 ) -> Units:
     """Mean and deviation of the newest observations, and the deviation of their rewards; that of a constant is 1."""
     age = (newest - jnp.arange(len(s))) % len(s)
-    known = (age < jnp.minimum(count, steps))[:, None]
-
-    def moments(rows: Array) -> tuple[Array, Array]:
-        mean = jnp.where(known, rows, 0).sum(axis=0) / known.sum()
-        square = (jnp.where(known, rows - mean, 0) ** 2).sum(axis=0) / known.sum()
-        return mean, jnp.where(square > 1e-12, jnp.sqrt(square), 1)
-
-    return Units(Normaliser(*moments(s)), moments(r[:, None])[1][0])
+    newer = (age < jnp.minimum(count, steps))[:, None]
+    return Units(normaliser.of_some(s, newer), normaliser.of_some(r[:, None], newer).deviation[0])
 
 
 @jax.jit

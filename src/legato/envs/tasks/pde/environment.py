@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
 from typing import Any
 
@@ -19,11 +20,11 @@ BOUND, PENALTY = 20.0, -1000.0  # of what is sensed, beyond which an episode ter
 MOST = 4096  # points of a grid
 
 
-class FieldEnvironment(gymnasium.Env[np.ndarray, Any]):
+class FieldEnvironment(gymnasium.Env[np.ndarray, Any], abc.ABC):
     """A field u(x, t) on a periodic grid, seen by sensors and pushed by jets.
 
-    An equation adds `draw_fields` and `transition`, pure functions of arrays with any leading axes, and may change
-    `sense`. `step` adds what an episode has: noise, history, its end and its picture.
+    An equation adds `draw_fields`, `transition` and `_reward_at`, pure functions of arrays with any leading axes, and
+    may change `sense`. `step` adds what an episode has: noise, history, its end and its picture.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 25}  # noqa: RUF012 (as Gymnasium has it)
@@ -52,16 +53,16 @@ class FieldEnvironment(gymnasium.Env[np.ndarray, Any]):
 
     # --- pure, for any leading axes, and NumPy's or JAX's arrays ---
 
+    @abc.abstractmethod
     def draw_fields(self, rng: np.random.Generator, count: int) -> Float[np.ndarray, "count points"]:
         """Fields that episodes begin with."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def transition(self, xp: Any, modes: Array, action: Array, time: Array) -> tuple[Array, dict[str, Array]]:
         """The modes after the control step that begins at `time`, counted in steps, and what is told of it.
 
         `reward`, and `dissipation` and `power`, whose difference is the growth of <u^2> / 2: means over the step.
         """
-        raise NotImplementedError
 
     def sense(self, xp: Any, field: Array, time: Array) -> Array:
         """What noiseless sensors at every point of the grid would say, `[..., points]`."""
@@ -135,8 +136,9 @@ class FieldEnvironment(gymnasium.Env[np.ndarray, Any]):
     def _sees_all(self) -> bool:
         return self.sensors == slice(0, None, 1) and not self.sensor_noise and self.history == 1
 
+    @abc.abstractmethod
     def _reward_at(self, observation: Array, action: Array, next_observation: Array) -> Array:
-        raise NotImplementedError
+        """`known_reward`, where the observation is the whole field."""
 
     def _terminates(self, observation: Array, action: Array, next_observation: Array) -> Array:
         return ~(abs(next_observation).max(axis=-1) <= BOUND)  # NaN is no field either
