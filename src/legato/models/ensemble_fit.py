@@ -79,9 +79,8 @@ def divide(count: int, period: int) -> tuple[int, int]:
     blocks, rest = divmod(count, period)
     held = blocks + (rest > _offset(blocks, period))
     if blocks < 1:
-        raise LegatoError(
-            f"a model is fitted to {period} rows or more, of which one is held out; there are {count}: fit it later, or hold out a larger share"
-        )
+        few = f"a model is fitted to {period} rows or more, of which one is held out; there are {count}"
+        raise LegatoError(f"{few}: fit it later, or hold out a larger share")
     return count - held, held
 
 
