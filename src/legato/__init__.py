@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from legato.errors import LegatoError
 
 if TYPE_CHECKING:
-    from legato.api import action_errors, attention, collect, compare, evaluate, finetune, play, train
+    from legato.api import action_errors, attention, collect, compare, evaluate, finetune, metrics, play, train
     from legato.loading import load
 
 __version__ = "0.1.0"
 __all__ = ["LegatoError", "__version__", "action_errors", "attention", "collect", "compare", "evaluate", "finetune"]
-__all__ += ["load", "play", "train"]
+__all__ += ["load", "metrics", "play", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,7 @@ from legato.evaluation.compare import compare
 from legato.evaluation.evaluate import evaluate
 from legato.evaluation.finetuning import with_figure
 from legato.evaluation.imitation import action_errors
+from legato.evaluation.metrics import metrics
 from legato.evaluation.play import play
 from legato.evaluation.prediction import predict
 from legato.loading import load
@@ -23,8 +24,8 @@ from legato.policy import guard_computation
 from legato.training import dispatch
 from legato.training.run import Run
 
-__all__ = ["action_errors", "attention", "collect", "compare", "evaluate", "finetune", "load", "play", "predict"]
-__all__ += ["train"]
+__all__ = ["action_errors", "attention", "collect", "compare", "evaluate", "finetune", "load", "metrics", "play"]
+__all__ += ["predict", "train"]
 
 
 @guard_computation

@@ -78,8 +78,8 @@ PENDULUM = "train srl --env Pendulum-v1"
 BAD = {
     # names
     "trian": "unknown command 'trian'; did you mean 'train'?",
-    "xyzzy": "unknown command 'xyzzy'; known: attention, collect, compare, data, demo, evaluate, finetune, list, play, "
-    "predict, train",
+    "xyzzy": "unknown command 'xyzzy'; known: attention, collect, compare, data, demo, evaluate, finetune, list, "
+    "metrics, play, predict, train",
     "train slr --env Pendulum-v1": "unknown algorithm 'slr'; did you mean 'srl'?",
     "train srl --env Hoper-v5": "unknown environment 'Hoper-v5'; did you mean 'Hopper-v5'?",
     "train srl --env=Hoper-v5 --horizon 4": "unknown environment 'Hoper-v5'; did you mean 'Hopper-v5'?",
@@ -137,6 +137,13 @@ BAD = {
     "compare RUN FILE": "'FILE' is not a run folder: it has no config.json",
     "compare nowhere": "'nowhere' is not a run folder: it has no config.json",
     "compare": "legato compare needs ",
+    "metrics": "legato metrics needs ",
+    "metrics RUN nowhere": "'nowhere' is not a run folder: it has no config.json",
+    "metrics RUN RUN": "'RUN' is named twice",
+    "metrics RUN --names retrun": "unknown metric 'retrun'; did you mean 'return'?",
+    "metrics RUN --seed 7": "'RUN' has no seed 7; it has 2",
+    "metrics RUN --out FILE": "'FILE' exists and is not overwritten; choose another --out",
+    "metrics RUN --out curves.txt": "cannot draw 'curves.txt'; the name must end in .png, .svg, .pdf",
     "play nowhere": "'nowhere' is not a run folder: it has no config.json",
     "play FILE": "'FILE' is not a run folder: it has no config.json",
     "train --resume nowhere": "'nowhere' is not a run folder: it has no config.json",
@@ -465,6 +472,20 @@ def test_compare_draws_one_figure_of_all(
     assert out.splitlines()[-1] == "drawn in both.svg"
     assert [p.name for p in here.iterdir()] == ["both.svg"]
     assert "<svg" in Path("both.svg").read_text()
+
+
+def test_metrics_draws_what_runs_measured_while_training(
+    trained: tuple[Path, str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained[0], "copy")
+    main(["metrics", str(trained[0]), "copy", "--names", "episodes", "q", "--out", "both.svg"])
+    out, _ = capsys.readouterr()
+    last = (trained[0] / "metrics.csv").read_text().splitlines()
+    column = last[0].split(",").index("q")
+    assert f"{float(last[-1].split(',')[column]):.4g}" in next(line for line in out.splitlines() if "│ q " in line)
+    assert out.splitlines()[-1] == "drawn in both.svg"
+    drawn = Path("both.svg").read_text()
+    assert all(f"<!-- {word} -->" in drawn for word in ("episodes", "q", "2 runs while training", "environment steps"))
 
 
 def test_compare_shows_searches_that_were_measured_if_asked(

@@ -25,6 +25,7 @@ COMMANDS = {
     "finetune": "let policies from logs go on learning by acting: legato finetune RUN --env Hopper-v4",
     "evaluate": "measure a run at every decision frequency, with delays, and score it: legato evaluate RUN",
     "compare": "put several runs in one table and figure: legato compare RUN RUN ...",
+    "metrics": "what runs measured while training, in one table and figure: legato metrics RUN RUN ...",
     "collect": "write a policy's episodes as a dataset: legato collect RUN --steps 100000 --out mine/logs-v0",
     "data": "look at logged episodes, check and convert them: legato data info D4RL/door/human-v2",
     "predict": "how far ahead a Trajectory Transformer's model predicts: legato predict RUN --dataset held-out.npz",

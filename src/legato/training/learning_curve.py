@@ -1,8 +1,9 @@
-"""The evaluations of a run on its way, as its metrics.csv has them."""
+"""What a run measured on its way, as its metrics.csv has it."""
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,24 +11,41 @@ from legato.errors import LegatoError
 from legato.training import files
 from legato.training.run import Run
 
+PLACES = ("step", "seed")
+"""columns that say where a row belongs"""
+
+
+def metric_curves(run: Run, seeds: Sequence[int] | None = None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Of every column that has numbers: the steps (updates, of what learns from logs) and the values `[seeds, points]`.
+
+    A point is a step at which all `seeds`, by default the run's, have a finite number; a column without any is left
+    out. Raises `LegatoError` where there is no metrics.csv, and for one that is not what legato wrote.
+    """
+    path = run.path / "metrics.csv"
+    try:
+        reader = csv.DictReader(files.read_bytes(path, files.LARGEST).decode().splitlines())
+        rows = list(reader)
+        seeds = run.seeds if seeds is None else seeds
+        of_seeds = [{int(row["step"]): row for row in rows if int(row["seed"]) == seed} for seed in seeds]
+        found = {}
+        for name in [name for name in reader.fieldnames or () if name not in PLACES]:
+            values = [{step: float(row[name]) for step, row in of.items() if row[name]} for of in of_seeds]
+            finite = [{step for step, value in of.items() if np.isfinite(value)} for of in values]
+            if steps := sorted(set.intersection(*finite)):
+                found[name] = np.array(steps), np.array([[of[step] for step in steps] for of in values])
+        return found
+    except FileNotFoundError:
+        raise LegatoError(f"'{run.place}' has no metrics.csv: it was not trained yet, or the file is gone") from None
+    except (ValueError, KeyError, TypeError, csv.Error) as problem:
+        raise LegatoError(f"'{path}' is not what legato wrote ({problem}); it was changed") from problem
+
 
 def learning_curve(run: Run) -> tuple[np.ndarray, np.ndarray]:
     """The steps of a fine-tuning's evaluations, from 0 on, and their mean returns `[seeds, evaluations]`.
 
     Raises `LegatoError` where there are none yet, and for a file that is not what legato wrote.
     """
-    path = run.path / "metrics.csv"
-    try:
-        text = files.read_bytes(path, files.LARGEST).decode()
-        rows = [row for row in csv.DictReader(text.splitlines()) if row.get("eval_return")]
-        found = [[(int(r["step"]), float(r["eval_return"])) for r in rows if int(r["seed"]) == s] for s in run.seeds]
-        steps = {tuple(step for step, _ in of_seed) for of_seed in found}
-        if len(steps) > 1 or not np.isfinite([value for of_seed in found for _, value in of_seed]).all():
-            raise ValueError("its seeds were not evaluated at the same steps, or to numbers that are not finite")
-    except FileNotFoundError:
-        raise LegatoError(f"'{run.place}' has no evaluations: its metrics.csv is gone") from None
-    except (ValueError, KeyError, TypeError, csv.Error) as problem:
-        raise LegatoError(f"'{path}' is not what legato wrote ({problem}); it was changed") from problem
-    if not found[0]:
+    found = metric_curves(run).get("eval_return")
+    if found is None:
         raise LegatoError(f"'{run.place}' has no evaluations yet")
-    return np.array([step for step, _ in found[0]]), np.array([[value for _, value in of_seed] for of_seed in found])
+    return found

@@ -16,6 +16,7 @@ from legato.evaluation.figures.curves import (
     prompt_curve,
 )
 from legato.evaluation.figures.drawing import curve_figure
+from legato.evaluation.figures.panels import metric_panels
 from legato.evaluation.figures.series import Band, Curve, TopAxis
 from legato.evaluation.figures.style import COLOURS, METADATA, drawable
 
@@ -32,6 +33,7 @@ __all__ = [
     "history_curve",
     "interval_curve",
     "learning_curves",
+    "metric_panels",
     "prediction_curve",
     "prompt_curve",
 ]

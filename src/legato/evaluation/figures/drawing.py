@@ -60,9 +60,9 @@ def curve_figure(
         raise LegatoError(f"no curves to draw in '{path}'")
     with apply_style():
         figure, axes = _blank()
-        _draw_lines(axes, curves, band)
+        draw_lines(axes, curves, band)
         more = below(axes)
-        _set_axes(axes, curves, xlabel, ylabel, ticks)
+        set_axes(axes, curves, xlabel, ylabel, ticks)
         dots = _mark_trained(axes, curves) if trained_at else ""
         notes = [_seeds(curves, band) if note is None else note, dots, _draw_scores(axes, reference), *more]
         if not label_ends(axes, curves):
@@ -82,15 +82,19 @@ def _blank() -> tuple[Figure, Axes]:
     return figure, figure.add_axes((0.2, 0.2, 0.6, 0.6))
 
 
-def _draw_lines(axes: Axes, curves: Sequence[Curve], band: Band) -> None:
-    """Bands below, then the lines, each with a white edge that keeps crossings readable."""
+def draw_lines(axes: Axes, curves: Sequence[Curve], band: Band, colours: Sequence[int] | None = None) -> None:
+    """Bands below, then the lines, each with a white edge that keeps crossings readable.
+
+    `colours` are the places of theirs in the palette, by default one after another.
+    """
     from matplotlib.patheffects import Normal, Stroke
 
     edge = [Stroke(linewidth=3.6, foreground="white"), Normal()]
     alpha = 0.16 * min(1.0, 4 / len(curves))  # many bands, one over the other, would hide the lines
     for i, curve in enumerate(curves):
-        colour, _ = colour_of(i)
-        dashes = DASHES[i // len(COLOURS) % len(DASHES)]
+        place = i if colours is None else colours[i]
+        colour, _ = colour_of(place)
+        dashes = DASHES[place // len(COLOURS) % len(DASHES)]
         marker = "o" if len(curve.x) == 1 else ""  # one point makes no line
         (line,) = axes.plot(
             curve.x, np.mean(curve.returns, axis=0), linestyle=dashes, color=colour, marker=marker, zorder=3
@@ -109,11 +113,21 @@ def _band(curve: Curve, band: Band) -> tuple[NDArray[np.float64], NDArray[np.flo
     return np.array([interval.low for interval in intervals]), np.array([interval.high for interval in intervals])
 
 
-def _set_axes(axes: Axes, curves: Sequence[Curve], xlabel: str, ylabel: str, ticks: Sequence[float] | None) -> None:
-    """Limits, grid, ticks and the two axis labels."""
+def set_axes(
+    axes: Axes,
+    curves: Sequence[Curve],
+    xlabel: str,
+    ylabel: str,
+    ticks: Sequence[float] | None,
+    *,
+    across: int = 7,
+    down: int = 6,
+    span: tuple[float, float] | None = None,
+) -> None:
+    """Limits (from the first to the last x, or of `span`), grid, ticks (so many intervals at most), axis labels."""
     from matplotlib.ticker import FixedLocator, MaxNLocator
 
-    left, right = min(float(c.x[0]) for c in curves), max(float(c.x[-1]) for c in curves)
+    left, right = span or (min(float(c.x[0]) for c in curves), max(float(c.x[-1]) for c in curves))
     room = 0.015 * (right - left) or 0.5
     axes.set_xlim(left - room, right + room)
     axes.set_ylim(*axes.get_ylim())
@@ -122,8 +136,10 @@ def _set_axes(axes: Axes, curves: Sequence[Curve], xlabel: str, ylabel: str, tic
     axes.tick_params(axis="y", length=0, pad=6)
     axes.tick_params(axis="x", length=3.5)
     inside = [tick for tick in ticks or () if left <= tick <= right]
-    axes.xaxis.set_major_locator(FixedLocator(inside) if inside else MaxNLocator(7, steps=[1, 2, 5, 10], integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_locator(
+        FixedLocator(inside) if inside else MaxNLocator(across, steps=[1, 2, 5, 10], integer=True)
+    )
+    axes.yaxis.set_major_locator(MaxNLocator(down, steps=[1, 2, 2.5, 5, 10]))
     for axis in (axes.xaxis, axes.yaxis):
         low, high = axis.get_view_interval()
         places = np.array([place for place in axis.get_majorticklocs() if low <= place <= high])
