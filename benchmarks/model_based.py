@@ -2,14 +2,14 @@
 
     python benchmarks/model_based.py reach --tasks LQR Pendulum --out runs/model-based      # steps until a return
     python benchmarks/model_based.py controls --out runs/model-based      # a model that must not help, on LQR
-    python benchmarks/model_based.py refits --out runs/model-based        # the trigger against a clock, equal refits
+    python benchmarks/model_based.py refits --seeds 5 --out runs/model-based   # the trigger against clocks
 
 Each part trains what is not in `--out` yet, `--seeds` seeds side by side, presets `cpu`, and prints a table. `reach`:
 the returns of greedy evaluations (10 episodes, never trained on) and the first step at which a seed's reaches the
 task's threshold. `controls`: a model fitted once, one that learnt from shuffled actions, and none at all, at equal
-updates. `refits`: on LQR, whose friction changes half-way, the returns of training episodes, the number of refits and
-how long after the change the first came; the clock's period is the trigger's mean interval. Intervals are of 95 % over
-seeds (Student's t).
+updates. `refits`: CMLO's trigger against clocks, one with as many refits and one with a quarter more: returns of training
+episodes in the second half, refits, and how long after half-way the first of them came; with `--tasks LQR` also where
+the friction begins half-way. Intervals are of 95 % over seeds (Student's t).
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ class Task:
     """of SAC"""
     episodes: int = 10
     """of an evaluation"""
+    period: int = 250
+    """steps between two fits"""
 
 
 TASKS = {
@@ -48,8 +50,8 @@ TASKS = {
     "Pendulum": Task("Pendulum-v1", -250.0, 2_500, 8_000),
     "InvertedPendulum": Task("InvertedPendulum-v5", 1000.0, 3_000, 24_000),
     "Hopper": Task("Hopper-v5", 1000.0, 30_000, 100_000),
-    "KuramotoSivashinsky-8jets": Task("legato/KuramotoSivashinsky-8jets-v0", -60.0, 10_000, 50_000),
-    "KuramotoSivashinsky": Task("legato/KuramotoSivashinsky-v0", -356.0, 10_000, 50_000),
+    "KuramotoSivashinsky-8jets": Task("legato/KuramotoSivashinsky-8jets-v0", -60.0, 5_000, 20_000, period=500),
+    "KuramotoSivashinsky": Task("legato/KuramotoSivashinsky-v0", -348.0, 5_000, 20_000, period=500),
 }
 
 
@@ -139,7 +141,7 @@ def reach(options: argparse.Namespace) -> None:
 
 CONTROLS: dict[str, dict[str, Any]] = {
     "mbpo": {},
-    "fitted once": {"refit_every": 0, "imagine_every": 250},
+    "fitted once": {"refit_every": 0},
     "shuffled actions": {"shuffle_actions": True},
     "no model": {"real_share": 1.0},
 }
@@ -148,37 +150,102 @@ CONTROLS: dict[str, dict[str, Any]] = {
 def controls(options: argparse.Namespace) -> None:
     """What must not help."""
     print("| | median return of the last four evaluations, per seed | mean |\n|---|---|---|")
+    task = TASKS[options.tasks[0]]
     for name, changes in CONTROLS.items():
         folder = name.replace(" ", "-")
-        _, returns = returns_of(trained(folder, "mbpo", TASKS[options.tasks[0]], options, **changes))
+        # Unrolled as often, whatever it is fitted.
+        changes = changes if "refit_every" not in changes else {**changes, "imagine_every": task.period}
+        _, returns = returns_of(trained(folder, "mbpo", task, options, **changes))
         late = np.median(returns[:, -4:], axis=1)
         print(f"| {name} | {' '.join(f'{x:.1f}' for x in late)} | {interval(late)} |", flush=True)
 
 
+@dataclass(frozen=True)
+class Setting:
+    """Where the trigger is held against a clock."""
+
+    task: Task
+    changes: bool = False
+    """does the friction begin half-way?"""
+
+
+SETTINGS = {
+    "LQR, friction from half-way on": Setting(TASKS["LQR"], changes=True),
+    "LQR": Setting(TASKS["LQR"]),
+    "Pendulum": Setting(TASKS["Pendulum"]),
+    "Hopper": Setting(TASKS["Hopper"]),
+}
+CHECK = 20
+"""steps between two looks of the trigger, and between two times that the model is unrolled"""
+FEWER = 0.8
+"""of the clock's refits the trigger has, where its period is shorter"""
+
+
 def refits(options: argparse.Namespace) -> None:
-    """The trigger against a clock."""
-    task = TASKS["LQR"]
-    half = task.steps // 2
-    print(
-        "| | mean return of training episodes | refits | steps from the change to the next refit |\n|---|---|---|---|"
-    )
-    for friction in (half, None):
-        given: dict[str, Any] = {"log_every": 10}
-        given |= {} if friction is None else {"env_options": {"friction_after": friction}}
-        kind = "stationary" if friction is None else "changing"
-        run = trained(f"cmlo-{kind}", "cmlo", task, options, **given)
-        first = columns(run, "refits")["refits"][:, -1]
-        period = round((task.steps - 250) / max(first.mean() - 1, 1) / 10) * 10
-        clock = trained(f"clock-{kind}-{period}", "mbpo", task, options, refit_every=period, imagine_every=20, **given)
-        for name, path in ((f"{kind}: trigger", run), (f"{kind}: every {period} steps", clock)):
-            found = columns(path, "return", "refits")
-            after = [
-                found["step"][(found["step"] > half) & (row > row[found["step"] <= half][-1])][:1] - half
-                for row in found["refits"]
-            ]
-            late = " ".join(str(int(a[0])) if len(a) else "never" for a in after)
-            mean = np.nanmean(found["return"][:, found["step"] > 500], axis=1)
-            print(f"| {name} | {interval(mean)} | {interval(found['refits'][:, -1])} | {late} |", flush=True)
+    """The trigger against clocks."""
+    print("| task | refitted | return after half-way | trigger's is better by | refits | first after half-way, steps |")
+    print("|---|---|---|---|---|---|")
+    notes = []
+    for name, setting in SETTINGS.items():
+        if setting.task not in [TASKS[asked] for asked in options.tasks]:
+            continue
+        half = setting.task.steps // 2
+        given: dict[str, Any] = {"log_every": CHECK}
+        if setting.changes:
+            given["env_options"] = {"friction_after": half}
+        kind = "changing" if setting.changes else "stationary"
+        run = trained(f"cmlo-{kind}", "cmlo", setting.task, options, **given)
+        intervals = np.concatenate(refit_intervals(run))
+        rows = {"when due": run}
+        for share in (1.0, FEWER):
+            period = max(CHECK, round(share * intervals.mean() / CHECK) * CHECK)
+            clock = {"refit_every": period, "imagine_every": CHECK, **given}
+            rows[f"every {period} steps"] = trained(f"clock-{kind}-{period}", "mbpo", setting.task, options, **clock)
+        late = {how: late_returns(path, half) for how, path in rows.items()}
+        for how, path in rows.items():
+            better = "" if path == run else difference(late["when due"], late[how])
+            counts = columns(path, "refits")["refits"][:, -1]
+            print(f"| {name} | {how} | {interval(late[how])} | {better} | {counts.mean():.1f} | ", end="")
+            print(" ".join(first_after(path, half)), "|", flush=True)
+        low, middle, high = np.percentile(intervals, [10, 50, 90])
+        notes.append(f"{name}: refits {low:.0f}, {middle:.0f}, {high:.0f} steps apart (deciles 1, 5, 9); ")
+        notes[-1] += f"correlation of the shift with the error on the newest steps {shift_correlation(run):.2f}"
+    print("\n" + "\n".join(notes))
+
+
+def refit_intervals(run: Path) -> list[np.ndarray]:
+    """Of each seed the steps between its refits."""
+    found = columns(run, "refits")
+    return [np.diff(found["step"][np.flatnonzero(np.diff(row, prepend=0) > 0)]) for row in found["refits"]]
+
+
+def late_returns(run: Path, half: int) -> np.ndarray:
+    """Of each seed the mean return of training episodes that end after `half` steps."""
+    found = columns(run, "return")
+    return np.nanmean(found["return"][:, found["step"] > half], axis=1)
+
+
+def first_after(run: Path, half: int) -> list[str]:
+    """Of each seed the steps until its first refit after `half`."""
+    found = columns(run, "refits")
+    before, later = found["step"] <= half, found["step"] > half
+    places = [np.flatnonzero(later & (row > row[before][-1])) for row in found["refits"]]
+    return [str(int(found["step"][place[0]]) - half) if len(place) else "never" for place in places]
+
+
+def shift_correlation(run: Path) -> float:
+    """Of S with the elites' error on the newest steps, over all looks of all seeds."""
+    found = columns(run, "shift", "prediction_error")
+    known = found["prediction_error"] > 0
+    return float(np.corrcoef(found["shift"][known], found["prediction_error"][known])[0, 1])
+
+
+def difference(ours: np.ndarray, others: np.ndarray) -> str:
+    """Of two means, with its interval of 95 % (Welch)."""
+    if min(len(ours), len(others)) < 2:
+        return f"{ours.mean() - others.mean():.1f}"
+    low, high = stats.ttest_ind(ours, others, equal_var=False).confidence_interval()
+    return f"{ours.mean() - others.mean():.1f} [{low:.1f}, {high:.1f}]"
 
 
 if __name__ == "__main__":

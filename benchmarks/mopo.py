@@ -2,11 +2,14 @@
 
     python benchmarks/mopo.py annulus    # a point mass that is to stay where all that was logged only passes through
     python benchmarks/mopo.py weight     # the same for several penalties: what each says of itself without being played
+    python benchmarks/mopo.py sets       # Pendulum and Hopper, from random actions and from the replay of SAC
 
 Each prints one table of mean greedy returns over `--seeds` seeds (trained side by side) with their range.
 
 annulus: 500 episodes of the library's point mass, each with at most 25 of its 100 steps at 0.5 <= |x| <= 1, where every
 step pays 1 and nothing else does. A controller that goes there and stays is paid for nearly all steps.
+
+sets: `random` are uniform actions, `replay` is the whole replay of SAC, preset cpu, stopped while it learns.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +69,33 @@ def passing(recorded: int = 800, kept: int = 500) -> Trajectories:
     return sets.select(data, np.flatnonzero(logs.returns(data) <= PASSING)[:kept])
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """Where sets are recorded."""
+
+    env: str
+    random: int
+    """steps of uniform actions"""
+    replay: int
+    """steps after which SAC is stopped"""
+
+
+RECORDED = (Recorded("Pendulum-v1", 20_000, 4_000), Recorded("Hopper-v5", 50_000, 15_000))
+
+
+def recorded(task: Recorded, folder: Path) -> dict[str, Trajectories]:
+    """The two sets of an environment."""
+    run = legato.train("sac", task.env, out=folder / task.env, steps=task.replay, quiet=True)
+    found = {
+        "random": legato.collect(run, task.random, random=True, quiet=True),
+        "replay": legato.collect(run, replay=True, quiet=True),
+    }
+    return {
+        kind: replace(data, about=replace(data.about, name=f"{task.env} {kind}", environment=task.env))
+        for kind, data in found.items()
+    }
+
+
 def learnt(
     algorithm: str, data: Trajectories, make: Callable[[], gymnasium.Env], options: argparse.Namespace, **changes: Any
 ) -> tuple[np.ndarray, Run, list[dict[str, float]]]:
@@ -90,21 +121,40 @@ def cell(values: np.ndarray) -> str:
     return f"{values.mean():.1f} ({values.min():.1f} to {values.max():.1f})"
 
 
+def beside(options: argparse.Namespace) -> dict[str, tuple[str, dict[str, Any]]]:
+    """What MOPO is compared with, and how each is trained."""
+    told: dict[str, Any] = {"updates": options.updates} if options.updates else {}
+    return {
+        "BC": ("bc", {}),
+        "10%BC": ("bc", {"fraction": 0.1}),
+        "IQL": ("iql", {}),
+        "MOPO": ("mopo", told),
+        "the same, penalty = 0": ("mopo", {**told, "penalty": 0.0}),
+        "SAC from the logs (real_share = 1)": ("mopo", {**told, "real_share": 1.0}),
+    }
+
+
 def annulus(options: argparse.Namespace) -> None:
     data = passing(kept=options.logged)
-    told: dict[str, Any] = {"updates": options.updates} if options.updates else {}
     earned = logs.returns(data)
     print(f"| staying in the annulus, {options.seeds} seeds | return |\n|---|---|")
     print(f"| logged: mean, best of {len(data)} | {earned.mean():.1f}, {earned.max():.1f} |", flush=True)
-    rows: tuple[tuple[str, str, dict[str, Any]], ...] = (
-        ("BC", "bc", {}),
-        ("10%BC", "bc", {"fraction": 0.1}),
-        ("MOPO", "mopo", told),
-        ("the same, penalty = 0", "mopo", {**told, "penalty": 0.0}),
-        ("SAC from the logs (real_share = 1)", "mopo", {**told, "real_share": 1.0}),
-    )
-    for name, algorithm, changes in rows:
+    for name, (algorithm, changes) in beside(options).items():
         print(f"| {name} | {cell(learnt(algorithm, data, Annulus, options, **changes)[0])} |", flush=True)
+
+
+def own_sets(options: argparse.Namespace) -> None:
+    columns = beside(options)
+    print(f"| {options.seeds} seeds | logged: mean, best | {' | '.join(columns)} |\n|---|---|{'---|' * len(columns)}")
+    with tempfile.TemporaryDirectory() as folder:
+        for task in RECORDED:
+            for kind, data in recorded(task, Path(folder)).items():
+                earned = logs.returns(data)
+                print(f"| {task.env}, {kind} | {earned.mean():.1f}, {earned.max():.1f} | ", end="", flush=True)
+                for algorithm, changes in columns.values():
+                    returns, *_ = learnt(algorithm, data, partial(gymnasium.make, task.env), options, **changes)
+                    print(f"{cell(returns)} | ", end="", flush=True)
+                print(flush=True)
 
 
 def weight(options: argparse.Namespace) -> None:
@@ -124,10 +174,10 @@ def weight(options: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("annulus", "weight"))
+    parser.add_argument("part", choices=("annulus", "weight", "sets"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--episodes", type=int, default=30, help="that each seed is played for")
     parser.add_argument("--logged", type=int, default=500, help="episodes that are learnt from")
     parser.add_argument("--updates", type=int, default=0, help="of MOPO; 0: the preset's")
     given = parser.parse_args()
-    {"annulus": annulus, "weight": weight}[given.part](given)
+    {"annulus": annulus, "weight": weight, "sets": own_sets}[given.part](given)
