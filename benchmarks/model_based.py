@@ -4,12 +4,14 @@
     python benchmarks/model_based.py controls --out runs/model-based      # a model that must not help, on LQR
     python benchmarks/model_based.py refits --seeds 5 --out runs/model-based   # the trigger against clocks
 
-Each part trains what is not in `--out` yet, `--seeds` seeds side by side, presets `cpu`, and prints a table. `reach`:
-the returns of greedy evaluations (10 episodes, never trained on) and the first step at which a seed's reaches the
-task's threshold. `controls`: a model fitted once, one that learnt from shuffled actions, and none at all, at equal
-updates. `refits`: CMLO's trigger against clocks, one with as many refits and one with a quarter more: returns of training
-episodes in the second half, refits, and how long after half-way the first of them came; with `--tasks LQR` also where
-the friction begins half-way. Intervals are of 95 % over seeds (Student's t).
+Each part trains what is not in `--out` yet, `--seeds` seeds side by side, presets `cpu`, and prints a table. Intervals
+are of 95 % over seeds (Student's t).
+
+`reach`: the returns of greedy evaluations (10 episodes, never trained on) and the first step at which a seed's reaches
+the task's threshold. `controls`: a model fitted once, one that learnt from shuffled actions, and none at all, at equal
+updates. `refits`: CMLO's trigger against clocks, one with as many refits and one with a quarter more: returns of
+training episodes in the second half, refits, and how long after half-way the first of them came; with `--tasks LQR`
+also where the friction begins half-way.
 """
 
 from __future__ import annotations
