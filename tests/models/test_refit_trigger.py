@@ -18,7 +18,7 @@ from legato.models.refit_trigger import TriggerOptions, TriggerState
 CUBE = np.stack(np.meshgrid(*3 * [[0.0, 1.0]]), axis=-1).reshape(8, 3)
 SQUARE = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]])
 ERRORS = (0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
-VARIANTS = ("paper", "release", "error", "fixed")
+VARIANTS = ("paper", "release", "error", "cusum", "fixed")
 
 
 def rotation(size: int, seed: int = 0) -> np.ndarray:
@@ -83,6 +83,30 @@ def test_the_sum_is_of_ratio_times_mean_error() -> None:
     assert int(state.checks) == 4
 
 
+@pytest.mark.parametrize(
+    ("expected", "error", "checks"),
+    [(0.1, 0.2, None), (0.1, 0.4, 2), (0.1, 0.8, 1), (0.001, 0.06, None), (0.001, 0.24, 1), (0.0, 0.12, 2)],
+)
+def test_a_cumulative_sum_answers_a_rise_at_once_and_a_level_never(
+    expected: float, error: float, checks: int | None
+) -> None:
+    """An error that is twice as large as expected, or as 0.03, is no change; log 2 a check is of one of four times."""
+    options = TriggerOptions(variant="cusum", threshold=1.2)
+    state = refit_trigger.expect_error(refit_trigger.start(options, CUBE), np.full(2, expected))
+    rise = np.log(error / max(expected, 0.03)) - np.log(2)
+    for step in range(1, 281):
+        now = error if step > 200 else max(expected, 0.03)
+        state = refit_trigger.observe_error(refit_trigger.count_steps(state, 1), now)
+        state, due = refit_trigger.check(options, state)
+        if step <= 200:
+            assert state.shift == 0 and not due
+        elif step % options.check_every == 0:
+            assert float(state.shift) == pytest.approx(max(rise, 0) * (step - 200) / 20, abs=1e-5)
+        if due:
+            break
+    assert step == (280 if checks is None else 200 + 20 * checks)
+
+
 def test_turns_of_many_steps_count_as_many_checks() -> None:
     options = TriggerOptions(variant="error")
     one = two = refit_trigger.observe_error(refit_trigger.start(options, CUBE), 0.1)
@@ -123,7 +147,7 @@ def test_refits_keep_their_distance(variant: Any) -> None:
         state, due = refit_trigger.check(options, state, {"new": new, "replay": replay}.get(options.reads))
         if due:
             gaps.append(int(state.steps))
-            state = refit_trigger.restart(options, state, replay)
+            state = refit_trigger.expect_error(refit_trigger.restart(options, state, replay), 0.1)
     assert int(state.refits) == len(gaps)
     if variant == "fixed":
         assert gaps == [50] * 12

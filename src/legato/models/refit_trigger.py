@@ -11,11 +11,18 @@ their convex hull along the first three principal axes, e_i the mean one-step er
 at least `shortest` and at most `longest` steps apart, as in the authors' code. With a ratio of 1 and a constant error e
 this is (tau / F) log(e + beta) >= alpha. (The paper's sum has a term i = 0 as well, of no new observations.)
 
+The sum is slow where errors are small: an error that rises from 0 to 0.1 is answered after 13 terms, or more, as e_i is
+a mean over all steps since the last refit. The variant `cusum` is Page's cumulative sum (Biometrika 41, 1954) of how
+many times larger the error of the newest F steps is than the refitted model's, e_0, was on the data:
+
+    S <- max(0, S + log(e_i / max(e_0, 0.03)) - log 2),     refit where S >= alpha
+
     state = start(options, observations)                       at the first fit, which the loop decides on
     state = count_steps(state, n)                              with every turn
     state = observe_error(state, prediction_error(options, means, next_observations, unit))
     state, due = check(options, state, observations)           with every turn, or where `needs_check`
     state = restart(options, state, observations)              after a refit
+    state = expect_error(state, errors)                        of the model as fitted, after either; `cusum` needs it
 
 The state is a value: arrays of fixed shapes, in types that JAX keeps as they are. Everything is computed on the host.
 """
@@ -30,16 +37,16 @@ import numpy as np
 from jaxtyping import Float, Int, Real
 
 from legato.errors import LegatoError
+from legato.models.convex_hull import FLAT, VERTICES, convex_hull, extremes
 from legato.options import AtLeast, Count, Rate, validate
 
-VERTICES = 1024
-"""the most corners of a hull that a state keeps; of more, those furthest in `DIRECTIONS`, and some between"""
-DIRECTIONS = 128
-FLAT = 1e-6
-"""below this share of the widest axis a set has no extent along an axis, and is given that much"""
 LARGEST = 1e30
 """numbers beyond are left out as infinity is: their volume is none that a float32 can hold"""
 CHUNK = 1 << 16  # rows read at once, so that a replay is not copied as a whole
+MATERIAL = 0.03
+"""unit-free error below which a model counts as exact"""
+SLACK = float(np.log(2.0))
+"""by which a logarithm of errors' ratio may exceed 0 at every check and is no change"""
 FAR = 1e9  # ranges from the centre; what lies beyond counts as there
 
 
@@ -47,10 +54,11 @@ FAR = 1e9  # ranges from the centre; what lies beyond counts as there
 class TriggerOptions:
     """How the shift is estimated, and how much of it asks for a refit."""
 
-    variant: Literal["paper", "release", "error", "fixed"] = "paper"
+    variant: Literal["paper", "release", "error", "cusum", "fixed"] = "paper"
     """`paper`: the hull of all observations at the last refit, to which new ones are added, so the ratio is at least 1;
     `release`: as in the authors' code, two random subsets of the replay, each along its own axes, at this check and the
-    one before; `error`: a ratio of 1; `fixed`: the clock alone, every `longest` steps"""
+    one before; `error`: a ratio of 1; `cusum`: a cumulative sum of how much larger errors have become since the last
+    refit, which has no coverage; `fixed`: the clock alone, every `longest` steps"""
     scale: Literal["unit-free", "raw"] = "unit-free"
     """what errors count in: how much observations usually change, or their own units, as in the authors' code"""
     check_every: Count = 20
@@ -96,6 +104,11 @@ class TriggerState(NamedTuple):
     """S, in nats"""
     error_sum: Float[np.ndarray, ""]
     error_count: Int[np.ndarray, ""]
+    recent_sum: Float[np.ndarray, ""]
+    """of the errors since the last check"""
+    recent_count: Int[np.ndarray, ""]
+    expected_error: Float[np.ndarray, ""]
+    """e_0, of the model as it was fitted"""
     centre: Float[np.ndarray, " obs"]
     """the mean observation at the last refit"""
     basis: Float[np.ndarray, "obs k"]
@@ -136,14 +149,26 @@ def observe_error(state: TriggerState, errors: Float[np.ndarray, "*any"] | float
 
     Their mean since the last refit is the e of the rule. Raises `LegatoError` for one that is negative or not finite.
     """
+    errors = _checked(errors)
+    return state._replace(
+        error_sum=np.asarray(state.error_sum + errors.sum(), np.float32),
+        error_count=np.asarray(state.error_count + errors.size, np.int32),
+        recent_sum=np.asarray(state.recent_sum + errors.sum(), np.float32),
+        recent_count=np.asarray(state.recent_count + errors.size, np.int32),
+    )
+
+
+def expect_error(state: TriggerState, errors: Float[np.ndarray, "*any"] | float) -> TriggerState:
+    """After a fit, with the errors of the model on data that it knows: their mean is e_0. Raises as `observe_error`."""
+    return state._replace(expected_error=np.asarray(_checked(errors).mean(), np.float32))
+
+
+def _checked(errors: Float[np.ndarray, "*any"] | float) -> Float[np.ndarray, "*any"]:
     errors = np.asarray(errors, np.float64)
     wrong = errors[~((errors >= 0) & (errors <= LARGEST))]
     if wrong.size:
         raise LegatoError(f"a model's error must be finite and not negative; {wrong[0]} was given: its fit diverged")
-    return state._replace(
-        error_sum=np.asarray(state.error_sum + errors.sum(), np.float32),
-        error_count=np.asarray(state.error_count + errors.size, np.int32),
-    )
+    return errors
 
 
 def needs_check(options: TriggerOptions, state: TriggerState) -> bool:
@@ -169,9 +194,15 @@ def check(
             state = _grow(state, observations)
         elif passed > 0:
             state = _measure_anew(options, state, observations)
-    if passed > 0 and options.variant != "fixed":
+    if passed > 0 and options.variant == "cusum":
+        now = float(state.recent_sum) / max(int(state.recent_count), 1)
+        term = np.log(max(now, 1 / LARGEST) / max(float(state.expected_error), MATERIAL)) - SLACK
+        state = state._replace(shift=np.asarray(max(state.shift + passed * term, 0.0), np.float32))
+    elif passed > 0 and options.variant != "fixed":
         term = np.log(coverage_ratio(state) * mean_error(state) + options.offset)
         state = state._replace(shift=np.asarray(state.shift + passed * term, np.float32))
+    if passed > 0:
+        state = state._replace(recent_sum=np.zeros((), np.float32), recent_count=np.zeros((), np.int32))
     state = state._replace(checks=np.asarray(state.checks + max(passed, 0), np.int32))
     return state, needs_refit(options, state)
 
@@ -250,43 +281,13 @@ def _distance(a: np.ndarray, b: np.ndarray, unit: np.ndarray) -> np.ndarray:
 # --- volumes ---
 
 
-def convex_hull(points: Real[np.ndarray, "points k"]) -> tuple[float, Real[np.ndarray, "corners k"]]:
-    """Volume and corners of a hull in k <= 3 dimensions: in two its area, in one the range.
-
-    Where Qhull finds no volume, which is so of flat sets and of k points and fewer, the product of the ranges stands in
-    for it, each at least `FLAT` of the widest, and the corners are points that are furthest in some direction. The
-    volume of points that are all the same is 0.
-    """
-    from scipy.spatial import ConvexHull, QhullError
-
-    ranges = np.ptp(points, axis=0).astype(np.float64)
-    if ranges.max() == 0:
-        return 0.0, points[:1]
-    if points.shape[1] == 1:
-        return float(ranges[0]), points[[points[:, 0].argmin(), points[:, 0].argmax()]]
-    try:
-        hull = ConvexHull(points.astype(np.float64))
-        return float(hull.volume), points[np.sort(hull.vertices)]
-    except QhullError:
-        return float(np.prod(np.maximum(ranges, FLAT * ranges.max()))), _extremes(points)
-
-
-def _extremes(points: np.ndarray) -> np.ndarray:
-    """At most `VERTICES`: those furthest in fixed directions, with axes in units of their ranges, and some between."""
-    directions = np.random.default_rng(0).normal(size=(points.shape[1], DIRECTIONS)).astype(points.dtype)
-    ranges = np.ptp(points, axis=0)
-    furthest = points @ (directions / np.where(ranges > 0, ranges, 1)[:, None])
-    between = np.linspace(0, len(points) - 1, VERTICES - 2 * DIRECTIONS).astype(int)
-    return points[np.unique([*furthest.argmax(axis=0), *furthest.argmin(axis=0), *between])]
-
-
 def _begin(options: TriggerOptions, observations: np.ndarray, seed: int, refits: int) -> TriggerState:
     size = observations.shape[1]
     k = min(options.axes, size)
     zero, none = np.zeros((), np.int32), np.zeros((), np.float32)
     state = TriggerState(
         steps=zero, checks=zero, refits=np.asarray(refits, np.int32), seed=np.asarray(seed, np.int32),
-        shift=none, error_sum=none, error_count=zero,
+        shift=none, error_sum=none, error_count=zero, recent_sum=none, recent_count=zero, expected_error=none,
         centre=np.zeros(size, np.float32), basis=np.zeros((size, k), np.float32), thickness=np.zeros(k, np.float32),
         vertices=np.zeros((VERTICES, k), np.float32), log_reference=none, log_volume=none,
     )  # fmt: skip
@@ -345,7 +346,7 @@ def _with_hull(state: TriggerState, points: np.ndarray) -> TriggerState:
     """The hull of these points, and its volume in the observations' units."""
     volume, corners = convex_hull(points)
     if len(corners) > VERTICES:
-        corners = _extremes(corners)
+        corners = extremes(corners)
         volume, corners = convex_hull(corners)
     vertices = np.concatenate([corners, np.repeat(corners[:1], VERTICES - len(corners), axis=0)])
     log_volume = -np.inf

@@ -133,9 +133,10 @@ class MBPO(ModelBased):
     imagine_every: Whole = 0
     """steps between two times that the model is unrolled; 0: whenever it was fitted [MBPO]. With `update=event` it is
     at every check"""
-    trigger: Literal["paper", "release", "error", "fixed"] = "paper"
+    trigger: Literal["paper", "release", "error", "cusum", "fixed"] = "paper"
     """of `update=event`: how the shift is estimated, from the growth of the observations' hull and the error [CMLO],
-    from random subsets as in the authors' code, from the error alone, or not at all"""
+    from random subsets as in the authors' code, from the error alone, from how much it has risen since the last fit
+    (Page's cumulative sum), or not at all"""
     trigger_scale: Literal["unit-free", "raw"] = "unit-free"
     """in which units errors count for it: how much observations usually change, or their own [CMLO]"""
     check_every: Count = 20
@@ -229,8 +230,12 @@ CPU: dict[str, dict[str, Any]] = {
     },
     "Pendulum": {"first_fit": 500, "target_entropy": -0.5},
     "InvertedPendulum": {"first_fit": 500, "target_entropy": -0.5, "gamma": 0.97},
+    "Hopper": {
+        **{"first_fit": 1_000, "target_entropy": -1.0, "rollout_length": (1, 5), "rollout_growth": (2_000, 10_000)},
+        **{"refit_every": 1_000, "imagine_every": 250, "rollouts": 10_000, "model_hidden": (128, 128)},
+    },
 }
-CPU_UPDATES = {"LQR": 20.0, "Pendulum": 20.0, "InvertedPendulum": 20.0}
+CPU_UPDATES = {"LQR": 20.0, "Pendulum": 20.0, "InvertedPendulum": 20.0, "Hopper": 20.0}
 """per step, where they are not ten"""
 
 
@@ -245,8 +250,9 @@ def cpu(task: Task) -> Preset:
     options |= {"fit_epoch": 100, "fit_most": 2_000, "rollouts": 2_000}
     options |= {"hidden": 64, "batch_size": 128, "learning_rate": 1e-3, "anneal_over": -1} | CPU.get(task.family, {})
     updates = CPU_UPDATES.get(task.family, 10.0)
-    settings: dict[str, Any] = {"steps": 3_000, "start_steps": options["first_fit"], "updates_per_step": updates}
-    return Preset(options, {**settings, "eval_every": 250, "log_every": 250, "checkpoint_every": 500})
+    steps, every = (30_000, 1_000) if task.family == "Hopper" else (3_000, 250)
+    settings: dict[str, Any] = {"steps": steps, "start_steps": options["first_fit"], "updates_per_step": updates}
+    return Preset(options, {**settings, "eval_every": every, "log_every": every, "checkpoint_every": 2 * every})
 
 
 # Roll-out length and lambda, by words of the dataset's name, the most particular first: of [Kit] for D4RL's v2 sets,

@@ -165,17 +165,22 @@ def _look(config: Config, learner: Learner, rows: Rows, last: Counts | None, now
         return learner, True
     options, steps = _trigger(config), now.steps - last.steps
     state = refit_trigger.count_steps(_state(learner.trigger), steps)
-    place = (rows.newest - np.arange(min(steps, rows.filled))) % len(rows.observation)
-    s, a, s_next = (np.asarray(part)[place] for part in (rows.observation, rows.action, rows.next_observation))
-    unit = refit_trigger.change_unit(*_filled(rows))
-    means = s + np.asarray(_means(learner, s, a))[..., : s.shape[-1]]
-    error = refit_trigger.prediction_error(options, means, s_next, unit)
+    s, error = _errors(options, learner, rows, steps)
     state = refit_trigger.observe_error(state, error)
     read = {"new": s, "replay": _filled(rows)[0], "nothing": None}[options.reads]
     state, due = refit_trigger.check(options, state, read)
     shown = {"shift": float(state.shift), "prediction_error": float(np.mean(error))}
     report = {**learner.report, **{name: jnp.asarray(value, jnp.float32) for name, value in shown.items()}}
     return eqx.tree_at(lambda whole: (whole.trigger, whole.report), learner, (_arrays(state), report)), due
+
+
+def _errors(options: TriggerOptions, learner: Learner, rows: Rows, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """The newest observations, and the elites' errors on what came of them, `[elites, rows]`."""
+    place = (rows.newest - np.arange(min(steps, rows.filled))) % len(rows.observation)
+    s, a, s_next = (np.asarray(part)[place] for part in (rows.observation, rows.action, rows.next_observation))
+    unit = refit_trigger.change_unit(*_filled(rows))
+    means = s + np.asarray(_means(learner, s, a))[..., : s.shape[-1]]
+    return s, refit_trigger.prediction_error(options, means, s_next, unit)
 
 
 def _watched(config: Config, learner: Learner, rows: Rows, last: Counts | None) -> Learner:
@@ -185,6 +190,8 @@ def _watched(config: Config, learner: Learner, rows: Rows, last: Counts | None) 
         state = refit_trigger.start(options, seen)
     else:
         state = refit_trigger.restart(options, _state(learner.trigger), seen)
+    if options.variant == "cusum":
+        state = refit_trigger.expect_error(state, _errors(options, learner, rows, config.longest)[1])
     return eqx.tree_at(lambda whole: whole.trigger, learner, _arrays(state))
 
 
