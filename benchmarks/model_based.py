@@ -2,15 +2,15 @@
 
     python benchmarks/model_based.py reach --tasks LQR Pendulum --out runs/model-based      # steps until a return
     python benchmarks/model_based.py controls --out runs/model-based      # a model that must not help, on LQR
-    python benchmarks/model_based.py refits --seeds 5 --out runs/model-based   # the trigger against a clock
+    python benchmarks/model_based.py refits --seeds 5 --out runs/model-based   # triggers against clocks
 
 Each part trains what is not in `--out` yet, `--seeds` seeds side by side, presets `cpu`, and prints a table. Intervals
 are of 95 % over seeds (Student's t).
 
 `reach`: the returns of greedy evaluations (10 episodes, never trained on) and the first step at which a seed's reaches
 the task's threshold. `controls`: a model fitted once, one that learnt from shuffled actions, and none at all, at equal
-updates. `refits`: CMLO's trigger against a clock with as many refits: returns of training episodes in the second
-half, refits, and how long after half-way the first of them came; with `--tasks LQR` also where the friction begins
+updates. `refits`: CMLO's triggers against a clock with as many refits: returns of training episodes in the
+second half, refits, and how many steps after half-way the first of them came; with `--tasks LQR` also where the friction begins
 half-way, and against a clock with a quarter more.
 """
 
@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=["LQR"], choices=list(TASKS))
     parser.add_argument("--algorithms", nargs="+", default=["mbpo", "sac"])
     parser.add_argument("--controls", nargs="+", default=list(CONTROLS), choices=list(CONTROLS))
+    parser.add_argument("--triggers", nargs="+", default=["paper", "cusum"])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--set", nargs="*", default=[], dest="options", help="options of MBPO that differ")
@@ -185,8 +186,8 @@ FEWER = 0.8
 
 
 def refits(options: argparse.Namespace) -> None:
-    """The trigger against clocks."""
-    print("| task | refitted | return after half-way | trigger's is better by | refits | first after half-way, steps |")
+    """Triggers against clocks."""
+    print("| task | refitted | return after half-way | the trigger's is better by | refits | first after half-way |")
     print("|---|---|---|---|---|---|")
     notes = []
     for name, setting in SETTINGS.items():
@@ -197,22 +198,25 @@ def refits(options: argparse.Namespace) -> None:
         if setting.changes:
             given["env_options"] = {"friction_after": half}
         kind = "changing" if setting.changes else "stationary"
-        run = trained(f"cmlo-{kind}", "cmlo", setting.task, options, **given)
-        intervals = np.concatenate(refit_intervals(run))
-        rows = {"when due": run}
-        for share in (1.0, FEWER) if setting.changes else (1.0,):
-            period = max(CHECK, round(share * intervals.mean() / CHECK) * CHECK)
-            clock = {"refit_every": period, "imagine_every": CHECK, **given}
-            rows[f"every {period} steps"] = trained(f"clock-{kind}-{period}", "mbpo", setting.task, options, **clock)
-        late = {how: late_returns(path, half) for how, path in rows.items()}
-        for how, path in rows.items():
-            better = "" if path == run else difference(late["when due"], late[how])
-            counts = columns(path, "refits")["refits"][:, -1]
-            print(f"| {name} | {how} | {interval(late[how])} | {better} | {counts.mean():.1f} | ", end="")
-            print(" ".join(first_after(path, half)), "|", flush=True)
-        low, middle, high = np.percentile(intervals, [10, 50, 90])
-        notes.append(f"{name}: refits {low:.0f}, {middle:.0f}, {high:.0f} steps apart (deciles 1, 5, 9); ")
-        notes[-1] += f"correlation of the shift with the error on the newest steps {shift_correlation(run):.2f}"
+        for trigger in options.triggers:
+            run = trained(f"{trigger}-{kind}", "cmlo", setting.task, options, trigger=trigger, **given)
+            intervals = np.concatenate(refit_intervals(run))
+            rows = {f"by `{trigger}`": run}
+            for share in (1.0, FEWER) if setting.changes else (1.0,):
+                period = max(CHECK, round(share * intervals.mean() / CHECK) * CHECK)
+                clock = {"refit_every": period, "imagine_every": CHECK, **given}
+                rows[f"every {period} steps"] = trained(
+                    f"clock-{kind}-{period}", "mbpo", setting.task, options, **clock
+                )
+            ours = late_returns(run, half)
+            for how, path in rows.items():
+                late, counts = late_returns(path, half), columns(path, "refits")["refits"][:, -1]
+                better = "" if path == run else difference(ours, late)
+                print(f"| {name} | {how} | {interval(late)} | {better} | {counts.mean():.1f} | ", end="")
+                print(" ".join(first_after(path, half)), "|", flush=True)
+            low, middle, high = np.percentile(intervals, [10, 50, 90])
+            notes.append(f"{name}, `{trigger}`: {low:.0f}, {middle:.0f}, {high:.0f} steps apart (deciles 1, 5, 9); ")
+            notes[-1] += f"correlation of the shift with the newest error {shift_correlation(run):.2f}"
     print("\n" + "\n".join(notes))
 
 
