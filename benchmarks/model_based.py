@@ -10,8 +10,8 @@ are of 95 % over seeds (Student's t).
 `reach`: the returns of greedy evaluations (10 episodes, never trained on) and the first step at which a seed's reaches
 the task's threshold. `controls`: a model fitted once, one that learnt from shuffled actions, and none at all, at equal
 updates. `refits`: CMLO's triggers against a clock with as many refits: returns of training episodes in the
-second half, refits, and how many steps after half-way the first of them came; with `--tasks LQR` also where the friction begins
-half-way, and against a clock with a quarter more.
+second half, refits, and how many steps after half-way the first of them came; with `--tasks LQR` also where the
+friction begins half-way, and against a clock with a quarter more.
 """
 
 from __future__ import annotations
