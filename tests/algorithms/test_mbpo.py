@@ -314,6 +314,16 @@ def test_a_model_is_refitted_no_earlier_and_no_later_than_allowed(
     assert {name for name in kept if "trigger" in name} and len(kept) == len(named_leaves(learner))
 
 
+def test_an_error_as_large_as_the_model_had_when_it_was_fitted_asks_for_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However little would be enough: these fits change nothing, and the rows are alike."""
+    config = CMLO(**TINY, trigger="cusum", check_every=4, shortest=10, longest=22, threshold=1e-9)
+    fits, _, after = refreshes(config, init(config, SPEC, jax.random.key(0)), monkeypatch)
+    assert fits == [20, 42, 64, 86]
+    assert float(after.trigger.expected_error[0]) == pytest.approx(float(after.report["prediction_error"][0]), rel=0.5)
+
+
 # --- what the environment decides ---
 
 
