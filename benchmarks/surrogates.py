@@ -1,10 +1,12 @@
 """Surrogates of a plant that is a periodic field: how far they see, and what their convolutions cost.
 
-python benchmarks/surrogates.py [--parts accuracy convolutions] [--updates 2000] [--jets 4]
+python benchmarks/surrogates.py [--parts accuracy convolutions] [--updates 2000]
+    [--recurrent-updates 1000] [--jets 4]
 
 `accuracy`: the circulant ensemble of `model=circulant`, fitted to 40 episodes of 400 random actions (16,000 steps) of
 `legato/KuramotoSivashinsky-v0`, against 16 other random episodes: 608 pieces of 30 steps, in which it is given the
-actions and the first field. The normalised root mean square error after n steps is
+actions and the first field; the convolutional LSTMs of `model=convlstm`, fitted to the same steps by sequences, also
+the four fields before it, where the episode has as many. The normalised root mean square error after n steps is
 
     NRMSE = sqrt(mean (u^ - u)^2) / sqrt(mean (u - <u>)^2),   over pieces and points, <u> over both,
 
@@ -27,14 +29,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from legato.envs.tasks.pde import KuramotoSivashinsky, controllers, spectral
-from legato.models import ensemble, ensemble_fit
+from legato.models import ensemble, ensemble_fit, recurrent_ensemble, recurrent_fit
 from legato.models.ensemble_fit import FitOptions
 from legato.nn.circulant import PeriodicConvolution
 
 HORIZON, EVERY = 30, 10  # steps of a piece, and between the starts of two
 SHOWN = (1, 5, 30)
-Predict = Callable[[Any, Any], Any]
-"""fields and actions -> the next fields"""
+Predict = Callable[[Any, Any, Any], Any]
+"""fields, actions and a memory -> the next fields and the memory"""
+Begin = Callable[[Any, Any, Any, Any], Any]
+"""the fields and actions before, which of these there are, and fields -> a memory"""
 
 
 def random_episodes(environment: KuramotoSivashinsky, episodes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -49,14 +53,22 @@ def random_episodes(environment: KuramotoSivashinsky, episodes: int, seed: int) 
     return np.stack(fields, axis=1).astype(np.float32), actions.astype(np.float32)
 
 
-def errors(predict: Predict, fields: np.ndarray, actions: np.ndarray) -> list[float]:
+def errors(predict: Predict, begin: Begin, fields: np.ndarray, actions: np.ndarray) -> list[float]:
     """NRMSE after `SHOWN` steps."""
     starts = np.arange(0, actions.shape[1] - HORIZON + 1, EVERY)
-    found, field = [], fields[:, starts].reshape(-1, fields.shape[-1])
+
+    def at(part: np.ndarray, step: int) -> np.ndarray:
+        return part[:, np.maximum(starts + step, 0)].reshape(-1, part.shape[-1])
+
+    found, field, before = [], at(fields, 0), range(1 - recurrent_fit.FRAMES, 0)
+    shown = np.stack([np.tile(starts + step >= 0, len(fields)) for step in before]).astype(np.float32)
+    history = [np.stack([at(part, step) for step in before]) for part in (fields, actions)]
+    memory = begin(history[0], history[1], shown, field)
     for step in range(HORIZON):
-        field = np.asarray(predict(field, actions[:, starts + step].reshape(-1, actions.shape[-1])))
+        field, memory = predict(field, at(actions, step), memory)
+        field = np.asarray(field)
         if step + 1 in SHOWN:
-            true = fields[:, starts + step + 1].reshape(field.shape)
+            true = at(fields, step + 1)
             found.append(float(np.sqrt(((field - true) ** 2).mean() / true.var())))
     return found
 
@@ -68,14 +80,14 @@ def linear(environment: KuramotoSivashinsky) -> Predict:
     rates = np.concatenate([rates[:1], rates[1::2]])
     drive = np.where(rates == 0, plant.interval, np.expm1(plant.interval * rates) / np.where(rates == 0, 1, rates))
 
-    def predict(field: Any, action: Any) -> Any:
+    def predict(field: Any, action: Any, memory: Any) -> Any:
         v = np.exp(plant.interval * rates) * spectral.to_modes(np, plant, field)
-        return spectral.to_field(np, plant, v + drive * spectral.force(plant, action))
+        return spectral.to_field(np, plant, v + drive * spectral.force(plant, action)), memory
 
     return predict
 
 
-def accuracy(jets: int, updates: int) -> None:
+def accuracy(jets: int, updates: int, recurrent_updates: int) -> None:
     environment = KuramotoSivashinsky(jets=jets)
     fields, actions = random_episodes(environment, 40, seed=1)
     others = random_episodes(environment, 16, seed=2)
@@ -83,25 +95,43 @@ def accuracy(jets: int, updates: int) -> None:
     x, y = jnp.asarray(np.concatenate([before, actions.reshape(-1, jets)], axis=1)), jnp.asarray(after - before)
     print(f"\n| {jets} jets | " + " | ".join(f"{step} steps" for step in SHOWN) + " | CPU s |\n|---|---|---|---|---|")
 
-    def row(name: str, predict: Predict, seconds: float | None) -> None:
-        cells = [f"{100 * error:.3g} %" for error in errors(predict, *others)]
+    def row(name: str, predict: Predict, seconds: float | None, begin: Begin = lambda *before: ()) -> None:
+        cells = [f"{100 * error:.3g} %" for error in errors(predict, begin, *others)]
         print(f"| {name} | " + " | ".join(cells) + f" | {'' if seconds is None else round(seconds)} |", flush=True)
 
-    row("persistence", lambda field, action: field, None)
+    row("persistence", lambda field, action, memory: (field, memory), None)
     row("linear model", linear(environment), None)
+    forcing: Any = environment.grid_forcing
     for members in (1, 3):
         start = time.process_time()
-        forcing: Any = environment.grid_forcing
         model = ensemble.init_field(environment.plant.points, jets, forcing, members=members, key=jax.random.key(0))
         options = FitOptions(batch_size=256, learning_rate=3e-3, epoch=250, most=updates, held_out=0.1)
         model, _ = ensemble_fit.refit(model, x, y, len(x), options, members, jax.random.key(1))
         seconds = time.process_time() - start
 
         @eqx.filter_jit
-        def predict(field: Any, action: Any, model: Any = model) -> Any:
-            return field + model(jnp.concatenate([field, action], axis=-1))[0].mean(axis=0)
+        def predict(field: Any, action: Any, memory: Any, model: Any = model) -> Any:
+            return field + model(jnp.concatenate([field, action], axis=-1))[0].mean(axis=0), memory
 
         row(f"circulant, {members} member{'s' * (members > 1)}", predict, seconds)
+    rows = (jnp.asarray(part.reshape(-1, part.shape[-1])) for part in (fields[:, :-1], actions, fields[:, 1:]))
+    series = recurrent_fit.link_rows(*rows, jnp.ones(len(x)), len(x), len(x) - 1, 1)
+    for members in (1, 3):
+        start = time.process_time()
+        recurrent = recurrent_ensemble.init(
+            environment.plant.points, jets, forcing, members=members, key=jax.random.key(0)
+        )
+        options = FitOptions(batch_size=64, learning_rate=1e-3, epoch=125, most=recurrent_updates, held_out=0.1)
+        recurrent, _ = recurrent_fit.refit(recurrent, series, len(x), 1, options, members, jax.random.key(1))
+        seconds = time.process_time() - start
+
+        @eqx.filter_jit
+        def advance(field: Any, action: Any, memory: Any, recurrent: Any = recurrent) -> Any:
+            change, memory = recurrent.advance(memory, action)
+            return field + change.mean(axis=0), memory
+
+        begin: Begin = eqx.filter_jit(lambda *before, recurrent=recurrent: recurrent.warm_up(*before))
+        row(f"convlstm, {members} member{'s' * (members > 1)}", advance, seconds, begin)
 
 
 def shifted_copies(layer: PeriodicConvolution, x: Any) -> Any:
@@ -147,10 +177,11 @@ def main() -> None:
         "--parts", nargs="+", choices=("accuracy", "convolutions"), default=["accuracy", "convolutions"]
     )
     parser.add_argument("--updates", type=int, default=2_000)
+    parser.add_argument("--recurrent-updates", type=int, default=1_000)
     parser.add_argument("--jets", type=int, default=4)
     options = parser.parse_args()
     if "accuracy" in options.parts:
-        accuracy(options.jets, options.updates)
+        accuracy(options.jets, options.updates, options.recurrent_updates)
     if "convolutions" in options.parts:
         convolutions()
 

@@ -70,7 +70,7 @@ def made(learner: Learner, how: Shooting | None) -> ModelPlanner:
 decide = jax.jit(lambda p, key, length, s=S: p.decide(LastStep(s, jnp.zeros(1)), key, length)[0], static_argnums=2)
 greedy = jax.jit(lambda learner, s: mbpo.policy(MBPO(), learner).decide(LastStep(s, jnp.zeros(1)), None, 1)[0][0])
 valued = jax.jit(lambda critic, s, a: jnp.minimum(*critic(s, a)))
-judged = jax.jit(lambda p, units, s=S: jax.vmap(lambda unit: p.plan_value(s, unit))(units))
+judged = jax.jit(lambda p, units, s=S: jax.vmap(lambda unit: p.plan_value(p.model.encode(s), unit))(units))
 
 
 def test_an_unrolled_plan_is_acting_step_by_step_in_the_model(learner: Learner) -> None:

@@ -70,7 +70,7 @@ def column(*numbers: float) -> jax.Array:
 @pytest.mark.parametrize("rows", [30, 31])
 def test_each_row_is_stepped_by_one_elite_and_they_share_equally(rows: int) -> None:
     s, a = jnp.arange(rows, dtype=jnp.float32)[:, None], jnp.ones((rows, 1))
-    s_next, r, goes_on = (np.asarray(part) for part in step(MODEL, s, a, jax.random.key(0)))
+    s_next, r, goes_on = (np.asarray(part) for part in step(MODEL, s, a, jax.random.key(0))[:3])
     shift = (s_next - s)[:, 0] - 0.1
     by = np.abs(shift[:, None] - SHIFT).argmin(axis=1)
     np.testing.assert_allclose(shift, SHIFT[by], atol=1e-4)
@@ -89,7 +89,7 @@ def test_many_rows_are_stepped_in_pieces_alike(monkeypatch: pytest.MonkeyPatch) 
     """Equal shares up to what fills the pieces."""
     monkeypatch.setattr(environment_model, "CACHED", 4)
     s, a = jnp.arange(35, dtype=jnp.float32)[:, None], jnp.ones((35, 1))
-    s_next, r, _ = (np.asarray(part) for part in step(MODEL, s, a, jax.random.key(0)))
+    s_next, r, _ = (np.asarray(part) for part in step(MODEL, s, a, jax.random.key(0))[:3])
     by = np.abs((s_next - s)[:, :1] - 0.1 - SHIFT).argmin(axis=1)
     np.testing.assert_allclose((s_next - s)[:, 0] - 0.1, SHIFT[by], atol=1e-4)
     np.testing.assert_allclose(r, 10 * SHIFT[by], rtol=1e-5)
@@ -107,7 +107,7 @@ def test_noise_is_that_of_the_elite() -> None:
 
 def test_the_mean_step_is_the_mean_of_the_elites_means() -> None:
     s, a = column(0, 2.5, -1), column(1, 0, -2)
-    s_next, r, goes_on = mean_step(MODEL, s, a)
+    s_next, r, goes_on, _ = mean_step(MODEL, s, a)
     mean = SHIFT[list(ELITES)].mean()
     np.testing.assert_allclose(s_next, np.asarray(s) + mean + 0.1 * np.asarray(a), rtol=1e-5)
     np.testing.assert_allclose(r, np.full(3, 10 * mean), rtol=1e-5)
@@ -118,7 +118,7 @@ def test_a_reward_that_is_known_is_not_learnt() -> None:
     s, a, r = column(0, 2), column(1, -1), jnp.asarray([5.0, 6.0])
     np.testing.assert_array_equal(targets(s, r, a, rewards=True), [[1, 5], [-3, 6]])
     np.testing.assert_array_equal(targets(s, r, a, rewards=False), [[1], [-3]])
-    s_next, found, _ = mean_step(replace(ONE, reward=priced), s, a)
+    s_next, found, _, _ = mean_step(replace(ONE, reward=priced), s, a)
     np.testing.assert_allclose(found, priced(np.asarray(s), np.asarray(a), np.asarray(s_next)), rtol=1e-6)
 
 
@@ -197,7 +197,7 @@ def test_a_classifier_learns_where_episodes_end_and_a_rule_goes_before_it() -> N
     np.testing.assert_array_equal(by_rule.alive, by_classifier.alive)
     alive = np.asarray(by_rule.alive)
     np.testing.assert_array_equal(np.asarray(by_rule.continues)[alive], np.asarray(by_classifier.continues)[alive])
-    _, _, goes_on = mean_step(learnt, column(-1.0, 1.9, 4.0), column(0.0, 0.0, 0.0))
+    _, _, goes_on, _ = mean_step(learnt, column(-1.0, 1.9, 4.0), column(0.0, 0.0, 0.0))
     assert goes_on[0] > 0.95 and goes_on[0] > goes_on[1] > goes_on[2] and goes_on[2] < 0.05
     both = replace(learnt, rule=lambda s, a, s_next: s_next[..., 0] > 100)
     np.testing.assert_array_equal(mean_step(both, starts, starts)[2], np.ones(4))

@@ -38,19 +38,19 @@ class PlanningModel(Protocol):
         """The networks that are asked along every sequence of a search."""
         ...
 
-    def encode(self, observation: Float[Array, " obs"]) -> Float[Array, " state"]:
-        """The state that an observation stands for."""
+    def encode(self, observation: Float[Array, " obs"]) -> Any:
+        """The state that an observation stands for, a pytree."""
         ...
 
-    def act(self, z: Float[Array, " state"], a_prev: Float[Array, " act"]) -> Float[Array, " act"]:
+    def act(self, z: Any, a_prev: Float[Array, " act"]) -> Float[Array, " act"]:
         """What the actor does there, greedily."""
         ...
 
-    def step(self, z: Float[Array, " state"], a: Float[Array, " act"]) -> Float[Array, " state"]:
+    def step(self, z: Any, a: Float[Array, " act"]) -> Any:
         """The state after it."""
         ...
 
-    def value(self, z: Float[Array, " state"], actions: Float[Array, "horizon act"]) -> Float[Array, ""]:
+    def value(self, z: Any, actions: Float[Array, "horizon act"]) -> Float[Array, ""]:
         """J, what a sequence is worth."""
         ...
 
@@ -85,12 +85,10 @@ class ModelPlanner(Policy[LastStep]):
             actions = jnp.concatenate([actions, rest])
         return convert_actions(actions[:length], own, self.spec), state
 
-    def write_plan(
-        self, z: Float[Array, " state"], a_prev: Float[Array, " act"], length: int
-    ) -> Float[Array, "length act"]:
+    def write_plan(self, z: Any, a_prev: Float[Array, " act"], length: int) -> Float[Array, "length act"]:
         """What the actor does step by step where the model's predictions are all that it sees."""
 
-        def step(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
+        def step(carry: tuple[Any, Array], _: None) -> tuple[tuple[Any, Array], Array]:
             z, before = carry
             a = self.model.act(z, before)
             return (self.model.step(z, a), a), a
@@ -98,7 +96,7 @@ class ModelPlanner(Policy[LastStep]):
         # Two turns at least: a single one would be rounded otherwise (see `Policy.decide`).
         return jax.lax.scan(step, (z, a_prev), None, max(length, 2))[1][:length]
 
-    def plan_value(self, z: Float[Array, " state"], unit: Float[Array, "horizon act"]) -> Float[Array, ""]:
+    def plan_value(self, z: Any, unit: Float[Array, "horizon act"]) -> Float[Array, ""]:
         """J of actions in units of their bounds."""
         return self.model.value(z, self.model.spec.denormalise(unit))
 

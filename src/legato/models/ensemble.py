@@ -94,11 +94,7 @@ def init_field(
 
     Raises `LegatoError` where the forcing is not one number for each point.
     """
-    edges = forcing(np.concatenate([np.eye(actions), -np.eye(actions)]))
-    if np.shape(edges) != (2 * actions, points):
-        size = f"a forcing of shape {np.shape(edges)[1:]}"
-        raise LegatoError(f"{size} for a field that is observed at {points} points: one number for each is needed")
-    unit = float(np.sqrt(np.mean(np.square(edges)))) or 1.0
+    unit = float(np.sqrt(np.mean(np.square(single_forcings(points, actions, forcing))))) or 1.0
     networks = jax.vmap(lambda k: CirculantNetwork(points, forcing, unit, channels, key=k))(
         jax.random.split(key, members)
     )
@@ -106,10 +102,25 @@ def init_field(
     return Ensemble(networks, *shared, normaliser.none(points + actions), normaliser.none(points), field=True)
 
 
+def single_forcings(points: int, actions: int, forcing: Forcing) -> Float[np.ndarray, "edges points"]:
+    """What each number of an action does alone at its bounds.
+
+    Raises `LegatoError` where that is not one number for each point.
+    """
+    found = np.asarray(forcing(np.concatenate([np.eye(actions), -np.eye(actions)])))
+    if found.shape != (2 * actions, points):
+        size = f"a forcing of shape {found.shape[1:]}"
+        raise LegatoError(f"{size} for a field that is observed at {points} points: one number for each is needed")
+    return found
+
+
 def share_units(model: Ensemble, inputs: Normaliser, outputs: Normaliser) -> tuple[Normaliser, Normaliser]:
     """The units that the model counts in, by the units of every column: of a field, the same at all points."""
-    if not model.field:
-        return inputs, outputs
+    return common_units(inputs, outputs) if model.field else (inputs, outputs)
+
+
+def common_units(inputs: Normaliser, outputs: Normaliser) -> tuple[Normaliser, Normaliser]:
+    """Of a field with an action and of the field's change: all points' together; actions stay as they are."""
     points = outputs.mean.size
 
     def common(units: Normaliser) -> Normaliser:

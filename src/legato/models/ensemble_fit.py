@@ -95,6 +95,11 @@ def held_out_place(i: Int[Array, "*n"], period: int) -> Int[Array, "*n"]:
     return i * period + _offset(i, period)
 
 
+def is_held_out(place: Int[Array, "*n"], period: int) -> Bool[Array, "*n"]:
+    """Is it held out?"""
+    return place % period == _offset(place // period, period)
+
+
 def _offset(block: Any, period: int) -> Any:
     """Which row of a block is held out: scattered (by a multiplicative hash), as episodes have lengths too.
 
@@ -126,40 +131,65 @@ def refit(
     filled = jnp.asarray(count)
     k_resample, k_run = jax.random.split(key)
     model = eqx.tree_at(lambda m: (m.inputs, m.outputs), model, _units(model, x, y, filled, period))
-    optimiser = _optimiser(options.learning_rate, options.weight_decay)
-    state = _begin(optimiser, model)
+    optimiser = optimiser_of(options)
+    state = begin(optimiser, model)
     resample = jax.random.randint(k_resample, (model.count, len(x)), 0, train)
     epoch = options.epoch or math.ceil(train / options.batch_size)
     best, least = model, _error(model, x, y, filled, period)
-    done = waited = 0
-    while done < options.most and waited < options.patience:
-        updates = min(epoch, options.most - done)
+
+    def advance(done: int, updates: int) -> bool:
+        nonlocal model, state, best, least
         model, state, best, least, improved = _epoch(
             *(optimiser, options.batch_size, period, options.variance_power, model, state, best, least),
             *(x, y, filled, resample, train, k_run, done, updates),
         )
+        return bool(improved)
+
+    done = repeat_epochs(advance, epoch, options, on_updates)
+    return best, choose_elites(least, elites, done)
+
+
+def repeat_epochs(
+    advance: Callable[[int, int], bool], epoch: int, options: FitOptions, on_updates: Callable[[int], None]
+) -> int:
+    """Epochs, `advance(done, updates)`, until that has said `patience` times that no member improved: all updates."""
+    done = waited = 0
+    while done < options.most and waited < options.patience:
+        updates = min(epoch, options.most - done)
+        improved = advance(done, updates)
         done += updates
         waited = 0 if improved else waited + 1
         on_updates(done)
+    return done
+
+
+def choose_elites(least: Float[Array, " members"], elites: int, updates: int) -> Fit:
+    """How a fit went, by the errors of the weights that are kept. Raises `LegatoError` where none is finite."""
     error = np.asarray(least)
     if not np.isfinite(error).any():
         raise LegatoError("no member of the ensemble has a finite error: lower its `model_learning_rate`")
     order = np.argsort(np.where(np.isfinite(error), error, np.inf), kind="stable")[:elites]
-    return best, Fit(error, order.astype(np.int32), done)
+    return Fit(error, order.astype(np.int32), updates)
 
 
 @partial(jax.jit, static_argnums=4)
 def _units(model: Ensemble, x: Array, y: Array, filled: Array, period: int) -> tuple[Normaliser, Normaliser]:
     """Mean and deviation of the rows that are learnt from, without NaNs; the deviation of a constant is 1."""
     place = jnp.arange(len(x))
-    learnt = ((place < filled) & (place % period != _offset(place // period, period)))[:, None]
+    learnt = ((place < filled) & ~is_held_out(place, period))[:, None]
     inputs, outputs = (normaliser.of_some(rows, learnt & ~jnp.isnan(rows)) for rows in (x, y))
     return ensemble.share_units(model, inputs, outputs)
 
 
 @partial(jax.jit, static_argnums=0)
-def _begin(optimiser: optax.GradientTransformation, model: Ensemble) -> optax.OptState:
+def begin(optimiser: optax.GradientTransformation, model: Any) -> optax.OptState:
+    """An optimiser's state before its first update."""
     return optimiser.init(cast(Any, model))
+
+
+def optimiser_of(options: FitOptions) -> optax.GradientTransformation:
+    """AdamW."""
+    return _optimiser(options.learning_rate, options.weight_decay)
 
 
 @cache
@@ -213,13 +243,14 @@ def _epoch(
     model, state = jax.lax.fori_loop(first, first + updates, turn, (model, state))
     error = held_out_error(model, x, y, filled, period)
     better = error < (1 - IMPROVEMENT) * least  # NaN is never better
-
-    def keep(kept: Array, now: Array) -> Array:
-        return jnp.where(better.reshape(-1, *(1,) * (kept.ndim - 1)), now, kept)
-
-    members = jax.tree.map(keep, best.members, model.members)
+    members = keep_better(better, best.members, model.members)
     bounds = best.high, best.low, model.high, model.low  # all members', so of the newest weights that are kept
     newer = better.any() & jnp.isfinite(model.high).all() & jnp.isfinite(model.low).all()
     high, low = (jnp.where(newer, now, kept) for kept, now in zip(bounds[:2], bounds[2:], strict=True))
     best = eqx.tree_at(lambda m: (m.members, m.high, m.low), best, (members, high, low))
     return model, state, best, jnp.where(better, error, least), better.any()
+
+
+def keep_better(better: Bool[Array, " members"], best: Any, now: Any) -> Any:
+    """Of each member the new weights where they are better, the best so far elsewhere."""
+    return jax.tree.map(lambda kept, new: jnp.where(better.reshape(-1, *(1,) * (kept.ndim - 1)), new, kept), best, now)

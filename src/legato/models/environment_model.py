@@ -4,7 +4,8 @@
 
 The reward is one more number that the networks predict, or a function that is known. Whether an episode terminates in
 s' says a rule that is known, or a classifier of (s, a, s') that learns from terminations. There are no time limits in
-what is imagined. A row that has terminated, or whose next state is no longer finite or further than `RUNAWAY`
+what is imagined. Members of a recurrent ensemble advance a memory of every row each, whoever steps it; where networks
+have none, it is `()`. A row that has terminated, or whose next state is no longer finite or further than `RUNAWAY`
 deviations from the data, is no longer stepped.
 """
 
@@ -21,6 +22,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from legato.models.dynamics import TerminationModel, termination_loss
 from legato.models.ensemble import Ensemble
+from legato.models.recurrent_ensemble import RecurrentEnsemble
 from legato.nn.optimisation import descend, optax
 
 RUNAWAY = 20.0
@@ -55,7 +57,7 @@ class Imagined(eqx.Module):
 class EnvironmentModel(eqx.Module):
     """p(s', r, terminated | s, a). Actions are in the units in which it was fitted."""
 
-    ensemble: Ensemble
+    ensemble: Ensemble | RecurrentEnsemble
     elites: Int[Array, " elites"]
     termination: TerminationModel | None = None
     """where no rule is known"""
@@ -63,38 +65,71 @@ class EnvironmentModel(eqx.Module):
     """where it is known; otherwise the ensemble's last output"""
     rule: Rule | None = eqx.field(static=True, default=None)
 
+    def recall(self, s: Float[Array, "*batch obs"]) -> Any:
+        """What the elites remember where they saw nothing before s."""
+        elite = self._elite()
+        return elite.recall(s) if isinstance(elite, RecurrentEnsemble) else ()
+
+    def warm_up(self, fields: Array, actions: Array, shown: Array, s: Float[Array, "rows obs"]) -> Any:
+        """What recurrent elites remember in s after these frames (see `RecurrentEnsemble.warm_up`)."""
+        elite = self._elite()
+        assert isinstance(elite, RecurrentEnsemble)
+        return elite.warm_up(fields, actions, shown, s)
+
     def step(
-        self, s: Float[Array, "rows obs"], a: Float[Array, "rows act"], key: PRNGKeyArray
-    ) -> tuple[Float[Array, "rows obs"], Float[Array, " rows"], Float[Array, " rows"]]:
-        """s', r and the probability that the episode goes on (0 or 1 by a rule), of an elite for each row.
+        self, s: Float[Array, "rows obs"], a: Float[Array, "rows act"], key: PRNGKeyArray, memory: Any = ()
+    ) -> tuple[Float[Array, "rows obs"], Float[Array, " rows"], Float[Array, " rows"], Any]:
+        """s', r, the probability that the episode goes on (0 or 1 by a rule), of an elite for each row; and the memory.
 
         Rows are dealt to the elites in equal parts, at random, so that each network computes its own rows only.
+        Recurrent ones compute all rows, as each of them remembers all, and an elite is drawn for each row.
         """
+        elite = self._elite()
+        if not isinstance(elite, RecurrentEnsemble):
+            return *self._outcome(s, a, self._draw(elite, s, a, key)), memory
+        changes, memory = elite.advance(memory, a)
+        chosen = jax.random.randint(key, (len(s),), 0, elite.count)
+        return *self._outcome(s, a, jnp.take_along_axis(changes, chosen[None, :, None], axis=0)[0]), memory
+
+    def _draw(self, elite: Ensemble, s: Array, a: Array, key: PRNGKeyArray) -> Array:
+        """y, drawn from an elite's distribution for each row."""
         k_deal, k_noise = jax.random.split(key)
         rows, count = len(s), len(self.elites)
         pieces = -(-rows // (count * CACHED)) if jax.default_backend() == "cpu" else 1
         each = pieces * -(-rows // (count * pieces))
         order = jax.random.permutation(k_deal, each * count)  # place -> row; rows beyond the last repeat one
         x = jnp.concatenate([s, a], axis=-1)[jnp.minimum(order, rows - 1)].reshape(count, each, -1)
-        mean, log_variance = _in_pieces(self._elite().normalised, self.ensemble.inputs(x), pieces)
+        mean, log_variance = _in_pieces(elite.normalised, elite.inputs(x), pieces)
         drawn = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(k_noise, mean.shape)
-        y = self.ensemble.outputs.mean + self.ensemble.outputs.deviation * drawn
-        y = jnp.zeros((each * count, y.shape[-1])).at[order].set(y.reshape(each * count, -1))[:rows]
-        return self._outcome(s, a, y)
+        y = elite.outputs.mean + elite.outputs.deviation * drawn
+        return jnp.zeros((each * count, y.shape[-1])).at[order].set(y.reshape(each * count, -1))[:rows]
 
     def mean_step(
-        self, s: Float[Array, "*batch obs"], a: Float[Array, "*batch act"]
-    ) -> tuple[Float[Array, "*batch obs"], Float[Array, "*batch"], Float[Array, "*batch"]]:
-        """s', r and the probability that the episode goes on, by the mean of the elites' means."""
-        return self._outcome(s, a, self.elite_means(s, a).mean(axis=0))
+        self, s: Float[Array, "*batch obs"], a: Float[Array, "*batch act"], memory: Any = ()
+    ) -> tuple[Float[Array, "*batch obs"], Float[Array, "*batch"], Float[Array, "*batch"], Any]:
+        """s', r, the probability that the episode goes on, by the mean of the elites' means; and the memory."""
+        elite = self._elite()
+        if not isinstance(elite, RecurrentEnsemble):
+            return *self._outcome(s, a, self.elite_means(s, a).mean(axis=0)), memory
+        changes, memory = elite.advance(memory, a)
+        return *self._outcome(s, a, changes.mean(axis=0)), memory
 
     def elite_means(
         self, s: Float[Array, "*batch obs"], a: Float[Array, "*batch act"]
     ) -> Float[Array, "elites *batch outputs"]:
-        """Each elite's mean of (s' - s, r)."""
-        return self._elite()(jnp.concatenate([s, a], axis=-1))[0]
+        """Each elite's mean of (s' - s, r); of recurrent ones where nothing was seen before s."""
+        elite = self._elite()
+        if isinstance(elite, RecurrentEnsemble):
+            return elite.advance(elite.recall(s), a)[0]
+        return elite(jnp.concatenate([s, a], axis=-1))[0]
 
-    def _elite(self) -> Ensemble:
+    @property
+    def gaussian(self) -> Ensemble:
+        """The ensemble, where it predicts spreads."""
+        assert isinstance(self.ensemble, Ensemble)
+        return self.ensemble
+
+    def _elite(self) -> Ensemble | RecurrentEnsemble:
         members = jax.tree.map(lambda leaf: leaf[self.elites], self.ensemble.members)
         return eqx.tree_at(lambda m: m.members, self.ensemble, members)
 
@@ -136,28 +171,29 @@ def roll_out(
     steps: Int[Array, ""] | int,
     longest: int,
     key: PRNGKeyArray,
+    memory: Any = (),
 ) -> Imagined:
     """`steps` steps from s, of at most `longest`, which is the length of what is returned: later ones are not alive.
 
-    Where an episode is likelier to end than not, it does.
+    `memory` is the model's in s. Where an episode is likelier to end than not, it does.
     """
     middle, room = model.ensemble.inputs.mean, RUNAWAY * model.ensemble.inputs.deviation
     middle, room = middle[: s.shape[-1]], room[: s.shape[-1]]
     act_size = model.ensemble.inputs.mean.size - s.shape[-1]
     rows = len(s)
 
-    def turn(t: Array, carry: tuple[Imagined, Array, Array]) -> tuple[Imagined, Array, Array]:
-        found, s, alive = carry
+    def turn(t: Array, carry: tuple[Imagined, Array, Array, Any]) -> tuple[Imagined, Array, Array, Any]:
+        found, s, alive, memory = carry
         k_act, k_step = jax.random.split(jax.random.fold_in(key, t))
         a = act(s, k_act)
-        s_next, r, goes_on = model.step(s, a, k_step)
+        s_next, r, goes_on, memory = model.step(s, a, k_step, memory)
         near = jnp.all(jnp.abs(s_next - middle) <= room, axis=-1) & jnp.isfinite(r)  # NaN is not near
         continues = jnp.where(goes_on > 0.5, 1.0, 0.0)
         kept = alive & near
         now = Imagined(s, a, r, s_next, continues, kept, alive & ~near)
         found = jax.tree.map(lambda whole, part: whole.at[t].set(part), found, now)
         goes = kept & (continues > 0)
-        return found, jnp.where(goes[:, None], s_next, s), goes
+        return found, jnp.where(goes[:, None], s_next, s), goes, memory
 
     empty = Imagined(
         observation=jnp.zeros((longest, *s.shape)),
@@ -168,7 +204,7 @@ def roll_out(
         alive=jnp.zeros((longest, rows), bool),
         lost=jnp.zeros((longest, rows), bool),
     )
-    found, *_ = jax.lax.fori_loop(0, jnp.minimum(steps, longest), turn, (empty, s, jnp.ones(rows, bool)))
+    found, *_ = jax.lax.fori_loop(0, jnp.minimum(steps, longest), turn, (empty, s, jnp.ones(rows, bool), memory))
     return found
 
 

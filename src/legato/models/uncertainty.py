@@ -90,7 +90,7 @@ class Penalty(eqx.Module):
         """For each step `penalty`, in units of the reward; `uncertainty`, u / u_95; and `beyond_data`: is it above
         1?
         """
-        u = uncertainty(model.ensemble, jnp.concatenate([s, a], axis=-1), self.kind, self.units)
+        u = uncertainty(model.gaussian, jnp.concatenate([s, a], axis=-1), self.kind, self.units)
         relative = u / self.unit
         if self.units == "raw":
             loss = self.weight * u

@@ -21,6 +21,7 @@ pays for long kernels only (see `nn/circulant.py`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import equinox as eqx
@@ -237,7 +238,7 @@ class ConvLSTM(eqx.Module):
 
         memory, found = Memory(codes[0], self.empty(fields.shape[1:-1])), []
         borders = sorted({*range(0, steps, TRUNCATED), min(frames, steps), steps})
-        for begin, end in zip(borders[:-1], borders[1:], strict=True):
+        for begin, end in pairwise(borders):
             if begin and begin % TRUNCATED == 0:
                 memory = jax.lax.stop_gradient(memory)
             memory, h = jax.lax.scan(turn, memory, (driven[begin:end], codes[begin:end] if begin < frames else None))

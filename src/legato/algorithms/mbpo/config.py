@@ -29,15 +29,18 @@ from legato.options import (
 )
 from legato.planning.options import Shooting
 
+FIELD_MODELS = ("circulant", "convlstm")
+"""of a periodic field, which predict no rewards"""
+
 
 @dataclass(frozen=True)
 class ModelBased:
     """What MBPO, CMLO and MOPO have in common: an ensemble, what is imagined in it, and SAC."""
 
     # --- the model ---
-    model: Literal["mlp", "circulant"] = "mlp"
-    """networks of the model: perceptrons [MBPO]; or convolutions of a periodic field, for plants that have a
-    `grid_forcing`"""
+    model: Literal["mlp", "circulant", "convlstm"] = "mlp"
+    """networks of the model: perceptrons [MBPO]; or, for plants that have a `grid_forcing`, convolutions of a periodic
+    field, or a convolutional LSTM of it (Werner & Peitz, arXiv 2302.07160), which remembers the steps before"""
     reward: Literal["learned", "known"] = "learned"
     """the model predicts rewards too [MBPO], or they are computed, where an environment has a `known_reward`"""
     termination: Literal["auto", "rule", "learned", "never"] = "auto"
@@ -52,7 +55,7 @@ class ModelBased:
     model_channels: Annotated[tuple[int, ...], AtLeast(1, most=1_000)] = (16, 16)
     """of `model=circulant`: channels of its hidden layers"""
     model_batch_size: Size = 256
-    """rows per update of each [MBPO]"""
+    """rows per update of each [MBPO]; with `model=convlstm` sequences of 20 steps"""
     model_learning_rate: Rate = 1e-3
     """Adam step size of each [MBPO]"""
     model_weight_decay: NonNegative = 5e-5
@@ -166,6 +169,9 @@ class CMLO(MBPO):
 class MOPO(ModelBased):
     """Offline model-based policy optimisation: SAC on roll-outs of a model that pay less where the model is unsure."""
 
+    model: Literal["mlp", "circulant"] = "mlp"
+    """networks of the model: perceptrons [MOPO]; or convolutions of a periodic field, for plants that have a
+    `grid_forcing`"""
     held_out_most: Count = 1_000
     """rows held out at most [MOPO]"""
     rollouts: Size = 50_000

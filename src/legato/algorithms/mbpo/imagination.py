@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from legato.algorithms import soft_actor_critic
-from legato.algorithms.mbpo.config import ModelBased
+from legato.algorithms.mbpo.config import FIELD_MODELS, ModelBased
 from legato.algorithms.mbpo.known import OfUnitActions, known_functions
 from legato.algorithms.mbpo.units import NormalisedActor, Units, change_units, measure_units
 from legato.data import normaliser, ring
@@ -21,10 +21,14 @@ from legato.data.device_memory import refuse_beyond
 from legato.data.replay import Transition
 from legato.data.spec import Spec
 from legato.errors import LegatoError
-from legato.models import ensemble, ensemble_fit, environment_model
+from legato.models import ensemble, ensemble_fit, environment_model, recurrent_ensemble, recurrent_fit
 from legato.models.dynamics import TerminationModel
-from legato.models.ensemble_fit import FitOptions
+from legato.models.ensemble import Ensemble
+from legato.models.ensemble_fit import Fit, FitOptions
 from legato.models.environment_model import EnvironmentModel, Imagined
+from legato.models.recurrent_ensemble import RecurrentEnsemble
+from legato.models.recurrent_fit import TimeSeries
+from legato.nn.circulant import Forcing
 from legato.nn.ensembles import TwinCritic
 
 CLASSIFIER_UPDATES = 500
@@ -59,6 +63,8 @@ class Rows(NamedTuple):
     filled: int
     newest: int
     """the place of the newest row"""
+    environments: int = 1
+    """that add their rows in turn"""
 
 
 class Learner(eqx.Module):
@@ -83,13 +89,7 @@ def init(config: ModelBased, spec: Spec, key: PRNGKeyArray, reported: tuple[str,
     o, a = spec.observation_size, spec.action_size
     sizes = (config.hidden, config.hidden)
     found = known_functions(config.known_from)
-    if config.model == "circulant":
-        if found.forcing is None:
-            raise LegatoError("`model=circulant` needs a `known_from`, an environment that has a `grid_forcing`")
-        networks = ensemble.init_field(o, a, found.forcing, config.model_channels, config.members, key=k_model)
-    else:
-        inputs, outputs = normaliser.none(o + a), normaliser.none(o + (config.reward == "learned"))
-        networks = ensemble.init(inputs, outputs, config.model_hidden, config.members, key=k_model)
+    networks = _networks(config, o, a, found.forcing, k_model)
     learnt = config.termination == "learned"
     model = EnvironmentModel(
         ensemble=networks,
@@ -108,6 +108,19 @@ def init(config: ModelBased, spec: Spec, key: PRNGKeyArray, reported: tuple[str,
         units=Units(normaliser.none(o), jnp.ones(())),
         report={name: jnp.zeros(()) for name in reported},
     )
+
+
+def _networks(
+    config: ModelBased, o: int, a: int, forcing: Forcing | None, key: PRNGKeyArray
+) -> Ensemble | RecurrentEnsemble:
+    if config.model not in FIELD_MODELS:
+        inputs, outputs = normaliser.none(o + a), normaliser.none(o + (config.reward == "learned"))
+        return ensemble.init(inputs, outputs, config.model_hidden, config.members, key=key)
+    if forcing is None:
+        raise LegatoError(f"`model={config.model}` needs a `known_from`, an environment that has a `grid_forcing`")
+    if config.model == "convlstm":
+        return recurrent_ensemble.init(o, a, forcing, config.members, key=key)
+    return ensemble.init_field(o, a, forcing, config.model_channels, config.members, key=key)
 
 
 def pool_rows(config: ModelBased) -> int:
@@ -167,14 +180,7 @@ def fit(
 ) -> Learner:
     """One seed's learner with its model fitted on to these rows, and SAC's units measured anew."""
     k_sides, k_fit, k_termination = jax.random.split(key, 3)
-    x, y = _sides(config, rows[:4], k_sides)
-
-    def on_updates(done: int) -> None:
-        show(done, config.fit_most, "fitting the model")
-
-    networks, found = ensemble_fit.refit(
-        learner.model.ensemble, x, y, rows.filled, fit_options(config), config.elites, k_fit, on_updates=on_updates
-    )
+    networks, found = _fit_networks(config, learner.model.ensemble, rows, k_sides, k_fit, show)
     model = eqx.tree_at(lambda m: (m.ensemble, m.elites), learner.model, (networks, jnp.asarray(found.elites)))
     if model.termination is not None:
         count, rate = jnp.asarray(rows.filled), jnp.asarray(config.model_learning_rate)
@@ -198,6 +204,32 @@ def fit(
     return Learner(sac, model, learner.pool, units, report, learner.trigger)
 
 
+def _fit_networks(
+    config: ModelBased,
+    networks: Ensemble | RecurrentEnsemble,
+    rows: Rows,
+    k_sides: PRNGKeyArray,
+    k_fit: PRNGKeyArray,
+    show: Callable[[int, int, str], None],
+) -> tuple[Ensemble | RecurrentEnsemble, Fit]:
+    def on_updates(done: int) -> None:
+        show(done, config.fit_most, "fitting the model")
+
+    how = fit_options(config), config.elites, k_fit
+    if isinstance(networks, RecurrentEnsemble):
+        series = _time_series(rows)
+        if config.shuffle_actions:
+            series = series._replace(a=jax.random.permutation(k_sides, series.a))
+        return recurrent_fit.refit(networks, series, rows.filled, rows.environments, *how, on_updates=on_updates)
+    x, y = _sides(config, rows[:4], k_sides)
+    return ensemble_fit.refit(networks, x, y, rows.filled, *how, on_updates=on_updates)
+
+
+def _time_series(rows: Rows) -> TimeSeries:
+    parts = rows.observation, rows.action, rows.next_observation, rows.continues
+    return recurrent_fit.link_rows(*parts, rows.filled, rows.newest, rows.environments)
+
+
 # --- what is imagined ---
 
 
@@ -219,7 +251,8 @@ def imagine(
     """
     steps, recent = rollout_steps(config, step), config.recent_starts or rows.filled
     starts = rows.observation, min(recent, rows.filled), rows.newest
-    found = _imagine(config, penalty, learner, *starts, steps, key)
+    series = _time_series(rows) if isinstance(learner.model.ensemble, RecurrentEnsemble) else None
+    found = _imagine(config, rows.environments, penalty, learner, *starts, steps, key, series)
     if int(found.pool.added) == 0:
         raise LegatoError(
             f"none of {config.rollouts} imagined next states is near the data: the model is no good, lower its "
@@ -228,9 +261,10 @@ def imagine(
     return found
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(jax.jit, static_argnums=(0, 1))
 def _imagine(
     config: ModelBased,
+    environments: int,
     penalty: Penalty | None,
     learner: Learner,
     s: Float[Array, "capacity obs"],
@@ -238,6 +272,7 @@ def _imagine(
     newest: Int[Array, ""] | int,
     steps: Int[Array, ""] | int,
     key: PRNGKeyArray,
+    series: TimeSeries | None,
 ) -> Learner:
     k_start, k_run = jax.random.split(key)
     age = jax.random.randint(k_start, (config.rollouts,), 0, recent)
@@ -247,8 +282,11 @@ def _imagine(
         pi = actor(s)
         return pi.sample(jax.random.normal(key, pi.mean.shape))[0]
 
-    longest = max(config.rollout_length)
-    found = environment_model.roll_out(learner.model, act, s[(newest - age) % len(s)], steps, longest, k_run)
+    longest, place = max(config.rollout_length), (newest - age) % len(s)
+    memory: Any = ()
+    if series is not None:
+        memory = learner.model.warm_up(*recurrent_fit.windows(series, place, environments), s[place])
+    found = environment_model.roll_out(learner.model, act, s[place], steps, longest, k_run, memory)
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
     of_rows: dict[str, Array] = {}
     if penalty is not None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array
 
-from legato.algorithms.mbpo.config import ModelBased
+from legato.algorithms.mbpo.config import FIELD_MODELS, ModelBased
 from legato.data.spec import Spec
 from legato.errors import LegatoError
 from legato.models.environment_model import Reward, Rule
@@ -79,13 +79,13 @@ def resolve(config: ModelBased, environment: Any) -> dict[str, Any]:
         raise LegatoError(f"the reward of {named} is not known from (s, a, s'): learn it, `reward=learned`")
     if config.termination == "rule" and found.rule is None:
         raise LegatoError(f"no rule is known by which {named} terminates: learn one, `termination=learned`")
-    if config.model == "circulant" and found.forcing is None:
+    if config.model in FIELD_MODELS and found.forcing is None:
         why = "no periodic field that is observed at all its points, without noise (it has no `grid_forcing`)"
-        raise LegatoError(f"`model=circulant` is for periodic fields; {named} is {why}: take `model=mlp`")
-    if config.model == "circulant" and config.reward == "learned":
-        raise LegatoError("`model=circulant` predicts no rewards: take `reward=known`, or `model=mlp`")
+        raise LegatoError(f"`model={config.model}` is for periodic fields; {named} is {why}: take `model=mlp`")
+    if config.model in FIELD_MODELS and config.reward == "learned":
+        raise LegatoError(f"`model={config.model}` predicts no rewards: take `reward=known`, or `model=mlp`")
     termination = config.termination
     if termination == "auto":
         termination = "learned" if found.rule is None else "rule"
-    needed = config.reward == "known" or termination == "rule" or config.model == "circulant"
+    needed = config.reward == "known" or termination == "rule" or config.model in FIELD_MODELS
     return {"termination": termination, "known_from": reference if needed else ""}

@@ -29,14 +29,18 @@ from legato.data.replay import Replay, ReplayBatchSpec, Transition, scale_action
 from legato.data.spec import Spec
 from legato.models import refit_trigger
 from legato.models.refit_trigger import TriggerOptions, TriggerState
+from legato.nn.conv_lstm import check_grid
 
 REPORTED = ("model_error", "model_updates", "refits", "imagined_steps", "imagined_reward", "imagined_lost")
 OF_TRIGGER = ("shift", "prediction_error")
 
 
 def check(config: Config, spec: Spec, environment: str) -> None:
-    """Raises `LegatoError` for an environment that no model is made for, and for a pool larger than the memory."""
+    """Raises `LegatoError` for an environment that no model is made for, for a grid that the strides of a model do not
+    divide, and for a pool larger than the memory."""
     imagination.check(config, spec)
+    if config.model == "convlstm":
+        check_grid(spec.observation_size)
 
 
 def for_environment(config: Config, spec: Spec, environment: Any) -> Config:
@@ -117,7 +121,7 @@ def refresh(
         of_seed, added = imagination.select_seed(learner, i), int(replay.added[i])
         s, a, r, s_next, continues = _rows(imagination.select_seed(replay, i))
         filled, newest = min(added, replay.capacity), (added - 1) % replay.capacity
-        rows = Rows(s, a, r, s_next, continues, filled, newest)
+        rows = Rows(s, a, r, s_next, continues, filled, newest, replay.members)
         found.append(_refreshed(config, of_seed, rows, key, show, last, now))
     return imagination.stack_seeds(found), replay
 

@@ -293,4 +293,4 @@ def fit_model(
 @partial(jax.jit, static_argnums=0)
 def _uncertainty_unit(config: Config, model: EnvironmentModel, s: Array, a: Array, place: Array) -> Float[Array, ""]:
     x = jnp.concatenate([s[place], a[place]], axis=-1)
-    return unit_of(uncertainty(model.ensemble, x, config.penalty_kind, config.penalty_units))
+    return unit_of(uncertainty(model.gaussian, x, config.penalty_kind, config.penalty_units))

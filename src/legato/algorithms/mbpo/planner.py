@@ -4,7 +4,9 @@
     J(a_0 ... a_{H-1}) = sum_k gamma^k c_k r_k + gamma^H c_H min_i Q_i(z_H, pi(z_H)),   c_k = product of continuations
 
 with rewards in SAC's units and H the horizon of `Shooting`: the return of a short plan, with what the critics expect
-after it (as in TD-MPC, Hansen et al. 2022, arXiv 2203.04955). Without `Shooting` nothing is looked for: the actor
+after it (as in TD-MPC, Hansen et al. 2022, arXiv 2203.04955). A state is an observation and the model's memory in it;
+that of a recurrent model (`model=convlstm`) begins anew with every decision, from the newest observation alone.
+Without `Shooting` nothing is looked for: the actor
 decides step by step in imagined states.
 """
 
@@ -29,6 +31,8 @@ from legato.models.environment_model import EnvironmentModel
 from legato.nn.ensembles import TwinCritic
 
 Config = TypeVar("Config", bound=ModelBased)
+State = tuple[Float[Array, " obs"], Any]
+"""an observation, and the model's memory in it"""
 
 
 class EnsembleModel(eqx.Module):
@@ -51,28 +55,29 @@ class EnsembleModel(eqx.Module):
         """The networks that are asked along every sequence."""
         return self.model, self.critic
 
-    def encode(self, observation: Float[Array, " obs"]) -> Float[Array, " obs"]:
-        """The observation itself."""
-        return observation
+    def encode(self, observation: Float[Array, " obs"]) -> State:
+        """The observation itself, and the model's memory where nothing was seen before."""
+        return observation, self.model.recall(observation)
 
-    def act(self, z: Float[Array, " obs"], a_prev: Float[Array, " act"]) -> Float[Array, " act"]:
+    def act(self, z: State, a_prev: Float[Array, " act"]) -> Float[Array, " act"]:
         """The mode of pi(z)."""
-        return self.actor(z).mode()
+        return self.actor(z[0]).mode()
 
-    def step(self, z: Float[Array, " obs"], a: Float[Array, " act"]) -> Float[Array, " obs"]:
+    def step(self, z: State, a: Float[Array, " act"]) -> State:
         """The mean next observation."""
-        return self.model.mean_step(z, a)[0]
+        s, _, _, memory = self.model.mean_step(z[0], a, z[1])
+        return s, memory
 
-    def value(self, z: Float[Array, " obs"], actions: Float[Array, "horizon act"]) -> Float[Array, ""]:
+    def value(self, z: State, actions: Float[Array, "horizon act"]) -> Float[Array, ""]:
         """J."""
 
-        def turn(carry: tuple[Array, Array], a: Array) -> tuple[tuple[Array, Array], Array]:
-            z, share = carry  # gamma^k c_k
-            z, r, goes_on = self.model.mean_step(z, a)
-            return (z, self.gamma * share * goes_on), share * r
+        def turn(carry: tuple[State, Array], a: Array) -> tuple[tuple[State, Array], Array]:
+            (s, memory), share = carry  # gamma^k c_k
+            s, r, goes_on, memory = self.model.mean_step(s, a, memory)
+            return ((s, memory), self.gamma * share * goes_on), share * r
 
-        (z, share), rewards = jax.lax.scan(turn, (z, jnp.ones(())), actions)
-        q = jnp.minimum(*self.critic(self.units.observation(z), self.actor(z).mode()))
+        ((s, _), share), rewards = jax.lax.scan(turn, (z, jnp.ones(())), actions)
+        q = jnp.minimum(*self.critic(self.units.observation(s), self.actor(s).mode()))
         return rewards.sum() / self.units.reward + share * q
 
 
