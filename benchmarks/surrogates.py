@@ -1,7 +1,7 @@
 """Surrogates of a plant that is a periodic field: how far they see, and what their convolutions cost.
 
 python benchmarks/surrogates.py [--parts accuracy convolutions] [--updates 2000]
-    [--recurrent-updates 1000] [--jets 4]
+    [--recurrent-updates 500] [--jets 4]
 
 `accuracy`: the circulant ensemble of `model=circulant`, fitted to 40 episodes of 400 random actions (16,000 steps) of
 `legato/KuramotoSivashinsky-v0`, against 16 other random episodes: 608 pieces of 30 steps, in which it is given the
@@ -121,7 +121,7 @@ def accuracy(jets: int, updates: int, recurrent_updates: int) -> None:
         recurrent = recurrent_ensemble.init(
             environment.plant.points, jets, forcing, members=members, key=jax.random.key(0)
         )
-        options = FitOptions(batch_size=64, learning_rate=1e-3, epoch=125, most=recurrent_updates, held_out=0.1)
+        options = FitOptions(batch_size=64, learning_rate=3e-3, epoch=125, most=recurrent_updates, held_out=0.1)
         recurrent, _ = recurrent_fit.refit(recurrent, series, len(x), 1, options, members, jax.random.key(1))
         seconds = time.process_time() - start
 
@@ -177,7 +177,7 @@ def main() -> None:
         "--parts", nargs="+", choices=("accuracy", "convolutions"), default=["accuracy", "convolutions"]
     )
     parser.add_argument("--updates", type=int, default=2_000)
-    parser.add_argument("--recurrent-updates", type=int, default=1_000)
+    parser.add_argument("--recurrent-updates", type=int, default=500)
     parser.add_argument("--jets", type=int, default=4)
     options = parser.parse_args()
     if "accuracy" in options.parts:

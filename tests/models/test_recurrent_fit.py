@@ -89,7 +89,7 @@ def test_stretches_are_of_one_environment_and_scattered() -> None:
 
 # --- a plant that it must find ---
 
-POINTS, EPISODES, STEPS = 16, 40, 40
+POINTS, EPISODES, STEPS = 16, 100, 40
 JETS = np.exp(-0.5 * (np.arange(POINTS) - np.array([[4], [12]])) ** 2)
 
 
@@ -98,16 +98,16 @@ def forcing(action: Any) -> Any:
 
 
 def plant(u: np.ndarray, a: np.ndarray) -> np.ndarray:
-    """Waves that travel by a quarter of a point, decay and are pushed: linear, with shifts among its symmetries."""
-    modes = np.fft.rfft(u) * np.exp(-0.05 - 0.5j * np.pi / POINTS * np.arange(POINTS // 2 + 1))
-    return np.fft.irfft(modes, POINTS) + 0.5 * forcing(a)
+    """Waves that travel by a quarter of a point, and are pushed: linear, with shifts among its symmetries."""
+    modes = np.fft.rfft(u) * np.exp(-0.5j * np.pi / POINTS * np.arange(POINTS // 2 + 1))
+    return np.fft.irfft(modes, POINTS) + 0.1 * forcing(a)
 
 
 def episodes(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Fields `[count, STEPS + 1, points]` of three waves, and actions."""
+    """Fields `[count, STEPS + 1, points]` of two waves, and actions."""
     rng = np.random.default_rng(seed)
     waves = np.zeros((count, POINTS // 2 + 1), complex)
-    waves[:, 1:4] = rng.normal(size=(count, 3, 2)) @ np.array([1, 1j]) * POINTS / 4
+    waves[:, 1:3] = rng.normal(size=(count, 2, 2)) @ np.array([1, 1j]) * POINTS / 4
     a = rng.uniform(-1, 1, (count, STEPS, 2))
     u = [np.fft.irfft(waves, POINTS)]
     for t in range(STEPS):
@@ -121,7 +121,7 @@ def fitted() -> tuple[RecurrentEnsemble, Fit]:
     s, act, s_next = (jnp.asarray(part.reshape(-1, part.shape[-1])) for part in (u[:, :-1], a, u[:, 1:]))
     series = link_rows(s, act, s_next, jnp.ones(len(s)), len(s), len(s) - 1, 1)
     start = jax.jit(lambda key: recurrent_ensemble.init(POINTS, 2, forcing, 2, key=key))(jax.random.key(0))
-    options = FitOptions(batch_size=16, learning_rate=5e-3, epoch=100, most=600, patience=9, weight_decay=0.0)
+    options = FitOptions(batch_size=16, learning_rate=5e-3, epoch=100, most=400, patience=9, weight_decay=0.0)
     return recurrent_fit.refit(start, series, len(s), 1, options, 2, jax.random.key(1))
 
 
@@ -129,14 +129,15 @@ def test_a_linear_plant_is_found_and_followed_freely(fitted: tuple[RecurrentEnse
     """Ten steps from the fifth frame on, in other episodes, by the mean of the members."""
     model, found = fitted
     u, a = (part.swapaxes(0, 1) for part in episodes(1, 30))
-    memory = jax.jit(RecurrentEnsemble.warm_up)(model, u[: FRAMES - 1], a[: FRAMES - 1], np.ones((4, 30), np.float32), u[4])
+    shown = np.ones((FRAMES - 1, 30), np.float32)
+    memory = jax.jit(RecurrentEnsemble.warm_up)(model, u[: FRAMES - 1], a[: FRAMES - 1], shown, u[4])
     advance, field = jax.jit(RecurrentEnsemble.advance), u[4]
     for t in range(4, 14):
         change, memory = advance(model, memory, a[t])
         field = field + np.asarray(change).mean(axis=0)
     wrong, still = ((part - u[14]).std() / u[14].std() for part in (field, u[4]))
-    print(wrong, still, found)
-    assert wrong < 0.3 < still
+    assert wrong < 0.2 and still > 1
+    assert found.updates == 400 and found.error.max() < 0.06  # of the variance of the change
 
 
 def test_too_few_rows_are_refused(fitted: tuple[RecurrentEnsemble, Fit]) -> None:

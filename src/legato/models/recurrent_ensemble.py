@@ -65,12 +65,14 @@ class RecurrentEnsemble(eqx.Module):
         return self.outputs.mean + self.outputs.deviation * change, memory
 
 
-def init(points: int, actions: int, forcing: Forcing, members: int = 3, *, key: PRNGKeyArray) -> RecurrentEnsemble:
+def init(
+    points: int, actions: int, forcing: Forcing, members: int = 3, *, norm: bool = False, key: PRNGKeyArray
+) -> RecurrentEnsemble:
     """An ensemble before its first update, for a field whose actions force it so.
 
     Raises `LegatoError` where the forcing is not one number for each point, and for a grid that cannot be halved twice.
     """
     check_grid(points)
     unit = float(np.abs(single_forcings(points, actions, forcing)).max()) or 1.0
-    networks = jax.vmap(lambda k: ConvLSTM(points, forcing, unit, key=k))(jax.random.split(key, members))
+    networks = jax.vmap(lambda k: ConvLSTM(points, forcing, unit, norm=norm, key=k))(jax.random.split(key, members))
     return RecurrentEnsemble(networks, normaliser.none(points + actions), normaliser.none(points))

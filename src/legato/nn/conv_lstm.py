@@ -9,10 +9,11 @@ After Werner & Peitz 2023 (arXiv 2302.07160) and its code. Of normalised fields 
 
 E and F halve the grid twice, by three residual blocks
 
-    y = norm(a(norm(a(conv_3 x)))) + conv_1 x,   block(x) = norm(y),   a(x) = SiLU(conv_3 x), the first with a stride
+    block(x) = SiLU(conv_3 SiLU(conv_3 x)) + conv_1 x        the first conv_3, and conv_1, with a stride
 
 without biases, and D doubles it twice by transposed convolutions, before convolutions of 7 and 5 points. So a shift of
-field and forcing by a multiple of `STRIDE` points shifts what is predicted.
+field and forcing by a multiple of `STRIDE` points shifts what is predicted. With `norm`, as published, what comes from
+every SiLU and every block is normalised over the grid, and with it how large fields, forcings and changes are.
 
 Convolutions are shifted copies and one matrix product: XLA's own is slow where members are stacked, and Fourier space
 pays for long kernels only (see `nn/circulant.py`).
@@ -21,7 +22,6 @@ pays for long kernels only (see `nn/circulant.py`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 from typing import NamedTuple
 
 import equinox as eqx
@@ -47,7 +47,7 @@ TRUNCATED = 10
 class Convolution(eqx.Module):
     """y_i = b + sum_j w_j x_(stride i + j), j counted from the kernel's middle, on a circle.
 
-    Weights are drawn from U(-1, 1) / sqrt(kernel * inputs), biases 0 where there are any.
+    Weights are uniform with variance 1 / (kernel * inputs), biases 0 where there are any.
     """
 
     weight: Float[Array, "kernel inputs outputs"]
@@ -57,7 +57,7 @@ class Convolution(eqx.Module):
     def __init__(
         self, kernel: int, inputs: int, outputs: int, *, stride: int = 1, bias: bool = False, key: PRNGKeyArray
     ):
-        bound = (kernel * inputs) ** -0.5
+        bound = (3 / (kernel * inputs)) ** 0.5
         self.weight = jax.random.uniform(key, (kernel, inputs, outputs), minval=-bound, maxval=bound)
         self.bias, self.stride = jnp.zeros(outputs) if bias else None, stride
 
@@ -79,7 +79,7 @@ class TransposedConvolution(eqx.Module):
     bias: Float[Array, " outputs"]
 
     def __init__(self, inputs: int, outputs: int, *, key: PRNGKeyArray):
-        bound = (3 * inputs) ** -0.5
+        bound = inputs**-0.5
         self.weight = jax.random.uniform(key, (3, inputs, outputs), minval=-bound, maxval=bound)
         self.bias = jnp.zeros(outputs)
 
@@ -114,12 +114,8 @@ class GridNorm(eqx.Module):
         self.scale, self.shift = jnp.ones(channels), jnp.zeros(channels)
 
     def __call__(self, x: Float[Array, "*batch points channels"]) -> Float[Array, "*batch points channels"]:
-        points, channels = x.shape[-2:]
-        shared = jnp.tile(jnp.eye(channels), (points, 1))  # sums over points are products too: faster on a CPU
-        flat = x.reshape(-1, points * channels)
-        flat = flat - (flat @ shared / points) @ shared.T
-        factor = jax.lax.rsqrt(flat**2 @ shared / points + 1e-5) * self.scale
-        return (flat * (factor @ shared.T)).reshape(x.shape) + self.shift
+        centred = x - x.mean(-2, keepdims=True)
+        return centred * jax.lax.rsqrt(jnp.mean(centred**2, -2, keepdims=True) + 1e-5) * self.scale + self.shift
 
 
 class Block(eqx.Module):
@@ -127,20 +123,23 @@ class Block(eqx.Module):
 
     layers: tuple[Convolution, Convolution]
     skip: Convolution
-    norms: tuple[GridNorm, GridNorm, GridNorm]
+    norms: tuple[GridNorm, ...]
+    """after each, and after their sum, or none"""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, *, key: PRNGKeyArray):
+    def __init__(self, inputs: int, outputs: int, stride: int, *, norm: bool, key: PRNGKeyArray):
         k_first, k_second, k_skip = jax.random.split(key, 3)
         first = Convolution(3, inputs, outputs, stride=stride, key=k_first)
         self.layers = first, Convolution(3, outputs, outputs, key=k_second)
         self.skip = Convolution(1, inputs, outputs, stride=stride, key=k_skip)
-        self.norms = GridNorm(outputs), GridNorm(outputs), GridNorm(outputs)
+        self.norms = tuple(GridNorm(outputs) for _ in range(3)) if norm else ()
 
     def __call__(self, x: Float[Array, "*batch points inputs"]) -> Float[Array, "*batch fewer outputs"]:
         y = x
-        for layer, norm in zip(self.layers, self.norms[:2], strict=True):
-            y = norm(jax.nn.silu(layer(y)))
-        return self.norms[2](y + self.skip(x))
+        for i, layer in enumerate(self.layers):
+            y = jax.nn.silu(layer(y))
+            y = self.norms[i](y) if self.norms else y
+        y = y + self.skip(x)
+        return self.norms[2](y) if self.norms else y
 
 
 class Memory(NamedTuple):
@@ -160,19 +159,20 @@ class ConvLSTM(eqx.Module):
     of_hidden: Convolution
     expand: tuple[TransposedConvolution, TransposedConvolution]
     smooth: tuple[Convolution, Convolution]
-    norms: tuple[GridNorm, GridNorm, GridNorm]
+    norms: tuple[GridNorm, ...]
+    """of D, or none"""
     points: int = eqx.field(static=True)
     forcing: Forcing = eqx.field(static=True)
     unit: float = eqx.field(static=True)
     """of the forcing"""
 
-    def __init__(self, points: int, forcing: Forcing, unit: float, *, key: PRNGKeyArray):
+    def __init__(self, points: int, forcing: Forcing, unit: float, *, norm: bool = False, key: PRNGKeyArray):
         check_grid(points)
         k_field, k_forcing, k_x, k_h, *keys = jax.random.split(key, 8)
 
         def blocks(channels: tuple[int, int, int], key: PRNGKeyArray) -> tuple[Block, ...]:
             sizes = zip((1, *channels[:2]), channels, (2, 2, 1), jax.random.split(key, 3), strict=True)
-            return tuple(Block(i, o, stride, key=k) for i, o, stride, k in sizes)
+            return tuple(Block(i, o, stride, norm=norm, key=k) for i, o, stride, k in sizes)
 
         self.field_encoder, self.forcing_encoder = blocks(FIELD, k_field), blocks(FORCED, k_forcing)
         x = Convolution(3, FORCED[-1], 4 * HIDDEN, bias=True, key=k_x)
@@ -180,7 +180,7 @@ class ConvLSTM(eqx.Module):
         self.of_hidden = Convolution(3, HIDDEN, 4 * HIDDEN, key=k_h)
         self.expand = TransposedConvolution(HIDDEN, 16, key=keys[0]), TransposedConvolution(16, 8, key=keys[1])
         self.smooth = Convolution(7, 8, 1, bias=True, key=keys[2]), Convolution(5, 1, 1, bias=True, key=keys[3])
-        self.norms = GridNorm(16), GridNorm(8), GridNorm(1)
+        self.norms = (GridNorm(16), GridNorm(8), GridNorm(1)) if norm else ()
         self.points, self.forcing, self.unit = points, forcing, unit
 
     def encode(self, field: Float[Array, "*batch points"]) -> Float[Array, "*batch coarse channels"]:
@@ -199,8 +199,9 @@ class ConvLSTM(eqx.Module):
 
     def decode(self, h: Float[Array, "*batch coarse channels"]) -> Float[Array, "*batch points"]:
         """D."""
-        for layer, norm in zip((*self.expand, self.smooth[0]), self.norms, strict=True):
-            h = norm(jax.nn.silu(layer(h)))
+        for i, layer in enumerate((*self.expand, self.smooth[0])):
+            h = jax.nn.silu(layer(h))
+            h = self.norms[i](h) if self.norms else h
         return self.smooth[1](h)[..., 0]
 
     def empty(self, shape: tuple[int, ...]) -> Float[Array, "*shape coarse channels"]:
@@ -229,21 +230,19 @@ class ConvLSTM(eqx.Module):
         No gradient goes from one stretch of `TRUNCATED` steps into the one before.
         """
         codes, driven = self.encode(fields), self.drive(actions)
-        frames, steps = len(codes), len(driven)
+        step = jnp.arange(len(driven))
+        codes = jnp.pad(codes, ((0, len(step) - len(codes)), *((0, 0),) * (codes.ndim - 1)))
 
-        def turn(memory: Memory, x: tuple[Array, Array | None]) -> tuple[Memory, Array]:
-            driven, code = x
-            memory = self.advance(memory if code is None else Memory(code, memory.c), driven)
+        def turn(memory: Memory, x: tuple[Array, Array, Array]) -> tuple[Memory, Array]:
+            code, driven, t = x
+            cut = t % TRUNCATED == 0
+            h, c = jax.tree.map(lambda part: jnp.where(cut, jax.lax.stop_gradient(part), part), memory)
+            memory = self.advance(Memory(jnp.where(t < len(fields), code, h), c), driven)
             return memory, memory.h
 
-        memory, found = Memory(codes[0], self.empty(fields.shape[1:-1])), []
-        borders = sorted({*range(0, steps, TRUNCATED), min(frames, steps), steps})
-        for begin, end in pairwise(borders):
-            if begin and begin % TRUNCATED == 0:
-                memory = jax.lax.stop_gradient(memory)
-            memory, h = jax.lax.scan(turn, memory, (driven[begin:end], codes[begin:end] if begin < frames else None))
-            found.append(h)
-        return self.decode(jnp.concatenate(found))
+        begin = self.empty(fields.shape[1:-1])
+        _, h = jax.lax.scan(turn, Memory(begin, begin), (codes, driven, step))
+        return self.decode(h)
 
 
 def _through(blocks: tuple[Block, ...], x: Array) -> Array:

@@ -54,6 +54,8 @@ class ModelBased:
     """widths of their hidden layers [MBPO]"""
     model_channels: Annotated[tuple[int, ...], AtLeast(1, most=1_000)] = (16, 16)
     """of `model=circulant`: channels of its hidden layers"""
+    model_norm: bool = False
+    """of `model=convlstm`: layers are normalised over the grid, as published, which hides how large a field is"""
     model_batch_size: Size = 256
     """rows per update of each [MBPO]; with `model=convlstm` sequences of 20 steps"""
     model_learning_rate: Rate = 1e-3

@@ -119,7 +119,7 @@ def _networks(
     if forcing is None:
         raise LegatoError(f"`model={config.model}` needs a `known_from`, an environment that has a `grid_forcing`")
     if config.model == "convlstm":
-        return recurrent_ensemble.init(o, a, forcing, config.members, key=key)
+        return recurrent_ensemble.init(o, a, forcing, config.members, norm=config.model_norm, key=key)
     return ensemble.init_field(o, a, forcing, config.model_channels, config.members, key=key)
 
 
