@@ -23,6 +23,7 @@ from legato.data.spec import Spec
 from legato.envs import EnvironmentConfig
 from legato.envs.tasks.pde import BURGERS, KURAMOTO_SIVASHINSKY
 from legato.errors import LegatoError
+from legato.models.recurrent_ensemble import RecurrentEnsemble
 from legato.policy import LastStep
 from legato.training.policy_file import newest_learner
 from legato.training.run import Run
@@ -90,7 +91,7 @@ def test_a_run_with_a_recurrent_model_ends_as_one_that_was_stopped(recurrent: Ru
     """Between its two fits."""
     last = rows(recurrent)[-1]
     assert float(last["refits"]) == 2 and float(last["imagined_steps"]) == 2
-    assert np.isfinite(float(last["return"])) and 0 < float(last["model_error"]) < 10
+    assert np.isfinite(float(last["eval_return"])) and 0 < float(last["model_error"]) < 10
     with ctrl_c_after(60), pytest.raises(KeyboardInterrupt, match="stopped at"):
         train_recurrent(tmp_path / "run")
     assert saved(tmp_path / "run")[-1] == 60
@@ -102,7 +103,7 @@ def test_it_is_planned_in_from_the_newest_observation(recurrent: Run) -> None:
     """The first step of a plan is imagined as by the elites that saw nothing else, and the next one remembers it."""
     found = api.load(recurrent.path, search={"planner": "unrolled"}).policy
     assert isinstance(found, ModelPlanner)
-    s = np.random.default_rng(0).normal(size=16).astype(np.float32)
+    s = jnp.asarray(np.random.default_rng(0).normal(size=16), jnp.float32)
     plan = jax.jit(lambda policy: policy.decide(LastStep(s, jnp.zeros(2)), None, 3)[0])(found)
     assert plan.shape == (3, 2) and np.isfinite(plan).all()
 
@@ -129,15 +130,16 @@ def test_roll_outs_begin_with_the_steps_before_them_in_mind(recurrent: Run) -> N
     found = imagination.imagine(replace(config, recent_starts=1), learner, real, 0, jax.random.key(0))
     drawn = imagination.unpack(found.pool.rows[(int(learner.pool.added) + np.arange(8)) % len(found.pool.rows)], spec)
     np.testing.assert_array_equal(drawn.observation, np.tile(s[39], (8, 1)))
-    memory = learner.model.ensemble.warm_up(s[35:39, None], a[35:39, None], jnp.ones((4, 1)), s[39][None])
-    many = jax.tree.map(lambda part: jnp.repeat(part, 8, axis=1), memory)
-    changes = np.asarray(learner.model.ensemble.advance(many, drawn.action)[0])
+    many = (np.repeat(part[:, None], 8, axis=1) for part in (s[35:39], a[35:39], np.ones(4, np.float32), s[39:]))
+    fields, actions, shown, newest = many
+    memory = jax.jit(RecurrentEnsemble.warm_up)(learner.model.ensemble, fields, actions, shown, newest[0])
+    changes = np.asarray(jax.jit(RecurrentEnsemble.advance)(learner.model.ensemble, memory, drawn.action)[0])
     apart = np.abs(np.asarray(drawn.next_observation) - (s[39] + changes)).max(axis=-1)  # [members, rows]
     assert (apart.min(axis=0) < 1e-4).all() and set(apart.argmin(axis=0)) == {0, 1}
 
 
 def test_a_grid_that_strides_do_not_divide_is_refused_before_the_run() -> None:
-    with pytest.raises(LegatoError, match="halves the grid twice: a multiple of 4 points.*there are 150"):
+    with pytest.raises(LegatoError, match=r"halves the grid twice: a multiple of 4 points.*there are 150"):
         mbpo.check(mbpo.Config(model="convlstm", rollouts=8), Spec(150, (-1.0,) * 2, (1.0,) * 2), BURGERS)
 
 

@@ -142,5 +142,5 @@ def test_a_linear_plant_is_found_and_followed_freely(fitted: tuple[RecurrentEnse
 
 def test_too_few_rows_are_refused(fitted: tuple[RecurrentEnsemble, Fit]) -> None:
     series = TimeSeries(jnp.zeros((99, POINTS)), jnp.zeros((99, 2)), jnp.zeros((99, POINTS)), jnp.ones(99, bool))
-    with pytest.raises(LegatoError, match="fitted to 5 stretches of 20 steps or more.*there are 4: fit it later"):
+    with pytest.raises(LegatoError, match=r"fitted to 5 stretches of 20 steps or more.*there are 4: fit it later"):
         recurrent_fit.refit(fitted[0], series, 99, 1, FitOptions(), 2, jax.random.key(0))

@@ -24,7 +24,7 @@ def numbers(*shape: int, seed: int = 0) -> np.ndarray:
 
 @pytest.mark.parametrize("rows", [3, 40])  # as shifted copies, and as one product
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 2), (3, 1), (3, 2), (7, 1)])
-def test_a_convolution_is_the_sum_over_neighbours_of_every_so_many_th_point(kernel: int, stride: int, rows: int) -> None:
+def test_a_convolution_is_the_sum_over_neighbours_of_every_few_points(kernel: int, stride: int, rows: int) -> None:
     layer = Convolution(kernel, 2, 3, stride=stride, bias=True, key=jax.random.key(0))
     layer = eqx.tree_at(lambda layer: layer.bias, layer, jnp.arange(3.0))
     x, w, expected = numbers(rows, 8, 2), np.asarray(layer.weight), np.zeros((rows, 8 // stride, 3))
