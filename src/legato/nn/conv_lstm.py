@@ -15,8 +15,8 @@ without biases, and D doubles it twice by transposed convolutions, before convol
 field and forcing by a multiple of `STRIDE` points shifts what is predicted. With `norm`, as published, what comes from
 every SiLU and every block is normalised over the grid, and with it how large fields, forcings and changes are.
 
-Convolutions are shifted copies and one matrix product: XLA's own is slow where members are stacked, and Fourier space
-pays for long kernels only (see `nn/circulant.py`).
+Convolutions are shifted copies and one matrix product, as XLA's own is slow where members are stacked (measured in
+`nn/circulant.py`).
 """
 
 from __future__ import annotations
