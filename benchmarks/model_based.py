@@ -51,7 +51,7 @@ TASKS = {
     "LQR": Task("legato/LQR-v0", -6.5, 3_000, 12_000, episodes=100),
     "Pendulum": Task("Pendulum-v1", -250.0, 2_500, 8_000),
     "InvertedPendulum": Task("InvertedPendulum-v5", 1000.0, 3_000, 24_000),
-    "Hopper": Task("Hopper-v5", 1000.0, 30_000, 60_000),
+    "Hopper": Task("Hopper-v5", 1000.0, 30_000, 30_000),
     "KuramotoSivashinsky-8jets": Task("legato/KuramotoSivashinsky-8jets-v0", -60.0, 3_000, 15_000, period=500),
     "KuramotoSivashinsky": Task("legato/KuramotoSivashinsky-v0", -348.0, 4_000, 20_000, period=500),
 }
