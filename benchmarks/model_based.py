@@ -49,6 +49,7 @@ class Task:
     """random steps of SAC, and between its evaluations, where its preset does not know the task"""
 
 
+FIELD = "legato/KuramotoSivashinsky"
 TASKS = {
     "LQR": Task("legato/LQR-v0", -6.5, 3_000, 12_000, episodes=100),
     "Pendulum": Task("Pendulum-v1", -250.0, 2_500, 8_000),
