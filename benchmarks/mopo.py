@@ -121,9 +121,14 @@ def cell(values: np.ndarray) -> str:
     return f"{values.mean():.1f} ({values.min():.1f} to {values.max():.1f})"
 
 
+def of_mopo(options: argparse.Namespace) -> dict[str, Any]:
+    """Options of it that were given."""
+    return {name: value for name in ("updates", "real_share") if (value := getattr(options, name)) is not None}
+
+
 def beside(options: argparse.Namespace) -> dict[str, tuple[str, dict[str, Any]]]:
     """What MOPO is compared with, and how each is trained."""
-    told: dict[str, Any] = {"updates": options.updates} if options.updates else {}
+    told = of_mopo(options)
     return {
         "BC": ("bc", {}),
         "10%BC": ("bc", {"fraction": 0.1}),
@@ -158,8 +163,7 @@ def own_sets(options: argparse.Namespace) -> None:
 
 
 def weight(options: argparse.Namespace) -> None:
-    data, beyond = passing(kept=options.logged), {}
-    told: dict[str, Any] = {"updates": options.updates} if options.updates else {}
+    data, beyond, told = passing(kept=options.logged), {}, of_mopo(options)
     print("| penalty | imagined return of a roll-out | uncertainty | beyond the data, % | return when played |")
     print("|---|---|---|---|---|")
     for value in WEIGHTS:
@@ -178,6 +182,7 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--episodes", type=int, default=30, help="that each seed is played for")
     parser.add_argument("--logged", type=int, default=500, help="episodes that are learnt from")
-    parser.add_argument("--updates", type=int, default=0, help="of MOPO; 0: the preset's")
+    parser.add_argument("--updates", type=int, help="of MOPO; by default the preset's")
+    parser.add_argument("--real-share", type=float, help="of its minibatches; by default the preset's")
     given = parser.parse_args()
     {"annulus": annulus, "weight": weight, "sets": own_sets}[given.part](given)
