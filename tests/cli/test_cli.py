@@ -488,6 +488,17 @@ def test_metrics_draws_what_runs_measured_while_training(
     assert all(f"<!-- {word} -->" in drawn for word in ("episodes", "q", "2 runs while training", "environment steps"))
 
 
+def test_metrics_of_a_run_that_measured_nothing_are_refused(
+    trained: tuple[Path, str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained[0], "run")
+    Path("run/metrics.csv").write_text("")
+    with pytest.raises(SystemExit):
+        main(["metrics", "run"])
+    assert capsys.readouterr().err == "error: 'run' has measured nothing yet\n"
+    assert not list(here.glob("*.png"))
+
+
 def test_compare_shows_searches_that_were_measured_if_asked(
     evaluated: tuple[Path, str], here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

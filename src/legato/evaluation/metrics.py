@@ -36,6 +36,8 @@ def metrics(
     of_seeds = [run.seeds if seed is None else [run.known_seed(seed)] for run in opened]
     curves = [metric_curves(run, chosen) for run, chosen in zip(opened, of_seeds, strict=True)]
     known = list(dict.fromkeys(name for found in curves for name in found))
+    if not known:
+        raise LegatoError(f"'{opened[0].place}' has measured nothing yet")
     for name in names:
         if name not in known:
             raise LegatoError(unknown("metric", name, known))
