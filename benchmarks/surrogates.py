@@ -127,7 +127,7 @@ def accuracy(jets: int, updates: int, recurrent_updates: int) -> None:
 
         @eqx.filter_jit
         def advance(field: Any, action: Any, memory: Any, recurrent: Any = recurrent) -> Any:
-            change, memory = recurrent.advance(memory, action)
+            change, memory = recurrent.advance(memory, field, action)
             return field + change.mean(axis=0), memory
 
         begin: Begin = eqx.filter_jit(lambda *before, recurrent=recurrent: recurrent.warm_up(*before))

@@ -387,6 +387,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_made(monkeypatch: pytes
         ({"elites": 8}, "elites must be at most members, 7; 8 was given"),
         ({"rollout_growth": (5, 4)}, "must not end before it begins"),
         ({"shortest": 501}, "shortest must be at most longest, 500"),
+        ({"trigger": "cusum", "trigger_scale": "raw"}, "trigger=cusum counts unit-free errors"),
     ],
 )
 def test_numbers_that_contradict_one_another_are_refused(options: dict[str, Any], message: str) -> None:

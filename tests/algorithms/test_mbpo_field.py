@@ -133,7 +133,7 @@ def test_roll_outs_begin_with_the_steps_before_them_in_mind(recurrent: Run) -> N
     many = (np.repeat(part[:, None], 8, axis=1) for part in (s[35:39], a[35:39], np.ones(4, np.float32), s[39:]))
     fields, actions, shown, newest = many
     memory = jax.jit(RecurrentEnsemble.warm_up)(learner.model.ensemble, fields, actions, shown, newest[0])
-    changes = np.asarray(jax.jit(RecurrentEnsemble.advance)(learner.model.ensemble, memory, drawn.action)[0])
+    changes = np.asarray(jax.jit(RecurrentEnsemble.advance)(learner.model.ensemble, memory, newest[0], drawn.action)[0])
     apart = np.abs(np.asarray(drawn.next_observation) - (s[39] + changes)).max(axis=-1)  # [members, rows]
     assert (apart.min(axis=0) < 1e-4).all() and set(apart.argmin(axis=0)) == {0, 1}
 

@@ -133,7 +133,7 @@ def test_a_linear_plant_is_found_and_followed_freely(fitted: tuple[RecurrentEnse
     memory = jax.jit(RecurrentEnsemble.warm_up)(model, u[: FRAMES - 1], a[: FRAMES - 1], shown, u[4])
     advance, field = jax.jit(RecurrentEnsemble.advance), u[4]
     for t in range(4, 14):
-        change, memory = advance(model, memory, a[t])
+        change, memory = advance(model, memory, field, a[t])
         field = field + np.asarray(change).mean(axis=0)
     wrong, still = ((part - u[14]).std() / u[14].std() for part in (field, u[4]))
     assert wrong < 0.2 and still > 1

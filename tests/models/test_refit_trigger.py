@@ -325,6 +325,7 @@ def test_diverged_predictions_have_an_error_that_is_not_finite() -> None:
     ("options", "words"),
     [
         ({"shortest": 600}, "`shortest` must be at most `longest`; 600 and 500 were given"),
+        ({"variant": "cusum", "scale": "raw"}, "`variant=cusum` counts unit-free errors"),
         ({"threshold": 0.0}, "threshold must be positive; 0.0 was given"),
         ({"offset": 0.0}, "offset must be positive"),
         ({"axes": 4}, "axes must be at most 3; 4 was given"),

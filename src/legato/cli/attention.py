@@ -39,17 +39,13 @@ def attention(
     """
     figure = next_free_path(out, "attention.png")
 
-    from rich.console import Console
-
     from legato import api
     from legato.evaluation.attention import table
+    from legato.evaluation.report import table_console
 
     chosen = {"dataset": dataset, "episode": episode, "step": step, "context": context}
     found = api.attention(run, figure, **chosen, layers=layer, heads=head, which=which, seed=seed)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=120)
-    console.print(table(found))
+    table_console().print(table(found))
     print(plain(f"drawn in {figure}"))
 
 

@@ -28,16 +28,12 @@ def metrics(
     """
     figure = next_free_path(out, "metrics.png")
 
-    from rich.console import Console
-
     from legato import api
     from legato.evaluation.metrics import table
+    from legato.evaluation.report import table_console
 
     found = api.metrics(runs, figure, names=names, seed=seed)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=120)
-    console.print(table(found))
+    table_console().print(table(found))
     print(plain(f"drawn in {figure}"))
 
 

@@ -49,15 +49,11 @@ def metrics(
     if figure is not None:
         units = {"updates" if isinstance(run.settings, OfflineSettings) else "environment steps" for run in opened}
         title = labels[0] if len(labels) == 1 else f"{quantity(len(labels), 'run')} while training"
-        seeds = {len(chosen) for chosen in of_seeds}
-        note = "one seed" if seeds == {1} else f"mean and range over {min(seeds)}{_upwards(seeds)} seeds"
-        note = note if seed is None else f"seed {seed}"
+        fewest, most = min(map(len, of_seeds)), max(map(len, of_seeds))
+        several = f"mean and range over {most if fewest == most else f'{fewest} to {most}'} seeds"
+        note = f"seed {seed}" if seed is not None else several if most > 1 else "one seed"
         metric_panels(found, figure, title=title, xlabel=" or ".join(sorted(units)), note=note)
     return found
-
-
-def _upwards(counts: set[int]) -> str:
-    return "" if len(counts) == 1 else f" to {max(counts)}"
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:

@@ -159,16 +159,17 @@ def _interval(mean: float, low: float, high: float, count: int, digits: int) -> 
     return text if count == 1 else f"{text} \\[{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def show(evaluations: Sequence[Evaluation]) -> None:
-    """Print the tables, wide enough where no terminal tells a width.
-
-    Random intervals and delays are those of a single evaluation only.
-    """
+def table_console() -> Any:
+    """Rich's console, wide enough for tables where no terminal tells a width."""
     from rich.console import Console
 
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=120)
+    return console if console.is_terminal else Console(width=120)
+
+
+def show(evaluations: Sequence[Evaluation]) -> None:
+    """Print the tables. Random intervals and delays are those of a single evaluation only."""
+    console = table_console()
     console.print(table(evaluations, console.width))
     if len(evaluations) == 1 and (evaluations[0].intervals or evaluations[0].delay):
         console.print(clocks(evaluations[0]))

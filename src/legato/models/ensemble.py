@@ -60,6 +60,16 @@ class Ensemble(eqx.Module):
         mean, log_variance = self.normalised(jnp.broadcast_to(self.inputs(x), (self.count, *x.shape)))
         return self.outputs.mean + self.outputs.deviation * mean, self.outputs.deviation * jnp.exp(0.5 * log_variance)
 
+    def recall(self, s: Float[Array, "*batch obs"]) -> tuple[()]:
+        """What the members remember in s: nothing."""
+        return ()
+
+    def advance(
+        self, memory: tuple[()], s: Float[Array, "*batch obs"], a: Float[Array, "*batch act"]
+    ) -> tuple[Float[Array, "members *batch outputs"], tuple[()]]:
+        """Each member's mean of y, and the memory after it."""
+        return self(jnp.concatenate([s, a], axis=-1))[0], memory
+
     @property
     def count(self) -> int:
         """K."""

@@ -67,8 +67,7 @@ class EnvironmentModel(eqx.Module):
 
     def recall(self, s: Float[Array, "*batch obs"]) -> Any:
         """What the elites remember where they saw nothing before s."""
-        elite = self._elite()
-        return elite.recall(s) if isinstance(elite, RecurrentEnsemble) else ()
+        return self._elite().recall(s)
 
     def warm_up(self, fields: Array, actions: Array, shown: Array, s: Float[Array, "rows obs"]) -> Any:
         """What recurrent elites remember in s after these frames (see `RecurrentEnsemble.warm_up`)."""
@@ -87,7 +86,7 @@ class EnvironmentModel(eqx.Module):
         elite = self._elite()
         if not isinstance(elite, RecurrentEnsemble):
             return *self._outcome(s, a, self._draw(elite, s, a, key)), memory
-        changes, memory = elite.advance(memory, a)
+        changes, memory = elite.advance(memory, s, a)
         chosen = jax.random.randint(key, (len(s),), 0, elite.count)
         return *self._outcome(s, a, jnp.take_along_axis(changes, chosen[None, :, None], axis=0)[0]), memory
 
@@ -108,20 +107,14 @@ class EnvironmentModel(eqx.Module):
         self, s: Float[Array, "*batch obs"], a: Float[Array, "*batch act"], memory: Any = ()
     ) -> tuple[Float[Array, "*batch obs"], Float[Array, "*batch"], Float[Array, "*batch"], Any]:
         """s', r, the probability that the episode goes on, by the mean of the elites' means; and the memory."""
-        elite = self._elite()
-        if not isinstance(elite, RecurrentEnsemble):
-            return *self._outcome(s, a, self.elite_means(s, a).mean(axis=0)), memory
-        changes, memory = elite.advance(memory, a)
+        changes, memory = self._elite().advance(memory, s, a)
         return *self._outcome(s, a, changes.mean(axis=0)), memory
 
     def elite_means(
         self, s: Float[Array, "*batch obs"], a: Float[Array, "*batch act"]
     ) -> Float[Array, "elites *batch outputs"]:
         """Each elite's mean of (s' - s, r); of recurrent ones where nothing was seen before s."""
-        elite = self._elite()
-        if isinstance(elite, RecurrentEnsemble):
-            return elite.advance(elite.recall(s), a)[0]
-        return elite(jnp.concatenate([s, a], axis=-1))[0]
+        return self._elite().advance(self.recall(s), s, a)[0]
 
     @property
     def gaussian(self) -> Ensemble:

@@ -57,9 +57,12 @@ class RecurrentEnsemble(eqx.Module):
         return Memory(h, jax.vmap(lambda member: member.warm_up(seen, actions, shown))(self.members))
 
     def advance(
-        self, memory: Memory, a: Float[Array, "*batch act"]
+        self, memory: Memory, s: Float[Array, "*batch points"], a: Float[Array, "*batch act"]
     ) -> tuple[Float[Array, "members *batch points"], Memory]:
-        """The field's change as each member predicts it, and the memories after it."""
+        """The field's change as each member predicts it, and the memories after it.
+
+        s is in the memory already, and not read: what has memory is asked as what has none.
+        """
         memory = jax.vmap(lambda member, memory: member.advance(memory, member.drive(a)))(self.members, memory)
         change = jax.vmap(lambda member, h: member.decode(h))(self.members, memory.h)
         return self.outputs.mean + self.outputs.deviation * change, memory

@@ -81,6 +81,8 @@ class TriggerOptions:
         validate(self)
         if self.shortest > self.longest and self.variant != "fixed":
             raise LegatoError(f"`shortest` must be at most `longest`; {self.shortest} and {self.longest} were given")
+        if self.variant == "cusum" and self.scale == "raw":
+            raise LegatoError("`variant=cusum` counts unit-free errors: leave out `scale=raw`")
 
     @property
     def reads(self) -> Literal["new", "replay", "nothing"]:

@@ -31,6 +31,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from legato.errors import LegatoError
 from legato.nn.circulant import Forcing
+from legato.nn.layers import standardise
 
 STRIDE = 4
 """points of the field for one of the memory"""
@@ -114,8 +115,7 @@ class GridNorm(eqx.Module):
         self.scale, self.shift = jnp.ones(channels), jnp.zeros(channels)
 
     def __call__(self, x: Float[Array, "*batch points channels"]) -> Float[Array, "*batch points channels"]:
-        centred = x - x.mean(-2, keepdims=True)
-        return centred * jax.lax.rsqrt(jnp.mean(centred**2, -2, keepdims=True) + 1e-5) * self.scale + self.shift
+        return standardise(x, -2) * self.scale + self.shift
 
 
 class Block(eqx.Module):

@@ -10,6 +10,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8, UInt32
 
 
+def standardise(x: Float[Array, "*any"], axis: int) -> Float[Array, "*any"]:
+    """(x - mean) / sqrt(variance + 1e-5) over an axis."""
+    centred = x - x.mean(axis, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.mean(centred**2, axis, keepdims=True) + 1e-5)
+
+
 class LayerNorm(eqx.Module):
     """(x - mean) / sqrt(variance + 1e-5) over the last axis, scaled and shifted."""
 
@@ -20,8 +26,7 @@ class LayerNorm(eqx.Module):
         self.scale, self.shift = jnp.ones(size), jnp.zeros(size)
 
     def __call__(self, x: Float[Array, "*batch size"]) -> Float[Array, "*batch size"]:
-        centred = x - x.mean(-1, keepdims=True)
-        return centred * jax.lax.rsqrt(jnp.mean(centred**2, -1, keepdims=True) + 1e-5) * self.scale + self.shift
+        return standardise(x, -1) * self.scale + self.shift
 
 
 def dropout_bits(key: PRNGKeyArray, shape: tuple[int, ...]) -> UInt8[Array, "*shape"]:

@@ -157,6 +157,8 @@ class MBPO(ModelBased):
         super().__post_init__()
         if self.shortest > self.longest:
             raise LegatoError(f"shortest must be at most longest, {self.longest}; {self.shortest} was given")
+        if self.trigger == "cusum" and self.trigger_scale == "raw":
+            raise LegatoError("trigger=cusum counts unit-free errors: leave out trigger_scale=raw")
 
 
 @dataclass(frozen=True)
