@@ -81,6 +81,7 @@ class Recorded:
 
 
 RECORDED = (Recorded("Pendulum-v1", 20_000, 4_000), Recorded("Hopper-v5", 50_000, 15_000))
+ENVS = [task.env for task in RECORDED]
 
 
 def recorded(task: Recorded, folder: Path) -> dict[str, Trajectories]:
@@ -152,7 +153,7 @@ def own_sets(options: argparse.Namespace) -> None:
     columns = beside(options)
     print(f"| {options.seeds} seeds | logged: mean, best | {' | '.join(columns)} |\n|---|---|{'---|' * len(columns)}")
     with tempfile.TemporaryDirectory() as folder:
-        for task in RECORDED:
+        for task in [task for task in RECORDED if task.env in options.envs]:
             for kind, data in recorded(task, Path(folder)).items():
                 earned = logs.returns(data)
                 print(f"| {task.env}, {kind} | {earned.mean():.1f}, {earned.max():.1f} | ", end="", flush=True)
@@ -179,6 +180,7 @@ def weight(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=("annulus", "weight", "sets"))
+    parser.add_argument("--envs", nargs="+", default=ENVS, choices=ENVS, help="whose sets are learnt from")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--episodes", type=int, default=30, help="that each seed is played for")
     parser.add_argument("--logged", type=int, default=500, help="episodes that are learnt from")

@@ -119,6 +119,13 @@ class Policy(eqx.Module, Generic[State]):
         """
         return None
 
+    def with_delay(self, delay: int, plan_length: int) -> Policy[Any] | None:
+        """The policy for plans that take effect `delay` primitive steps late: begun where it predicts to be by then.
+
+        None: it has no model to predict with. `plan_length` is `Clock.plan_length`; it must be shown every step.
+        """
+        return None
+
     def warning(self, state: State) -> str | None:
         """What its user should be warned of, by the memory of one or many episodes; None: of nothing."""
         return None

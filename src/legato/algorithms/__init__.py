@@ -15,7 +15,7 @@ from legato.errors import LegatoError, unknown
 
 FOLDERS = (
     *("sac", "td3", "srl"),
-    *("bc", "decision_transformer", "decision_s4", "trajectory_transformer", "iql", "mbpo"),
+    *("bc", "decision_transformer", "decision_s4", "trajectory_transformer", "iql", "mbpo", "unrolled_sac"),
 )
 
 

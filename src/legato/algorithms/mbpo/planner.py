@@ -59,9 +59,10 @@ class EnsembleModel(eqx.Module):
         """The observation itself, and the model's memory where nothing was seen before."""
         return observation, self.model.recall(observation)
 
-    def act(self, z: State, a_prev: Float[Array, " act"]) -> Float[Array, " act"]:
-        """The mode of pi(z)."""
-        return self.actor(z[0]).mode()
+    def act(self, z: State, a_prev: Float[Array, " act"], noise: Float[Array, " act"] | None) -> Float[Array, " act"]:
+        """The mode of pi(z), or what the noise selects."""
+        pi = self.actor(z[0])
+        return pi.mode() if noise is None else pi.sample(noise)[0]
 
     def step(self, z: State, a: Float[Array, " act"]) -> State:
         """The mean next observation."""

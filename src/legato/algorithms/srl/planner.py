@@ -16,10 +16,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from legato.algorithms.action_sequence import ActionSequence
 from legato.algorithms.model_planner import ModelPlanner, read_search
 from legato.algorithms.protocol import Parts
 from legato.algorithms.srl.config import PLANNERS, SRL
-from legato.algorithms.srl.srl import ActionSequence
 from legato.data.spec import Spec
 from legato.models import dynamics
 from legato.models.dynamics import Dynamics
@@ -54,9 +54,11 @@ class SRLModel(eqx.Module):
         """The state that an observation stands for."""
         return observation if self.encoder is None else self.encoder(observation)
 
-    def act(self, z: Float[Array, " state"], a_prev: Float[Array, " act"]) -> Float[Array, " act"]:
+    def act(
+        self, z: Float[Array, " state"], a_prev: Float[Array, " act"], noise: Float[Array, " act"] | None
+    ) -> Float[Array, " act"]:
         """The first action of the actor's plan."""
-        return self.actor.greedy(z, a_prev, 1)[0]
+        return self.actor.greedy(z, a_prev, 1)[0] if noise is None else self.actor.sample(z, a_prev, noise[None])[0][0]
 
     def step(self, z: Float[Array, " state"], a: Float[Array, " act"]) -> Float[Array, " state"]:
         """m(z, a)."""

@@ -33,12 +33,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from legato.algorithms.action_sequence import ActionSequence, Actor
 from legato.algorithms.action_units import warn_of_units
-from legato.algorithms.srl.actor import Actor
 from legato.algorithms.srl.config import SRL as Config
 from legato.algorithms.srl.plan_critic import plan_critic_loss, with_step_index
 from legato.data.replay import ReplayBatchSpec, Sequences, Transition, scale_actions
-from legato.data.spec import Spec, convert_actions
+from legato.data.spec import Spec
 from legato.losses import soft
 from legato.losses.returns import n_step_reward
 from legato.losses.temporal_difference import td_target, twin_loss
@@ -47,7 +47,7 @@ from legato.models.dynamics import Dynamics, TerminationModel
 from legato.nn.ensembles import TwinCritic
 from legato.nn.mlp import MLP
 from legato.nn.optimisation import descend, linear_decay, optax, polyak
-from legato.policy import LastStep, Policy, RandomPlans, Step, refuse_command
+from legato.policy import Policy, RandomPlans
 
 Metrics = dict[str, Float[Array, ""]]
 Batch = tuple[Transition | Sequences, Transition | Sequences]
@@ -111,7 +111,8 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
 
 
 def _actor(config: Config, spec: Spec, key: PRNGKeyArray) -> Actor:
-    return Actor(spec.with_unit_bounds() if config.action_units == "bounds" else spec, config, key=key)
+    own = spec.with_unit_bounds() if config.action_units == "bounds" else spec
+    return Actor(own, config.latent or spec.observation_size, config.hidden, config.cell, key=key)
 
 
 def _encoder(config: Config, spec: Spec, key: PRNGKeyArray) -> MLP | None:
@@ -332,30 +333,6 @@ def update(config: Config, learner: Learner, batch: Batch, key: PRNGKeyArray) ->
 
 
 # --- the policy ---
-
-
-class ActionSequence(Policy[LastStep]):
-    """Unrolls the actor to any length: shorter than it was trained for, or longer."""
-
-    actor: Actor
-    spec: Spec = eqx.field(static=True)
-    encoder: MLP | None = None
-
-    def init_state(self, command: Any) -> LastStep:
-        refuse_command(command)
-        return LastStep.empty(self.spec)
-
-    def observe(self, state: LastStep, step: Step) -> LastStep:
-        return LastStep.of(step)
-
-    def decide(self, state: LastStep, key: PRNGKeyArray | None, length: int) -> tuple[Array, LastStep]:
-        s = state.observation if self.encoder is None else self.encoder(state.observation)
-        a_prev = convert_actions(state.executed, self.spec, self.actor.spec)
-        if key is None:
-            a = self.actor.greedy(s, a_prev, length)
-        else:
-            a, _ = self.actor.sample(s, a_prev, jax.random.normal(key, (length, self.spec.action_size)))
-        return convert_actions(a, self.actor.spec, self.spec), state
 
 
 def policy(config: Config, learner: Learner) -> ActionSequence:

@@ -1,17 +1,24 @@
-"""The actor of SRL: a recurrent network that writes a plan of any length, from the state alone."""
+"""An actor that writes sequences: a recurrent network whose plan has any length, from the state alone.
+
+(Patel & Siegelmann, ICLR 2025, arXiv 2410.08979.)
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from legato.algorithms.srl.config import SRL as Config
-from legato.data.spec import Spec
+from legato.data.spec import Spec, convert_actions
 from legato.nn.distributions import TanhNormal
 from legato.nn.gru import GRUCell, RNNCell
-from legato.nn.mlp import Linear
+from legato.nn.mlp import MLP, Linear
 from legato.nn.recurrence import unrolled_scan
+from legato.policy import LastStep, Policy, Step, refuse_command
+
+CELLS = {"gru": GRUCell, "rnn": RNNCell}
 
 
 class Actor(eqx.Module):
@@ -28,14 +35,13 @@ class Actor(eqx.Module):
     log_std: Linear
     spec: Spec = eqx.field(static=True)
 
-    def __init__(self, spec: Spec, config: Config, *, key: PRNGKeyArray):
+    def __init__(self, spec: Spec, state_size: int, hidden: int, cell: str = "gru", *, key: PRNGKeyArray):
         k1, k2, k3, k4, k5 = jax.random.split(key, 5)
-        cell = {"gru": GRUCell, "rnn": RNNCell}[config.cell]
-        self.l1 = Linear(config.latent or spec.observation_size, config.hidden, key=k1)
-        self.l2 = Linear(config.hidden, config.hidden, key=k2)
-        self.cell = cell(spec.action_size, config.hidden, key=k3)
-        self.mean = Linear(config.hidden, spec.action_size, key=k4)
-        self.log_std = Linear(config.hidden, spec.action_size, key=k5)
+        self.l1 = Linear(state_size, hidden, key=k1)
+        self.l2 = Linear(hidden, hidden, key=k2)
+        self.cell = CELLS[cell](spec.action_size, hidden, key=k3)
+        self.mean = Linear(hidden, spec.action_size, key=k4)
+        self.log_std = Linear(hidden, spec.action_size, key=k5)
         self.spec = spec
 
     def start(self, s: Float[Array, "*batch obs"]) -> Float[Array, "*batch hidden"]:
@@ -76,3 +82,27 @@ class Actor(eqx.Module):
         # One turn would be compiled without a loop and round otherwise; with two, all lengths agree to the bit.
         _, a = jax.lax.scan(step, (self.start(s), a_prev), None, max(length, 2))
         return a[:length]
+
+
+class ActionSequence(Policy[LastStep]):
+    """Unrolls the actor to any length: shorter than it was trained for, or longer."""
+
+    actor: Actor
+    spec: Spec = eqx.field(static=True)
+    encoder: MLP | None = None
+
+    def init_state(self, command: Any) -> LastStep:
+        refuse_command(command)
+        return LastStep.empty(self.spec)
+
+    def observe(self, state: LastStep, step: Step) -> LastStep:
+        return LastStep.of(step)
+
+    def decide(self, state: LastStep, key: PRNGKeyArray | None, length: int) -> tuple[Array, LastStep]:
+        s = state.observation if self.encoder is None else self.encoder(state.observation)
+        a_prev = convert_actions(state.executed, self.spec, self.actor.spec)
+        if key is None:
+            a = self.actor.greedy(s, a_prev, length)
+        else:
+            a, _ = self.actor.sample(s, a_prev, jax.random.normal(key, (length, self.spec.action_size)))
+        return convert_actions(a, self.actor.spec, self.spec), state

@@ -1,0 +1,1 @@
+"""Unrolled soft actor-critic: plans that are written by asking a policy in imagined states."""

@@ -1,0 +1,287 @@
+"""Unrolled SAC: plans in exact models are what the actor does when asked at every step, also where they are late; targets
+by brute force; whose stretches a model learns from; a network that learns to write plans.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tests.learners import noise, same, transitions
+
+from legato import api
+from legato.algorithms.action_sequence import ActionSequence
+from legato.algorithms.model_planner import ModelPlanner
+from legato.algorithms.protocol import Counts
+from legato.algorithms.unrolled_sac import unrolled_sac, writer
+from legato.algorithms.unrolled_sac.planner import UnrolledModel
+from legato.algorithms.unrolled_sac.unrolled_sac import Config, Learner
+from legato.data.replay import Sequences, Transition
+from legato.data.spec import Spec
+from legato.envs import EnvironmentConfig, make_vec
+from legato.errors import LegatoError
+from legato.nn.distributions import TanhNormal
+from legato.nn.ensembles import TwinCritic
+from legato.policy import LastStep, Step
+from legato.rollout import Clock, episodes
+from legato.training.policy_file import newest_learner
+from legato.training.run import Run
+
+SPEC = Spec(2, (-1.0,), (3.0,))
+CONFIG = Config(hidden=8, batch_size=12, gamma=0.9, n_step=3, members=3, model_hidden=(8, 8), model_steps=2)
+init = jax.jit(unrolled_sac.init, static_argnums=(0, 1))
+targets = jax.jit(unrolled_sac.targets, static_argnums=0)
+
+
+@pytest.fixture(scope="module")
+def learner() -> Learner:
+    return init(CONFIG, SPEC, jax.random.key(0))
+
+
+# --- plans ---
+
+A, B = np.array([[1.0, 0.1], [0.0, 1.0]]), np.array([[0.0], [0.1]])  # of LQR-v0
+LQR = Spec(2, (-1.0,), (1.0,))
+
+
+def exact(spread: float) -> Any:
+    """Three models of LQR-v0, of which two are wrong by `spread`, up and down: their mean is exact."""
+    models = jax.jit(unrolled_sac._models, static_argnums=(0, 1))(CONFIG, LQR, jax.random.key(1))
+    whole = np.concatenate([A.T, B.T])  # x' = [x, u] @ whole, through ReLUs as max(x, 0) - max(-x, 0)
+    first, second, last = np.zeros((3, 8)), np.zeros((8, 8)), np.zeros((8, 2))
+    first[:, :3], first[:, 3:6] = np.eye(3), -np.eye(3)
+    second[:6, :6] = np.eye(6)
+    last[:3], last[3:6] = whole, -whole
+    layers = models.mlp.layers
+    for place, weight in enumerate((first, second, last)):
+        stacked = jnp.asarray(np.broadcast_to(weight, (3, *weight.shape)), jnp.float32)
+        layers = (
+            *layers[:place],
+            eqx.tree_at(lambda layer: layer.weight, layers[place], stacked),
+            *layers[place + 1 :],
+        )
+    bias = jnp.array([0.0, spread, -spread])[:, None] * jnp.ones(2)
+    layers = (*layers[:2], eqx.tree_at(lambda layer: layer.bias, layers[2], bias))
+    return eqx.tree_at(lambda found: (found.mlp.layers, found.mean_square_delta), models, (layers, None))
+
+
+class Gain(eqx.Module):
+    """u ~ N(-K x) within the bounds, with the known best K, about."""
+
+    spec: Spec = eqx.field(static=True)
+
+    def __call__(self, s: jax.Array) -> TanhNormal:
+        u = -2.0 * s[..., :1] - 2.0 * s[..., 1:]
+        return TanhNormal(u, jnp.full(u.shape, -1.0), *self.spec.box())
+
+
+def planner(models: Any) -> ModelPlanner:
+    return ModelPlanner(UnrolledModel(Gain(LQR), models), LQR, None)
+
+
+def test_a_plan_in_exact_models_is_what_the_actor_does_when_asked_at_every_step() -> None:
+    """Returns of LQR-v0 do not depend on how rarely it is asked, though members are wrong: their mean is right."""
+    policy = planner(exact(0.3))
+    stacked = jax.tree.map(lambda leaf: leaf[None], policy)
+    environments = make_vec(EnvironmentConfig("legato/LQR-v0"), 4)
+    every = [episodes(stacked, environments, LQR, Clock(n), [0], "test", length=30) for n in (1, 7, 30)]
+    wrong = planner(jax.tree.map(lambda leaf: leaf[:2], exact(0.3)))
+    stacked = jax.tree.map(lambda leaf: leaf[None], wrong)
+    off = episodes(stacked, environments, LQR, Clock(30), [0], "test", length=30)
+    environments.close()
+    np.testing.assert_allclose(every[1], every[0], rtol=1e-4)
+    np.testing.assert_allclose(every[2], every[0], rtol=1e-4)
+    assert np.all(off < 1.5 * every[0])  # costs
+
+
+def test_a_sampled_plan_is_drawn_anew_in_every_predicted_state() -> None:
+    policy, state = planner(exact(0.0)), LastStep(jnp.array([0.2, -0.1]), jnp.zeros(1))
+    key = jax.random.key(3)
+    plan = np.asarray(jax.jit(lambda: policy.decide(state, key, 5)[0])())
+    eps = np.asarray(jax.random.normal(key, (5, 1)))
+    x, u = np.array([0.2, -0.1]), []
+    for k in range(5):
+        u.append(np.tanh(-2.0 * x.sum() + np.exp(-1.0) * eps[k, 0]))
+        x = A @ x + B[:, 0] * u[-1]
+    np.testing.assert_allclose(plan[:, 0], u, atol=1e-5)
+
+
+def test_a_plan_that_takes_effect_late_begins_where_the_plan_before_leads() -> None:
+    """Decided every four steps, two steps late, while the environment does not do what the model says."""
+    late = planner(exact(0.0)).with_delay(2, 6)
+    decide = jax.jit(lambda state: late.decide(state, None, 8))
+    state = late.init_state(())
+
+    def closed_loop(x: np.ndarray, steps: int) -> list[float]:
+        u = []
+        for _ in range(steps):
+            u.append(float(np.tanh(-2.0 * x.sum())))
+            x = A @ x + B[:, 0] * u[-1]
+        return u
+
+    def seen(state: Any, x: np.ndarray, first: bool) -> Any:
+        step = Step(jnp.asarray(x, jnp.float32), jnp.zeros(()), jnp.zeros(1), jnp.asarray(first))
+        return late.observe(state, step)
+
+    x = np.array([0.5, 0.0])
+    plan, state = decide(seen(state, x, True))
+    np.testing.assert_allclose(plan[:, 0], closed_loop(x, 8), atol=1e-5)  # the first plan is never late
+    before = np.asarray(plan[:, 0])
+    for x in ([3.0, 3.0], [3.0, 3.0], [3.0, 3.0], [-0.3, 0.2]):  # elsewhere
+        state = seen(state, np.array(x), False)
+    plan, after = decide(state)
+    x = np.array([-0.3, 0.2])
+    for u in before[4:6]:
+        x = A @ x + B[:, 0] * u
+    np.testing.assert_allclose(plan[:2, 0], before[4:6], atol=1e-6)
+    np.testing.assert_allclose(plan[2:, 0], closed_loop(x, 6), atol=1e-5)
+    np.testing.assert_allclose(after.plan, plan[:6])
+    assert planner(exact(0.0)).with_delay(0, 4).delay == 0 and int(after.since) == 0
+
+
+# --- targets ---
+
+
+def stretches() -> Sequences:
+    """Of three steps: one whole, one that terminates with its second, one cut after its first, one whole."""
+    parts = [transitions(i, SPEC, 4, 1.0) for i in range(3)]
+    steps: Transition = jax.tree.map(lambda *leaves: jnp.stack(leaves).astype(jnp.float32), *parts)
+    steps = replace(steps, continues=steps.continues.at[1, 1].set(0.0))
+    valid = jnp.array([[1, 1, 1, 1], [1, 1, 0, 1], [1, 0, 0, 1]], jnp.float32)
+    return Sequences(steps, valid)
+
+
+@pytest.mark.parametrize("kind", ["last", "greatest"])
+def test_targets_are_their_equations(kind: Any, learner: Learner) -> None:
+    batch, key = stretches(), jax.random.key(5)
+    found = np.asarray(targets(replace(CONFIG, targets=kind), learner.sac, batch, key))
+    k_one, k_n = jax.random.split(key)
+    steps = batch.steps
+
+    def value(k: int, i: int, key: Any) -> float:
+        """Of the i-th stretch's state after k + 1 steps."""
+        eps = jax.random.normal(key, (4, 1))
+        s = steps.next_observation[k]
+        a, log_pi = jax.jit(lambda s: learner.sac.actor(s).sample(eps))(s)
+        q = jax.jit(TwinCritic.__call__)(learner.sac.target_critic, s, a)
+        return float(np.minimum(*q)[i] - learner.sac.alpha * log_pi[i])
+
+    length = [3, 2, 1, 3]
+    for i, n in enumerate(length):
+        rewards = sum(0.9**k * float(steps.reward[k, i]) for k in range(n))
+        y = rewards + 0.9**n * float(steps.continues[n - 1, i]) * value(n - 1, i, k_n)
+        one = float(steps.reward[0, i]) + 0.9 * value(0, i, k_one)
+        assert found[i] == pytest.approx(y if kind == "last" else max(y, one), rel=1e-4)
+
+
+def test_the_greater_target_is_each_of_both_somewhere(learner: Learner) -> None:
+    """Or the test above would hold for one of them alone."""
+    key = jax.random.key(5)
+    last, greatest = (
+        np.asarray(targets(replace(CONFIG, targets=kind), learner.sac, stretches(), key))
+        for kind in ("last", "greatest")
+    )
+    assert (greatest > last).any() and (greatest == last).any()
+
+
+# --- models ---
+
+
+def test_each_model_learns_from_its_own_stretches(learner: Learner) -> None:
+    part = jax.tree.map(lambda leaf: leaf[:2].repeat(3, axis=1), stretches())  # twelve for three models
+    gradient = jax.jit(lambda batch: jax.grad(unrolled_sac.model_loss)(learner.models, CONFIG, batch))
+    other = replace(part, steps=replace(part.steps, action=part.steps.action.at[:, 4:8].add(1.0)))
+    before, after = gradient(part), gradient(other)
+    of = [jax.tree.map(lambda leaf, i=i: leaf[i], (before.mlp, after.mlp)) for i in range(3)]
+    assert [same(*pair) for pair in of] == [True, False, True]
+
+
+def test_update_reports_finite_numbers_and_moves_all_parts(learner: Learner) -> None:
+    batch = stretches(), jax.tree.map(lambda leaf: leaf[:2].repeat(3, axis=1), stretches())
+    after, metrics = jax.jit(unrolled_sac.update, static_argnums=0)(CONFIG, learner, batch, jax.random.key(0))
+    assert all(np.isfinite(value) for value in metrics.values())
+    for name in ("models", "target_models", "model_optimiser", "sac"):
+        assert not same(getattr(after, name), getattr(learner, name)), name
+
+
+# --- writing ---
+
+
+def test_when_plans_are_written(learner: Learner) -> None:
+    config = Config(policy="written", write_over=1000)
+    due = [
+        now
+        for last, now in zip([None, *range(50, 1000, 50)], range(50, 1050, 50), strict=True)
+        if writer.refresh_due(config, learner, None if last is None else Counts(0, last), Counts(0, now))
+    ]
+    assert due == [50, 250, 500, 750, 1000]  # at first, at quarters, and after 980 updates
+    assert not writer.refresh_due(replace(config, policy="planned"), learner, Counts(0, 1), Counts(0, 999))
+
+
+def test_writing_loss_is_its_equation() -> None:
+    config = replace(CONFIG, policy="written", write_over=10)
+    found = init(config, SPEC, jax.random.key(2)).writer
+    assert found is not None
+    s, a_prev, plan = noise(0, 5, 2), noise(1, 5, 1), noise(2, 5, 4, 1)
+    loss = float(jax.jit(writer.writing_loss)(found, s, a_prev, plan))
+    written = jax.jit(lambda s, a_prev: found.greedy(s, a_prev, 4))
+    each = [np.asarray(written(s[i], a_prev[i])) for i in range(5)]
+    assert loss == pytest.approx(np.mean((np.stack(each) - np.asarray(plan)) ** 2), rel=1e-4)
+
+
+WRITTEN: dict[str, Any] = {"policy": "written", "horizon": 4, "write_length": 4, "write_updates": 500}
+SMALL: dict[str, Any] = {"hidden": 8, "batch_size": 8, "members": 2, "model_hidden": (8, 8), "model_steps": 2}
+TIMES: dict[str, Any] = {"steps": 80, "start_steps": 20, "eval_every": 40, "eval_episodes": 1, "checkpoint_every": 40}
+
+
+def trained(out: Path, **changes: Any) -> Path:
+    options = {**WRITTEN, **SMALL, **TIMES, "max_episode_steps": 20, **changes}
+    return Path(api.train("usac", "Pendulum-v1", out=out, quiet=True, **options).path)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(tmp_path_factory.mktemp("unrolled") / "run")
+
+
+def test_a_written_run_has_a_policy_without_models_and_is_resumed_the_same(run: Path, tmp_path: Path) -> None:
+    policy = api.load(run).policy
+    assert isinstance(policy, ActionSequence)
+    part = tmp_path / "part"
+    shutil.copytree(run, part)
+    api.train(resume=part, from_step=40, quiet=True)  # it had learnt to write twice, and does so twice more
+    assert same(api.load(part).policy, policy)
+
+
+def test_written_plans_come_near_what_is_planned(run: Path) -> None:
+    """On states of the replay, by a tenth of the squared error of a network that has not learnt."""
+    learner, config = newest_learner(Run(run), 0), Run(run).config
+    s = jnp.asarray(api.collect(run, replay=True, quiet=True).observations)
+    teacher = unrolled_sac.planned(learner)
+    plans = jax.jit(jax.vmap(lambda s: teacher.decide(LastStep(s, jnp.zeros(1)), None, 4)[0] / 2))(s)
+    fresh = init(config, Run(run).spec, jax.random.key(9)).writer
+    loss = jax.jit(writer.writing_loss)
+    none = jnp.zeros((len(s), 1))
+    assert float(loss(learner.writer, s, none, plans)) < 0.1 * float(loss(fresh, s, none, plans))
+
+
+def test_a_run_is_planned_in_its_models_whatever_it_deploys(run: Path) -> None:
+    found = api.load(run, search={"planner": "unrolled"}).policy
+    assert isinstance(found, ModelPlanner)
+    learner, state = newest_learner(Run(run), 0), LastStep(jnp.array([1.0, 0.0, 0.5]), jnp.zeros(1))
+    plan, own = (jax.jit(lambda p=p: p.decide(state, None, 6)[0])() for p in (found, unrolled_sac.planned(learner)))
+    np.testing.assert_allclose(plan, own, rtol=1e-5)
+    best = api.load(run, search={"planner": "cem", "horizon": 3, "samples": 8, "elites": 2}).policy
+    assert jax.jit(lambda: best.decide(state, None, 5)[0])().shape == (5, 1)
+
+
+def test_impossible_options_are_one_line() -> None:
+    with pytest.raises(LegatoError, match="execute must be at most the horizon, 4; 5 was given"):
+        Config(horizon=4, execute=5)
