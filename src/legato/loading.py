@@ -34,9 +34,9 @@ def load(
     instead of by its own values: TT(+Q). Of a run it is the same seed's, if it has one, and otherwise the first.
     How it looks for a plan may differ from what it was trained with: `search={"beams": 32, "horizon": 5}`.
 
-    With `search={"planner": "mppi"}` the actor of an SRL, MBPO, CMLO or MOPO run is not asked alone: plans are looked
-    for, by MPPI or CEM (`cem`), in the model and by the critics of the run's newest checkpoint, or imagined action by
-    action (`unrolled`); the other options are those of `planning.shooting.Shooting`.
+    With `search={"planner": "mppi"}` the actor of an SRL, USAC, MBPO, CMLO or MOPO run is not asked alone: plans are
+    looked for, by MPPI or CEM (`cem`), in the model and by the critics of the run's newest checkpoint, or imagined
+    action by action (`unrolled`); the other options are those of `planning.shooting.Shooting`.
     """
     loaded = policy_file.load(_policy(path, seed, which))
     if critic is None:

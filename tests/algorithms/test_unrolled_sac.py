@@ -1,5 +1,5 @@
-"""Unrolled SAC: plans in exact models are what the actor does when asked at every step, also where they are late; targets
-by brute force; whose stretches a model learns from; a network that learns to write plans.
+"""Unrolled SAC: plans in exact models are what the actor does when asked at every step, also where they are late;
+targets by brute force; whose stretches a model learns from; a network that learns to write plans.
 """
 
 from __future__ import annotations
@@ -280,6 +280,19 @@ def test_a_run_is_planned_in_its_models_whatever_it_deploys(run: Path) -> None:
     np.testing.assert_allclose(plan, own, rtol=1e-5)
     best = api.load(run, search={"planner": "cem", "horizon": 3, "samples": 8, "elites": 2}).policy
     assert jax.jit(lambda: best.decide(state, None, 5)[0])().shape == (5, 1)
+
+
+def test_delays_are_measured_with_plans_that_begin_where_they_take_effect(run: Path) -> None:
+    """Under no delay they are the same; the written policy alone has no model to predict with."""
+    with pytest.raises(LegatoError, match="have no model to predict with: leave out predict_delay, or plan in a model"):
+        api.evaluate(run, predict_delay=True, quiet=True)
+    search = {"planner": "unrolled"}
+    late = api.evaluate(run, search=search, episodes=1, predict_delay=True, quiet=True)
+    plain = api.evaluate(run, search=search, episodes=1, quiet=True)
+    assert (late.which, plain.which) == ("last+planner=unrolled+predict_delay", "last+planner=unrolled")
+    assert late.delay is not None and plain.delay is not None
+    np.testing.assert_array_equal(late.delay.returns[:, 0], plain.delay.returns[:, 0])
+    assert (late.delay.returns[:, 1:] != plain.delay.returns[:, 1:]).any()  # its models are bad after 60 updates
 
 
 def test_impossible_options_are_one_line() -> None:

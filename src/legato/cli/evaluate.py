@@ -24,6 +24,7 @@ def evaluate(
     max_episode_steps: int | None = None,
     critic: str | None = None,
     search: tuple[str, ...] = (),
+    predict_delay: bool = False,
     quiet: bool = False,
 ) -> None:
     """Measure a run over 16 action sequence lengths, random intervals and delays; print its table, keep the figures.
@@ -48,8 +49,9 @@ def evaluate(
         max_episode_steps: primitive steps after which an episode is truncated; by default the run's
         critic: a run of iql on the same data, by whose Q a search for return looks instead of by its own values
         search: how a policy that plans is to search instead of as it was trained to: horizon=5 beams=32; or how the
-            actor of an SRL, MBPO, CMLO or MOPO run is to plan in the run's model: planner=mppi (or cem, unrolled)
+            actor of an SRL, USAC, MBPO, CMLO or MOPO run is to plan in the run's model: planner=mppi (or cem, unrolled)
             samples=64
+        predict_delay: where a plan takes effect late, begin it where the policy's model predicts to be by then
         quiet: show no progress
     """
     from legato import api
@@ -78,6 +80,7 @@ def evaluate(
         max_episode_steps=max_episode_steps,
         critic=critic,
         search=parse_search(run, search),
+        predict_delay=predict_delay,
         quiet=quiet,
     )
     report.show([result])

@@ -40,6 +40,7 @@ def evaluate(
     max_episode_steps: int | None = None,
     critic: str | Path | None = None,
     search: Mapping[str, Any] | None = None,
+    predict_delay: bool = False,
     quiet: bool = False,
 ) -> Evaluation:
     """Measure a run's policies over the 16 action sequence lengths, random intervals and delays, and time a decision.
@@ -54,7 +55,8 @@ def evaluate(
     `env_options` and `max_episode_steps` replace the run's (see `train`).
 
     With a `critic` or another `search` (see `load`) the result is kept beside the others: `last+q=<the critic's
-    folder>`, `last+beams=32`.
+    folder>`, `last+beams=32`. So is what is found where plans that take effect late begin where the policy's model
+    predicts to be by then (`predict_delay`), `last+predict_delay`.
     """
     run = run if isinstance(run, Run) else Run(run)
     if episodes < 1:
@@ -67,6 +69,13 @@ def evaluate(
     store.read_entries(run)  # what could not be added to in the end is refused now
     loaded = [load(run.path, seed, which, critic=critic, search=search) for seed in run.seeds]
     options = [f"{name}={x}" for name, x in (search or {}).items()]
+    if predict_delay:
+        if loaded[0].policy.with_delay(1, 2) is None:
+            raise LegatoError(
+                f"the policies of '{run.place}' ({run.label}) have no model to predict with: leave out predict_delay, "
+                "or plan in a model with a search, planner=unrolled"
+            )
+        options.append("predict_delay")
     different = [*(["Q"] if critic is not None else []), *options]
     kept_as = "+".join([which, *([f"q={Path(critic).resolve().name}"] if critic is not None else []), *options])
     environment = environment_of(run, env, env_options, max_episode_steps)
@@ -88,7 +97,8 @@ def evaluate(
         if statistics is not None:
             returns = prompts.sweep(policies, played, run.spec, run.seeds, asked, Clock(length), on_point=progress.step)
             answers = Prompts(asked, returns, float(statistics.target), prompts.supported_returns(statistics))
-        found = _sweep(policies, played, run, axes, on_point=lambda done: progress.step(len(asked) + done))
+        prepared = _predicting if predict_delay else lambda policies, clock: policies
+        found = _sweep(policies, played, run, axes, prepared, lambda done: progress.step(len(asked) + done))
     result = Evaluation(
         label=f"{run.label} (+{', '.join(different)})" if different else run.label,
         environment=label,
@@ -124,8 +134,19 @@ def _axes(length: int, *, clocks: bool, sweep: bool) -> Axes:
     return found
 
 
+def _predicting(policies: Policy[Any], clock: Clock) -> Policy[Any]:
+    found = policies.with_delay(clock.delay, clock.plan_length)
+    assert found is not None
+    return found
+
+
 def _sweep(
-    policies: Policy[Any], played: Any, run: Run, axes: Axes, on_point: Callable[[int], None]
+    policies: Policy[Any],
+    played: Any,
+    run: Run,
+    axes: Axes,
+    prepared: Callable[[Policy[Any], Clock], Policy[Any]],
+    on_point: Callable[[int], None],
 ) -> dict[str, Sweep]:
     """One axis after another; `on_point(done)` counts the points of all."""
     found, before = {}, 0
@@ -137,6 +158,7 @@ def _sweep(
             run.seeds,
             x,
             clock,
+            prepared=prepared,
             on_point=lambda done, before=before: on_point(before + done),
         )
         before += len(x)

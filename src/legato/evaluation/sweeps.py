@@ -192,9 +192,10 @@ def sweep(
     clock: Callable[[int], Clock],
     *,
     command: Any = (),
+    prepared: Callable[[Policy[Any], Clock], Policy[Any]] = lambda policies, clock: policies,
     on_point: Callable[[int], None] = lambda done: None,
 ) -> Sweep:
-    """Play every policy at every point of `x` with the clock that belongs to it.
+    """Play every policy at every point of `x` with the clock that belongs to it, `prepared` for that clock.
 
     `policies` is stacked over seeds and `environments` holds `seeds x episodes` members. `on_point(done)` is called
     after each point.
@@ -205,7 +206,7 @@ def sweep(
         length = next((n for n in PLAN_LENGTHS if n >= needed), needed)
         returns.append(
             episodes(
-                policies,
+                prepared(policies, clock(value)),
                 environments,
                 spec,
                 clock(value),
