@@ -10,6 +10,9 @@ After a colon stand options that differ from the preset's, after an @ a planner 
 of asking its actor. Trains with one update per primitive step, several seeds side by side; evaluates over the 16 action
 sequence lengths, random intervals and delays, on episodes that training never saw. What is in `--out` already is not
 computed again, but for searches.
+
+`oracle` is the FAS of a policy that loses nothing by deciding rarely: its return of one step at every length. Where
+nothing is random, that is the score of the same policy unrolled in a copy of the environment.
 """
 
 from __future__ import annotations
@@ -107,10 +110,9 @@ def show(evaluations: dict[str, Evaluation]) -> dict[str, float]:
     first = next(iter(evaluations.values()))
     seeds, episodes = len(first.seeds), first.asl.returns.shape[-1]
     print(f"\n{first.environment}, {first.which} policy, {seeds} seeds x {episodes} episodes per point")
-    print(
-        "| policy | FAS [95 % interval over seeds] | per seed | R(1) | R(J) | worst R(1..J) | R(8) | R(16) | R(30) "
-        "| decisions/s | ms per decision |\n|---|---|---|---|---|---|---|---|---|---|---|"
-    )
+    names = "policy", "FAS [95 % interval over seeds]", "per seed", "oracle", "R(1)", "R(J)", "worst R(1..J)"
+    names += "R(8)", "R(16)", "R(30)", "decisions/s", "ms per decision"
+    print(f"| {' | '.join(names)} |\n|{'---|' * len(names)}")
     for name, e in evaluations.items():
         fas, per_seed = e.fas, e.fas_per_seed
         text = "unknown" if fas is None else f"{fas.mean:.3f} [{fas.low:.3f}, {fas.high:.3f}]"
@@ -121,7 +123,8 @@ def show(evaluations: dict[str, Evaluation]) -> dict[str, float]:
         returns = [r[1], r[nearest], f"{min(up_to_j):.0f}", r[8], r[16], r[30]]
         rate = "" if e.step_seconds is None else f"{1 / (e.trained_length * e.step_seconds):.1f}"
         ms = "" if e.latency is None else f"{e.latency.p50:.3f}"
-        print(f"| {name} | {text} | {each} | {' | '.join(returns)} | {rate} | {ms} |", flush=True)
+        oracle = "" if e.fas_of_oracle is None else f"{e.fas_of_oracle.mean:.3f}"
+        print(f"| {name} | {text} | {each} | {oracle} | {' | '.join(returns)} | {rate} | {ms} |", flush=True)
     return rank_correlations(list(evaluations.values()))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -281,6 +282,29 @@ def test_fas_is_that_of_its_own_grid_only() -> None:
 
 
 # --- comparing ---
+
+
+def test_an_oracle_loses_nothing_by_deciding_rarely(evaluation: Evaluation) -> None:
+    """Unrolled in a copy of the environment, a policy writes what it does when it is asked at every step."""
+    environment, u = gymnasium.make("legato/LQR-v0").unwrapped, lambda s: np.tanh(-2.0 * s.sum(keepdims=True))
+    s, _ = environment.reset(seed=0)
+    closed, every = copy.deepcopy(environment), 7
+    closed_loop, open_loop, s_closed = 0.0, 0.0, s
+    for t in range(21):
+        if t % every == 0:
+            simulator, z, plan = copy.deepcopy(environment), s, []
+            for _ in range(every):
+                plan.append(u(z))
+                z = simulator.step(plan[-1])[0]
+        s, r, *_ = environment.step(plan[t % every])
+        open_loop += r
+        s_closed, r, *_ = closed.step(u(s_closed))
+        closed_loop += r
+    assert open_loop == closed_loop != 0
+    scale, flat = FASReference(10.0, 2000.0), evaluation.asl.means[:, :1] * np.ones(len(GRID))
+    found = dataclasses.replace(evaluation, reference=scale).fas_of_oracle
+    assert found is not None and found.mean == pytest.approx(fas(flat, 10.0, 2000.0).mean())
+    assert dataclasses.replace(evaluation, reference=None).fas_of_oracle is None
 
 
 def test_compare_measures_only_what_was_not_measured_yet(

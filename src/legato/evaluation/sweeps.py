@@ -92,6 +92,18 @@ class Evaluation:
         return None if self.fas_per_seed is None else bootstrap(self.fas_per_seed)
 
     @property
+    def fas_of_oracle(self) -> Interval | None:
+        """What FAS would be if nothing were lost by deciding rarely: with the return of one step at every length.
+
+        Where nothing is random this is the score of the same policies unrolled in a copy of the environment, which does
+        then what the environment is going to do.
+        """
+        if self.fas_per_seed is None or self.reference is None:
+            return None
+        everywhere = np.repeat(self.asl.means[:, :1], len(self.asl.x), axis=1)
+        return bootstrap(fas_score.fas(everywhere, self.reference.max_return, self.reference.offset))
+
+    @property
     def as_trained(self) -> Interval | None:
         """Mean return when deciding as in training, and asked for a policy's own target where it reads one."""
         if self.trained_length in self.asl.x:
