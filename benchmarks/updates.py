@@ -1,4 +1,4 @@
-"""Milliseconds per update of SAC, SRL and MBPO's ensemble at Hopper's sizes, against this machine's multiply peak.
+"""Milliseconds per update of SAC, SRL, USAC and MBPO's ensemble at Hopper's sizes, against this machine's multiply peak.
 
     python benchmarks/updates.py [--threads 1 2] [--horizons 2 4 8 16] [--hidden 256] [--batch 256] [--only-model]
 
@@ -53,6 +53,7 @@ def main() -> None:
 def measure(options: argparse.Namespace) -> None:
     from legato.algorithms.sac import sac
     from legato.algorithms.srl import srl
+    from legato.algorithms.unrolled_sac import unrolled_sac
     from legato.data.spec import Spec
 
     spec = Spec(OBSERVATION, (-1.0,) * ACTION, (1.0,) * ACTION)
@@ -60,6 +61,7 @@ def measure(options: argparse.Namespace) -> None:
     sizes = {"hidden": options.hidden, "batch_size": options.batch}
     cases = [("SAC", sac, sac.Config(**sizes))]
     cases += [(f"SRL-{j}", srl, srl.Config(horizon=j, **sizes)) for j in options.horizons]
+    cases += [("USAC", unrolled_sac, unrolled_sac.Config(**sizes))]
     cases = [] if options.only_model else cases
     before = peak()
     rows = [(name, *time_update(module, config, spec, options), count(spec, config)) for name, module, config in cases]
@@ -184,10 +186,15 @@ def count(spec, config) -> float:
     critic = 2 * mlp(s + a, h, h, 1)
     critic_inputs = 2 * (2 * a * h + 2 * h * h + 2 * h)  # the gradient of Q with respect to the action only
     train_critic = 3 * critic - 2 * (2 * (s + a) * h)  # no gradient with respect to the first layer's input
-    if not hasattr(config, "horizon"):
+    members = getattr(config, "members", 0)
+    if members or not hasattr(config, "horizon"):
         actor = mlp(s, h, h) + 2 * h * 2 * a
         per_example = actor + critic + train_critic + (3 * actor - 2 * s * h) + critic + critic_inputs
-        return float(b * per_example)
+        if not members:
+            return float(b * per_example)
+        steps, first = config.model_steps, 2 * config.model_hidden[0]
+        train_models = 3 * steps * mlp(s + a, *config.model_hidden, s) - (s + steps * a) * first
+        return float(b * per_example + b // members * members * train_models)
     j = config.horizon
     start, cell, heads = mlp(s, h, h), 2 * (h + a) * 3 * h, 2 * h * 2 * a
     model = mlp(s + a, *config.model_hidden, s)

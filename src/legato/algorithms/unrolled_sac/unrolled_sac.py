@@ -65,7 +65,7 @@ def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
     """A learner before its first update."""
     k_actor, k_critic, k_models, k_writer = jax.random.split(key, 4)
     o, a = spec.observation_size, spec.action_size
-    critic = TwinCritic(o, a, (config.hidden, config.hidden), key=k_critic)
+    critic = TwinCritic(o, a, (config.hidden, config.hidden), norm=config.critic_norm, key=k_critic)
     models = _models(config, spec, k_models)
     return Learner(
         sac=soft_actor_critic.init(_actor(config, spec, k_actor), critic, spec, config.learning_rate),
