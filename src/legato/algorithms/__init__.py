@@ -14,7 +14,7 @@ from legato.algorithms.entry import Entry, Learns
 from legato.errors import LegatoError, unknown
 
 FOLDERS = (
-    *("sac", "td3", "srl"),
+    *("sac", "td3", "temporl", "srl"),
     *("bc", "decision_transformer", "decision_s4", "trajectory_transformer", "iql", "mbpo"),
 )
 
