@@ -6,8 +6,9 @@ L_skip = sum_j M_j (Q(s_0, j | a_0) - y_j)^2 / sum_j M_j
 (Biedenkapp et al. 2021, arXiv 2106.05262, skip value and t-DDPG; networks of state and action side by side.) Rows of
 one skip lie one after another in the replay, so a stretch of J rows holds the skips of all lengths from its first row:
 M_j is 1 where the first j rows are one episode's and play one action. Stretches begin at every row, so that a skip that
-was played teaches all those within it too. m is 0 where the environment ended the episode in the j-th step; where it
-was only cut, V is asked.
+was played teaches all those within it too. Where the environment ended the episode after i of these steps, m is 0, and
+longer skips, which would have ended there as well, are worth y_i: M_j is 1 for all j >= i. Where it was only cut, V is
+asked, and of longer skips nothing is known.
 """
 
 from __future__ import annotations
@@ -59,23 +60,22 @@ def as_stretch(batch: Transition | Sequences) -> Sequences:
     return Sequences(jax.tree.map(lambda leaf: leaf[None], batch), jnp.ones((1, *batch.reward.shape)))
 
 
-def played(stretch: Sequences) -> Bool[Array, "J *batch"]:
-    """M: were the first j steps one skip's, of the first one's action, within one episode?"""
-    same = jnp.all(stretch.steps.action == stretch.steps.action[:1], axis=-1)
-    return jnp.cumprod(same * stretch.valid, axis=0) > 0
-
-
-def skip_targets(stretch: Sequences, gamma: float, v_next: Float[Array, "J *batch"]) -> Float[Array, "J *batch"]:
-    """y_j, of the values V(s_j) of where each of the steps led to."""
-    steps, rank = stretch.steps, (slice(None), *(None,) * (v_next.ndim - 1))
-    discount = gamma ** jnp.arange(len(v_next))[rank]
-    rewards = jnp.cumsum(discount * steps.reward, axis=0)
-    return td_target(rewards, steps.continues, gamma * discount, v_next)
+def skip_targets(
+    stretch: Sequences, gamma: float, v_next: Float[Array, "J *batch"]
+) -> tuple[Float[Array, "J *batch"], Bool[Array, "J *batch"]]:
+    """y_j and M_j, of the values V(s_j) of where each of the steps led to; what M_j leaves out may be anything."""
+    steps, number = stretch.steps, jnp.arange(len(v_next)).reshape(-1, *(1,) * (v_next.ndim - 1))
+    same = jnp.all(steps.action == steps.action[:1], axis=-1)
+    played = jnp.cumprod(same * stretch.valid, axis=0)  # the first j steps, of one action within one episode
+    ended = jnp.cumsum(played * (1 - steps.continues), axis=0)
+    discount = jnp.broadcast_to(gamma**number, v_next.shape)
+    rewards = jnp.cumsum(discount * steps.reward * played, axis=0)
+    return td_target(rewards, 1 - ended, gamma * discount, v_next), (played + ended) > 0
 
 
 def skip_loss(
-    network: SkipNetwork, stretch: Sequences, y: Float[Array, "J batch"]
+    network: SkipNetwork, stretch: Sequences, y: Float[Array, "J batch"], mask: Bool[Array, "J batch"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """L_skip, and the mean length that the network would choose."""
     q = network(stretch.steps.observation[0], stretch.steps.action[0])
-    return masked_mean((q.T - y) ** 2, played(stretch)), greedy_length(q).mean()
+    return masked_mean((q.T - y) ** 2, mask), greedy_length(q).mean()

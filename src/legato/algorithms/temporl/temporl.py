@@ -2,7 +2,8 @@
 
 a      = mu(s)                                        the behaviour: TD3, or of choices argmax_a Q(s, a), double DQN
 j      = argmax_(j = 1..J) Q(s, j | a)                the skip, which is told the action; of equal ones the longest
-y_j    = sum_(i<j) gamma^i r_i + m gamma^j V(s_j)     of every skip that was played, and of all within it
+y_j    = sum_(i<j) gamma^i r_i + m gamma^j V(s_j)     of every skip that was played, and of all within it; m: 0 where
+                                                      the environment ended the episode
 
 The behaviour learns from single steps, as if nothing were held, and V is its own: min_i Q'_i(s, mu'(s)), or
 Q'(s, argmax_a Q(s, a)). While collecting, lengths are explored apart from actions (`skip_epsilon`). Critics and skips
@@ -79,8 +80,8 @@ def update(
     else:
         behaviour, metrics = double_dqn.update(config, learner.behaviour, steps)
         v_next = double_dqn.target_value(behaviour, stretch.steps.next_observation)
-    y = skip_targets(stretch, config.gamma, v_next)
-    (loss, length), g = jax.value_and_grad(skip_loss, has_aux=True)(learner.skip, stretch, y)
+    of_skips = skip_targets(stretch, config.gamma, v_next)
+    (loss, length), g = jax.value_and_grad(skip_loss, has_aux=True)(learner.skip, stretch, *of_skips)
     skip, state = descend(adam, learner.skip, g, learner.optimiser)
     return Learner(behaviour, skip, state), {**metrics, "skip_loss": loss, "skip_length": length}
 
