@@ -61,7 +61,7 @@ def learn(
     episodes: int,
     seed: int,
     *,
-    gamma: float = 1.0,
+    gamma: float = 0.99,
     alpha: float = 0.5,
     epsilon: float = 0.1,
     limit: int = 100,

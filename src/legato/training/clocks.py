@@ -43,6 +43,6 @@ def clock_of(algorithm: str, config: Any, every: Every | None, delay: int = 0) -
     clock = training_clock(algorithm, config)
     if every == "policy" and clock.by != "policy":
         raise LegatoError(
-            f"policies of {algorithm} do not say when they decide again: give a number of steps, `every=8`"
+            f"policies of {algorithm} do not say when they decide again: let `every` be a number of steps"
         )
     return Clock(clock.every, delay, by=clock.by)

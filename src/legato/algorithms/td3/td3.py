@@ -22,7 +22,6 @@ from legato.algorithms.deterministic_actor_critic import (
     Metrics,
     actor_loss,
     critic_loss,
-    init,
     new_actor,
 )
 from legato.algorithms.td3.config import TD3 as Config
@@ -50,6 +49,11 @@ def check(config: Config, spec: Spec, environment: str) -> None:
     """Warns of units in which the published form learns badly."""
     if config.action_units == "environment":
         warn_of_units(spec, environment)
+
+
+def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
+    """A learner before its first update."""
+    return deterministic_actor_critic.init(config, spec, key)
 
 
 def update(config: Config, learner: Learner, batch: tuple[Transition], key: PRNGKeyArray) -> tuple[Learner, Metrics]:
