@@ -68,9 +68,8 @@ def measure(algorithm: str, env: str, options: dict) -> tuple[str, float, float]
         jax.block_until_ready(session.learner)
         per_step = (time.perf_counter() - start) / (session.step - first)
 
-        rows, counts = loop._rows(
-            loop.rollout.run(loop.algorithm.policy(config, session.learner), loop.plan, loop.act_keys)[0]
-        )
+        policies, length = loop.algorithm.policy(config, session.learner), loop.rollout.clock.plan_length
+        rows, counts = loop._rows(loop.rollout.run(policies, length, loop.act_keys)[0])
         start, calls = time.perf_counter(), max(1, 200 // loop.turn_updates)
         for _ in range(calls):
             session.learner, loop.replay, _ = online.advance(

@@ -58,6 +58,8 @@ CASES = {
     "sac-3": f"train sac {ACT} --action-repeat 3 --updates decision --environments 2",
     "sac-paper": f"train sac {ACT} --preset paper",
     "td3": f"train td3 {ACT}",
+    "temporl": f"train temporl {ACT} --max-skip 4",
+    "temporl-choices": f"train temporl {ACT.replace('Pendulum', 'CartPole')} --max-skip 4 --environments 2",
     "srl": f"train srl {ACT} --horizon 4 --model-hidden 16 16",
     "srl-paper": f"train srl {ACT} --preset paper --horizon 3 --model-hidden 16 16 --actor-every 2",
     "srl-latent": f"train srl {ACT} --horizon 3 --model-hidden 16 16 --latent 4 --critic time_aware",

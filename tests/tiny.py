@@ -213,7 +213,7 @@ def new_policy(module: ModuleType, config: Any, spec: Spec, key: jax.Array, *sta
 
 def untrained(algorithm: str, out: Path, env: str = "Pendulum-v1", **options: Any) -> Run:
     """A run that looks finished, of policies with random weights."""
-    sizes = {"srl": SRL4, "sac": SAC3, "td3": SIZES}[algorithm]
+    sizes = {"srl": SRL4, "sac": SAC3, "td3": SIZES, "temporl": {**SIZES, "max_skip": 4}}[algorithm]
     config, settings = override(*preset("cpu", algorithm, env), **{**sizes, **TIMES, **options})
     run = Run.create(out, algorithm, "cpu", config, settings, online.check(algorithm, config, settings))
     module = algorithm_module(algorithm)

@@ -132,6 +132,15 @@ class Player:
         """What there is to warn of in the episode so far; None: nothing."""
         return self.policy.warning(jax.tree.unflatten(self._memory, memory.state)) if self._memory else None
 
+    def interval(self, memory: Memory) -> int | None:
+        """Primitive steps until the policy wants to decide again, by the memory that `act` gave; None: it does not say.
+
+        `actions, memory = policy.act(memory, observation, length=8)`, and then `interval(memory)` of the actions are
+        played before the next call.
+        """
+        found = self.policy.interval(jax.tree.unflatten(self._memory, memory.state)) if self._memory else None
+        return None if found is None else int(found)
+
     def _reading(self, observation: Any, reward: Any) -> tuple[np.ndarray, bool]:
         """Observation and reward in one array, as each that crosses costs microseconds; are they ordinary?"""
         size = self._size

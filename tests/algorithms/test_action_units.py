@@ -26,6 +26,7 @@ from legato.algorithms.sac import sac
 from legato.algorithms.srl import srl
 from legato.algorithms.srl.planner import SRLModel
 from legato.algorithms.td3 import td3
+from legato.algorithms.temporl import temporl
 from legato.data import dataset_statistics, windows
 from legato.data.dataset_statistics import DatasetStatistics
 from legato.data.replay import Sequences, scale_actions
@@ -48,6 +49,7 @@ PLANNED = {**SIZES, "horizon": 3, "model_hidden": (8, 6)}
 CONFIG = {
     "sac": sac.Config(**SIZES),
     "td3": td3.Config(**SIZES),
+    "temporl": temporl.Config(**SIZES, max_skip=3),
     "srl": srl.Config(**PLANNED, model_target="difference", predict_terminations=True),
 }
 
@@ -103,7 +105,7 @@ normalised, denormalised = jax.jit(OFF.normalise), jax.jit(OFF.denormalise)
 
 
 @pytest.mark.parametrize("key", [None, 3])
-@pytest.mark.parametrize("name", ["sac", "td3", "srl"])
+@pytest.mark.parametrize("name", ["sac", "td3", "temporl", "srl"])
 def test_a_policy_reads_and_writes_the_environments_units(name: str, key: int | None) -> None:
     module, config = algorithm_module(name), CONFIG[name]
 

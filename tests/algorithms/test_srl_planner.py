@@ -191,7 +191,7 @@ def test_what_makes_no_sense_is_refused(search: dict[str, Any], message: str, ru
 def test_what_cannot_be_planned_with_is_refused(run: Run, tmp_path: Path) -> None:
     with pytest.raises(
         LegatoError,
-        match="a policy of 'sac' takes no search and no critic: those of srl, tt, mbpo, cmlo, mopo and usac do",
+        match="a policy of 'sac' takes no search and no critic: those of srl, usac, tt, mbpo, cmlo and mopo do",
     ):
         api.load(untrained("sac", tmp_path / "sac").path, search={"planner": "mppi"})
     with pytest.raises(LegatoError, match="is a policy alone: model and critics"):

@@ -473,7 +473,7 @@ def test_who_cannot_search_by_whom_is_one_line(searcher: Path, critic: Path, tmp
     wide = untrained("iql", tmp_path / "wide")
     for plans, judges, words in (
         (by_likelihood, critic, "a policy of 'tt' searches for no return"),
-        (bc, critic, "a policy of 'bc' takes no search and no critic: those of srl, tt, mbpo, cmlo, mopo and usac do"),
+        (bc, critic, "a policy of 'bc' takes no search and no critic: those of srl, usac, tt, mbpo, cmlo and mopo do"),
         (searcher, bc, "a policy of 'bc' has no Q to search by"),
         (searcher, wide, "the critic judges 3 observed numbers"),
         (searcher, tmp_path / "none", "is not a saved policy"),

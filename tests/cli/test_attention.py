@@ -137,7 +137,7 @@ BAD = {
     "play runs/by_return --search size=3": "unknown option of a search 'size'",
     "play runs/by_return --search context=9": "a planner cannot read 9 steps in a model of 4: lower context",
     "play runs/told --search search=return": "a search for return needs tokens of reward and value: choose search",
-    "play runs/dt --search beams=3": "a policy of 'dt' takes no search and no critic: those of srl, tt, mbpo, cmlo",
+    "play runs/dt --search beams=3": "a policy of 'dt' takes no search and no critic: those of srl, usac, tt, mbpo,",
     "play runs/by_return --goal 1 1": "the policies of 'runs/by_return' (TT) are told no goal: leave out goal",
     "play runs/dt --env Pendulum-v1 --episodes 2": "'Pendulum-v1' has no goals to walk to",
     "play runs/dt --env Pendulum-v1 --out a.png": "'Pendulum-v1' observes no place in a plane, so there are no paths",

@@ -118,7 +118,7 @@ BAD = {
     "play RUN --episode -1": "episodes are numbered from 0; -1 was given",
     # worlds
     "train srl --env CartPole-v1": "discrete actions of 'CartPole-v1' are not supported by srl; learn "
-    "them by acting with sac, or from logs with bc, dt, ds4, tt, iql",
+    "them by acting with sac, temporl, or from logs with bc, dt, ds4, tt, iql",
     "train sac --env FrozenLake-v1": "discrete observations of 'FrozenLake-v1' are not supported; wrap it in",
     "compare RUN OTHER": "runs of different environments cannot be compared: MountainCarContinuous-v0, Pendulum-v1",
     # places

@@ -47,6 +47,7 @@ MODEL: dict[str, Any] = {"members": 2, "elites": 2, "model_hidden": (8,), "rollo
 SMALL: dict[str, dict[str, Any]] = {
     "sac": {**ACTING, "action_repeat": 2},
     "td3": ACTING,
+    "temporl": {**ACTING, "max_skip": 4},
     "srl": {**ACTING, "horizon": 4, "model_hidden": (8, 8)},
     "mbpo": {**IMAGINING, "imagine_every": 10},
     "cmlo": {**IMAGINING, "check_every": 4, "shortest": 8, "longest": 16, "termination": "learned"},

@@ -13,7 +13,6 @@ from tests.learners import same
 from tests.runs import load, rows, same_end, saved
 
 from legato import api
-from legato.algorithms import entry
 from legato.algorithms.mbpo.config import MBPO
 from legato.cli import main
 from legato.envs import make_vec
@@ -22,6 +21,7 @@ from legato.evaluation.latency import latency
 from legato.evaluation.sweeps import asl_clock, sweep
 from legato.models import ensemble_fit
 from legato.rollout import Clock, episodes, stack
+from legato.training.clocks import training_clock
 from legato.training.run import Run
 
 pytestmark = FOREIGN
@@ -108,9 +108,9 @@ def test_a_saved_policy_is_the_one_that_was_trained_and_measured(name: str) -> N
     measured = [row for row in rows(run.path) if row["eval_return"]]
     asks = run.conditioned and run.method is None
     command = float(prompts.statistics_of(loaded[0].policy).target) if asks else ()
-    length = 1 if here.entry.learns != "online" else entry(run.algorithm).load().plan_length(run.config)
+    clock = training_clock(run.algorithm, run.config) if here.entry.learns == "online" else Clock(1)
     environment = make_vec(run.environment_config, 4)
-    earned = episodes(stack([p.policy for p in loaded]), environment, run.spec, Clock(length), run.seeds, "select",
+    earned = episodes(stack([p.policy for p in loaded]), environment, run.spec, clock, run.seeds, "select",
                       command=command).mean(axis=1)  # fmt: skip
     environment.close()
     np.testing.assert_allclose(earned, [float(row["eval_return"]) for row in measured[-2:]], rtol=1e-5)

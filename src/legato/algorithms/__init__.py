@@ -14,8 +14,8 @@ from legato.algorithms.entry import Entry, Learns
 from legato.errors import LegatoError, unknown
 
 FOLDERS = (
-    *("sac", "td3", "srl"),
-    *("bc", "decision_transformer", "decision_s4", "trajectory_transformer", "iql", "mbpo", "unrolled_sac"),
+    *("sac", "td3", "temporl", "srl", "unrolled_sac"),
+    *("bc", "decision_transformer", "decision_s4", "trajectory_transformer", "iql", "mbpo"),
 )
 
 

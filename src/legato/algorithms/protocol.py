@@ -25,6 +25,10 @@ that learns by acting
     for_environment(config, spec, environment) -> config        optional: hyper-parameters, with what the environment
                                                                 (an `EnvironmentConfig`) decides
     collect_interval(config) -> int | (low, high)               optional: primitive steps between decisions, collecting
+    policy_interval(config) -> (low, high)                      optional: its policies say themselves when they decide
+                                                                again (`Policy.interval`), within these bounds; so they
+                                                                collect, are evaluated and played. A turn is `high`
+                                                                primitive steps long, whatever they say
     explorer(config, learner, spec, step, random) -> Policy     optional: what collects after so many steps; `random`
                                                                 until learning begins. By default a random action
                                                                 that is held, then the policy
@@ -64,7 +68,7 @@ if TYPE_CHECKING:
     from legato.models.q_functions import QFunction
 
 OPTIONAL = frozenset(
-    {"check", "collect_interval", "explorer", "prepare", "for_data", "for_environment"}
+    {"check", "collect_interval", "policy_interval", "explorer", "prepare", "for_data", "for_environment"}
     | {"refresh", "refresh_due", "continues", "compose", "q_function", "attention", "trajectories"}
 )
 

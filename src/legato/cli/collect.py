@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from legato.cli.options import EnvOption, values
+from legato.cli.options import EnvOption, parse_every, values
 from legato.cli.parsing import Positional, call
 from legato.errors import plain, quantity
 
@@ -19,7 +19,7 @@ def collect(
     env: str | None = None,
     env_option: EnvOption = (),
     max_episode_steps: int | None = None,
-    every: int | None = None,
+    every: str | None = None,
     greedy: bool = False,
     random: bool = False,
     environments: int = 1,
@@ -39,7 +39,7 @@ def collect(
         env: the environment to play in; by default the one that the policy was trained in
         env_option: an argument of the environment's constructor, instead of the run's; once for each
         max_episode_steps: primitive steps after which an episode is truncated; by default the run's
-        every: primitive steps per decision; by default as in training
+        every: primitive steps per decision, or `policy` for as many as it says; by default as in training
         greedy: the policy's best action always; otherwise it draws, as in training
         random: uniformly random actions instead of the policy's
         environments: environments played side by side; the last episode of each is cut
@@ -58,7 +58,7 @@ def collect(
         env=env,
         env_options=values(env_option),
         max_episode_steps=max_episode_steps,
-        every=every,
+        every=parse_every(every),
         greedy=greedy,
         random=random,
         environments=environments,

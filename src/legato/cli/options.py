@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from legato.algorithms import entry
 from legato.cli.parsing import Repeated
@@ -53,6 +53,16 @@ def _value(text: str) -> Any:
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             continue
     return text
+
+
+def parse_every(text: str | None) -> int | Literal["policy"] | None:
+    """Primitive steps per decision as typed, or `policy`. Raises `LegatoError` for anything else."""
+    if text is None or text == "policy":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise LegatoError(f"--every takes a whole number or 'policy'; '{text}' was given") from None
 
 
 def parse_search(run: str, pairs: Sequence[str]) -> dict[str, Any]:

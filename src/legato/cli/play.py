@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from legato.cli.options import EnvOption, parse_search, values
+from legato.cli.options import EnvOption, parse_every, parse_search, values
 from legato.cli.parsing import Positional, call
 from legato.errors import plain
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def play(
     run: Annotated[str, Positional],
     out: Path | None = None,
-    every: int | None = None,
+    every: str | None = None,
     delay: int = 0,
     seed: int | None = None,
     which: Literal["last", "best", "start"] = "last",
@@ -40,7 +40,7 @@ def play(
         run: the run folder
         out: a new film (.gif, or .mp4 with the extra `video`) or, of ways to goals and of fields in space and time, a
             drawing (.png, .svg or .pdf)
-        every: primitive steps per decision; by default as in training
+        every: primitive steps per decision, or `policy` for as many as it says; by default as in training
         delay: primitive steps until a decision takes effect
         seed: which of the run's seeds; by default the first
         which: the policy at the end of training, the one that evaluated best on the way, or what a fine-tuning began
@@ -61,7 +61,7 @@ def play(
     report = api.play(
         run,
         out,
-        every=every,
+        every=parse_every(every),
         delay=delay,
         seed=seed,
         which=which,

@@ -18,9 +18,10 @@ from legato.envs.matching import choose_environment, require_fit
 from legato.errors import LegatoError, LegatoWarning
 from legato.loading import load
 from legato.policy import RandomPlans, guard_computation
-from legato.rollout import Clock, Rollout, stack
+from legato.rollout import Rollout, stack
 from legato.rollout.recording import record
 from legato.training import online
+from legato.training.clocks import Every, clock_of
 from legato.training.policy_file import LoadedPolicy
 from legato.training.progress import Progress
 from legato.training.run import Run, Which, label
@@ -38,7 +39,7 @@ def collect(
     env: Env | None = None,
     env_options: Mapping[str, Any] | None = None,
     max_episode_steps: int | None = None,
-    every: int | None = None,
+    every: Every | None = None,
     greedy: bool = False,
     random: bool = False,
     environments: int = 1,
@@ -48,11 +49,11 @@ def collect(
     """Play a run's policy, or that of a policy folder, for exactly `steps` primitive steps and keep the episodes.
 
     The policy of `run_seed` (`last` or `best`) draws its actions unless it is `greedy`; `random` ones are uniform, each
-    drawn anew. It decides every `every` steps, by default as in training. `environments` play side by side, and the
-    last episode in each is cut: it counts as truncated. Episodes and draws follow from `seed`; training and evaluation
-    never meet these episodes. `env`, `env_options` and `max_episode_steps` replace those that the policy was trained
-    with (see `train`). What is played with `env_options` does not say of which environment it is, as a file names one
-    without.
+    drawn anew. It decides every `every` steps, or with "policy" when it says, by default as in training. `environments`
+    play side by side, and the last episode in each is cut: it counts as truncated. Episodes and draws follow from
+    `seed`; training and evaluation never meet these episodes. `env`, `env_options` and `max_episode_steps` replace
+    those that the policy was trained with (see `train`). What is played with `env_options` does not say of which
+    environment it is, as a file names one without.
 
     With `replay`, nothing is played: the result is the replay buffer of a run's newest checkpoint.
 
@@ -79,7 +80,11 @@ def collect(
             raise LegatoError("random actions are never greedy: leave out greedy or random")
         loaded, environment = _to_play(path, run_seed, which, env, env_options, max_episode_steps)
         card = loaded.card
-        clock = Clock(algorithm_module(card.algorithm).plan_length(card.config) if every is None else every)
+        if random and every is None:
+            every = algorithm_module(card.algorithm).plan_length(card.config)
+        if random and every == "policy":
+            raise LegatoError("random actions do not say when they are drawn again: let `every` be a number of steps")
+        clock = clock_of(card.algorithm, card.config, every)
         policy = RandomPlans(loaded.policy, card.spec) if random else loaded.policy
         name = f"{'random' if random else label(card.algorithm, card.config)} on {environment.label}"
         rollout = Rollout(make_vec(environment, min(environments, steps)), card.spec, clock, [seed], "collect")

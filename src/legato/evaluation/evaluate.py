@@ -20,6 +20,7 @@ from legato.evaluation.sweeps import Evaluation, Sweep
 from legato.loading import load
 from legato.policy import Policy, guard_computation
 from legato.rollout import Clock, stack
+from legato.training.clocks import policy_clock
 from legato.training.progress import Progress
 from legato.training.run import Run, Which
 
@@ -48,6 +49,8 @@ def evaluate(
     The result is also kept in the run's `evaluation.json`, with figures. FAS needs reference values: known for the
     environments of Patel & Siegelmann (2025), otherwise given as `max_return` (and `offset`), which are kept.
     `clocks=False` leaves random intervals and delays out.
+
+    Policies that say themselves when they decide again are also played so, and their decisions counted (`own`).
 
     Policies that read a target return are also asked for `targets`, by default for deciles of their data's returns and
     for their own target, which is what everything else asks for. `sweep=False` measures only that; sweeps of the very
@@ -89,16 +92,19 @@ def evaluate(
         # What a fine-tuning came to ask for itself needs no warning.
         strange = [t for t in asked if run.method is None or t != float(statistics.target)]
         dataset_statistics.warn_of_targets(strange, *prompts.supported_returns(statistics))
-    axes = _axes(length, clocks=clocks, sweep=sweep)
+    axes, by_policy = _axes(length, clocks=clocks, sweep=sweep), policy_clock(run.algorithm, run.config)
     played = make_vec(environment, len(loaded) * episodes)
-    answers = None
-    total = len(asked) + sum(len(x) for x, _ in axes.values())
+    answers = own = None
+    total = len(asked) + sum(len(x) for x, _ in axes.values()) + (by_policy is not None)
     with Progress(f"{run.label} in its environment", total, quiet=quiet, unit="point") as progress:
         if statistics is not None:
             returns = prompts.sweep(policies, played, run.spec, run.seeds, asked, Clock(length), on_point=progress.step)
             answers = Prompts(asked, returns, float(statistics.target), prompts.supported_returns(statistics))
         prepared = _predicting if predict_delay else lambda policies, clock: policies
         found = _sweep(policies, played, run, axes, prepared, lambda done: progress.step(len(asked) + done))
+        if by_policy is not None:
+            own = sweeps.own_intervals(policies, played, run.spec, run.seeds, by_policy)
+            progress.step(total)
     result = Evaluation(
         label=f"{run.label} (+{', '.join(different)})" if different else run.label,
         environment=label,
@@ -113,6 +119,7 @@ def evaluate(
         levels=_levels(run, label),
         steps=store.trained_steps([player.card for player in loaded]),
         optimum=played.known_returns(axes["asl"][0]),
+        own=own,
         **found,
     )
     played.close()

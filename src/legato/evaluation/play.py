@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from legato.algorithms import algorithm as algorithm_module
 from legato.data import dataset_statistics
 from legato.envs import Env, EnvironmentConfig, SpaceTime, make
 from legato.errors import LegatoError
@@ -20,7 +19,7 @@ from legato.evaluation.goals import GoalEpisode, floor, play_goal_episode
 from legato.evaluation.video import FORMATS
 from legato.loading import load
 from legato.policy import guard_computation
-from legato.rollout import Clock
+from legato.training.clocks import Every, clock_of
 from legato.training.policy_file import LoadedPolicy
 from legato.training.run import Run, Which
 
@@ -61,7 +60,7 @@ def play(
     run: Run | str | Path,
     out: str | Path | None = None,
     *,
-    every: int | None = None,
+    every: Every | None = None,
     delay: int = 0,
     seed: int | None = None,
     which: Which = "last",
@@ -79,10 +78,10 @@ def play(
     """Play one greedy test episode of a run's policy, film it to `out`, and say how it went.
 
     It is the test episode of this number, `episode`, of the policy of `seed`, by default the run's first. The policy
-    decides every `every` primitive steps, by default as in training, and each decision takes effect `delay` steps
-    later. It is asked for a `target` return, by default one that its data supports, if it reads any. `env`,
-    `env_options` and `max_episode_steps` replace the run's (see `train`), `critic` and `search` how it looks for its
-    plans (see `load`).
+    decides every `every` primitive steps, or with "policy" when it says, by default as in training, and each decision
+    takes effect `delay` steps later. It is asked for a `target` return, by default one that its data supports, if it
+    reads any. `env`, `env_options` and `max_episode_steps` replace the run's (see `train`), `critic` and `search` how
+    it looks for its plans (see `load`).
 
     A policy that is told goals is told the environment's, or this `goal`, of the shape of an observation, `[obs]`; its
     episode may begin at a `start`. Then so many `episodes` are played, and `out` is not a film (.gif, .mp4) but a
@@ -98,7 +97,7 @@ def play(
     run = run if isinstance(run, Run) else Run(run)
     out = None if out is None else Path(out)
     policy = load(path, seed, which, critic=critic, search=search)
-    clock = Clock(algorithm_module(run.algorithm).plan_length(run.config) if every is None else every, delay)
+    clock = clock_of(run.algorithm, run.config, every, delay)
     seed = run.known_seed(seed)
     if target is not None and not run.conditioned:
         raise LegatoError(f"the policies of '{run.place}' ({run.label}) read no target return: leave out target")

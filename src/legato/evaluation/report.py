@@ -97,6 +97,27 @@ def clocks(evaluation: Evaluation) -> Any:
     return result
 
 
+def own_intervals(evaluations: Sequence[Evaluation]) -> Any:
+    """A rich table of what policies earn that say themselves when they decide again, and of their decisions."""
+    from rich.table import Table
+
+    found = [(e.label, e.own) for e in evaluations if e.own is not None]
+    measured = [value for _, own in found for value in own.returns.mean(axis=-1).ravel()]
+    digits, explained = _digits(measured), _explain_interval(evaluations)
+    result = Table(title="policies that say when they decide", title_style="bold", caption=explained or None)
+    result.caption_style = "dim"
+    result.add_column("policy", style="bold", overflow="fold")
+    result.add_column("decides every", no_wrap=True)
+    result.add_column("return", justify="right", no_wrap=True)
+    result.add_column("decisions\nper episode", justify="right", no_wrap=True)
+    for label, own in found:
+        ret, count = own.mean_return, own.decisions_per_episode
+        row = [escape_markup(label), f"{own.bounds[0]} to {quantity(own.bounds[1], 'step')}"]
+        row += [_interval(ret.mean, ret.low, ret.high, ret.count, digits)]
+        result.add_row(*row, _interval(count.mean, count.low, count.high, count.count, 1))
+    return result
+
+
 def answers(evaluations: Sequence[Evaluation]) -> Any:
     """A rich table of what policies achieve when they are asked for several returns."""
     from rich.table import Table
@@ -173,6 +194,8 @@ def show(evaluations: Sequence[Evaluation]) -> None:
     console.print(table(evaluations, console.width))
     if len(evaluations) == 1 and (evaluations[0].intervals or evaluations[0].delay):
         console.print(clocks(evaluations[0]))
+    if any(e.own for e in evaluations):
+        console.print(own_intervals(evaluations))
     if asked := [e for e in evaluations if e.prompts]:
         console.print(answers(asked))
     if any(e.reference is None and e.asl.x == GRID for e in evaluations):

@@ -23,7 +23,7 @@ from legato.evaluation.normalised import NormalisationScores
 from legato.evaluation.prompts import Prompts
 from legato.evaluation.statistics import Interval, bootstrap
 from legato.policy import Policy
-from legato.rollout import Clock, episodes
+from legato.rollout import Clock, Episode, episodes
 from legato.training import files
 
 INTERVALS = (1, 2, 4, 8, 16, 30)  # upper limits of random decision intervals, drawn from U{1..limit}
@@ -59,6 +59,25 @@ class Sweep:
 
 
 @dataclass(frozen=True)
+class OwnIntervals:
+    """What a policy earns that says itself when it decides again, and how often it does."""
+
+    bounds: tuple[int, int]  # primitive steps between its decisions, at least and at most
+    returns: np.ndarray  # [seeds, episodes], undiscounted
+    decisions: np.ndarray  # [seeds, episodes]
+
+    @property
+    def mean_return(self) -> Interval:
+        """With its interval over seeds."""
+        return bootstrap(self.returns.mean(axis=-1))
+
+    @property
+    def decisions_per_episode(self) -> Interval:
+        """With its interval over seeds."""
+        return bootstrap(self.decisions.mean(axis=-1))
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Everything measured of one algorithm's policies, one per seed, on one environment."""
 
@@ -78,6 +97,7 @@ class Evaluation:
     levels: NormalisationScores | None = None  # of normalised scores
     steps: tuple[int, ...] | None = None  # of training (primitive steps, or updates) behind the policy of each seed
     optimum: tuple[float, ...] | None = None  # mean return of the best policy at each point of `asl`, where it is known
+    own: OwnIntervals | None = None  # where the policy itself says when it decides again
 
     @property
     def fas_per_seed(self) -> np.ndarray | None:
@@ -106,6 +126,8 @@ class Evaluation:
     @property
     def as_trained(self) -> Interval | None:
         """Mean return when deciding as in training, and asked for a policy's own target where it reads one."""
+        if self.own is not None:
+            return self.own.mean_return
         if self.trained_length in self.asl.x:
             return self.asl.at(self.trained_length)
         return None if self.delay is None else self.delay.at(0)
@@ -120,6 +142,8 @@ class Evaluation:
         for name in ("asl", "intervals", "delay", "prompts"):
             if body[name] is not None:
                 body[name]["returns"] = body[name]["returns"].tolist()
+        if body["own"] is not None:
+            body["own"] |= {name: body["own"][name].tolist() for name in ("returns", "decisions")}
         fas = self.fas
         body["fas"] = None if fas is None else {"per_seed": self.fas_per_seed.tolist(), **asdict(fas)}  # type: ignore[union-attr]
         return {**body, "digest": files.digest(body)}
@@ -177,6 +201,8 @@ def _consistent(found: Evaluation) -> None:
             _within("optimum", level, -LARGEST, LARGEST)
     if found.steps is not None and len(found.steps) != len(found.seeds):
         raise files.Unfit(f"steps has {len(found.steps)} numbers for {len(found.seeds)} seeds")
+    if found.own is not None:
+        _consistent_intervals(found.own, len(found.seeds))
     _within("trained_length", found.trained_length, 1, LONGEST)
     if found.step_seconds is not None:
         _within("step_seconds", found.step_seconds, 1e-9, 1e9)
@@ -188,6 +214,20 @@ def _consistent(found: Evaluation) -> None:
     for cost in (found.latency, found.latency_single):
         for name, value in asdict(cost).items() if cost is not None else ():
             _within(f"latency.{name}", value, 0, LARGEST)
+
+
+def _consistent_intervals(own: OwnIntervals, seeds: int) -> None:
+    """The same of intervals that a policy chose."""
+    for name, values, low, high in (
+        ("returns", own.returns, -LARGEST, LARGEST),
+        ("decisions", own.decisions, 1, LARGEST),
+    ):
+        if values.ndim != 2 or values.shape != own.returns.shape or len(values) != seeds or values.size == 0:
+            raise files.Unfit(f"own.{name} has shape {list(values.shape)}, expected [{seeds} seeds, episodes]")
+        _within(f"own.{name}", float(values.min()), low, high)
+        _within(f"own.{name}", float(values.max()), low, high)
+    _within("own.bounds", own.bounds[0], 1, own.bounds[1])
+    _within("own.bounds", own.bounds[1], own.bounds[0], LONGEST)
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:
@@ -214,8 +254,6 @@ def sweep(
     """
     returns = []
     for done, value in enumerate(x, start=1):
-        needed = clock(value).plan_length
-        length = next((n for n in PLAN_LENGTHS if n >= needed), needed)
         returns.append(
             episodes(
                 prepared(policies, clock(value)),
@@ -225,11 +263,29 @@ def sweep(
                 list(seeds),
                 "test",
                 command=command,
-                length=length,
+                length=_asked(clock(value)),
             )
         )
         on_point(done)
     return Sweep(tuple(x), np.stack(returns, axis=1))
+
+
+def own_intervals(
+    policies: Policy[Any], environments: Environments, spec: Spec, seeds: Sequence[int], clock: Clock
+) -> OwnIntervals:
+    """Play every policy as often as it decides itself, on the episodes of `sweep`."""
+    decisions = np.zeros(environments.count)
+
+    def count(episode: Episode) -> None:
+        decisions[episode.member] = episode.decisions
+
+    returns = episodes(policies, environments, spec, clock, list(seeds), "test", length=_asked(clock), on_episode=count)
+    return OwnIntervals(clock.interval, returns, decisions.reshape(returns.shape))
+
+
+def _asked(clock: Clock) -> int:
+    """How long plans are asked for."""
+    return next((n for n in PLAN_LENGTHS if n >= clock.plan_length), clock.plan_length)
 
 
 def asl_clock(length: int) -> Clock:

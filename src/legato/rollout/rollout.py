@@ -324,11 +324,12 @@ def episodes(
     length: int | None = None,
     first_episode: int = 0,
     pause: Callable[[], None] = lambda: None,
+    on_episode: Callable[[Episode], None] = lambda episode: None,
 ) -> np.ndarray:
     """Undiscounted returns `[groups, episodes]` of one whole episode in every member; greedy without `keys`.
 
     Episodes are numbered from `first_episode` on: others are other episodes of the same stream. `pause` is called after
-    every primitive step, and may stop it all by raising.
+    every primitive step, and may stop it all by raising; `on_episode` is shown each episode that has ended.
 
     Raises `LegatoError` where an episode has no end, in an environment without a time limit.
     """
@@ -340,6 +341,7 @@ def episodes(
         _, ended = rollout._step(weights, structure, keys)
         for episode in ended:
             returns[episode.member] = episode.ret
+            on_episode(episode)
         pause()
     rollout.warn(policies)
     return returns.reshape(rollout.groups, rollout.per_group)

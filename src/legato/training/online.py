@@ -31,9 +31,10 @@ from legato.envs import describe, episode_limit, make, make_vec, try_environment
 from legato.errors import LegatoError
 from legato.options import COUNTED, for_run
 from legato.policy import Policy, RandomPlans
-from legato.rollout import Clock, Experience, Rollout, episodes
+from legato.rollout import Experience, Rollout, episodes
 from legato.training import policy_file
 from legato.training.checkpoint import Checkpoints
+from legato.training.clocks import collecting, training_clock
 from legato.training.progress import Progress
 from legato.training.run import Run
 from legato.training.session import Session
@@ -121,7 +122,7 @@ def check(algorithm: str, config: Any, settings: Settings) -> Spec:
     )
     limit = episode_limit(environment)
     try_environment(environment, settings.env)
-    plan = module.plan_length(config)
+    plan = max(module.plan_length(config), collecting(algorithm, config).plan_length)
     if limit is not None and plan > limit:
         raise LegatoError(f"a plan of {plan} steps is longer than an episode of '{settings.env}' ({limit} steps)")
     ahead = max(module.batches(config).lengths)
@@ -153,14 +154,6 @@ def refuse_large(settings: Settings, spec: Spec, turn_steps: int) -> None:
     refuse_beyond(round(settings.seeds * rows * size), what, "lower `capacity`, or `seeds`")
 
 
-def collecting(algorithm: str, config: Any) -> Clock:
-    """When decisions are made while collecting: after a whole plan, unless the algorithm says otherwise."""
-    found = entry(algorithm)
-    if "collect_interval" in found.offers:
-        return Clock(found.function("collect_interval")(config))
-    return Clock(found.load().plan_length(config))
-
-
 def turn(algorithm: str, config: Any, settings: Settings) -> tuple[int, int]:
     """Primitive steps per seed, and updates, of one turn of the loop. Raises `LegatoError` when it has no update."""
     module = algorithm_module(algorithm)
@@ -183,7 +176,6 @@ class OnlineLoop:
         self.session, self.run, self.settings, self.config = session, run, run.settings, run.config
         self.algorithm = algorithm_module(run.algorithm)
         self.batches: ReplayBatchSpec = self.algorithm.batches(self.config)
-        self.plan: int = self.algorithm.plan_length(self.config)
         self.turn_steps, self.turn_updates = turn(run.algorithm, self.config, self.settings)
         refuse_large(self.settings, run.spec, self.turn_steps)
         s, seeds, spec = self.settings, run.seeds, run.spec
@@ -288,8 +280,8 @@ class OnlineLoop:
         """Mean greedy return per seed, deciding as often as in training; keeps the `last` and the `best` policy."""
         session, seeds, end = self.session, self.run.seeds, self.settings.steps
         policies = self.algorithm.policy(self.config, session.learner)
-        pause = partial(session.pause, session.step)
-        stepped = self.eval_environments, self.run.spec, Clock(self.plan), seeds, "select"
+        pause, clock = partial(session.pause, session.step), training_clock(self.run.algorithm, self.config)
+        stepped = self.eval_environments, self.run.spec, clock, seeds, "select"
         returns = episodes(policies, *stepped, pause=pause).mean(axis=1)
         better = session.keep_best(returns)
         policy_file.keep(self.run, policies, better, session.step, environment_card(self.settings))

@@ -6,54 +6,43 @@ L_Q  = MSE(Q_1(s, a), y) + MSE(Q_2(s, a), y)
 L_mu = -mean Q_1(s, mu(s))                            every second update, and with it a step of all targets
 
 Critics read actions in units of their bounds, [-1, 1]; with `action_units = "environment"` in the environment's, as
-published.
+published. Learner and update are those of `deterministic_actor_critic`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from jaxtyping import PRNGKeyArray
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
-
+from legato.algorithms import deterministic_actor_critic
 from legato.algorithms.action_units import warn_of_units
+from legato.algorithms.deterministic_actor_critic import (
+    Actor,
+    HeldAction,
+    Learner,
+    Metrics,
+    actor_loss,
+    critic_loss,
+    new_actor,
+)
 from legato.algorithms.td3.config import TD3 as Config
 from legato.data.replay import ReplayBatchSpec, Transition, scale_actions
-from legato.data.spec import Spec, convert_actions
-from legato.losses import deterministic
-from legato.nn.ensembles import TwinCritic
-from legato.nn.mlp import MLP
-from legato.nn.optimisation import descend, linear_decay, optax, polyak
-from legato.policy import LastStep, Policy, Step, hold_action, refuse_command
+from legato.data.spec import Spec
 
-Metrics = dict[str, Float[Array, ""]]
-
-
-class Actor(eqx.Module):
-    """mu(s): two hidden ReLU layers and a tanh, within the bounds of `spec`."""
-
-    network: MLP
-    spec: Spec = eqx.field(static=True)
-
-    def __call__(
-        self, s: Float[Array, "*batch obs"], noise: Float[Array, "*batch act"] | float = 0.0
-    ) -> Float[Array, "*batch act"]:
-        """The action, moved by `noise` in units of the bounds and clipped to them."""
-        return self.spec.denormalise(jnp.clip(jnp.tanh(self.network(s)) + noise, -1, 1))
-
-
-class Learner(eqx.Module):
-    """Everything TD3 carries while training."""
-
-    actor: Actor
-    target_actor: Actor
-    critic: TwinCritic
-    target_critic: TwinCritic
-    optimisers: dict[str, optax.OptState]
-    updates: Int[Array, ""]
-    spec: Spec = eqx.field(static=True)  # of the environment
+__all__ = [
+    "Actor",
+    "Config",
+    "HeldAction",
+    "Learner",
+    "actor_loss",
+    "batches",
+    "check",
+    "critic_loss",
+    "init",
+    "new_policy",
+    "plan_length",
+    "policy",
+    "update",
+]
 
 
 def check(config: Config, spec: Spec, environment: str) -> None:
@@ -64,97 +53,15 @@ def check(config: Config, spec: Spec, environment: str) -> None:
 
 def init(config: Config, spec: Spec, key: PRNGKeyArray) -> Learner:
     """A learner before its first update."""
-    k_actor, k_critic = jax.random.split(key)
-    hidden = (config.hidden, config.hidden)
-    actor = _actor(config, spec, k_actor)
-    critic = TwinCritic(spec.observation_size, spec.action_size, hidden, key=k_critic)
-    return Learner(
-        actor=actor,
-        target_actor=jax.tree.map(jnp.copy, actor),
-        critic=critic,
-        target_critic=jax.tree.map(jnp.copy, critic),
-        optimisers={
-            name: optax.adam(config.learning_rate).init(part)
-            for name, part in {"actor": actor, "critic": critic}.items()
-        },
-        updates=jnp.zeros((), jnp.int32),
-        spec=spec,
-    )
-
-
-def _actor(config: Config, spec: Spec, key: PRNGKeyArray) -> Actor:
-    own = spec.with_unit_bounds() if config.action_units == "bounds" else spec
-    return Actor(MLP((spec.observation_size, config.hidden, config.hidden, spec.action_size), key=key), own)
-
-
-def critic_loss(
-    critic: TwinCritic, learner: Learner, config: Config, batch: Transition, noise: Float[Array, "batch act"]
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """L_Q and the mean Q_1. `noise` is standard normal and moves a'."""
-    epsilon = deterministic.smoothing_noise(noise, config.smoothing, config.smoothing_clip)
-    return deterministic.critic_loss(critic, learner.target_critic, learner.target_actor, config.gamma, batch, epsilon)
-
-
-def actor_loss(actor: Actor, critic: TwinCritic, s: Float[Array, "batch obs"]) -> Float[Array, ""]:
-    """L_mu."""
-    return deterministic.actor_loss(actor, critic, s)
+    return deterministic_actor_critic.init(config, spec, key)
 
 
 def update(config: Config, learner: Learner, batch: tuple[Transition], key: PRNGKeyArray) -> tuple[Learner, Metrics]:
-    """One gradient step of the critics and, every `actor_every`-th time, of the actor, with a step of all targets.
-
-    The actor's is computed every time: a condition that differs between seeds side by side saves nothing.
-    """
+    """One gradient step of the critics and, every `actor_every`-th time, of the actor, with a step of all targets."""
     (batch_t,) = batch
     if config.action_units == "bounds":
         batch_t = scale_actions(batch_t, learner.spec)
-    adam = optax.adam(linear_decay(config.learning_rate, config.anneal_over, learner.updates))
-    states = learner.optimisers
-    noise = jax.random.normal(key, batch_t.action.shape)
-    (loss_q, q), g = jax.value_and_grad(critic_loss, has_aux=True)(learner.critic, learner, config, batch_t, noise)
-    critic, critic_state = descend(adam, learner.critic, g, states["critic"])
-
-    loss_mu, g = jax.value_and_grad(actor_loss)(learner.actor, critic, batch_t.observation)
-    actor, actor_state = descend(adam, learner.actor, g, states["actor"])
-    moved = (
-        actor,
-        actor_state,
-        polyak(learner.target_actor, actor, config.tau),
-        polyak(learner.target_critic, critic, config.tau),
-    )
-    stayed = learner.actor, states["actor"], learner.target_actor, learner.target_critic
-    due = learner.updates % config.actor_every == config.actor_every - 1
-    actor, actor_state, target_actor, target_critic = jax.tree.map(lambda x, y: jnp.where(due, x, y), moved, stayed)
-    return Learner(
-        actor=actor,
-        target_actor=target_actor,
-        critic=critic,
-        target_critic=target_critic,
-        optimisers={"actor": actor_state, "critic": critic_state},
-        updates=learner.updates + 1,
-        spec=learner.spec,
-    ), {"critic_loss": loss_q, "actor_loss": loss_mu, "q": q}
-
-
-class HeldAction(Policy[LastStep]):
-    """Decides one action and holds it; with a key it adds noise."""
-
-    actor: Actor
-    noise: float = eqx.field(static=True)
-    spec: Spec = eqx.field(static=True)
-
-    def init_state(self, command: Any) -> LastStep:
-        refuse_command(command)
-        return LastStep.empty(self.spec)
-
-    def observe(self, state: LastStep, step: Step) -> LastStep:
-        return LastStep.of(step)
-
-    def decide(self, state: LastStep, key: PRNGKeyArray | None, length: int) -> tuple[Array, LastStep]:
-        size = (self.spec.action_size,)
-        noise = 0.0 if key is None else self.noise * jax.random.normal(key, size)
-        a = self.actor(state.observation, noise)
-        return hold_action(convert_actions(a, self.actor.spec, self.spec), length), state
+    return deterministic_actor_critic.update(config, learner, batch_t, key)
 
 
 def policy(config: Config, learner: Learner) -> HeldAction:
@@ -164,7 +71,7 @@ def policy(config: Config, learner: Learner) -> HeldAction:
 
 def new_policy(config: Config, spec: Spec, key: PRNGKeyArray) -> HeldAction:
     """`policy` of what `init` gives, without what only learns."""
-    return HeldAction(_actor(config, spec, jax.random.split(key)[0]), config.noise, spec)
+    return HeldAction(new_actor(config, spec, key), config.noise, spec)
 
 
 def batches(config: Config) -> ReplayBatchSpec:

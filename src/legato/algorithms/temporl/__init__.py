@@ -1,0 +1,1 @@
+"""TempoRL: an action, and for how long."""
