@@ -1,4 +1,4 @@
-"""Milliseconds per update of SAC, SRL, USAC and MBPO's ensemble at Hopper's sizes, against this machine's multiply peak.
+"""Milliseconds per update of SAC, SRL, USAC and MBPO's ensemble at Hopper's sizes, beside this machine's multiply peak.
 
     python benchmarks/updates.py [--threads 1 2] [--horizons 2 4 8 16] [--hidden 256] [--batch 256] [--only-model]
 
