@@ -42,10 +42,8 @@ class UnrolledSAC:
     """Polyak rate of target critics and of the models that plans are made with, every update"""
     n_step: Steps = 1
     """rewards that the critics' target adds up before it bootstraps"""
-    critic_norm: bool = False
+    critic_norm: bool = True
     """layer normalisation in the critics' hidden layers"""
-    targets: Literal["last", "greatest"] = "last"
-    """of targets of 1 and of `n_step` steps, the last or the greater"""
     policy: Literal["planned", "written"] = "planned"
     """what is deployed: the actor unrolled in the models, or a recurrent network that has learnt to write such plans"""
     write_length: Steps = 30

@@ -120,23 +120,13 @@ def update(config: Config, learner: Learner, batch: Batch, key: PRNGKeyArray) ->
 def targets(
     config: Config, sac: soft_actor_critic.Learner, batch: Transition | Sequences, key: PRNGKeyArray
 ) -> Float[Array, " batch"]:
-    """y of the critics."""
+    """y of the critics, of `n_step` steps or as many as the episode had left."""
     stretches = as_sequences(batch)
-    steps, valid = stretches.steps, stretches.valid
-
-    def target(steps: Transition, valid: Array, key: PRNGKeyArray) -> Array:
-        rewards, n = n_step_reward(steps.reward, valid, config.gamma)
-        last: Transition = jax.tree.map(lambda leaf: leaf[n - 1, jnp.arange(len(n))], steps)
-        a, log_pi = sac.actor(last.next_observation).sample(jax.random.normal(key, last.action.shape))
-        v = soft.state_value(sac.target_critic(last.next_observation, a), log_pi, sac.alpha)
-        return td_target(rewards, last.continues, config.gamma**n, v)
-
-    k_one, k_n = jax.random.split(key)
-    y = target(steps, valid, k_n)
-    if config.targets == "greatest" and config.n_step > 1:
-        one = jax.tree.map(lambda leaf: leaf[:1], (steps, valid))
-        y = jnp.maximum(y, target(one[0], one[1], k_one))
-    return y
+    rewards, n = n_step_reward(stretches.steps.reward, stretches.valid, config.gamma)
+    last: Transition = jax.tree.map(lambda leaf: leaf[n - 1, jnp.arange(len(n))], stretches.steps)
+    a, log_pi = sac.actor(last.next_observation).sample(jax.random.normal(key, last.action.shape))
+    v = soft.state_value(sac.target_critic(last.next_observation, a), log_pi, sac.alpha)
+    return td_target(rewards, last.continues, config.gamma**n, v)
 
 
 def first(batch: Transition | Sequences) -> Transition:
