@@ -20,10 +20,10 @@ from legato import api
 from legato.algorithms.action_sequence import ActionSequence
 from legato.algorithms.model_planner import ModelPlanner
 from legato.algorithms.protocol import Counts
-from legato.algorithms.unrolled_sac import unrolled_sac, writer
+from legato.algorithms.unrolled_sac import stages, unrolled_sac
 from legato.algorithms.unrolled_sac.planner import UnrolledModel
 from legato.algorithms.unrolled_sac.unrolled_sac import Config, Learner
-from legato.data.replay import Sequences, Transition
+from legato.data.replay import Replay, Sequences, Transition, scale_actions, sequences
 from legato.data.spec import Spec
 from legato.envs import EnvironmentConfig, make_vec
 from legato.errors import LegatoError
@@ -31,7 +31,8 @@ from legato.nn.distributions import TanhNormal
 from legato.nn.ensembles import TwinCritic
 from legato.policy import LastStep, Step
 from legato.rollout import Clock, episodes
-from legato.training.policy_file import newest_learner
+from legato.training.checkpoint import Checkpoints
+from legato.training.policy_file import newest_learner, newest_learners
 from legato.training.run import Run
 
 SPEC = Spec(2, (-1.0,), (3.0,))
@@ -198,28 +199,62 @@ def test_update_reports_finite_numbers_and_moves_all_parts(learner: Learner) -> 
 
 
 def test_when_plans_are_written(learner: Learner) -> None:
-    config = Config(policy="written", write_over=1000)
+    config = Config(policy="written", run_updates=1000)
     due = [
         now
         for last, now in zip([None, *range(50, 1000, 50)], range(50, 1050, 50), strict=True)
-        if writer.refresh_due(config, learner, None if last is None else Counts(0, last), Counts(0, now))
+        if stages.refresh_due(config, learner, None if last is None else Counts(0, last), Counts(0, now))
     ]
     assert due == [50, 250, 500, 750, 1000]  # at first, at quarters, and after 980 updates
-    assert not writer.refresh_due(replace(config, policy="planned"), learner, Counts(0, 1), Counts(0, 999))
+    planned = replace(config, policy="planned")  # models are fitted at the end alone
+    due = [stages.refresh_due(planned, learner, Counts(0, now), Counts(0, now + 50)) for now in (200, 930)]
+    assert due == [False, True]
+
+
+def test_models_are_fitted_for_as_many_updates_as_asked(run: Path) -> None:
+    """In dispatches of 250: 260 updates are not 500. Errors fall by far."""
+    found, (learner, replay) = Run(run), kept(run)
+    keys = jax.random.split(jax.random.key(0), 1)
+    few, more = (
+        stages.fit_models(replace(found.config, fit_updates=n), learner, replay, keys, lambda *args: None)
+        for n in (260, 500)
+    )
+    assert not same(few, more)
+    first = jax.tree.map(lambda leaf: leaf[0], replay)
+    batch = scale_actions(sequences(first, jax.random.key(3), 64, 2), found.spec)
+    fresh = init(found.config, found.spec, jax.random.key(4)).models
+    of = jax.jit(lambda models: unrolled_sac.model_loss(models, found.config, batch))
+    assert float(of(jax.tree.map(lambda leaf: leaf[0], more))) < 0.5 * float(of(fresh))
+
+
+def kept(run: Path) -> tuple[Learner, Replay]:
+    """The run's learners and replays at its end, stacked over its one seed."""
+    found = Run(run)
+    checkpoints = Checkpoints(run / "checkpoints", create=False)
+    state = checkpoints.load()[1]["replay"]
+    checkpoints.close()
+    replay = Replay(jnp.asarray(state["rows"]), jnp.asarray(state["added"]), found.spec)
+    return newest_learners(found, found.seeds), replay
 
 
 def test_writing_loss_is_its_equation() -> None:
-    config = replace(CONFIG, policy="written", write_over=10)
+    config = replace(CONFIG, policy="written", run_updates=10)
     found = init(config, SPEC, jax.random.key(2)).writer
     assert found is not None
     s, a_prev, plan = noise(0, 5, 2), noise(1, 5, 1), noise(2, 5, 4, 1)
-    loss = float(jax.jit(writer.writing_loss)(found, s, a_prev, plan))
+    loss = float(jax.jit(stages.writing_loss)(found, s, a_prev, plan))
     written = jax.jit(lambda s, a_prev: found.greedy(s, a_prev, 4))
     each = [np.asarray(written(s[i], a_prev[i])) for i in range(5)]
     assert loss == pytest.approx(np.mean((np.stack(each) - np.asarray(plan)) ** 2), rel=1e-4)
 
 
-WRITTEN: dict[str, Any] = {"policy": "written", "horizon": 4, "write_length": 4, "write_updates": 500}
+WRITTEN: dict[str, Any] = {
+    "policy": "written",
+    "horizon": 4,
+    "write_length": 4,
+    "write_updates": 500,
+    "fit_updates": 300,
+}
 SMALL: dict[str, Any] = {"hidden": 8, "batch_size": 8, "members": 2, "model_hidden": (8, 8), "model_steps": 2}
 TIMES: dict[str, Any] = {"steps": 80, "start_steps": 20, "eval_every": 40, "eval_episodes": 1, "checkpoint_every": 40}
 
@@ -250,7 +285,7 @@ def test_written_plans_come_near_what_is_planned(run: Path) -> None:
     teacher = unrolled_sac.planned(learner)
     plans = jax.jit(jax.vmap(lambda s: teacher.decide(LastStep(s, jnp.zeros(1)), None, 4)[0] / 2))(s)
     fresh = init(config, Run(run).spec, jax.random.key(9)).writer
-    loss = jax.jit(writer.writing_loss)
+    loss = jax.jit(stages.writing_loss)
     none = jnp.zeros((len(s), 1))
     assert float(loss(learner.writer, s, none, plans)) < 0.1 * float(loss(fresh, s, none, plans))
 

@@ -50,7 +50,9 @@ class UnrolledSAC:
     """actions of the plans that it learns to write"""
     write_updates: Count = 8_000
     """updates that it learns from plans for the replay's states when the run ends; a quarter as many at each quarter"""
-    write_over: Annealing = -1
+    fit_updates: Annotated[int, AtLeast(0)] = 5_000
+    """updates that the models are fitted for when the run ends, of 64 stretches each"""
+    run_updates: Annealing = -1
     """updates with which the run ends; -1: the run's own"""
 
     def __post_init__(self) -> None:
@@ -83,7 +85,7 @@ ENTRIES = (
         play={"planner": str, **types(Shooting)},
         offers={
             **{"collect_interval": "unrolled_sac", "explorer": "unrolled_sac"},
-            **{"refresh_due": "writer", "refresh": "writer", "compose": "planner"},
+            **{"refresh_due": "stages", "refresh": "stages", "compose": "planner"},
         },
     ),
 )

@@ -1,0 +1,184 @@
+"""What unrolled SAC does when a run ends: it fits its models once more, and learns to write its plans.
+
+    L_m  as in `unrolled_sac`, of larger minibatches and with a step size of its own, on all that was collected
+    L_w  = mean_k |w_k(s) - a_k(s)|^2,     a_0 ... a_{T-1}: the greedy plan in s
+
+for states s of the replay, where w is the actor of SRL (`action_sequence`), which sees the state once and its own
+actions since: no model is needed to act then (distillation). Plans are computed once for all states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar, cast
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from legato.algorithms.action_sequence import Actor
+from legato.algorithms.protocol import Counts
+from legato.algorithms.unrolled_sac.config import UnrolledSAC as Config
+from legato.algorithms.unrolled_sac.unrolled_sac import Learner, model_loss, planned
+from legato.data.replay import Replay, scale_actions, sequences, unpack
+from legato.models.dynamics import Dynamics
+from legato.nn.optimisation import descend, optax
+from legato.policy import LastStep
+
+STATES = 20_000
+"""of the replay that are learnt from at most, drawn at random"""
+BATCH = 64
+"""plans per update, and stretches per update of each model"""
+FITTING, WRITING = 1e-3, 3e-3
+"""step sizes of Adam, on a line to a twentieth"""
+DISPATCH = 250
+"""updates per compiled call"""
+ENDS = 0.98
+"""of the run's updates, after which it ends: step sizes are next to nothing then"""
+QUARTERS = (0.25, 0.5, 0.75)
+"""of the run's updates, after which it learns to write as well, a quarter as long"""
+
+
+def refresh_due(config: Config, learner: Learner, last: Counts | None, now: Counts) -> bool:
+    """Does the run end, or does it write? At first nothing is done."""
+    return last is None or ends(config, last, now) or writing_share(config, last, now) > 0
+
+
+def ends(config: Config, last: Counts, now: Counts) -> bool:
+    """Does the run end between these counts?"""
+    return _passes(ENDS, config, last, now)
+
+
+def writing_share(config: Config, last: Counts, now: Counts) -> float:
+    """Of `write_updates`, those that are due."""
+    if config.policy != "written":
+        return 0.0
+    if ends(config, last, now):
+        return 1.0
+    return 0.25 if any(_passes(share, config, last, now) for share in QUARTERS) else 0.0
+
+
+def _passes(share: float, config: Config, last: Counts, now: Counts) -> bool:
+    return last.updates < share * config.run_updates <= now.updates
+
+
+def refresh(
+    config: Config,
+    learner: Learner,
+    replay: Replay,
+    keys: PRNGKeyArray | Array,
+    show: Callable[[int, int, str], None],
+    last: Counts | None,
+    now: Counts,
+) -> tuple[Learner, Replay]:
+    """All seeds' learners: their models fitted, and their writers taught by the plans of now."""
+    if last is None:
+        return learner, replay
+    k_fit, k_states, k_write = jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, 3))(keys), 1, 0)
+    if ends(config, last, now) and config.fit_updates:
+        models = fit_models(config, learner, replay, k_fit, show)
+        learner = eqx.tree_at(lambda whole: (whole.models, whole.target_models), learner, (models, models))
+    if (share := writing_share(config, last, now)) > 0:
+        plans = _plans(config.write_length, learner, replay, k_states)
+        updates = round(share * config.write_updates)
+        writer = _learn(_write, plans, learner.writer, updates, k_write, lambda done: show(done, updates, "writing"))
+        learner = eqx.tree_at(lambda whole: whole.writer, learner, writer)
+    return learner, replay
+
+
+def fit_models(
+    config: Config,
+    learner: Learner,
+    replay: Replay,
+    keys: PRNGKeyArray | Array,
+    show: Callable[[int, int, str], None],
+) -> Dynamics:
+    """All seeds' models after `fit_updates` on larger minibatches of all that their replay holds."""
+    most, fit = config.fit_updates, partial(_fit, config)
+    return _learn(fit, (replay,), learner.models, most, keys, lambda done: show(done, most, "fitting models"))
+
+
+Network = TypeVar("Network")
+
+
+def _learn(
+    step: Callable[..., Any], source: Any, network: Network, updates: int, keys: Any, on_updates: Callable[[int], None]
+) -> Network:
+    """All seeds' networks after so many updates by Adam."""
+    optimiser = jax.vmap(optax.adam(1.0).init)(cast(Any, network))
+    for done in range(0, updates, DISPATCH):
+        on_updates(done)
+        network, optimiser = step(network, optimiser, source, keys, jnp.asarray(done), jnp.asarray(updates))
+    return network
+
+
+def _turn(
+    loss: Callable[..., Any], size: float, network: Any, optimiser: Any, key: PRNGKeyArray, done: Any, end: Any
+) -> Any:
+    """At most `DISPATCH` updates of one seed, of which the first is number `done` of `end`."""
+
+    def update(carry: tuple[Any, Any], i: Array) -> tuple[tuple[Any, Any], None]:
+        network, optimiser = carry
+        g = jax.grad(loss)(network, jax.random.fold_in(key, i))
+        rate = size * jnp.maximum(1 - i / end, 1 / 20) * (i < end)
+        return descend(optax.adam(rate), network, g, optimiser), None
+
+    return jax.lax.scan(update, (network, optimiser), done + jnp.arange(DISPATCH))[0]
+
+
+@partial(jax.jit, static_argnums=0)
+@partial(jax.vmap, in_axes=(None, 0, 0, 0, 0, None, None))
+def _fit(
+    config: Config, models: Dynamics, optimiser: Any, source: tuple[Replay], key: PRNGKeyArray, done: Any, end: Any
+) -> tuple[Dynamics, Any]:
+    """Of the models."""
+    (replay,) = source
+
+    def loss(models: Dynamics, key: PRNGKeyArray) -> Float[Array, ""]:
+        stretches = sequences(replay, key, BATCH * config.members, config.model_steps)
+        return model_loss(models, config, scale_actions(stretches, replay.spec))
+
+    return _turn(loss, FITTING, models, optimiser, key, done, end)
+
+
+@partial(jax.jit, static_argnums=0)
+@partial(jax.vmap, in_axes=(None, 0, 0, 0))
+def _plans(length: int, learner: Learner, replay: Replay, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
+    """States, the actions before them and greedy plans in them, of one seed. Actions are in units of their bounds."""
+    most = min(STATES, replay.capacity)
+    place = jax.random.permutation(key, replay.capacity)[:most] % replay.size
+    rows = scale_actions(unpack(replay.rows[place], learner.spec), learner.spec)
+    teacher = planned(learner)
+    none = jnp.zeros(learner.spec.action_size)
+
+    def plan(s: Array) -> Array:
+        return learner.spec.normalise(teacher.decide(LastStep(s, none), None, length)[0])
+
+    return rows.observation, rows.previous_action, jax.lax.map(plan, rows.observation, batch_size=500)
+
+
+def writing_loss(
+    writer: Actor,
+    s: Float[Array, "batch obs"],
+    a_prev: Float[Array, "batch act"],
+    plan: Float[Array, "batch steps act"],
+) -> Float[Array, ""]:
+    """L_w."""
+    written = writer.greedy(s, a_prev, plan.shape[1])
+    return jnp.mean((written - jnp.swapaxes(plan, 0, 1)) ** 2)
+
+
+@jax.jit
+@partial(jax.vmap, in_axes=(0, 0, 0, 0, None, None))
+def _write(
+    writer: Actor, optimiser: Any, source: tuple[Array, ...], key: PRNGKeyArray, done: Any, end: Any
+) -> tuple[Actor, Any]:
+    """Of the network that writes plans."""
+
+    def loss(writer: Actor, key: PRNGKeyArray) -> Float[Array, ""]:
+        drawn = jax.random.randint(key, (BATCH,), 0, len(source[0]))
+        return writing_loss(writer, *(part[drawn] for part in source))
+
+    return _turn(loss, WRITING, writer, optimiser, key, done, end)
