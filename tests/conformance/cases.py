@@ -44,6 +44,7 @@ IMAGINING: dict[str, Any] = {
 }
 CRITICS: dict[str, Any] = {**ACTING, "layers": 1, "warmup": 1, "critic_updates": 1, "updates": 1}
 MODEL: dict[str, Any] = {"members": 2, "elites": 2, "model_hidden": (8,), "rollouts": 8}
+MODELS: dict[str, Any] = {"members": 2, "model_hidden": (8, 8), "fit_updates": 10, "fit_steps": 2}
 SMALL: dict[str, dict[str, Any]] = {
     "sac": {**ACTING, "action_repeat": 2},
     "td3": ACTING,
@@ -51,7 +52,15 @@ SMALL: dict[str, dict[str, Any]] = {
     "srl": {**ACTING, "horizon": 4, "model_hidden": (8, 8)},
     "mbpo": {**IMAGINING, "imagine_every": 10},
     "cmlo": {**IMAGINING, "check_every": 4, "shortest": 8, "longest": 16, "termination": "learned"},
-    "usac": {**ACTING, "horizon": 4, "members": 2, "model_hidden": (8, 8), "n_step": 2, "fit_updates": 10},
+    "usac": {
+        **ACTING,
+        "horizon": 4,
+        "members": 2,
+        "model_hidden": (8, 8),
+        "n_step": 2,
+        "fit_updates": 10,
+        "fit_steps": 2,
+    },
     **{name: {**sizes, "batch_size": 6} for name, sizes in LOGGED.items()},  # as no other test has
     "mopo": {**ACTING, **MODEL, "real_share": 0.5, "fit_most": 10, "imagine_every": 50, "termination": "never"},
     "tt": {**LOGGED["tt"], "batch_size": 6, "beams": 4, "horizon": 2},

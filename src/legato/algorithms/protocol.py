@@ -19,6 +19,8 @@ Every algorithm
                                                                 learners of all seeds, with the replay or the data;
                                                                 `show(done, total, what)` may stop it, so that what it
                                                                 was given must still be whole then
+    finish(config, learner, source, keys, show) -> learner      optional: such work when the run ends, before its last
+                                                                evaluation
 
 that learns by acting
     check(config, spec, environment)                            optional: refuses or warns of what does not fit
@@ -69,7 +71,7 @@ if TYPE_CHECKING:
 
 OPTIONAL = frozenset(
     {"check", "collect_interval", "policy_interval", "explorer", "prepare", "for_data", "for_environment"}
-    | {"refresh", "refresh_due", "continues", "compose", "q_function", "attention", "trajectories"}
+    | {"refresh", "refresh_due", "finish", "continues", "compose", "q_function", "attention", "trajectories"}
 )
 
 

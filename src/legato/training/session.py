@@ -120,6 +120,7 @@ class Session:
         self.step = self.updates = 0
         self.reported = 0  # steps (or updates) that were measured and logged
         self.refreshed: Counts | None = None  # at the last refresh
+        self.finished = -1  # the step at which it was finished last
         self.best = np.full(len(run.seeds), -np.inf)
         self.averages = Averages(run.seeds, unit)
         self.learner: Any = None
@@ -163,11 +164,13 @@ class Session:
             quiet=self.quiet,
         ) as (progress, self.pause):
             loop.begin(progress)
-            if self.reported < self.step:  # it was stopped in an evaluation
+            if self.reported < self.step:  # it was stopped in an evaluation, or before it
+                self._finish(progress)
                 self._report(self.reported, progress)
             while self.step < loop.end:
                 self._refresh(progress)
                 loop.turn()
+                self._finish(progress)
                 self._report(self.reported, progress)
                 self.pause(self.step)
 
@@ -208,17 +211,39 @@ class Session:
         if not self.entry.function("refresh_due")(self.config, self.learner, last, now):
             return
 
+        def refreshed(learner: Any, source: Any) -> Refreshed:
+            show = self._show(progress)
+            return self.entry.function("refresh")(self.config, learner, source, self._host_keys(), show, last, now)
+
+        self.loop.apply(refreshed)
+        self.refreshed = now
+
+    def _finish(self, progress: Progress) -> None:
+        """Let the algorithm do what it does when the run ends, once, before the last evaluation."""
+        if "finish" not in self.entry.offers or self.step < self.loop.end or self.finished == self.step:
+            return
+
+        def finished(learner: Any, source: Any) -> Refreshed:
+            show = self._show(progress)
+            return self.entry.function("finish")(self.config, learner, source, self._host_keys(), show), source
+
+        self.loop.apply(finished)
+        self.finished = self.step
+        self.checkpoints.discard_after(self.step - 1)  # one of here, where a signal came, is not finished
+
+    def _show(self, progress: Progress) -> Callable[[int, int, str], None]:
+        """How work between turns is shown; a signal stops it there."""
+
         def show(done: int, total: int, what: str) -> None:
             progress.show_status(f"{what}: {100 * done // max(total, 1)} %")
             self.pause(self.step)
 
-        def refreshed(learner: Any, source: Any) -> Refreshed:
-            keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), 2**31 - 1))(np.array(self.run.seeds))
-            keys = jax.vmap(lambda key: jax.random.fold_in(key, self.step))(keys)
-            return self.entry.function("refresh")(self.config, learner, source, keys, show, last, now)
+        return show
 
-        self.loop.apply(refreshed)
-        self.refreshed = now
+    def _host_keys(self) -> Array:
+        """Each seed's key for work between turns."""
+        keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), 2**31 - 1))(np.array(self.run.seeds))
+        return jax.vmap(lambda key: jax.random.fold_in(key, self.step))(keys)
 
     @property
     def counts(self) -> Counts:
@@ -271,6 +296,7 @@ class Session:
             "updates": np.array(self.updates),
             "refreshed": np.array(-1 if self.refreshed is None else self.refreshed.updates),
             "refreshed_step": np.array(-1 if self.refreshed is None else self.refreshed.steps),
+            "finished": np.array(self.finished),
             "best": self.best.copy(),
             "count": count,
         }
@@ -291,6 +317,7 @@ class Session:
         refreshed = int(loop.get("refreshed", self.updates))
         at_step = int(loop.get("refreshed_step", self.step))  # a little older ones lack this
         self.refreshed = None if refreshed < 0 else Counts(at_step, refreshed)
+        self.finished = int(loop.get("finished", self.step))
         self.best = loop["best"].copy()
         self.averages.restore(loop["count"], state.get("sums", {}))
         self.loop.restore(state, self.fresh_episodes)

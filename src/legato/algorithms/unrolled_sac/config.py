@@ -50,10 +50,12 @@ class UnrolledSAC:
     """actions of the plans that it learns to write"""
     write_updates: Count = 8_000
     """updates that it learns from plans for the replay's states when the run ends; a quarter as many at each quarter"""
-    fit_updates: Annotated[int, AtLeast(0)] = 5_000
+    fit_updates: Annotated[int, AtLeast(0)] = 6_000
     """updates that the models are fitted for when the run ends, of 64 stretches each"""
+    fit_steps: Steps = 12
+    """steps ahead that they learn to predict then"""
     run_updates: Annealing = -1
-    """updates with which the run ends; -1: the run's own"""
+    """updates of which the quarters are meant; -1: the run's"""
 
     def __post_init__(self) -> None:
         validate(self)
@@ -85,7 +87,7 @@ ENTRIES = (
         play={"planner": str, **types(Shooting)},
         offers={
             **{"collect_interval": "unrolled_sac", "explorer": "unrolled_sac"},
-            **{"refresh_due": "stages", "refresh": "stages", "compose": "planner"},
+            **{"refresh_due": "stages", "refresh": "stages", "finish": "stages", "compose": "planner"},
         },
     ),
 )

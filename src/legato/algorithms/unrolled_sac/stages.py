@@ -1,6 +1,6 @@
 """What unrolled SAC does when a run ends: it fits its models once more, and learns to write its plans.
 
-    L_m  as in `unrolled_sac`, of larger minibatches and with a step size of its own, on all that was collected
+    L_m  as in `unrolled_sac`, of `fit_steps` steps, larger minibatches and a step size of its own
     L_w  = mean_k |w_k(s) - a_k(s)|^2,     a_0 ... a_{T-1}: the greedy plan in s
 
 for states s of the replay, where w is the actor of SRL (`action_sequence`), which sees the state once and its own
@@ -31,37 +31,21 @@ STATES = 20_000
 """of the replay that are learnt from at most, drawn at random"""
 BATCH = 64
 """plans per update, and stretches per update of each model"""
-FITTING, WRITING = 1e-3, 3e-3
+FITTING, WRITING = 2e-3, 3e-3
 """step sizes of Adam, on a line to a twentieth"""
 DISPATCH = 250
 """updates per compiled call"""
-ENDS = 0.98
-"""of the run's updates, after which it ends: step sizes are next to nothing then"""
 QUARTERS = (0.25, 0.5, 0.75)
 """of the run's updates, after which it learns to write as well, a quarter as long"""
+Show = Callable[[int, int, str], None]
 
 
 def refresh_due(config: Config, learner: Learner, last: Counts | None, now: Counts) -> bool:
-    """Does the run end, or does it write? At first nothing is done."""
-    return last is None or ends(config, last, now) or writing_share(config, last, now) > 0
-
-
-def ends(config: Config, last: Counts, now: Counts) -> bool:
-    """Does the run end between these counts?"""
-    return _passes(ENDS, config, last, now)
-
-
-def writing_share(config: Config, last: Counts, now: Counts) -> float:
-    """Of `write_updates`, those that are due."""
-    if config.policy != "written":
-        return 0.0
-    if ends(config, last, now):
-        return 1.0
-    return 0.25 if any(_passes(share, config, last, now) for share in QUARTERS) else 0.0
-
-
-def _passes(share: float, config: Config, last: Counts, now: Counts) -> bool:
-    return last.updates < share * config.run_updates <= now.updates
+    """Is a quarter of the run over? At first nothing is done."""
+    if last is None:
+        return True
+    marks = [share * config.run_updates for share in QUARTERS]
+    return config.policy == "written" and any(last.updates < mark <= now.updates for mark in marks)
 
 
 def refresh(
@@ -69,23 +53,35 @@ def refresh(
     learner: Learner,
     replay: Replay,
     keys: PRNGKeyArray | Array,
-    show: Callable[[int, int, str], None],
+    show: Show,
     last: Counts | None,
     now: Counts,
 ) -> tuple[Learner, Replay]:
-    """All seeds' learners: their models fitted, and their writers taught by the plans of now."""
+    """All seeds' learners, whose writers have learnt from the plans of now."""
     if last is None:
         return learner, replay
-    k_fit, k_states, k_write = jnp.moveaxis(jax.vmap(lambda key: jax.random.split(key, 3))(keys), 1, 0)
-    if ends(config, last, now) and config.fit_updates:
+    return write_plans(config, learner, replay, keys, show, -(-config.write_updates // 4)), replay
+
+
+def finish(config: Config, learner: Learner, replay: Replay, keys: PRNGKeyArray | Array, show: Show) -> Learner:
+    """All seeds' learners at the end of the run: their models fitted, and then their writers taught."""
+    k_fit, k_write = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+    if config.fit_updates:
         models = fit_models(config, learner, replay, k_fit, show)
         learner = eqx.tree_at(lambda whole: (whole.models, whole.target_models), learner, (models, models))
-    if (share := writing_share(config, last, now)) > 0:
-        plans = _plans(config.write_length, learner, replay, k_states)
-        updates = round(share * config.write_updates)
-        writer = _learn(_write, plans, learner.writer, updates, k_write, lambda done: show(done, updates, "writing"))
-        learner = eqx.tree_at(lambda whole: whole.writer, learner, writer)
-    return learner, replay
+    if config.policy == "written":
+        learner = write_plans(config, learner, replay, k_write, show, config.write_updates)
+    return learner
+
+
+def write_plans(
+    config: Config, learner: Learner, replay: Replay, keys: PRNGKeyArray | Array, show: Show, updates: int
+) -> Learner:
+    """All seeds' learners, whose writers have learnt for so many updates."""
+    k_states, k_write = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+    plans = _plans(config.write_length, learner, replay, k_states)
+    writer = _learn(_write, plans, learner.writer, updates, k_write, lambda done: show(done, updates, "writing plans"))
+    return eqx.tree_at(lambda whole: whole.writer, learner, writer)
 
 
 def fit_models(
@@ -93,7 +89,7 @@ def fit_models(
     learner: Learner,
     replay: Replay,
     keys: PRNGKeyArray | Array,
-    show: Callable[[int, int, str], None],
+    show: Show,
 ) -> Dynamics:
     """All seeds' models after `fit_updates` on larger minibatches of all that their replay holds."""
     most, fit = config.fit_updates, partial(_fit, config)
@@ -137,7 +133,7 @@ def _fit(
     (replay,) = source
 
     def loss(models: Dynamics, key: PRNGKeyArray) -> Float[Array, ""]:
-        stretches = sequences(replay, key, BATCH * config.members, config.model_steps)
+        stretches = sequences(replay, key, BATCH * config.members, config.fit_steps)
         return model_loss(models, config, scale_actions(stretches, replay.spec))
 
     return _turn(loss, FITTING, models, optimiser, key, done, end)
