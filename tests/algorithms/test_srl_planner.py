@@ -174,7 +174,7 @@ def test_a_planner_is_swept_like_any_policy(run: Run, monkeypatch: pytest.Monkey
     [
         ({"planner": "mpi"}, "unknown planner 'mpi'; did you mean 'mppi'"),
         ({"planner": "mppi", "sampels": 8}, "unknown option of a planner 'sampels'; did you mean 'samples'"),
-        ({"planner": "unrolled", "samples": 8}, "unknown option of a planner 'samples'"),
+        ({"planner": "unrolled", "samples": 8}, "planner 'unrolled' takes no options: samples is one of mppi and cem"),
         ({"planner": "mppi", "samples": 2.5}, "samples of a planner is of type int; 2.5 was given"),
         ({"planner": "mppi", "samples": 4}, "8 elites cannot be chosen from 4 samples"),
         (

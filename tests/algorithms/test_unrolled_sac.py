@@ -329,7 +329,7 @@ def test_a_run_is_planned_in_its_models_whatever_it_deploys(run: Path) -> None:
 
 def test_delays_are_measured_with_plans_that_begin_where_they_take_effect(run: Path) -> None:
     """Under no delay they are the same; the written policy alone has no model to predict with."""
-    with pytest.raises(LegatoError, match="have no model to predict with: leave out predict_delay, or plan in a model"):
+    with pytest.raises(LegatoError, match="act without a model: leave out `predict_delay`, or plan in the run's model"):
         api.evaluate(run, predict_delay=True, quiet=True)
     search = {"planner": "unrolled"}
     late = api.evaluate(run, search=search, episodes=1, predict_delay=True, quiet=True)
@@ -343,3 +343,7 @@ def test_delays_are_measured_with_plans_that_begin_where_they_take_effect(run: P
 def test_impossible_options_are_one_line() -> None:
     with pytest.raises(LegatoError, match="execute must be at most the horizon, 4; 5 was given"):
         Config(horizon=4, execute=5)
+    with pytest.raises(LegatoError, match="batch_size must be at least members, 5; 4 was given"):
+        Config(batch_size=4)
+    with pytest.raises(LegatoError, match="write_length"):
+        Config(write_length=201)

@@ -245,6 +245,7 @@ def test_label_order_follows_the_ends_and_among_equal_ends_the_means() -> None:
         ([0.2, 0.4], ["0.2", "0.4"]),
         ([-0.0], ["0"]),
         ([], []),
+        ([-1197.5, -1198.0, -1198.5], ["\N{MINUS SIGN}1,197.5", "\N{MINUS SIGN}1,198.0", "\N{MINUS SIGN}1,198.5"]),
     ],
 )
 def test_axis_numbers(values: list[float], texts: list[str]) -> None:

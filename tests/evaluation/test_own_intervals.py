@@ -23,6 +23,7 @@ from legato.evaluation.statistics import bootstrap
 from legato.evaluation.sweeps import Evaluation
 from legato.rollout import Clock, Rollout, stack
 from legato.training import policy_file
+from legato.training.clocks import clock_of
 from legato.training.run import Run
 
 STEPS, EPISODES = 20, 2
@@ -165,3 +166,9 @@ def test_what_cannot_be_played_so_is_refused(
     with pytest.raises(SystemExit):
         main(words.replace("RUN", str(run.path)).split())
     assert capsys.readouterr().err.startswith(f"error: {message}")
+
+
+def test_a_decision_for_longer_than_any_evaluation_is_refused() -> None:
+    with pytest.raises(LegatoError, match="a decision for 100001 steps is not made: `every` is at most 100000"):
+        clock_of("td3", None, 100_001)
+    assert clock_of("td3", None, 100_000).plan_length == 100_000

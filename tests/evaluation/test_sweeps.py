@@ -206,6 +206,8 @@ def test_a_world_without_reference_has_no_fas_until_one_is_given(
         ({"max_return": 0.0}, "max_return must be positive; 0.0 was given"),
         ({"max_return": -5.0}, "max_return must be positive; -5.0 was given"),
         ({"max_return": float("nan")}, "max_return must be positive; nan was given"),
+        ({"max_return": float("inf")}, "max_return must lie between 1e-100 and 1e+100; inf was given"),
+        ({"offset": float("nan")}, "offset must be finite, at most 1e+100; nan was given"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_before_it_is_measured(

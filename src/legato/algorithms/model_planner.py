@@ -177,7 +177,10 @@ def read_search(algorithm: str, options: Mapping[str, Any], parts: Parts, planne
         raise LegatoError(f"which planner? a search in the model of '{algorithm}' is one of {', '.join(planners)}")
     if name not in planners:
         raise unknown("planner", str(name), planners)
-    require_types({} if name == "unrolled" else types(Shooting), others, "planner")
     if name == "unrolled":
+        if others:
+            searching = " and ".join(each for each in planners if each != name)
+            raise LegatoError(f"planner 'unrolled' takes no options: {next(iter(others))} is one of {searching}")
         return None
+    require_types(types(Shooting), others, "planner")
     return Shooting(**{"temperature": 0.0 if name == "cem" else Shooting.temperature, **others})

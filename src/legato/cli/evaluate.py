@@ -49,8 +49,8 @@ def evaluate(
         max_episode_steps: primitive steps after which an episode is truncated; by default the run's
         critic: a run of iql on the same data, by whose Q a search for return looks instead of by its own values
         search: how a policy that plans is to search instead of as it was trained to: horizon=5 beams=32; or how the
-            actor of an SRL, USAC, MBPO, CMLO or MOPO run is to plan in the run's model: planner=mppi (or cem, unrolled)
-            samples=64
+            actor of an SRL, USAC, MBPO, CMLO or MOPO run is to plan in the run's model: planner=unrolled, or
+            planner=mppi (or cem) samples=64
         predict_delay: where a plan takes effect late, begin it where the policy's model predicts to be by then
         quiet: show no progress
     """

@@ -51,7 +51,8 @@ def play(
         max_episode_steps: primitive steps after which an episode is truncated; by default the run's
         target: the return to ask for; by default one that the data supports
         critic: a run of iql on the same data, by whose Q a search for return looks instead of by its own values
-        search: how a policy that plans is to search instead of as it was trained to: horizon=5 beams=32
+        search: how a policy that plans is to search instead of as it was trained to: horizon=5 beams=32; or how the
+            actor is to plan in its run's model (see `legato evaluate --help`): planner=unrolled
         start: where to begin, in an environment that has goals; by default as the episode does
         goal: the observation to be reached; by default the environment's goal
         episodes: test episodes to play from --episode on, in an environment that has goals

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from legato.algorithms import algorithm as algorithm_module
+from legato.algorithms import entry
 from legato.data import dataset_statistics
 from legato.envs import Env, EnvironmentConfig, make_vec
 from legato.errors import LegatoError
@@ -16,7 +17,7 @@ from legato.evaluation.fas import GRID, FASReference, family
 from legato.evaluation.latency import latency
 from legato.evaluation.normalised import NormalisationScores, normalisation_scores
 from legato.evaluation.prompts import Prompts
-from legato.evaluation.sweeps import Evaluation, Sweep
+from legato.evaluation.sweeps import LARGEST, Evaluation, Sweep
 from legato.loading import load
 from legato.policy import Policy, guard_computation
 from legato.rollout import Clock, stack
@@ -66,6 +67,10 @@ def evaluate(
         raise LegatoError(f"an evaluation needs at least one episode; {episodes} was given")
     if max_return is not None and not max_return > 0:
         raise LegatoError(f"max_return must be positive; {max_return} was given")
+    if max_return is not None and not 1 / LARGEST <= max_return <= LARGEST:
+        raise LegatoError(f"max_return must lie between {1 / LARGEST:g} and {LARGEST:g}; {max_return} was given")
+    if not abs(offset) <= LARGEST:
+        raise LegatoError(f"offset must be finite, at most {LARGEST:g}; {offset} was given")
     if not run.conditioned and (targets or not sweep):
         left_out = "targets" if targets else "no-sweep (in Python sweep=False)"
         raise LegatoError(f"the policies of '{run.place}' ({run.label}) read no target return: leave out {left_out}")
@@ -74,10 +79,10 @@ def evaluate(
     options = [f"{name}={x}" for name, x in (search or {}).items()]
     if predict_delay:
         if loaded[0].policy.with_delay(1, 2) is None:
-            raise LegatoError(
-                f"the policies of '{run.place}' ({run.label}) have no model to predict with: leave out predict_delay, "
-                "or plan in a model with a search, planner=unrolled"
-            )
+            policies = f"the policies of '{run.place}' ({run.label})"
+            plans = "planner" in entry(run.algorithm).play
+            instead = ", or plan in the run's model with the search planner=unrolled" if plans else ""
+            raise LegatoError(f"{policies} act without a model: leave out `predict_delay`{instead}")
         options.append("predict_delay")
     different = [*(["Q"] if critic is not None else []), *options]
     kept_as = "+".join([which, *([f"q={Path(critic).resolve().name}"] if critic is not None else []), *options])

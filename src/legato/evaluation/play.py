@@ -97,6 +97,8 @@ def play(
     run = run if isinstance(run, Run) else Run(run)
     out = None if out is None else Path(out)
     policy = load(path, seed, which, critic=critic, search=search)
+    options = [*(["Q"] if critic is not None else []), *(f"{name}={x}" for name, x in (search or {}).items())]
+    label = f"{run.label} (+{', '.join(options)})" if options else run.label
     clock = clock_of(run.algorithm, run.config, every, delay)
     seed = run.known_seed(seed)
     if target is not None and not run.conditioned:
@@ -126,8 +128,8 @@ def play(
         if out is not None and plan is not None:
             from legato.evaluation.figures import floor_plans
 
-            floor_plans.paths(found, plan, out, title=f"{run.label} on {environment.label}")
-        return PlayReport(run.label, environment.label, found, asked, out)
+            floor_plans.paths(found, plan, out, title=f"{label} on {environment.label}")
+        return PlayReport(label, environment.label, found, asked, out)
     pictures: list[SpaceTime] = []
     keep = (lambda made: pictures.append(made.unwrapped.picture())) if pictured else None
     film = None if pictured else out
@@ -135,9 +137,9 @@ def play(
     if out is not None and pictured:
         from legato.evaluation.figures import space_time
 
-        title = f"{run.label} on {environment.label}"
+        title = f"{label} on {environment.label}"
         space_time.space_time(pictures[0], out, title=title, note=f"return {played.episode_return:.1f}")
-    return PlayReport(run.label, environment.label, (played,), asked, out)
+    return PlayReport(label, environment.label, (played,), asked, out)
 
 
 def has_picture(environment: EnvironmentConfig) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from legato.errors import LegatoError
-from legato.options import Count, NonNegative, Rate, Steps, validate
+from legato.options import AtLeast, Count, NonNegative, Rate, Steps, validate
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Shooting:
     """actions of a plan, H"""
     samples: Count = 64
     """sequences that are drawn in each iteration, proposals not counted"""
-    iterations: Count = 3
+    iterations: Annotated[int, AtLeast(1, most=10_000)] = 3
     """times that the distribution is drawn from and moved"""
     elites: Count = 8
     """the best so many of them say where it moves"""

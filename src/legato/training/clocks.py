@@ -8,6 +8,8 @@ from legato.algorithms import entry
 from legato.errors import LegatoError
 from legato.rollout import Clock
 
+LONGEST = 100_000
+"""primitive steps per decision at most: plans are as long"""
 Every = int | Literal["policy"]
 """primitive steps per decision, or as many as the policy says"""
 
@@ -36,9 +38,11 @@ def collecting(algorithm: str, config: Any) -> Clock:
 def clock_of(algorithm: str, config: Any, every: Every | None, delay: int = 0) -> Clock:
     """Decisions `every` so many primitive steps, when the policy says, or (None) as in training; `delay` steps late.
 
-    Raises `LegatoError` where the policy is to say and does not.
+    Raises `LegatoError` where the policy is to say and does not, and beyond `LONGEST`.
     """
     if every is not None and every != "policy":
+        if every > LONGEST:
+            raise LegatoError(f"a decision for {every} steps is not made: `every` is at most {LONGEST}")
         return Clock(every, delay)
     clock = training_clock(algorithm, config)
     if every == "policy" and clock.by != "policy":

@@ -216,6 +216,7 @@ class Session:
             return self.entry.function("refresh")(self.config, learner, source, self._host_keys(), show, last, now)
 
         self.loop.apply(refreshed)
+        progress.show_status("")
         self.refreshed = now
 
     def _finish(self, progress: Progress) -> None:

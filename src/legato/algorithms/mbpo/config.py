@@ -46,7 +46,7 @@ class ModelBased:
     termination: Literal["auto", "rule", "learned", "never"] = "auto"
     """when imagined episodes end: by the environment's rule [MBPO], by a classifier that learns it, or never; auto: by
     the rule where it is known, otherwise learnt"""
-    members: Size = 7
+    members: Annotated[int, AtLeast(1, most=100)] = 7
     """networks of the ensemble [MBPO]"""
     elites: Size = 5
     """of them that imagine: those that predict held-out rows best [MBPO]"""
@@ -121,6 +121,8 @@ class ModelBased:
             raise LegatoError(f"elites must be at most members, {self.members}; {self.elites} was given")
         if len(self.rollout_length) != 2 or len(self.rollout_growth) != 2:
             raise LegatoError("rollout_length and rollout_growth are two numbers each: at first and in the end")
+        if self.rollout_length[0] > self.rollout_length[1]:
+            raise LegatoError(f"rollout_length must not fall from first to last; {self.rollout_length} was given")
         if self.rollout_growth[0] > self.rollout_growth[1]:
             raise LegatoError(f"rollout_growth must not end before it begins; {self.rollout_growth} was given")
 

@@ -46,7 +46,7 @@ class UnrolledSAC:
     """layer normalisation in the critics' hidden layers"""
     policy: Literal["planned", "written"] = "planned"
     """what is deployed: the actor unrolled in the models, or a recurrent network that has learnt to write such plans"""
-    write_length: Steps = 30
+    write_length: Annotated[int, AtLeast(1, most=200)] = 30
     """actions of the plans that it learns to write"""
     write_updates: Count = 8_000
     """updates that it learns from plans for the replay's states when the run ends; a quarter as many at each quarter"""
@@ -61,6 +61,8 @@ class UnrolledSAC:
         validate(self)
         if self.execute > self.horizon:
             raise LegatoError(f"execute must be at most the horizon, {self.horizon}; {self.execute} was given")
+        if self.batch_size < self.members:
+            raise LegatoError(f"batch_size must be at least members, {self.members}; {self.batch_size} was given")
 
 
 def paper(task: Task) -> Preset:

@@ -152,7 +152,12 @@ def _numbers(values: NDArray[np.float64]) -> list[str]:
     """Axis labels in one unit, short and readable: 0.5, -1,500, 17,000, 250k, 1.5M."""
     largest = np.max(np.abs(values), initial=0)
     scale, unit = (1e6, "M") if largest >= 1e6 else (1e3, "k") if largest >= 1e5 else (1, "")
-    texts = [f"{value / scale:,.0f}" if abs(value / scale) >= 1000 else f"{value / scale:.6g}" for value in values]
+    decimals = next((n for n in range(3) if np.allclose(np.round(values / scale, n), values / scale, rtol=1e-9)), 3)
+    large = [f"{value / scale:,.{decimals}f}" for value in values]
+    texts = [
+        text if abs(value / scale) >= 1000 else f"{value / scale:.6g}"
+        for text, value in zip(large, values, strict=True)
+    ]
     return ["0" if text in ("0", "-0") else text.replace("-", "\N{MINUS SIGN}") + unit for text in texts]
 
 
