@@ -237,14 +237,33 @@ def kept(run: Path) -> tuple[Learner, Replay]:
 
 
 def test_writing_loss_is_its_equation() -> None:
-    config = replace(CONFIG, policy="written", run_updates=10)
-    found = init(config, SPEC, jax.random.key(2)).writer
+    """On the double integrator with exact models, whose states are products of matrices."""
+    found = init(replace(CONFIG, policy="written"), LQR, jax.random.key(2)).writer
     assert found is not None
-    s, a_prev, plan = noise(0, 5, 2), noise(1, 5, 1), noise(2, 5, 4, 1)
-    loss = float(jax.jit(stages.writing_loss)(found, s, a_prev, plan))
-    written = jax.jit(lambda s, a_prev: found.greedy(s, a_prev, 4))
-    each = [np.asarray(written(s[i], a_prev[i])) for i in range(5)]
-    assert loss == pytest.approx(np.mean((np.stack(each) - np.asarray(plan)) ** 2), rel=1e-4)
+    models = eqx.tree_at(
+        lambda m: m.mean_square_delta, exact(0.0), jnp.full((3, 2), 0.25), is_leaf=lambda leaf: leaf is None
+    )
+    models = eqx.tree_at(lambda m: m.mlp.layers[2].weight, models, replace_output(models))
+    s, a_prev, plan = noise(0, 5, 2), noise(1, 5, 1), jnp.tanh(noise(2, 5, 4, 1))
+    loss = float(jax.jit(stages.writing_loss)(found, models, s, a_prev, plan))
+    written = np.asarray(jax.jit(lambda s, a_prev: found.greedy(s, a_prev, 4))(s, a_prev))
+    by_hand = []
+    for i in range(5):
+        x, y = np.asarray(s[i]), np.asarray(s[i])
+        for k in range(4):
+            w, a = written[k, i], np.asarray(plan[i, k])
+            x, y = A @ x + B @ w, A @ y + B @ a
+            e = np.mean(((x - y) / 0.5) ** 2)
+            by_hand.append(float(np.mean((w - a) ** 2) + 0.1 * e / (1 + e)))
+    assert loss == pytest.approx(np.mean(by_hand), rel=1e-3)
+
+
+def replace_output(models: Any) -> jax.Array:
+    """The last layer's weights of `exact` for models of changes in units of 0.5: (x' - x) / 0.5."""
+    whole = (np.concatenate([A.T, B.T]) - np.eye(3, 2)) / (0.5 + 1e-6)
+    last = np.zeros((8, 2))
+    last[:3], last[3:6] = whole, -whole
+    return jnp.asarray(np.broadcast_to(last, (3, 8, 2)), jnp.float32)
 
 
 WRITTEN: dict[str, Any] = {
@@ -314,7 +333,8 @@ def test_written_plans_come_near_what_is_planned(run: Path) -> None:
     fresh = init(config, Run(run).spec, jax.random.key(9)).writer
     loss = jax.jit(stages.writing_loss)
     none = jnp.zeros((len(s), 1))
-    assert float(loss(learner.writer, s, none, plans)) < 0.1 * float(loss(fresh, s, none, plans))
+    data = learner.target_models, s, none, plans
+    assert float(loss(learner.writer, *data)) < 0.1 * float(loss(fresh, *data))
 
 
 def test_a_run_is_planned_in_its_models_whatever_it_deploys(run: Path) -> None:

@@ -47,6 +47,7 @@ PAPER = {
 
 # Whose presets are those of Patel & Siegelmann.
 MODEL_FREE = [name for name, found in entries("online").items() if "action_units" in hints(found.config)]
+OWN_RATE = {"temporl": 1e-3}  # of its own paper (Biedenkapp et al. 2021)
 
 
 @pytest.mark.parametrize("env", PAPER)
@@ -56,7 +57,8 @@ def test_paper_preset_is_the_papers_table(algorithm: str, env: str) -> None:
     assert (settings.steps, settings.start_steps, settings.eval_every) == PAPER[env]
     assert settings.env == env
     assert (settings.eval_episodes, settings.capacity, settings.updates_per_step) == (10, 1_000_000, 1)
-    assert (config.gamma, config.tau, config.learning_rate, config.anneal_over) == (0.99, 0.005, 3e-4, 0)
+    rate = OWN_RATE.get(algorithm, 3e-4)
+    assert (config.gamma, config.tau, config.learning_rate, config.anneal_over) == (0.99, 0.005, rate, 0)
     assert (config.batch_size, config.hidden, config.action_units) == (256, 256, "environment")
     if isinstance(config, SRL):
         assert config.model_hidden == (400, 300)
@@ -75,7 +77,7 @@ def test_cpu_preset_is_smaller_and_faster_and_otherwise_the_same(algorithm: str,
     paper, long = preset("paper", algorithm, env)
     config, short = preset("cpu", algorithm, env)
     published = {"hidden": 256, "batch_size": 256, "learning_rate": 3e-4, "tau": 0.005, "anneal_over": 0}
-    published |= {"action_units": "environment"}
+    published |= {"action_units": "environment", "learning_rate": OWN_RATE.get(algorithm, 3e-4)}
     if isinstance(config, SRL):
         assert (config.model_target, config.execute, config.predict_terminations) == ("difference", -1, True)
         published |= {

@@ -121,8 +121,6 @@ class ModelBased:
             raise LegatoError(f"elites must be at most members, {self.members}; {self.elites} was given")
         if len(self.rollout_length) != 2 or len(self.rollout_growth) != 2:
             raise LegatoError("rollout_length and rollout_growth are two numbers each: at first and in the end")
-        if self.rollout_length[0] > self.rollout_length[1]:
-            raise LegatoError(f"rollout_length must not fall from first to last; {self.rollout_length} was given")
         if self.rollout_growth[0] > self.rollout_growth[1]:
             raise LegatoError(f"rollout_growth must not end before it begins; {self.rollout_growth} was given")
 

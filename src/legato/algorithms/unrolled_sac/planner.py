@@ -57,7 +57,7 @@ class UnrolledModel(eqx.Module):
 
     def step(self, z: Float[Array, " obs"], a: Float[Array, " act"]) -> Float[Array, " obs"]:
         """The mean of the models' predictions."""
-        return jax.vmap(lambda model: model(z, a))(self.models).mean(axis=0)
+        return mean_prediction(self.models, z, a)
 
     def value(self, z: Float[Array, " obs"], actions: Float[Array, "horizon act"]) -> Float[Array, ""]:
         """J."""
@@ -68,6 +68,13 @@ class UnrolledModel(eqx.Module):
         assert self.critic is not None
         states = jax.lax.scan(turn, z, actions)[1]
         return jnp.minimum(*self.critic(states, actions)).sum()
+
+
+def mean_prediction(
+    models: Dynamics, z: Float[Array, "*batch obs"], a: Float[Array, "*batch act"]
+) -> Float[Array, "*batch obs"]:
+    """mean_e m_e(z, a), of stacked models."""
+    return jax.vmap(lambda model: model(z, a))(models).mean(axis=0)
 
 
 def compose(

@@ -1,10 +1,13 @@
 """What unrolled SAC does when a run ends: it fits its models once more, and learns to write its plans.
 
     L_m  as in `unrolled_sac`, of `fit_steps` steps, larger minibatches and a step size of its own
-    L_w  = mean_k |w_k(s) - a_k(s)|^2,     a_0 ... a_{T-1}: the greedy plan in s
+    L_w  = mean_k |w_k(s) - a_k(s)|^2 + 0.1 mean_k e_k / (1 + e_k),     e_k = |(z_k(w) - z_k(a)) / unit|^2
 
-for states s of the replay, where w is the actor of SRL (`action_sequence`), which sees the state once and its own
-actions since: no model is needed to act then (distillation). Plans are computed once for all states.
+for states s of the replay, with a_0 ... a_{T-1} the greedy plan in s and z_k the states to which sequences lead by the
+models' mean, in units of how much observations usually change. w is the actor of SRL (`action_sequence`), which sees
+the state once and its own actions since: no model is needed to act then (distillation). The second term tells it which
+of its errors matter: on an unstable plant small ones that are made early do, and its later actions can make up for
+them. e / (1 + e) bounds what a sequence counts that is lost anyway. Plans are computed once for all states.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from legato.algorithms.action_sequence import Actor
 from legato.algorithms.protocol import Counts
 from legato.algorithms.unrolled_sac.config import UnrolledSAC as Config
+from legato.algorithms.unrolled_sac.planner import mean_prediction
 from legato.algorithms.unrolled_sac.unrolled_sac import Learner, model_loss, planned
 from legato.data.replay import Replay, scale_actions, sequences, unpack
 from legato.models.dynamics import Dynamics
@@ -30,9 +34,13 @@ from legato.policy import LastStep
 STATES = 20_000
 """of the replay that are learnt from at most, drawn at random"""
 BATCH = 64
-"""plans per update, and stretches per update of each model"""
+"""stretches per update of each model"""
+PLANS = 32
+"""per update of the network that writes them"""
+DEVIATION = 0.1
+"""how much the states that written sequences lead to count beside their actions"""
 FITTING, WRITING = 2e-3, 3e-3
-"""step sizes of Adam, on a line to a twentieth"""
+"""step sizes of Adam, on a line to a fiftieth"""
 DISPATCH = 250
 """updates per compiled call"""
 QUARTERS = (0.25, 0.5, 0.75)
@@ -79,8 +87,8 @@ def write_plans(
 ) -> Learner:
     """All seeds' learners, whose writers have learnt for so many updates."""
     k_states, k_write = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
-    plans = _plans(config.write_length, learner, replay, k_states)
-    writer = _learn(_write, plans, learner.writer, updates, k_write, lambda done: show(done, updates, "writing plans"))
+    data = (learner.target_models, *_plans(config.write_length, learner, replay, k_states))
+    writer = _learn(_write, data, learner.writer, updates, k_write, lambda done: show(done, updates, "writing plans"))
     return eqx.tree_at(lambda whole: whole.writer, learner, writer)
 
 
@@ -103,11 +111,16 @@ def _learn(
     step: Callable[..., Any], source: Any, network: Network, updates: int, keys: Any, on_updates: Callable[[int], None]
 ) -> Network:
     """All seeds' networks after so many updates by Adam."""
-    optimiser = jax.vmap(optax.adam(1.0).init)(cast(Any, network))
+    optimiser = jax.vmap(_adam(1.0).init)(cast(Any, network))
     for done in range(0, updates, DISPATCH):
         on_updates(done)
         network, optimiser = step(network, optimiser, source, keys, jnp.asarray(done), jnp.asarray(updates))
     return network
+
+
+def _adam(rate: Any) -> optax.GradientTransformation:
+    """On gradients of norm 1 at most: those through many predictions may be large."""
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
 
 
 def _turn(
@@ -118,8 +131,8 @@ def _turn(
     def update(carry: tuple[Any, Any], i: Array) -> tuple[tuple[Any, Any], None]:
         network, optimiser = carry
         g = jax.grad(loss)(network, jax.random.fold_in(key, i))
-        rate = size * jnp.maximum(1 - i / end, 1 / 20) * (i < end)
-        return descend(optax.adam(rate), network, g, optimiser), None
+        rate = size * jnp.maximum(1 - i / end, 1 / 50) * (i < end)
+        return descend(_adam(rate), network, g, optimiser), None
 
     return jax.lax.scan(update, (network, optimiser), done + jnp.arange(DISPATCH))[0]
 
@@ -157,24 +170,41 @@ def _plans(length: int, learner: Learner, replay: Replay, key: PRNGKeyArray) -> 
 
 def writing_loss(
     writer: Actor,
+    models: Dynamics,
     s: Float[Array, "batch obs"],
     a_prev: Float[Array, "batch act"],
     plan: Float[Array, "batch steps act"],
 ) -> Float[Array, ""]:
-    """L_w."""
-    written = writer.greedy(s, a_prev, plan.shape[1])
-    return jnp.mean((written - jnp.swapaxes(plan, 0, 1)) ** 2)
+    """L_w. Gradients go through the models' predictions."""
+    written, plan = writer.greedy(s, a_prev, plan.shape[1]), jnp.swapaxes(plan, 0, 1)
+    unit = jax.vmap(lambda model: model.scale)(models).mean(axis=0)
+    off = (predicted_states(models, s, written) - predicted_states(models, s, plan)) / unit
+    e = jnp.mean(off**2, axis=-1)
+    return jnp.mean((written - plan) ** 2) + DEVIATION * jnp.mean(e / (1 + e))
+
+
+def predicted_states(
+    models: Dynamics, s: Float[Array, "batch obs"], actions: Float[Array, "steps batch act"]
+) -> Float[Array, "steps batch obs"]:
+    """z_1 ... z_T."""
+
+    def step(z: Array, a: Array) -> tuple[Array, Array]:
+        z = mean_prediction(models, z, a)
+        return z, z
+
+    return jax.lax.scan(step, s, actions)[1]
 
 
 @jax.jit
 @partial(jax.vmap, in_axes=(0, 0, 0, 0, None, None))
 def _write(
-    writer: Actor, optimiser: Any, source: tuple[Array, ...], key: PRNGKeyArray, done: Any, end: Any
+    writer: Actor, optimiser: Any, source: tuple[Any, ...], key: PRNGKeyArray, done: Any, end: Any
 ) -> tuple[Actor, Any]:
     """Of the network that writes plans."""
 
     def loss(writer: Actor, key: PRNGKeyArray) -> Float[Array, ""]:
-        drawn = jax.random.randint(key, (BATCH,), 0, len(source[0]))
-        return writing_loss(writer, *(part[drawn] for part in source))
+        models, *data = source
+        drawn = jax.random.randint(key, (PLANS,), 0, len(data[0]))
+        return writing_loss(writer, models, *(part[drawn] for part in data))
 
     return _turn(loss, WRITING, writer, optimiser, key, done, end)
