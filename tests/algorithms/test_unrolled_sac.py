@@ -254,7 +254,7 @@ def test_writing_loss_is_its_equation() -> None:
             w, a = written[k, i], np.asarray(plan[i, k])
             x, y = A @ x + B @ w, A @ y + B @ a
             e = np.mean(((x - y) / 0.5) ** 2)
-            by_hand.append(float(np.mean((w - a) ** 2) + 0.1 * e / (1 + e)))
+            by_hand.append(float(np.mean((w - a) ** 2) + 0.02 * e / (1 + e)))
     assert loss == pytest.approx(np.mean(by_hand), rel=1e-3)
 
 

@@ -48,7 +48,7 @@ class UnrolledSAC:
     """what is deployed: the actor unrolled in the models, or a recurrent network that has learnt to write such plans"""
     write_length: Annotated[int, AtLeast(1, most=200)] = 30
     """actions of the plans that it learns to write"""
-    write_updates: Count = 4_000
+    write_updates: Count = 8_000
     """updates that it learns from plans for the replay's states when the run ends; a quarter as many at each quarter"""
     fit_updates: Annotated[int, AtLeast(0)] = 6_000
     """updates that the models are fitted for when the run ends, of 64 stretches each"""

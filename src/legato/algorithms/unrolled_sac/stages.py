@@ -1,7 +1,7 @@
 """What unrolled SAC does when a run ends: it fits its models once more, and learns to write its plans.
 
     L_m  as in `unrolled_sac`, of `fit_steps` steps, larger minibatches and a step size of its own
-    L_w  = mean_k |w_k(s) - a_k(s)|^2 + 0.1 mean_k e_k / (1 + e_k),     e_k = |(z_k(w) - z_k(a)) / unit|^2
+    L_w  = mean_k |w_k(s) - a_k(s)|^2 + 0.02 mean_k e_k / (1 + e_k),     e_k = |(z_k(w) - z_k(a)) / unit|^2
 
 for states s of the replay, with a_0 ... a_{T-1} the greedy plan in s and z_k the states to which sequences lead by the
 models' mean, in units of how much observations usually change. w is the actor of SRL (`action_sequence`), which sees
@@ -34,10 +34,8 @@ from legato.policy import LastStep
 STATES = 20_000
 """of the replay that are learnt from at most, drawn at random"""
 BATCH = 64
-"""stretches per update of each model"""
-PLANS = 32
-"""per update of the network that writes them"""
-DEVIATION = 0.1
+"""stretches per update of each model, and plans per update of the network that writes them"""
+DEVIATION = 0.02
 """how much the states that written sequences lead to count beside their actions"""
 FITTING, WRITING = 2e-3, 3e-3
 """step sizes of Adam, on a line to a fiftieth"""
@@ -204,7 +202,7 @@ def _write(
 
     def loss(writer: Actor, key: PRNGKeyArray) -> Float[Array, ""]:
         models, *data = source
-        drawn = jax.random.randint(key, (PLANS,), 0, len(data[0]))
+        drawn = jax.random.randint(key, (BATCH,), 0, len(data[0]))
         return writing_loss(writer, models, *(part[drawn] for part in data))
 
     return _turn(loss, WRITING, writer, optimiser, key, done, end)
