@@ -52,7 +52,7 @@ class UnrolledSAC:
     """updates that it learns from plans for the replay's states when the run ends; a quarter as many at each quarter"""
     fit_updates: Annotated[int, AtLeast(0)] = 6_000
     """updates that the models are fitted for when the run ends, of 64 stretches each"""
-    fit_steps: Steps = 12
+    fit_steps: Annotated[int, AtLeast(1, most=200)] = 12
     """steps ahead that they learn to predict then"""
     run_updates: Annealing = -1
     """updates of which the quarters are meant; -1: the run's"""
