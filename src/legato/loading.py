@@ -47,6 +47,11 @@ def load(
     return compose(loaded, search, critic=policy_file.load(_policy(critic, same, which)), run=path)
 
 
+def describe_search(critic: str | Path | None, search: Mapping[str, Any] | None) -> list[str]:
+    """What a label says of a policy that is played otherwise than it was trained: `Q`, `planner=unrolled`."""
+    return [*(["Q"] if critic is not None else []), *(f"{name}={x}" for name, x in (search or {}).items())]
+
+
 def compose(
     loaded: LoadedPolicy,
     options: Mapping[str, Any] | None = None,

@@ -16,7 +16,16 @@ from jaxtyping import Array, PyTree
 
 from legato.data.spec import Spec
 from legato.errors import LegatoError
-from legato.policy import Policy, Step, as_array, as_float32, in_single_precision, mark_computation, refuse_fork
+from legato.policy import (
+    LONGEST,
+    Policy,
+    Step,
+    as_array,
+    as_float32,
+    in_single_precision,
+    mark_computation,
+    refuse_fork,
+)
 
 
 class Memory(NamedTuple):
@@ -27,7 +36,6 @@ class Memory(NamedTuple):
     first: Array | np.ndarray
 
 
-LONGEST = 100_000  # actions of a plan: more is a mistake, and would take the memory
 _ORDINARY = 1e6  # readings up to here make no sum overflow: what they lead to needs no second look
 
 

@@ -25,6 +25,7 @@ from legato.data import returns_to_go
 from legato.data.spec import Spec
 from legato.errors import LegatoError
 
+LONGEST = 100_000  # actions of a plan, and steps between decisions: more is a mistake, and would take the memory
 State = TypeVar("State")
 Given = ParamSpec("Given")
 Found = TypeVar("Found")

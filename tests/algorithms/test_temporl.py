@@ -176,7 +176,7 @@ def test_the_behaviour_of_choices_is_double_dqn() -> None:
 def test_of_a_single_step_a_skip_is_worth_the_action() -> None:
     """J = 1: stretches are transitions, and y_1 is the target of one step."""
     b = transitions(4, SPEC, 16)
-    y, mask = skips.skip_targets(skips.as_stretch(b), GAMMA, jnp.ones((1, 16)))
+    y, mask = skips.skip_targets(as_sequences(b), GAMMA, jnp.ones((1, 16)))
     assert np.asarray(mask).all()
     np.testing.assert_allclose(y[0], np.asarray(b.reward) + GAMMA * np.asarray(b.continues), rtol=1e-5)
 

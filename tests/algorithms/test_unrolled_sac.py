@@ -201,14 +201,16 @@ def test_update_reports_finite_numbers_and_moves_all_parts(learner: Learner) -> 
 
 
 def test_when_plans_are_written(learner: Learner) -> None:
-    config = Config(policy="written", run_updates=1000)
+    """At first nothing is done; then at quarters of the run's steps, of the later end too where it was given one."""
 
-    def due(config: Config) -> list[int]:
-        counts = [(None if now == 50 else Counts(0, now - 50), Counts(0, now)) for now in range(50, 1050, 50)]
-        return [now.updates for last, now in counts if stages.refresh_due(config, learner, last, now)]
+    def due(config: Config, end: int) -> list[int]:
+        counts = [(None if at == 50 else Counts(at - 50, 0, end), Counts(at, 0, end)) for at in range(50, 1050, 50)]
+        return [now.steps for last, now in counts if stages.refresh_due(config, learner, last, now)]
 
-    assert due(config) == [50, 250, 500, 750]  # at first, where nothing is done, and at quarters
-    assert due(replace(config, policy="planned")) == [50]
+    written = replace(CONFIG, policy="written")
+    assert due(written, 1000) == [50, 250, 500, 750]
+    assert due(written, 2000) == [50, 500, 1000]
+    assert due(CONFIG, 1000) == [50]
 
 
 def test_models_are_fitted_for_as_many_updates_as_asked(run: Path) -> None:

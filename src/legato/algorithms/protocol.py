@@ -84,6 +84,8 @@ class Counts(NamedTuple):
     steps: int
     """primitive steps of each seed; of what learns from logs, updates"""
     updates: int
+    end: int = 0
+    """steps of the whole run, or updates"""
 
 
 class Parts(NamedTuple):

@@ -56,6 +56,18 @@ def scale_actions(batch: Batch, spec: Spec) -> Batch:
     return replace(batch, action=spec.normalise(batch.action), previous_action=spec.normalise(batch.previous_action))
 
 
+def as_sequences(batch: Transition | Sequences) -> Sequences:
+    """Single transitions as sequences of one step."""
+    if isinstance(batch, Sequences):
+        return batch
+    return Sequences(jax.tree.map(lambda leaf: leaf[None], batch), jnp.ones((1, *batch.reward.shape)))
+
+
+def first_steps(batch: Transition | Sequences) -> Transition:
+    """The transitions that sequences begin with."""
+    return jax.tree.map(lambda leaf: leaf[0], batch.steps) if isinstance(batch, Sequences) else batch
+
+
 @dataclass(frozen=True)
 class ReplayBatchSpec:
     """What an update of an off-policy algorithm is given: independent minibatches of `size`, one for each of `lengths`.

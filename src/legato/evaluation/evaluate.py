@@ -18,7 +18,7 @@ from legato.evaluation.latency import latency
 from legato.evaluation.normalised import NormalisationScores, normalisation_scores
 from legato.evaluation.prompts import Prompts
 from legato.evaluation.sweeps import LARGEST, Evaluation, Sweep
-from legato.loading import load
+from legato.loading import describe_search, load
 from legato.policy import Policy, guard_computation
 from legato.rollout import Clock, stack
 from legato.training.clocks import policy_clock
@@ -76,15 +76,13 @@ def evaluate(
         raise LegatoError(f"the policies of '{run.place}' ({run.label}) read no target return: leave out {left_out}")
     store.read_entries(run)  # what could not be added to in the end is refused now
     loaded = [load(run.path, seed, which, critic=critic, search=search) for seed in run.seeds]
-    options = [f"{name}={x}" for name, x in (search or {}).items()]
-    if predict_delay:
-        if loaded[0].policy.with_delay(1, 2) is None:
-            policies = f"the policies of '{run.place}' ({run.label})"
-            plans = "planner" in entry(run.algorithm).play
-            instead = ", or plan in the run's model with the search planner=unrolled" if plans else ""
-            raise LegatoError(f"{policies} act without a model: leave out `predict_delay`{instead}")
-        options.append("predict_delay")
-    different = [*(["Q"] if critic is not None else []), *options]
+    if predict_delay and loaded[0].policy.with_delay(1, 2) is None:
+        plans = "planner" in entry(run.algorithm).play
+        instead = ", or plan in the run's model with the search planner=unrolled" if plans else ""
+        told = f"the policies of '{run.place}' ({run.label}) act without a model"
+        raise LegatoError(f"{told}: leave out `predict_delay`{instead}")
+    options = [*describe_search(None, search), *(["predict_delay"] if predict_delay else [])]
+    different = [*describe_search(critic, None), *options]
     kept_as = "+".join([which, *([f"q={Path(critic).resolve().name}"] if critic is not None else []), *options])
     environment = environment_of(run, env, env_options, max_episode_steps)
     label = environment.label

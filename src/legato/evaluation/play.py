@@ -17,7 +17,7 @@ from legato.evaluation.environment import environment_of
 from legato.evaluation.episodes import PlayedEpisode, play_episode
 from legato.evaluation.goals import GoalEpisode, floor, play_goal_episode
 from legato.evaluation.video import FORMATS
-from legato.loading import load
+from legato.loading import describe_search, load
 from legato.policy import guard_computation
 from legato.training.clocks import Every, clock_of
 from legato.training.policy_file import LoadedPolicy
@@ -97,8 +97,8 @@ def play(
     run = run if isinstance(run, Run) else Run(run)
     out = None if out is None else Path(out)
     policy = load(path, seed, which, critic=critic, search=search)
-    options = [*(["Q"] if critic is not None else []), *(f"{name}={x}" for name, x in (search or {}).items())]
-    label = f"{run.label} (+{', '.join(options)})" if options else run.label
+    different = describe_search(critic, search)
+    label = f"{run.label} (+{', '.join(different)})" if different else run.label
     clock = clock_of(run.algorithm, run.config, every, delay)
     seed = run.known_seed(seed)
     if target is not None and not run.conditioned:

@@ -41,10 +41,16 @@ def parse_entry(run: Run, name: str, body: Any) -> Evaluation:
 
 
 def keep(run: Run, result: Evaluation) -> None:
-    """Write an evaluation and its figures into the run's folder."""
+    """Write an evaluation and its figures into the run's folder.
+
+    Raises `LegatoError` with the folder's name where it cannot be written to.
+    """
     body = {**read_entries(run), result.which: result.to_json()}
-    write_text(run.path / "evaluation.json", json.dumps(body, indent=1) + "\n")
-    draw_all(result, run.path / "figures")
+    try:
+        write_text(run.path / "evaluation.json", json.dumps(body, indent=1) + "\n")
+        draw_all(result, run.path / "figures")
+    except OSError as problem:
+        raise LegatoError(f"what was measured is not kept in '{run.path}': {problem.strerror or problem}") from problem
 
 
 def known_scale(run: Run, environment: str, which: str) -> FASReference | None:

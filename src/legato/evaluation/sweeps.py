@@ -22,12 +22,11 @@ from legato.evaluation.latency import Latency
 from legato.evaluation.normalised import NormalisationScores
 from legato.evaluation.prompts import Prompts
 from legato.evaluation.statistics import Interval, bootstrap
-from legato.policy import Policy
+from legato.policy import LONGEST, Policy
 from legato.rollout import Clock, Episode, episodes
 from legato.training import files
 
 INTERVALS = (1, 2, 4, 8, 16, 30)  # upper limits of random decision intervals, drawn from U{1..limit}
-LONGEST = 100_000  # primitive steps between decisions, or of delay, that an evaluation may have
 LARGEST = 1e100  # return
 PLAN_LENGTHS = (
     1,

@@ -11,8 +11,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from legato.data.replay import Sequences, Transition
+from legato.losses.returns import n_step_reward
+
 TwinValues = tuple[Float[Array, "*batch"], Float[Array, "*batch"]]
 """Q_1 and Q_2"""
+
+
+def n_step_transition(
+    batch: Sequences, gamma: float
+) -> tuple[Float[Array, " batch"], Float[Array, " batch"], Transition]:
+    """r and `discount` of `td_target` for as many steps of each sequence as are valid, and the last of these steps."""
+    r, n = n_step_reward(batch.steps.reward, batch.valid, gamma)
+    return r, gamma**n, jax.tree.map(lambda leaf: leaf[n - 1, jnp.arange(len(n))], batch.steps)
 
 
 def td_target(

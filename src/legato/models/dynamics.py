@@ -60,6 +60,13 @@ class Dynamics(eqx.Module):
         return eqx.tree_at(lambda model: model.mean_square_delta, self, change)
 
 
+def mean_prediction(
+    models: Dynamics, s: Float[Array, "*batch obs"], a: Float[Array, "*batch act"]
+) -> Float[Array, "*batch obs"]:
+    """mean_e m_e(s, a), of models that are stacked along a leading axis."""
+    return jax.vmap(lambda model: model(s, a))(models).mean(axis=0)
+
+
 def multi_step_loss(
     model: Dynamics,
     s: Float[Array, "batch obs"],

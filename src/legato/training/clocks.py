@@ -6,10 +6,9 @@ from typing import Any, Literal
 
 from legato.algorithms import entry
 from legato.errors import LegatoError
+from legato.policy import LONGEST
 from legato.rollout import Clock
 
-LONGEST = 100_000
-"""primitive steps per decision at most: plans are as long"""
 Every = int | Literal["policy"]
 """primitive steps per decision, or as many as the policy says"""
 

@@ -127,7 +127,8 @@ def check(algorithm: str, config: Any, settings: Settings) -> Spec:
         raise LegatoError(f"a plan of {plan} steps is longer than an episode of '{settings.env}' ({limit} steps)")
     ahead = max(module.batches(config).lengths)
     if limit is not None and ahead > limit:
-        name = "n_step" if getattr(config, "n_step", 1) == ahead else "model_steps"
+        named = [each for each, value in vars(config).items() if each.endswith(("_step", "_steps")) and value == ahead]
+        name = next(iter(named), "a sequence of")
         raise LegatoError(f"{name} {ahead} is longer than an episode of '{settings.env}' ({limit} steps)")
     steps = turn(algorithm, config, settings)[0]
     if settings.capacity < (2 * steps if spec.images else steps):  # of images, two may be new with every step

@@ -249,7 +249,7 @@ class Session:
     @property
     def counts(self) -> Counts:
         """How far it is."""
-        return Counts(self.step, self.updates)
+        return Counts(self.step, self.updates, self.loop.end)
 
     def _report(self, before: int, progress: Progress) -> None:
         """Evaluate, log and checkpoint when their time has come; the end of the run counts for all three."""

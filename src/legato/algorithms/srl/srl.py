@@ -37,11 +37,10 @@ from legato.algorithms.action_sequence import ActionSequence, Actor
 from legato.algorithms.action_units import warn_of_units
 from legato.algorithms.srl.config import SRL as Config
 from legato.algorithms.srl.plan_critic import plan_critic_loss, with_step_index
-from legato.data.replay import ReplayBatchSpec, Sequences, Transition, scale_actions
+from legato.data.replay import ReplayBatchSpec, Sequences, Transition, as_sequences, first_steps, scale_actions
 from legato.data.spec import Spec
 from legato.losses import soft
-from legato.losses.returns import n_step_reward
-from legato.losses.temporal_difference import td_target, twin_loss
+from legato.losses.temporal_difference import n_step_transition, td_target, twin_loss
 from legato.models import dynamics
 from legato.models.dynamics import Dynamics, TerminationModel
 from legato.nn.ensembles import TwinCritic
@@ -136,14 +135,12 @@ def critic_loss(
 
         y = sum_i gamma^i r_i + m gamma^n (min_i Qbar_i(s_n, a') - alpha log pi(a'|s_n, a_{n-1}))
     """
-    batch = as_subsequences(batch)
-    steps, valid = batch.steps, batch.valid
-    rewards, n = n_step_reward(steps.reward, valid, config.gamma)
-    last: Transition = jax.tree.map(lambda leaf: leaf[n - 1, jnp.arange(len(n))], steps)
+    rewards, discount, last = n_step_transition(as_sequences(batch), config.gamma)
     a_next, log_pi = learner.actor.sample(last.next_observation, last.action, noise)
     v_next = soft.state_value(learner.target_critic(last.next_observation, a_next[0]), log_pi[0], learner.alpha)
-    y = td_target(rewards, last.continues, config.gamma**n, v_next)
-    q = critic(steps.observation[0], steps.action[0])
+    y = td_target(rewards, last.continues, discount, v_next)
+    here = first_steps(batch)
+    q = critic(here.observation, here.action)
     return twin_loss(q, y), q[0].mean()
 
 
@@ -157,18 +154,6 @@ def model_loss(
     else:
         s, ahead = encoder(steps.observation[0]), jax.lax.stop_gradient(target_encoder(steps.next_observation))
     return dynamics.multi_step_loss(model, s, steps.action, ahead, batch.valid, config.model_decay)
-
-
-def first(batch: Transition | Sequences) -> Transition:
-    """The steps that subsequences begin with."""
-    return jax.tree.map(lambda leaf: leaf[0], batch.steps) if isinstance(batch, Sequences) else batch
-
-
-def as_subsequences(batch: Transition | Sequences) -> Sequences:
-    """Single steps as subsequences of one."""
-    if isinstance(batch, Sequences):
-        return batch
-    return Sequences(jax.tree.map(lambda leaf: leaf[None], batch), jnp.ones((1, *batch.reward.shape)))
 
 
 def encode_batch(encoder: MLP | None, batch: Transition | Sequences) -> Transition | Sequences:
@@ -268,20 +253,20 @@ def update(config: Config, learner: Learner, batch: Batch, key: PRNGKeyArray) ->
     batch_q, batch_m = (encode_batch(learner.encoder, each) for each in batch)
     adam = optax.adam(linear_decay(config.learning_rate, config.anneal_over, learner.updates))
     states, after = learner.optimisers, {}
-    here = first(batch_m)
+    here = first_steps(batch_m)
     noise = jax.random.normal(key, (1 + config.horizon, *here.action.shape))
     k_critic, _ = jax.random.split(jax.random.fold_in(key, 1))
 
     if config.critic == "one_step":
         loss, seen, drawn = critic_loss, batch_q, noise[:1]
     else:
-        loss, seen, drawn = plan_critic_loss, as_subsequences(batch_q), jax.random.normal(k_critic, noise[1:].shape)
+        loss, seen, drawn = plan_critic_loss, as_sequences(batch_q), jax.random.normal(k_critic, noise[1:].shape)
     (loss_q, q), g = jax.value_and_grad(loss, has_aux=True)(learner.critic, learner, config, seen, drawn)
     critic, after["critic"] = descend(adam, learner.critic, g, states["critic"])
     metrics = {"critic_loss": loss_q, "q": q}
 
     parts = learner.model.update_delta_scale(here.observation, here.next_observation, learner.updates), learner.encoder
-    loss_m, g = jax.value_and_grad(model_loss)(parts, learner.target_encoder, config, as_subsequences(batch[1]))
+    loss_m, g = jax.value_and_grad(model_loss)(parts, learner.target_encoder, config, as_sequences(batch[1]))
     model, after["model"] = descend(adam, parts[0], g[0], states["model"])
     encoder, termination_model = learner.encoder, learner.termination_model
     if encoder is not None:

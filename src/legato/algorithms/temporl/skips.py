@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from legato.data.replay import Sequences, Transition
+from legato.data.replay import Sequences
 from legato.data.spec import Spec
 from legato.losses.means import masked_mean
 from legato.losses.temporal_difference import td_target
@@ -51,13 +51,6 @@ class SkipNetwork(eqx.Module):
 def greedy_length(q: Float[Array, "*batch J"]) -> Int[Array, "*batch"]:
     """argmax_j Q(s, j | a) in primitive steps; of equal ones the longest."""
     return (q.shape[-1] - jnp.argmax(q[..., ::-1], axis=-1)).astype(jnp.int32)
-
-
-def as_stretch(batch: Transition | Sequences) -> Sequences:
-    """Single steps as stretches of one."""
-    if isinstance(batch, Sequences):
-        return batch
-    return Sequences(jax.tree.map(lambda leaf: leaf[None], batch), jnp.ones((1, *batch.reward.shape)))
 
 
 def skip_targets(

@@ -26,8 +26,8 @@ from legato.algorithms.action_units import warn_of_units
 from legato.algorithms.deterministic_actor_critic import learned_spec, new_actor
 from legato.algorithms.temporl import double_dqn
 from legato.algorithms.temporl.config import TempoRL as Config
-from legato.algorithms.temporl.skips import SkipNetwork, as_stretch, greedy_length, skip_loss, skip_targets
-from legato.data.replay import ReplayBatchSpec, Sequences, Transition, scale_actions
+from legato.algorithms.temporl.skips import SkipNetwork, greedy_length, skip_loss, skip_targets
+from legato.data.replay import ReplayBatchSpec, Sequences, Transition, as_sequences, scale_actions
 from legato.data.spec import Spec, convert_actions
 from legato.nn.optimisation import descend, linear_decay, optax
 from legato.policy import LastStep, Policy, RandomPlans, Step, hold_action, refuse_command
@@ -70,7 +70,7 @@ def update(
     config: Config, learner: Learner, batch: tuple[Transition, Transition | Sequences], key: PRNGKeyArray
 ) -> tuple[Learner, Metrics]:
     """One update of the behaviour by single steps, then one gradient step of the skips by stretches of J steps."""
-    steps, stretch = batch[0], as_stretch(batch[1])
+    steps, stretch = batch[0], as_sequences(batch[1])
     if config.action_units == "bounds":
         steps, stretch = scale_actions(steps, learner.spec), scale_actions(stretch, learner.spec)
     adam = optax.adam(linear_decay(config.learning_rate, config.anneal_over, learner.behaviour.updates))

@@ -54,8 +54,6 @@ class UnrolledSAC:
     """updates that the models are fitted for when the run ends, of 64 stretches each"""
     fit_steps: Annotated[int, AtLeast(1, most=200)] = 12
     """steps ahead that they learn to predict then"""
-    run_updates: Annealing = -1
-    """updates of which the quarters are meant; -1: the run's"""
 
     def __post_init__(self) -> None:
         validate(self)

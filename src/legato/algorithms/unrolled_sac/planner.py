@@ -20,7 +20,7 @@ from legato.algorithms.model_planner import ModelPlanner, read_search
 from legato.algorithms.protocol import Parts
 from legato.algorithms.unrolled_sac.config import PLANNERS, UnrolledSAC
 from legato.data.spec import Spec
-from legato.models.dynamics import Dynamics
+from legato.models.dynamics import Dynamics, mean_prediction
 from legato.nn.ensembles import TwinCritic
 
 
@@ -68,13 +68,6 @@ class UnrolledModel(eqx.Module):
         assert self.critic is not None
         states = jax.lax.scan(turn, z, actions)[1]
         return jnp.minimum(*self.critic(states, actions)).sum()
-
-
-def mean_prediction(
-    models: Dynamics, z: Float[Array, "*batch obs"], a: Float[Array, "*batch act"]
-) -> Float[Array, "*batch obs"]:
-    """mean_e m_e(z, a), of stacked models."""
-    return jax.vmap(lambda model: model(z, a))(models).mean(axis=0)
 
 
 def compose(

@@ -24,10 +24,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from legato.algorithms.action_sequence import Actor
 from legato.algorithms.protocol import Counts
 from legato.algorithms.unrolled_sac.config import UnrolledSAC as Config
-from legato.algorithms.unrolled_sac.planner import mean_prediction
 from legato.algorithms.unrolled_sac.unrolled_sac import Learner, model_loss, planned
 from legato.data.replay import Replay, scale_actions, sequences, unpack
-from legato.models.dynamics import Dynamics
+from legato.models.dynamics import Dynamics, mean_prediction
 from legato.nn.optimisation import descend, optax
 from legato.policy import LastStep
 
@@ -42,7 +41,7 @@ FITTING, WRITING = 2e-3, 3e-3
 DISPATCH = 250
 """updates per compiled call"""
 QUARTERS = (0.25, 0.5, 0.75)
-"""of the run's updates, after which it learns to write as well, a quarter as long"""
+"""of the run's steps, after which it learns to write as well, a quarter as long"""
 Show = Callable[[int, int, str], None]
 
 
@@ -50,8 +49,7 @@ def refresh_due(config: Config, learner: Learner, last: Counts | None, now: Coun
     """Is a quarter of the run over? At first nothing is done."""
     if last is None:
         return True
-    marks = [share * config.run_updates for share in QUARTERS]
-    return config.policy == "written" and any(last.updates < mark <= now.updates for mark in marks)
+    return config.policy == "written" and any(last.steps < share * now.end <= now.steps for share in QUARTERS)
 
 
 def refresh(

@@ -30,11 +30,10 @@ from legato.algorithms.model_planner import ModelPlanner
 from legato.algorithms.soft_actor_critic import Actor, Losses
 from legato.algorithms.unrolled_sac.config import UnrolledSAC as Config
 from legato.algorithms.unrolled_sac.planner import UnrolledModel
-from legato.data.replay import ReplayBatchSpec, Sequences, Transition, scale_actions
+from legato.data.replay import ReplayBatchSpec, Sequences, Transition, as_sequences, first_steps, scale_actions
 from legato.data.spec import Spec
 from legato.losses import soft
-from legato.losses.returns import n_step_reward
-from legato.losses.temporal_difference import td_target, twin_loss
+from legato.losses.temporal_difference import n_step_transition, td_target, twin_loss
 from legato.models import dynamics
 from legato.models.dynamics import Dynamics
 from legato.nn.ensembles import TwinCritic
@@ -95,7 +94,7 @@ def update(config: Config, learner: Learner, batch: Batch, key: PRNGKeyArray) ->
     batch_q, batch_m = (scale_actions(each, learner.spec) for each in batch)
     k_sac, k_ahead = jax.random.split(key)
     y = targets(config, learner.sac, batch_q, k_ahead)
-    here = first(batch_q)
+    here = first_steps(batch_q)
 
     def critic_loss(critic: Any, *_: Any) -> tuple[Array, Array]:
         q = critic(here.observation, here.action)
@@ -105,12 +104,11 @@ def update(config: Config, learner: Learner, batch: Batch, key: PRNGKeyArray) ->
     sac, metrics = soft_actor_critic.update(config, learner.sac, here, k_sac, target_entropy=entropy, losses=losses)
 
     rate = linear_decay(config.learning_rate, config.anneal_over, learner.sac.updates)
-    stretches = as_sequences(batch_m)
-    shared = first(batch_m)
+    shared = first_steps(batch_m)
     models = jax.vmap(lambda m: m.update_delta_scale(shared.observation, shared.next_observation, sac.updates - 1))(
         learner.models
     )
-    loss_m, g = jax.value_and_grad(model_loss)(models, config, stretches)
+    loss_m, g = jax.value_and_grad(model_loss)(models, config, as_sequences(batch_m))
     models, model_optimiser = descend(optax.adam(rate), models, g, learner.model_optimiser)
     metrics["model_loss"] = loss_m
     target_models = polyak(learner.target_models, models, config.tau)
@@ -121,28 +119,14 @@ def targets(
     config: Config, sac: soft_actor_critic.Learner, batch: Transition | Sequences, key: PRNGKeyArray
 ) -> Float[Array, " batch"]:
     """y of the critics, of `n_step` steps or as many as the episode had left."""
-    stretches = as_sequences(batch)
-    rewards, n = n_step_reward(stretches.steps.reward, stretches.valid, config.gamma)
-    last: Transition = jax.tree.map(lambda leaf: leaf[n - 1, jnp.arange(len(n))], stretches.steps)
+    rewards, discount, last = n_step_transition(as_sequences(batch), config.gamma)
     a, log_pi = sac.actor(last.next_observation).sample(jax.random.normal(key, last.action.shape))
     v = soft.state_value(sac.target_critic(last.next_observation, a), log_pi, sac.alpha)
-    return td_target(rewards, last.continues, config.gamma**n, v)
-
-
-def first(batch: Transition | Sequences) -> Transition:
-    """The steps that stretches begin with."""
-    return jax.tree.map(lambda leaf: leaf[0], batch.steps) if isinstance(batch, Sequences) else batch
-
-
-def as_sequences(batch: Transition | Sequences) -> Sequences:
-    """Single steps as stretches of one."""
-    if isinstance(batch, Sequences):
-        return batch
-    return Sequences(jax.tree.map(lambda leaf: leaf[None], batch), jnp.ones((1, *batch.reward.shape)))
+    return td_target(rewards, last.continues, discount, v)
 
 
 def model_loss(models: Dynamics, config: Config, batch: Sequences) -> Float[Array, ""]:
-    """The mean of L_m over the members, each on its own part of the stretches."""
+    """The sum of the members' L_m, each on its own part of the stretches."""
 
     def dealt(leaf: Array) -> Array:  # [K, members * batch, ...] -> [members, K, batch, ...]
         each = leaf.shape[1] // config.members
