@@ -16,7 +16,7 @@ from tests.learners import actions_of, close, transitions
 from legato.algorithms.td3 import td3
 from legato.algorithms.temporl import double_dqn, skips, temporl
 from legato.data import replay
-from legato.data.replay import Sequences
+from legato.data.replay import Sequences, as_sequences
 from legato.data.spec import Spec
 from legato.errors import LegatoError
 from legato.policy import Step
